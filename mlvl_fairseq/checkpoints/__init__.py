@@ -1,0 +1,1 @@
+"""Model weights in and out of files: safe readers, one file a format, and exporters."""

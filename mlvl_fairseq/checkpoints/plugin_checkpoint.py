@@ -1,0 +1,131 @@
+"""Checkpoints that this plugin trained with fairseq, read without building a task or a model.
+
+Such a file holds ``model`` (the state dict: ``text.*``, ``vision.*``, ``logit_scale``, ``language_state.*``), ``cfg``
+(fairseq's configuration) and ``task_state`` (vocabulary, languages), all as plain containers. What training kept
+frozen is not in it: it is read again from ``cfg["model"]["init_from"]``, and its fingerprint is checked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from mlvl_fairseq.checkpoints.clip_weights import (
+    CLIPWeights,
+    Tensors,
+    WeightFormat,
+    WeightSource,
+    as_float32,
+    fingerprint,
+    read_clip_weights,
+    register_weight_format,
+    take_prefix,
+)
+from mlvl_fairseq.errors import DataError, UserError
+
+
+@dataclass(frozen=True)
+class PluginState:
+    """What a checkpoint of this plugin says about its model.
+
+    Attributes:
+        weights: both towers, frozen parts included.
+        head: tensors of the head on given image features; empty where there is none.
+        vocabulary: tokens and merges that were added to CLIP's.
+        languages: the languages learned in sequence; empty for other tasks.
+    """
+
+    weights: CLIPWeights
+    head: Tensors
+    vocabulary: Dict[str, List[str]]
+    languages: List[str]
+
+
+@register_weight_format("checkpoint trained with this plugin")
+class PluginCheckpoint(WeightFormat):
+    def detect(self, source: WeightSource) -> bool:
+        return {"model", "cfg"} <= source.state.keys()
+
+    def read(self, source: WeightSource) -> CLIPWeights:
+        return _read(source).weights
+
+
+def is_plugin_checkpoint(path) -> bool:
+    """Whether `path` is a checkpoint that this plugin trained. Raises DataError: it is missing, damaged or refused."""
+    return PluginCheckpoint().detect(WeightSource(path))
+
+
+def read_plugin_state(path, init_from=None) -> PluginState:
+    """Read a checkpoint that ``fairseq-train`` wrote.
+
+    Args:
+        path: the checkpoint.
+        init_from: where its frozen weights are now; None: where they were when it was trained.
+
+    Raises:
+        DataError: a file is missing, truncated, refused for its content, or was written by something else.
+        UserError: the frozen weights are not those it was trained with.
+    """
+    return _read(WeightSource(path), init_from)
+
+
+def _read(source: WeightSource, init_from=None) -> PluginState:
+    content = _check(source.state, source.path)
+    options = content["cfg"].get("model") or {}
+    tensors = as_float32({k: v for k, v in content["model"].items() if _is_weight(k)}, source.path)
+    text, vision = take_prefix(tensors, "text."), take_prefix(tensors, "vision.")
+    frozen = _read_frozen(options, source, init_from)
+    if frozen is not None:
+        _check_frozen(content["model"], frozen.weights, source.path)
+        text, vision = {**frozen.weights.text, **text}, {**(frozen.weights.vision or frozen.head), **vision}
+    is_tower = "conv1.weight" in vision
+    weights = CLIPWeights.from_tensors(
+        source.path,
+        text,
+        vision if is_tower else {},
+        tensors.get("logit_scale"),
+        options.get("text_heads"),
+        options.get("vision_heads"),
+    )
+    task_state = content.get("task_state") or {}
+    vocabulary = task_state.get("vocabulary") or {"tokens": [], "merges": []}
+    return PluginState(weights, {} if is_tower else vision, vocabulary, list(task_state.get("languages") or []))
+
+
+def _is_weight(name: str) -> bool:
+    return name.startswith(("text.", "vision.")) or name == "logit_scale"
+
+
+def _check(content: Mapping[str, Any], path) -> Mapping[str, Any]:
+    for key in ("model", "cfg"):
+        if not isinstance(content.get(key), Mapping):
+            raise DataError("is missing or no dictionary; give a checkpoint trained with this plugin", path, field=key)
+    return content
+
+
+def _read_frozen(options: Mapping[str, Any], source: WeightSource, init_from) -> Optional[PluginState]:
+    """The weights a checkpoint started from; a head among them when they come from this plugin, too."""
+    origin = init_from or options.get("init_from")
+    if not origin:
+        return None
+    if not Path(origin).exists():
+        raise UserError(
+            f"{source.path} needs the frozen weights it was trained with, and {origin} is not there: "
+            "say where they are with --init-from"
+        )
+    if source.path.samefile(origin):
+        raise DataError("names itself as the origin of its frozen weights", source.path, field="cfg.model.init_from")
+    if is_plugin_checkpoint(origin):
+        return read_plugin_state(origin)
+    return PluginState(read_clip_weights(origin), {}, {}, [])
+
+
+def _check_frozen(state: Mapping[str, Any], frozen: CLIPWeights, path) -> None:
+    """Raises UserError: the weights at hand are not those the checkpoint was trained with."""
+    if "frozen_fingerprint" not in state:
+        return
+    towers = {f"text.{name}": tensor for name, tensor in frozen.text.items()}
+    if "logit_scale" in state:  # the model had an image side
+        towers.update({f"vision.{name}": tensor for name, tensor in frozen.vision.items()})
+    digest = fingerprint({name: tensor for name, tensor in towers.items() if name not in state})
+    if digest != bytes(state["frozen_fingerprint"].tolist()).hex():
+        raise UserError(f"{frozen.source} does not hold the frozen weights that {path} was trained with")

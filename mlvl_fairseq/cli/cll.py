@@ -1,0 +1,95 @@
+"""`mlvl-cll`: learn languages one after another, evaluate after each on all languages so far.
+
+Finished languages are skipped, an interrupted one goes on where it was: run the same command again. A longer --order
+adds languages to a finished run. Options that are not listed here go to fairseq-train and win over the method's.
+"""
+
+import argparse
+import logging
+import os
+from typing import List, Optional
+
+logger = logging.getLogger(__name__)
+
+EPILOG = """\
+examples:
+  mlvl-cll corpus runs/teir --method cll_clip_with_teir --order en,de,fr --arch clip_vit_b16 --init-from ViT-B-16.pt
+  mlvl-cll corpus runs/teir ... --order en,de,fr,cs                 # one more language
+  mlvl-cll corpus runs/quick ... --max-epoch 1 --cpu --dry-run      # print the fairseq-train commands
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("corpus", nargs="?", help="corpus folder with teacher features (mlvl-prepare)")
+    parser.add_argument("run_dir", nargs="?", help="folder of the run: checkpoints, logs, scores")
+    parser.add_argument("--list-methods", action="store_true", help="list the methods and exit")
+    parser.add_argument("--method", default="cll_clip_with_teir_update", help="default: %(default)s")
+    parser.add_argument(
+        "--order", default="order222", help="order222, order1 (36 languages) or a comma list (default: %(default)s)"
+    )
+    parser.add_argument("--arch", default="clip_vit_b32", help="architecture (default: %(default)s)")
+    parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
+    parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="captions a batch and rank (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=5e-5, help="learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--warmup-ratio", type=float, default=0.1, help="share of a language's updates to warm up (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="default: %(default)s")
+    parser.add_argument("--eval-split", help="split of the score matrix (default: test if the corpus has it, else valid)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = build_parser()
+    args, extra = parser.parse_known_args(argv)
+    if args.list_methods:
+        from mlvl_fairseq.continual.methods import list_methods
+
+        for name, about in list_methods().items():
+            print(f"{name:32} {about}")
+        return
+    if args.corpus is None or args.run_dir is None:
+        parser.error("give a corpus and a run folder (or --list-methods)")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
+
+    from mlvl_fairseq.continual.orders import language_order
+    from mlvl_fairseq.continual.run import run_sequence
+    from mlvl_fairseq.continual.sequence import Sequence, Settings
+    from mlvl_fairseq.data.corpus import Corpus
+
+    corpus = Corpus(args.corpus)
+    settings = Settings(
+        method=args.method,
+        languages=language_order(args.order),
+        corpus=os.path.abspath(args.corpus),
+        init_from=args.init_from and os.path.abspath(args.init_from),
+        arch=args.arch,
+        max_epoch=args.max_epoch,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        warmup_ratio=args.warmup_ratio,
+        seed=args.seed,
+        eval_split=args.eval_split or ("test" if "test" in corpus.manifest["splits"] else "valid"),
+        extra=extra,
+    )
+    sequence = Sequence(args.run_dir, settings)
+    if args.dry_run:
+        for step in range(len(settings.languages)):
+            print(sequence.command(step, corpus))
+        return
+    run_sequence(sequence, corpus)
+
+
+def cli_main() -> None:
+    from mlvl_fairseq.cli.common import run
+
+    run(main)
+
+
+if __name__ == "__main__":
+    cli_main()

@@ -1,0 +1,207 @@
+"""``mlvl-doctor``: what is installed, what is wrong with it, and what to do about it.
+
+A check is a function that returns a `Finding`; the decorator `check` puts it on the list.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Set
+
+import mlvl_fairseq
+from mlvl_fairseq.cli import common
+from mlvl_fairseq.compat import import_clip
+from mlvl_fairseq.errors import UserError
+
+_DISTRIBUTIONS = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "fairseq-fixed",
+    "fairseq",
+    "openai-clip",
+    "clip-anytorch",
+    "omegaconf",
+    "hydra-core",
+    "tokenizers",
+    "sentencepiece",
+    "safetensors",
+    "setuptools",
+)
+_INSTALL = "run `bash scripts/setup.sh` in the checkout"
+
+
+@dataclass
+class Finding:
+    """What one check found: `status` is ok, WARN or FAIL; `advice` says what to do unless it is ok."""
+
+    status: str
+    message: str
+    advice: str = ""
+
+
+def ok(message: str) -> Finding:
+    return Finding("ok", message)
+
+
+def warn(message: str, advice: str) -> Finding:
+    return Finding("WARN", message, advice)
+
+
+def fail(message: str, advice: str) -> Finding:
+    return Finding("FAIL", message, advice)
+
+
+CHECKS: Dict[str, Callable[[], Finding]] = {}
+
+
+def check(function: Callable[[], Finding]) -> Callable[[], Finding]:
+    """Register a check under its name."""
+    CHECKS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+@check
+def python() -> Finding:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return ok(version)
+    return fail(f"{version} is not supported", "use Python 3.11 or 3.12")
+
+
+@check
+def torch_loads_safely() -> Finding:
+    import torch
+
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 6):
+        advice = "pip install 'torch>=2.6'"
+        return fail(f"torch {torch.__version__}: a checkpoint can run code (CVE-2025-32434)", advice)
+    if version < (2, 10):
+        advice = "pip install 'torch>=2.10', or load only checkpoints that you trust"
+        return warn(f"torch {torch.__version__}: a checkpoint can corrupt memory (CVE-2026-24747)", advice)
+    return ok(f"torch {torch.__version__}")
+
+
+@check
+def fairseq_folder() -> Finding:
+    spec = importlib.util.find_spec("fairseq")  # raises UserError if some other folder hides it
+    return fail("fairseq is not installed", _INSTALL) if spec is None else ok(str(Path(spec.origin).parent))
+
+
+@check
+def fairseq_imports() -> Finding:
+    fairseq = importlib.import_module("fairseq")
+    return ok(f"fairseq {fairseq.__version__}")
+
+
+@check
+def fairseq_extensions() -> Finding:
+    names = ("fairseq.libbase", "fairseq.libbleu", "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        advice = "pip install --force-reinstall --no-deps --no-build-isolation fairseq-fixed (needs g++)"
+        return fail(f"compiled parts are missing: {', '.join(missing)}", advice)
+    return ok("compiled parts are there")
+
+
+@check
+def user_dir_registers() -> Finding:
+    from fairseq import utils
+
+    folder = Path(mlvl_fairseq.__file__).parent
+    utils.import_user_module(argparse.Namespace(user_dir=str(folder)))
+    return ok(f"--user-dir {folder}")
+
+
+@check
+def clip() -> Finding:
+    return ok(f"OpenAI's clip in {Path(import_clip().__file__).parent}")
+
+
+@check
+def pkg_resources() -> Finding:
+    if importlib.util.find_spec("pkg_resources") is None:
+        return warn("setuptools has no pkg_resources", "nothing for mlvl_fairseq; to build clip: pip install 'setuptools<81'")
+    return ok("pkg_resources is there")
+
+
+@check
+def gpu() -> Finding:
+    import torch
+
+    threads = f"{torch.get_num_threads()} CPU threads of {os.cpu_count()} cores"
+    if not torch.cuda.is_available():
+        return ok(f"none; {threads}")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ok(f"{', '.join(names)}; {threads}")
+
+
+@check
+def disk_space() -> Finding:
+    free_gib = shutil.disk_usage(os.getcwd()).free / 2**30
+    if free_gib < 2:
+        return warn(f"{free_gib:.1f} GiB are free in {os.getcwd()}", "make room: checkpoints and features go there")
+    return ok(f"{free_gib:.0f} GiB are free in {os.getcwd()}")
+
+
+def examine() -> Dict[str, Finding]:
+    """Run all checks. One that raises has failed, with its error as the message."""
+    findings: Dict[str, Finding] = {}
+    for name, function in CHECKS.items():
+        try:
+            findings[name] = function()
+        except UserError as error:  # says itself what to do
+            findings[name] = fail(str(error), "")
+        except Exception as error:  # whatever is broken, the doctor reports it and goes on
+            findings[name] = fail(f"{type(error).__name__}: {error}", _INSTALL)
+    return findings
+
+
+def versions() -> Dict[str, Optional[str]]:
+    """Installed version of each package that matters, None where there is none."""
+    found: Dict[str, Optional[str]] = {"mlvl_fairseq": mlvl_fairseq.__version__}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _report(installed: Dict[str, Optional[str]], findings: Dict[str, Finding]) -> str:
+    lines = [f"{name:<22} {version}" for name, version in installed.items() if version is not None] + [""]
+    said: Set[str] = set()
+    for name, finding in findings.items():
+        lines.append(f"{finding.status:<5} {name:<22} {'see above' if finding.message in said else finding.message}")
+        said.add(finding.message)
+        if finding.advice:
+            lines.append(f"{'':<5} {'':<22} -> {finding.advice}")
+    return "\n".join(lines)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Print versions and findings; the status is 1 if anything failed."""
+    parser = argparse.ArgumentParser(prog="mlvl-doctor", description="Print versions, what is wrong, and what to do.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    options = parser.parse_args(argv)
+    installed, findings = versions(), examine()
+    if options.json:
+        checks = {name: asdict(finding) for name, finding in findings.items()}
+        print(json.dumps({"versions": installed, "checks": checks}, indent=1))
+    else:
+        print(_report(installed, findings))
+    return int(any(finding.status == "FAIL" for finding in findings.values()))
+
+
+def cli_main() -> None:
+    """Entry point of ``mlvl-doctor``."""
+    common.run(main)

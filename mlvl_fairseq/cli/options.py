@@ -1,0 +1,72 @@
+"""`mlvl-options`: every option of this plugin's tasks, models, criterions and optimizers for fairseq-train.
+
+`fairseq-train --help` stops before the options of a task; these are all of them, from the dataclasses that define them.
+"""
+
+import argparse
+from typing import Dict, List, Optional, Tuple
+
+
+def components() -> Dict[str, Tuple[str, type]]:
+    """Name -> (kind, dataclass or None) of everything that this plugin registers with fairseq."""
+    from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+    from fairseq.models import ARCH_MODEL_INV_REGISTRY, MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY
+    from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY
+    from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY, LR_SCHEDULER_REGISTRY
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
+
+    import mlvl_fairseq
+
+    mlvl_fairseq.register()
+    registries = {
+        "--task": (TASK_REGISTRY, TASK_DATACLASS_REGISTRY),
+        "--arch": (MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY),
+        "--criterion": (CRITERION_REGISTRY, CRITERION_DATACLASS_REGISTRY),
+        "--optimizer": (OPTIMIZER_REGISTRY, OPTIMIZER_DATACLASS_REGISTRY),
+        "--lr-scheduler": (LR_SCHEDULER_REGISTRY, LR_SCHEDULER_DATACLASS_REGISTRY),
+    }
+    found = {}
+    for flag, (classes, dataclasses) in registries.items():
+        for name, cls in classes.items():
+            if cls.__module__.startswith("mlvl_fairseq."):
+                choices = ARCH_MODEL_INV_REGISTRY.get(name, [name]) if flag == "--arch" else [name]
+                found[name] = (f"{flag} {{{','.join(choices)}}}" if len(choices) > 1 else f"{flag} {name}",
+                               dataclasses.get(name))
+    return found
+
+
+def help_text(title: str, dataclass: Optional[type]) -> str:
+    """argparse's description of a component's options."""
+    from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+    parser = argparse.ArgumentParser(
+        add_help=False, usage=argparse.SUPPRESS, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group(title)
+    if dataclass is not None:
+        gen_parser_from_dataclass(group, dataclass())
+    text = parser.format_help().strip("\n")
+    return text or f"{title}\n  (no options of its own)"
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="e.g. cll_retrieval cll_clip (default: all)")
+    args = parser.parse_args(argv)
+    from mlvl_fairseq.errors import UserError
+
+    known = components()
+    unknown = [name for name in args.names if name not in known]
+    if unknown:
+        raise UserError(f"no component {', '.join(unknown)}; there are: {', '.join(known)}")
+    print("\n\n".join(help_text(*known[name]) for name in args.names or known))
+
+
+def cli_main() -> None:
+    from mlvl_fairseq.cli.common import run
+
+    run(main)
+
+
+if __name__ == "__main__":
+    cli_main()

@@ -1,0 +1,165 @@
+"""`mlvl-prepare`: caption files, images and a teacher in; a corpus folder out. Every step is done once and resumes."""
+
+import argparse
+import hashlib
+import logging
+from typing import Dict, List, Optional
+
+logger = logging.getLogger(__name__)
+
+EPILOG = """\
+examples:
+  # captions of three languages, image features that somebody has already
+  mlvl-prepare corpus --languages en,de,fr --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json' \\
+      --image-features train=feats/train.npy valid=feats/val.npy --image-list train=feats/train.txt valid=feats/val.txt
+  # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
+  mlvl-prepare corpus --teacher ViT-B-32.pt
+  # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
+  mlvl-prepare corpus --order en,de,fr
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpus", help="corpus folder to make, or to add to")
+    captions = parser.add_argument_group("captions (makes the corpus)")
+    captions.add_argument("--languages", metavar="LIST", help="languages of the files below, e.g. en,de,fr")
+    for split in ("train", "valid", "test"):
+        captions.add_argument(
+            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
+        )
+    captions.add_argument("--format", default="auto", help="json, triplet, aligned or auto (default: %(default)s)")
+    captions.add_argument("--source-lang", default="en", help="the teacher's language (default: %(default)s)")
+    captions.add_argument("--bpe-size", type=int, default=10_000, help="BPE entries a language (default: %(default)s)")
+    captions.add_argument("--image-root", metavar="DIR", help="folder that image names start from")
+    captions.add_argument("--check-images", action="store_true", help="leave out captions whose image is not there")
+    captions.add_argument("--drop-duplicates", action="store_true", help="leave out repeated captions of an image")
+    captions.add_argument(
+        "--on-problem", choices=("skip", "error"), default="skip",
+        help="unusable captions: count and leave out, or stop at the first (default: %(default)s)",
+    )
+    captions.add_argument("--max-problems", type=int, metavar="N", help="stop after N unusable captions a file")
+    features = parser.add_argument_group("features")
+    features.add_argument(
+        "--image-features", nargs="+", metavar="SPLIT=FILE.npy", help="image features [images, dims] you already have"
+    )
+    features.add_argument("--image-list", nargs="+", metavar="SPLIT=FILE.txt", help="their image names, one a line")
+    features.add_argument("--teacher", metavar="PATH", help="model that encodes images and English sentences")
+    features.add_argument("--batch-size", type=int, default=256, help="of the teacher (default: %(default)s)")
+    features.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
+    features.add_argument("--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)")
+    features.add_argument(
+        "--bad-image", choices=("error", "skip"), default="error",
+        help="an image that cannot be read: stop, or leave its feature zero and list it (default: %(default)s)",
+    )
+    features.add_argument("--max-bad-images", type=int, default=100, help="with skip: stop after so many")
+    text = parser.add_argument_group("text")
+    text.add_argument("--order", metavar="LIST", help="prepare vocabularies and captions for this order of languages")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = build_parser().parse_args(argv)
+    from mlvl_fairseq.data.corpus import Corpus
+
+    corpus = build_captions(args) if args.languages else Corpus(args.corpus)
+    if args.image_features:
+        import_image_features(corpus, args)
+    prepare_text(corpus, args)
+    if args.teacher:
+        from mlvl_fairseq.data.images import BadImagePolicy
+        from mlvl_fairseq.inference.encoder import Encoder
+        from mlvl_fairseq.inference.teacher_features import extract_teacher_features
+
+        policy = BadImagePolicy(args.bad_image, args.max_bad_images)
+        encoder = Encoder.load(args.teacher, device=args.device)
+        extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
+    logger.info("corpus ready: %s", corpus.folder)
+
+
+def build_captions(args):
+    """Read the caption files of all splits and write the corpus's text half."""
+    from mlvl_fairseq.data.captions import read_captions
+    from mlvl_fairseq.data.corpus.build import build_corpus
+    from mlvl_fairseq.errors import UserError
+
+    patterns = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
+    if not patterns:
+        raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
+    languages = [lang.strip() for lang in args.languages.split(",") if lang.strip()]
+    splits: Dict[str, dict] = {}
+    for split, pattern in patterns.items():
+        if "{lang}" not in pattern and len(languages) > 1:
+            raise UserError(f"--{split} '{pattern}' needs {{lang}} where the language stands in the file name")
+        splits[split] = {
+            lang: read_captions(
+                pattern.replace("{lang}", lang),
+                format=args.format,
+                image_root=args.image_root,
+                check_images=args.check_images,
+                drop_duplicates=args.drop_duplicates,
+                on_problem=args.on_problem,
+                max_problems=args.max_problems,
+            )
+            for lang in languages
+        }
+    return build_corpus(args.corpus, splits, args.source_lang, args.bpe_size, args.image_root)
+
+
+def import_image_features(corpus, args) -> None:
+    """Reorder given image features to the corpus's images and store them as the model's inputs."""
+    from mlvl_fairseq.data.feature_import import import_features
+    from mlvl_fairseq.data.features import FeatureWriter
+    from mlvl_fairseq.errors import UserError
+
+    files, lists = _by_split(args.image_features), _by_split(args.image_list or [])
+    if files.keys() != lists.keys():
+        raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
+    for split, path in files.items():
+        names = corpus.images(split)
+        features = import_features(path, lists[split], names)
+        stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
+        with FeatureWriter(stem, names, features.shape[1], "given", _file_fingerprint(path), dtype) as writer:
+            writer.write(features[writer.rows_done :])
+
+
+def _file_fingerprint(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by_split(entries: List[str]) -> Dict[str, str]:
+    from mlvl_fairseq.data.corpus import SPLITS
+    from mlvl_fairseq.errors import UserError
+
+    pairs = [entry.partition("=") for entry in entries]
+    for split, separator, _ in pairs:
+        if split not in SPLITS or not separator:
+            raise UserError(f"'{split}{separator}...': write train=FILE, valid=FILE or test=FILE")
+    return {split: path for split, _, path in pairs}
+
+
+def prepare_text(corpus, args) -> None:
+    """Vocabularies of all languages; CLIP's own binarization of the source language; with an order, all of its steps."""
+    from mlvl_fairseq.continual.orders import language_order
+    from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
+    from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary
+
+    for lang in corpus.languages("train"):
+        language_vocabulary(corpus, lang, train=True)
+    if corpus.source_lang in corpus.languages("train"):
+        binarize(corpus, [], corpus.source_lang)
+    if args.order:
+        prepare_sequence(corpus, language_order(args.order))
+
+
+def cli_main() -> None:
+    from mlvl_fairseq.cli.common import run
+
+    run(main)
+
+
+if __name__ == "__main__":
+    cli_main()

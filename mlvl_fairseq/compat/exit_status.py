@@ -1,0 +1,42 @@
+"""A UserError that ends one of fairseq's own commands is printed in one line, and the exit status is 2, as in ours."""
+
+import logging
+import re
+import sys
+from typing import Optional
+
+from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def install_excepthook() -> None:
+    """Report uncaught UserErrors of fairseq's commands in one line; everything else goes to the hook before."""
+    previous = sys.excepthook
+    if getattr(previous, "_mlvl", False):
+        return
+
+    def report(kind, error, traceback):
+        message = user_message(error)
+        interactive = hasattr(sys, "ps1") or sys.flags.interactive
+        if message is None or interactive or "fairseq_cli" not in sys.modules:
+            return previous(kind, error, traceback)
+        logger.debug("where it happened", exc_info=(kind, error, traceback))
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)  # out of an excepthook this sets the exit status
+
+    report._mlvl = True
+    sys.excepthook = report
+
+
+def user_message(error: BaseException) -> Optional[str]:
+    """The message of the UserError that `error` is or stands for, or None if there is none."""
+    if isinstance(error, UserError):
+        return str(error)
+    if type(error) is Exception and isinstance(error.__context__, UserError):
+        return str(error.__context__)  # fairseq's trainer: "Cannot load model parameters from checkpoint"
+    if type(error).__name__ == "ProcessRaisedException":  # a spawned rank's traceback, as text
+        kinds = "|".join(f"{kind.__module__}.{kind.__name__}" for kind in (UserError, *UserError.__subclasses__()))
+        found = re.findall(rf"^(?:{kinds}): (.+)$", str(error), re.MULTILINE)
+        return found[-1] if found else None
+    return None

@@ -1,0 +1,83 @@
+"""Checkpoints appear whole or not at all, and a full disk ends the run with one clear line.
+
+fairseq writes to ``.tmp`` and renames, but does not flush to disk, tries a failed write three times into the same
+file, and overwrites ``checkpoint_best.pt`` in place, so that a full disk takes the earlier one with it.
+"""
+
+import os
+import shutil
+from typing import BinaryIO, Callable, Optional
+
+from mlvl_fairseq.compat.patching import patches, wrap
+from mlvl_fairseq.errors import DataError
+
+
+def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file beside `path`, flush it to disk, then let it take the place of `path`.
+
+    The temporary name is fixed, so that what a killed run left is overwritten by the next one.
+
+    Raises:
+        DataError: the file could not be written; `path` is as it was before.
+    """
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        _remove(temporary)
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise DataError(
+            f"cannot be saved: {cause.strerror or cause}. Checkpoints saved before are intact; make room and run the "
+            "same command again",
+            path=path,
+        ) from error
+
+
+def _remove(path: str) -> None:
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+
+
+def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
+    """torch.save hides a full disk behind a RuntimeError about file positions."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@patches("fairseq.checkpoint_utils")
+def save_durably(module) -> None:
+    def make(torch_persistent_save):
+        def save(obj, filename, async_write: bool = False):
+            if async_write or not module.PathManager.supports_rename(filename):
+                return torch_persistent_save(obj, filename, async_write)
+            return write_or_keep(filename, lambda file: module.torch.save(obj, file))
+
+        return save
+
+    wrap(module, "torch_persistent_save", make)
+
+
+@patches("fairseq.file_io")
+def copy_durably(module) -> None:
+    manager = module.PathManager
+
+    def make(copy):
+        def copy_local(src_path: str, dst_path: str, overwrite: bool = False):
+            if manager.path_requires_pathmanager(src_path) or manager.path_requires_pathmanager(dst_path):
+                return copy(src_path, dst_path, overwrite)
+            with open(src_path, "rb") as source:
+                write_or_keep(dst_path, lambda file: shutil.copyfileobj(source, file, 1 << 20))
+            return dst_path
+
+        return copy_local
+
+    wrap(manager, "copy", make)

@@ -1,0 +1,1 @@
+"""Continual language learning: what a method adds to plain fairseq training."""

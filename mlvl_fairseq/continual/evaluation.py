@@ -1,0 +1,20 @@
+"""One row of the score matrix: the model after a language, on every language so far."""
+
+from mlvl_fairseq.continual.sequence import Sequence
+from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.retrieval_score import score_retrieval
+
+
+def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
+    """Write the scores that are missing after one language; the teacher's image features serve all languages."""
+    split = sequence.settings.eval_split
+    encoder = Encoder.load(sequence.checkpoint(step))
+    features, names = corpus.features(split, "image"), corpus.images(split)
+    for lang in sequence.missing_scores(step):
+        image_rows = corpus.rows(split, lang)[:, 0]
+        scores = score_retrieval(encoder, features, names, corpus.captions(split, lang), image_rows, lang, split)
+        path = sequence.score_path(step, lang)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, scores)

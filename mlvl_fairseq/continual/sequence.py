@@ -1,0 +1,162 @@
+"""A run: languages learned one after another, each by an ordinary ``fairseq-train``; what is done stays done."""
+
+import json
+import logging
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from mlvl_fairseq.continual.methods import as_arguments, method_options
+from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.errors import DataError, UserError
+
+logger = logging.getLogger(__name__)
+
+USER_DIR = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Settings:
+    """Everything that decides a run's result; a folder holds one run with one of these.
+
+    Attributes:
+        method: row of ``methods.yaml``. languages: the order of learning.
+        corpus, init_from: absolute paths. arch: architecture of the model.
+        max_epoch, batch_size, lr, warmup_ratio, seed: of every language.
+        eval_split: the split that the matrix is computed on.
+        extra: further fairseq-train arguments, as typed.
+    """
+
+    method: str
+    languages: List[str]
+    corpus: str
+    init_from: Optional[str]
+    arch: str
+    max_epoch: int
+    batch_size: int
+    lr: float
+    warmup_ratio: float
+    seed: int
+    eval_split: str
+    extra: List[str]
+
+
+class Sequence:
+    """The steps of a run in its folder.
+
+    Args:
+        folder: where checkpoints, logs and scores go.
+        settings: what to run.
+    """
+
+    def __init__(self, folder, settings: Settings):
+        self.folder, self.settings = Path(folder), settings
+        self.languages = settings.languages
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.folder / "run.json"
+
+    def open(self, corpus: Corpus) -> None:
+        """Make the folder, or check that it holds this very run, perhaps with fewer languages.
+
+        Raises:
+            UserError: it holds a run with other settings.
+        """
+        mine = {**asdict(self.settings), "corpus_fingerprint": corpus.fingerprint}
+        if self.manifest_path.exists():
+            _refuse_other_run(self.manifest_path, mine)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.manifest_path, mine)
+
+    def step_folder(self, step: int) -> Path:
+        return self.folder / f"{step:02d}-{self.languages[step]}"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.step_folder(step) / "checkpoint_best.pt"
+
+    def log_path(self, step: int) -> Path:
+        return self.step_folder(step) / "train.log"
+
+    def done_path(self, step: int) -> Path:
+        return self.step_folder(step) / "done.json"
+
+    def is_trained(self, step: int) -> bool:
+        """Has the language's last epoch ended? (Not: does some checkpoint exist.)"""
+        return self.done_path(step).exists()
+
+    def score_path(self, step: int, lang: str) -> Path:
+        name = f"{lang}.{self.settings.eval_split}.json"
+        return self.folder / "scores" / f"{step:02d}-{self.languages[step]}" / name
+
+    def missing_scores(self, step: int) -> List[str]:
+        """Languages learned up to `step` that have not been evaluated after it."""
+        return [lang for lang in self.languages[: step + 1] if not self.score_path(step, lang).exists()]
+
+    def arguments(self, step: int, corpus: Corpus) -> List[str]:
+        """The ``fairseq-train`` arguments of one language. Later ones win: defaults, then the method, then the user."""
+        settings = self.settings
+        options: Dict[str, object] = {
+            "user_dir": USER_DIR,
+            "task": "cll_retrieval",
+            "lang": self.languages[step],
+            "learned": ",".join(self.languages[:step]),
+            "arch": settings.arch,
+            "criterion": "cll_clip",
+            "optimizer": "row_adamw",
+            "lr": settings.lr,
+            "lr_scheduler": "warmup_constant",
+            "warmup_updates": int(settings.warmup_ratio * self.total_updates(step, corpus)),
+            "clip_norm": 1.0,
+            "batch_size": settings.batch_size,
+            "required_batch_size_multiple": 1,
+            "max_epoch": settings.max_epoch,
+            "seed": settings.seed,
+            "save_dir": self.step_folder(step),
+            "best_checkpoint_metric": "r_mean",
+            "log_format": "json",
+            "log_interval": 10,
+        }
+        if settings.init_from:
+            options["init_from"] = settings.init_from
+        if step:
+            options["finetune_from_model"] = self.checkpoint(step - 1)
+        flags = ["--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"]
+        method = as_arguments(method_options(settings.method))
+        return [settings.corpus, *as_arguments(options), *flags, *method, *settings.extra]
+
+    def command(self, step: int, corpus: Corpus) -> str:
+        """The step as a line for a shell."""
+        return shlex.join(["fairseq-train", *self.arguments(step, corpus)])
+
+    def total_updates(self, step: int, corpus: Corpus) -> int:
+        """Updates of one language: epochs of full batches over all ranks, update frequency included."""
+        captions = corpus.manifest["splits"]["train"]["captions"][self.languages[step]]
+        frequency = int(_given(self.settings.extra, "--update-freq", 1))
+        ranks = int(_given(self.settings.extra, "--distributed-world-size", 1))
+        batches = max(1, captions // (self.settings.batch_size * ranks))
+        return self.settings.max_epoch * -(-batches // frequency)
+
+
+def _given(arguments: List[str], name: str, default):
+    """The value of an option among arguments as typed."""
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            default = arguments[i + 1]
+        elif argument.startswith(name + "="):
+            default = argument.partition("=")[2]
+    return default
+
+
+def _refuse_other_run(path: Path, mine: dict) -> None:
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"not a run manifest: {error}", path) from None
+    if mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
+        theirs["languages"] = mine["languages"]  # the same run, with more languages
+    differ = [f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here" for key in mine if theirs.get(key) != mine[key]]
+    if differ:
+        raise UserError(f"{path.parent} holds another run ({'; '.join(differ)}): choose another folder")

@@ -1,0 +1,13 @@
+"""How losses reach fairseq's progress bar and logs."""
+
+from typing import Dict, List
+
+from fairseq.logging import metrics
+
+
+def log_losses(logging_outputs: List[Dict], names: List[str]) -> None:
+    """Log each of `names` as its sum over all rows divided by their number."""
+    rows = sum(float(log.get("sample_size", 0)) for log in logging_outputs)
+    for name in names:
+        total = sum(float(log.get(name, 0)) for log in logging_outputs)
+        metrics.log_scalar(name, total / rows if rows else 0.0, rows, round=4)

@@ -1,0 +1,104 @@
+"""Captions with their images and English sentences, as fairseq batches."""
+
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+
+
+def end_positions(lengths: torch.Tensor) -> torch.Tensor:
+    """Position of the EOS of each caption, given its length [B] with BOS and EOS."""
+    return lengths - 1
+
+
+class CaptionDataset(FairseqDataset):
+    """Tokenised captions, each beside an image row and (for distillation) an English row of feature arrays.
+
+    Args:
+        tokens: indexed dataset; item i = ids of caption i and a final EOS, without BOS.
+        sizes: int [captions], length of each item.
+        rows: int32 [captions, 2], image row and English row (-1: none) of each caption.
+        bos, eos: token ids; padding is `eos`, as in CLIP.
+        images: image row -> what the image tower takes: an array [images, dims] of features, or an object whose
+            ``__getitem__(row)`` gives a float tensor [3, H, W].
+        english: array [English rows, dims] of teacher text features, or None.
+        max_length: longest caption, BOS and EOS included; longer ones are cut and keep their EOS.
+        shuffle: draw a new order every epoch (the order follows fairseq's seed and epoch only).
+    """
+
+    def __init__(
+        self,
+        tokens,
+        sizes: np.ndarray,
+        rows: np.ndarray,
+        bos: int,
+        eos: int,
+        images=None,
+        english: Optional[np.ndarray] = None,
+        max_length: int = 77,
+        shuffle: bool = False,
+    ):
+        self.tokens, self.rows, self.bos, self.eos = tokens, rows, bos, eos
+        self.images, self.english = images, english
+        self.max_length, self.shuffle = max_length, shuffle
+        self.sizes = np.minimum(sizes + 1, max_length)  # + 1: the BOS that the file does not hold
+        self.keep_multiple_of = 1
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> Dict:
+        image_row, english_row = self.rows[index]
+        item = {"id": index, "tokens": self.tokens[index], "image_id": int(image_row), "english_row": int(english_row)}
+        if self.images is not None and not isinstance(self.images, np.ndarray):
+            item["image"] = self.images[int(image_row)]
+        return item
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> np.ndarray:
+        """A fresh permutation (fairseq seeds numpy with seed + epoch), or the stored order.
+
+        When shuffling, captions beyond the last multiple of `keep_multiple_of` are left out of the epoch, so that
+        every batch, on every rank, is full: a short batch would have fewer negatives.
+        """
+        if not self.shuffle:
+            return np.arange(len(self))
+        order = np.random.permutation(len(self))
+        whole = len(order) - len(order) % self.keep_multiple_of
+        return order[: whole or len(order)]
+
+    def collater(self, samples: List[Dict]) -> Dict:
+        """Right-padded tokens [B, T], EOS positions [B], image ids [B], and the features of the batch's rows."""
+        if not samples:
+            return {}
+        lengths = torch.tensor([min(len(s["tokens"]) + 1, self.max_length) for s in samples])
+        tokens = torch.full((len(samples), int(lengths.max())), self.eos, dtype=torch.long)
+        tokens[:, 0] = self.bos
+        for row, length, sample in zip(tokens, lengths.tolist(), samples):
+            row[1 : length - 1] = sample["tokens"][: length - 2]
+        image_ids = np.array([s["image_id"] for s in samples])
+        batch = {
+            "id": torch.tensor([s["id"] for s in samples]),
+            "nsentences": len(samples),
+            "ntokens": int(lengths.sum()),
+            "net_input": {"tokens": tokens, "eos_positions": end_positions(lengths)},
+            "image_ids": torch.from_numpy(image_ids),
+        }
+        if isinstance(self.images, np.ndarray):
+            batch["image_features"] = gather_rows(self.images, image_ids)
+        elif self.images is not None:
+            batch["image_features"] = torch.stack([s["image"] for s in samples])
+        if self.english is not None:
+            batch["text_features"] = gather_rows(self.english, np.array([s["english_row"] for s in samples]))
+        return batch
+
+
+def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
+    """float32 tensor of `array[rows]`, read from a memory map without keeping it open for writing."""
+    return torch.from_numpy(np.asarray(array[rows], dtype=np.float32))

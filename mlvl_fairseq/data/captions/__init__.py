@@ -1,0 +1,23 @@
+"""Caption files in, columns out; and English partners for captions of other languages.
+
+One file a format in ``readers/``; :func:`read_captions` picks the format, :class:`Problems` tells what was wrong.
+"""
+
+from mlvl_fairseq.data.captions.pairing import english_rows, unmatched_english
+from mlvl_fairseq.data.captions.problems import Problems
+from mlvl_fairseq.data.captions.reading import read_captions
+from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
+from mlvl_fairseq.data.captions.table import CaptionTable, TableBuilder, unique_texts
+
+__all__ = [
+    "CaptionReader",
+    "CaptionSource",
+    "CaptionTable",
+    "Problems",
+    "TableBuilder",
+    "english_rows",
+    "read_captions",
+    "register_reader",
+    "unique_texts",
+    "unmatched_english",
+]

@@ -1,0 +1,175 @@
+"""Captions in columns, and the builder that readers fill."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Iterable, Mapping, Optional
+
+import numpy as np
+
+from mlvl_fairseq.data.captions import problems as kinds
+from mlvl_fairseq.data.captions.problems import Problems
+from mlvl_fairseq.errors import DataError
+
+# C0 and C1 controls, DEL and Unicode's own line ends: each would break a file of one caption a line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte that was not UTF-8, or half of a \\u escape pair in JSON
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """Captions of one file in one language; n captions of m images.
+
+    Attributes:
+        path: the file they were read from.
+        images: m image names, unique, in order of first appearance.
+        image_rows: int32 ``[n]``, row of each caption's image in ``images``.
+        captions: n captions.
+        english: n English source sentences, or None where the file has none.
+        lines: int32 ``[n]``, 1-based line (text files) or row (JSON lists) of each caption.
+        unit: what ``lines`` counts, ``"line"`` or ``"row"``.
+        problems: what was wrong in the file.
+    """
+
+    path: str
+    images: list[str]
+    image_rows: np.ndarray
+    captions: list[str]
+    english: Optional[list[str]]
+    lines: np.ndarray
+    unit: str
+    problems: Problems
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def select(self, rows: np.ndarray) -> "CaptionTable":
+        """The captions at ``rows`` (int ``[k]``, ascending) with only the images they use, renumbered."""
+        used, first, image_rows = np.unique(self.image_rows[rows], return_index=True, return_inverse=True)
+        rank = np.empty(len(used), np.int32)
+        rank[np.argsort(first)] = np.arange(len(used), dtype=np.int32)
+        return replace(
+            self,
+            images=[self.images[row] for row in used[np.argsort(first)]],
+            image_rows=rank[image_rows],
+            captions=[self.captions[row] for row in rows],
+            english=None if self.english is None else [self.english[row] for row in rows],
+            lines=self.lines[rows],
+        )
+
+
+def unique_texts(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """Number texts by first appearance.
+
+    Returns:
+        the distinct texts in order of first appearance, and int32 ``[n]``: the number of each text.
+    """
+    numbers: dict[str, int] = {}
+    rows = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int32)
+    return list(numbers), rows
+
+
+class TableBuilder:
+    """Collects a reader's captions; cleans and checks each one.
+
+    Args:
+        path: the caption file, as shown in messages.
+        problems: where unusable captions are counted.
+        unit: what the reader's line numbers count, ``"line"`` or ``"row"`` (of a JSON list).
+        field_paths: ``{field: file}`` for fields that come from another file than ``path``.
+    """
+
+    def __init__(self, path, problems: Problems, unit: str = "line", field_paths: Optional[Mapping[str, str]] = None):
+        self.path, self.problems, self.unit = str(path), problems, unit
+        self.field_paths = field_paths or {}
+        self.image_rows_by_name: dict[str, int] = {}
+        self.image_rows: list[int] = []
+        self.captions: list[str] = []
+        self.english: list[str] = []
+        self.lines: list[int] = []
+
+    def add(self, line: int, image: str, caption: str, english: Optional[str] = None) -> None:
+        """Add a caption, or count why it cannot be used. A file gives ``english`` for all its captions or for none."""
+        caption = self._clean(caption, line, "caption")
+        if caption is None:
+            return
+        if english is not None:
+            english = self._clean(english, line, "english")
+            if english is None:
+                return
+        row = self._image_row(image, line)
+        if row is None:
+            return
+        self.image_rows.append(row)
+        self.captions.append(caption)
+        self.lines.append(line)
+        if english is not None:
+            self.english.append(english)
+
+    def skip(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
+        """Count a caption or row that cannot be used; see :meth:`Problems.skip`."""
+        self.problems.skip(kind, why + self._row(line), self.field_paths.get(field, self.path), line, field)
+
+    def note(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
+        """Count something worth knowing; see :meth:`Problems.note`."""
+        self.problems.note(kind, why + self._row(line), self.field_paths.get(field, self.path), line, field)
+
+    def table(self) -> CaptionTable:
+        """The collected table.
+
+        Raises:
+            DataError: not one usable caption was found.
+        """
+        if not self.captions:
+            first = next(iter(self.problems.examples.values()), [""])[0]
+            reason = f"no usable caption: {self.problems.brief()}; first: {first}" if first else "holds no caption"
+            raise DataError(reason, self.path)
+        return CaptionTable(
+            path=self.path,
+            images=list(self.image_rows_by_name),
+            image_rows=np.array(self.image_rows, np.int32),
+            captions=self.captions,
+            english=self.english or None,
+            lines=np.array(self.lines, np.int32),
+            unit=self.unit,
+            problems=self.problems,
+        )
+
+    def _row(self, line: int) -> str:
+        return f" (row {line})" if self.unit == "row" else ""
+
+    def _clean(self, text: str, line: int, field: str) -> Optional[str]:
+        """Strip a caption; blank out control characters; None if nothing usable is there."""
+        text = text.strip()
+        if not text:
+            self.skip(kinds.EMPTY_CAPTION, "is empty", line, field)
+            return None
+        if text.isprintable():  # fast and true of most captions; false does not yet mean that something is wrong
+            return text
+        if _SURROGATE.search(text):
+            self.skip(kinds.BAD_ENCODING, f"{_shown(text)} is not valid UTF-8", line, field)
+            return None
+        cleaned = _CONTROL.sub(" ", text)
+        if cleaned != text:
+            self.note(kinds.CONTROL_CHARACTERS, f"{_shown(text)}: control characters became spaces", line, field)
+        return cleaned
+
+    def _image_row(self, image: str, line: int) -> Optional[int]:
+        """Row of an image by name; a new name is checked and appended. None if the name is unusable."""
+        row = self.image_rows_by_name.get(image)
+        if row is not None:
+            return row
+        name = image.strip()
+        if not name:
+            self.skip(kinds.MISSING_FIELD, "has no image name", line, "image")
+        elif _SURROGATE.search(name):
+            self.skip(kinds.BAD_ENCODING, f"{_shown(name)} is not valid UTF-8", line, "image")
+        elif _CONTROL.search(name):
+            self.skip(kinds.CONTROL_CHARACTERS, f"{_shown(name)} holds control characters", line, "image")
+        else:
+            return self.image_rows_by_name.setdefault(name, len(self.image_rows_by_name))
+        return None
+
+
+def _shown(text: str, width: int = 60) -> str:
+    """A text as it can stand in a one-line message: escaped and not too long."""
+    return repr(text if len(text) <= width else text[:width] + "...")

@@ -1,0 +1,105 @@
+"""Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Dict, Sequence
+
+import numpy as np
+import torch
+from fairseq.data import indexed_dataset
+from tqdm import tqdm
+
+from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.vocabularies import tokenizer, vocabulary_folder
+from mlvl_fairseq.data.tokenizer import ClipTokenizer
+from mlvl_fairseq.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+MAX_LENGTH = 77  # CLIP's context, BOS and EOS included
+CHUNK = 10_000
+
+
+def binarized_folder(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
+    return vocabulary_folder(corpus, vocabulary_languages) / lang
+
+
+def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
+    """Binarize the training and validation captions of `lang` with the vocabulary grown along a sequence of languages.
+
+    The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call finds them.
+
+    Returns:
+        the folder with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx``, ``dict.txt`` and ``lengths.json``.
+    """
+    folder = binarized_folder(corpus, vocabulary_languages, lang)
+    report = folder / "lengths.json"
+    if report.exists():
+        return folder
+    corpus.require("train", lang)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = tokenizer(corpus, vocabulary_languages)
+    lengths = {
+        split: _binarize_split(corpus.captions(split, lang), tokens, folder / split, f"{lang} {split}")
+        for split in SPLITS[:2]
+        if lang in corpus.languages(split)
+    }
+    shutil.copyfile(vocabulary_folder(corpus, vocabulary_languages) / "dict.txt", folder / "dict.txt")
+    for split, stats in lengths.items():
+        if stats["truncated_percent"] >= 1:
+            logger.warning(
+                "%s %s: %.1f%% of the captions are longer than %d tokens and will be cut",
+                lang, split, stats["truncated_percent"], MAX_LENGTH,
+            )
+    write_json(report, lengths)  # last: its presence says the folder is complete
+    return folder
+
+
+def _binarize_split(captions, tokens: ClipTokenizer, prefix: Path, title: str) -> Dict[str, float]:
+    """Write one split and return its token statistics."""
+    temporary = prefix.with_name(f".{prefix.name}")
+    builder = indexed_dataset.make_builder(
+        indexed_dataset.data_file_path(str(temporary)), impl="mmap", vocab_size=len(tokens)
+    )
+    lengths = []
+    with tqdm(total=len(captions), desc=f"binarize {title}", unit=" captions") as bar:
+        for start in range(0, len(captions), CHUNK):
+            for ids in tokens.encode_batch(captions[start : start + CHUNK]):
+                builder.add_item(torch.tensor(ids + [tokens.eos], dtype=torch.int32))
+                lengths.append(len(ids) + 2)
+            bar.update(min(CHUNK, len(captions) - start))
+    builder.finalize(indexed_dataset.index_file_path(str(temporary)))
+    for path in (indexed_dataset.data_file_path, indexed_dataset.index_file_path):
+        os.replace(path(str(temporary)), path(str(prefix)))
+    lengths = np.asarray(lengths)
+    return {
+        "captions": len(lengths),
+        "mean_length": round(float(lengths.mean()), 2),
+        "longest": int(lengths.max()),
+        "truncated_percent": round(100 * float((lengths > MAX_LENGTH).mean()), 3),
+    }
+
+
+def count_tokens(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str, vocab_size: int) -> np.ndarray:
+    """int64 [vocab_size]: how often each token occurs in the training captions of `lang`, not truncated.
+
+    Raises:
+        DataError: a token id is not in the vocabulary: the captions were binarized with another one.
+    """
+    path = binarized_folder(corpus, vocabulary_languages, lang) / "train.bin"
+    if not path.exists():
+        raise DataError("no binarized captions; run mlvl-prepare", path)
+    tokens = np.memmap(path, dtype=indexed_dataset.best_fitting_int_dtype(vocab_size), mode="r")
+    counts = np.bincount(tokens, minlength=vocab_size)
+    if len(counts) > vocab_size:
+        raise DataError(f"holds token {len(counts) - 1}, the vocabulary ends at {vocab_size - 1}", path)
+    return counts
+
+
+def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:
+    """Vocabulary and binarized captions of every step of a sequence of languages."""
+    for step in range(1, len(languages) + 1):
+        binarize(corpus, languages[:step], languages[step - 1])

@@ -1,0 +1,132 @@
+"""Where everything lies in a corpus folder, and how to read it. `docs/data.md` describes every file."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import List
+
+import numpy as np
+
+from mlvl_fairseq.data.features import manifest_path, open_features
+from mlvl_fairseq.errors import DataError, UserError
+
+FORMAT = 1
+SPLITS = ("train", "valid", "test")
+
+
+class Corpus:
+    """A prepared corpus folder, opened for reading.
+
+    Args:
+        folder: what ``mlvl-prepare`` wrote.
+
+    Raises:
+        DataError: it is no corpus folder, or was written by another version.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        path = self.folder / "corpus.json"
+        try:
+            self.manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError("no corpus here; make one with mlvl-prepare", path) from None
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"not a corpus manifest: {error}", path) from None
+        if self.manifest.get("format") != FORMAT:
+            raise DataError(f"format {self.manifest.get('format')} is not {FORMAT}; run mlvl-prepare again", path)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the manifest and of every caption and row file it names."""
+        digest = hashlib.sha256((self.folder / "corpus.json").read_bytes())
+        for split in self.manifest["splits"]:
+            for lang in self.languages(split):
+                for path in (self.captions_path(split, lang), self.rows_path(split, lang)):
+                    digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    @property
+    def source_lang(self) -> str:
+        return self.manifest["source_lang"]
+
+    @property
+    def bpe_size(self) -> int:
+        return self.manifest["bpe_size"]
+
+    def languages(self, split: str = "train") -> List[str]:
+        """Languages with captions in a split, in the order they were given."""
+        return list(self.manifest["splits"].get(split, {}).get("captions", {}))
+
+    def require(self, split: str, lang: str) -> None:
+        """Raises UserError: the corpus has no captions of this language and split."""
+        if lang not in self.languages(split):
+            known = ", ".join(self.languages(split)) or "none"
+            raise UserError(f"{self.folder}: no {split} captions in language '{lang}' (there are: {known})")
+
+    # Files. Paths need not exist yet: the builders write them.
+    def images_path(self, split: str) -> Path:
+        return self.folder / "images" / f"{split}.txt"
+
+    def captions_path(self, split: str, lang: str) -> Path:
+        return self.folder / "captions" / f"{split}.{lang}.txt"
+
+    def rows_path(self, split: str, lang: str) -> Path:
+        return self.folder / "captions" / f"{split}.{lang}.rows.npy"
+
+    def english_path(self, split: str) -> Path:
+        return self.folder / "captions" / f"{split}.english.txt"
+
+    def feature_stem(self, split: str, kind: str) -> Path:
+        """`kind`: ``inputs`` (frozen image features given by the user), ``image`` or ``text`` (the teacher's)."""
+        return self.folder / "features" / f"{split}.{kind}"
+
+    # Contents.
+    def images(self, split: str) -> List[str]:
+        """Image names; position = image row."""
+        return read_lines(self.images_path(split))
+
+    def captions(self, split: str, lang: str) -> List[str]:
+        self.require(split, lang)
+        return read_lines(self.captions_path(split, lang))
+
+    def english(self, split: str) -> List[str]:
+        """The distinct English sentences beside the captions; position = English row."""
+        return read_lines(self.english_path(split))
+
+    def rows(self, split: str, lang: str) -> np.ndarray:
+        """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
+        self.require(split, lang)
+        path = self.rows_path(split, lang)
+        rows = np.load(path, allow_pickle=False)
+        expected = self.manifest["splits"][split]["captions"][lang]
+        if rows.shape != (expected, 2):
+            raise DataError(f"shape {rows.shape} does not fit the manifest's {expected} captions", path)
+        return rows
+
+    def features(self, split: str, kind: str) -> np.ndarray:
+        """Memory-mapped features [rows, dims] of `kind`, verified against this corpus's row order.
+
+        Raises:
+            DataError: they are absent, incomplete, truncated, or of other rows.
+        """
+        names = self.english(split) if kind == "text" else self.images(split)
+        return open_features(self.feature_stem(split, kind), expect_row_names=names)
+
+    def has_features(self, split: str, kind: str) -> bool:
+        return manifest_path(self.feature_stem(split, kind)).exists()
+
+
+def read_lines(path: Path) -> List[str]:
+    """Lines of a UTF-8 text file without their ends.
+
+    Raises:
+        DataError: the file is absent or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError("missing file; run mlvl-prepare again", path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: {error}", path) from None
+    return text.split("\n")[:-1]

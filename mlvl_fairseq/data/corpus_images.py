@@ -1,0 +1,34 @@
+"""Pictures of a corpus as tensors, read when they are asked for."""
+
+from pathlib import Path
+
+import torch
+
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.images import clip_transform, load_image
+from mlvl_fairseq.errors import UserError
+
+
+class CorpusImages:
+    """Image row -> float tensor [3, size, size], with CLIP's preprocessing.
+
+    Args:
+        corpus, split: whose images.
+        size: height and width in pixels.
+        image_root: folder of the image names; empty: the one given to mlvl-prepare.
+
+    Raises:
+        UserError: no folder is known.
+    """
+
+    def __init__(self, corpus: Corpus, split: str, size: int, image_root: str = ""):
+        root = image_root or corpus.manifest.get("image_root")
+        if not root:
+            raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
+        self.root, self.names, self.transform = Path(root), corpus.images(split), clip_transform(size)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.transform(load_image(self.root / self.names[row]))

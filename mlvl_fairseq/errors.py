@@ -1,0 +1,27 @@
+"""Errors that a user can act on. Commands print them in one line and exit with status 2."""
+
+from typing import Optional
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong; the message says what, where, and what to do."""
+
+
+class DataError(UserError):
+    """Bad input data, located as precisely as it is known.
+
+    Args:
+        message: what is wrong and what to do about it.
+        path: file that holds the fault.
+        line: 1-based line (text files) or row (JSON lists) of the fault.
+        field: name of the faulty field.
+    """
+
+    def __init__(self, message: str, path=None, line: Optional[int] = None, field: Optional[str] = None):
+        where = "" if path is None else str(path)
+        if line is not None:
+            where += f":{line}"
+        if field is not None:
+            where += f" field '{field}'"
+        super().__init__(f"{where}: {message}" if where else message)
+        self.path, self.line, self.field = path, line, field

@@ -1,0 +1,7 @@
+"""Pure functions on tensors: every training objective, once."""
+
+from mlvl_fairseq.losses.contrastive import contrastive_loss, multi_positive_targets
+from mlvl_fairseq.losses.distillation import feature_mse
+from mlvl_fairseq.losses.gather import gather_with_grad
+
+__all__ = ["contrastive_loss", "feature_mse", "gather_with_grad", "multi_positive_targets"]

@@ -1,0 +1,70 @@
+"""CLIP's text tower (Radford et al. 2021), pooled at positions the caller knows.
+
+CLIP itself pools at the largest token id, which is the end-of-text token only as long as the vocabulary does not
+grow. Continual language learning grows it, so the position travels with the tokens (Yang et al. 2024).
+"""
+
+from typing import Optional
+
+import torch
+import torch.nn as nn
+
+from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
+
+
+class CLIPTextTower(nn.Module):
+    """Causal transformer over tokens; parameters are named as in `clip.model.CLIP`.
+
+    Args:
+        vocab_size: rows of the token embedding.
+        width: model dimension.
+        layers: number of transformer blocks.
+        heads: attention heads (CLIP: ``width // 64``).
+        embed_dim: dimension shared with the image tower.
+        context_length: longest input in tokens.
+        mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        context_length: int = 77,
+        mlp_width: Optional[int] = None,
+    ):
+        super().__init__()
+        self.context_length = context_length
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
+        self.transformer = Transformer(width, layers, heads, mlp_width, causal=True)
+        self.ln_final = LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    def forward(self, tokens: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
+        """Encode texts.
+
+        Padding on the right needs no mask: attention is causal and nothing behind the pooled position is read.
+
+        Args:
+            tokens: ``[B, T]`` int64 ids, begin and end of text included, ``T <= context_length``.
+            eos_positions: ``[B]`` int64, position of each text's first end-of-text token.
+
+        Returns:
+            ``[B, embed_dim]`` features, not normalised.
+
+        Raises:
+            ValueError: if T is larger than the context length.
+        """
+        batch, length = tokens.shape
+        if length > self.context_length:
+            raise ValueError(f"{length} tokens are more than the text tower's context length {self.context_length}")
+        x = self.token_embedding(tokens) + self.positional_embedding[:length]
+        x = self.transformer(x)
+        pooled = x[torch.arange(batch, device=x.device), eos_positions]
+        return self.ln_final(pooled) @ self.text_projection

@@ -1,0 +1,30 @@
+"""An image tower for images that somebody has already encoded with a frozen network."""
+
+import torch
+import torch.nn as nn
+
+from mlvl_fairseq.modules.transformer import LayerNorm
+
+
+class FeatureHead(nn.Module):
+    """Two-layer perceptron from given features to the space shared with text.
+
+    Args:
+        input_dim: dimension of the given features.
+        width: hidden dimension.
+        embed_dim: dimension shared with the text tower.
+        dropout: probability of dropping a normalised input feature while training.
+    """
+
+    def __init__(self, input_dim: int, width: int, embed_dim: int, dropout: float = 0.0):
+        super().__init__()
+        self.ln_pre = LayerNorm(input_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.c_fc = nn.Linear(input_dim, width)
+        self.gelu = nn.GELU()
+        self.proj = nn.Linear(width, embed_dim, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, input_dim] -> [B, embed_dim], not normalised."""
+        hidden = self.dropout(self.ln_pre(features.to(self.c_fc.weight.dtype)))
+        return self.proj(self.gelu(self.c_fc(hidden)))

@@ -1,0 +1,127 @@
+"""The transformer of OpenAI's CLIP (Radford et al. 2021): pre-LN residual blocks with quick-GELU.
+
+Parameters carry the names of `clip.model.Transformer`, so that official state dicts load without renaming.
+"""
+
+from typing import Optional, Tuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation computed in float32 whatever the precision of input and parameters."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+        return y.to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    """``x * sigmoid(1.702 x)``, the approximation of GELU that CLIP was trained with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class MultiheadSelfAttention(nn.Module):
+    """Self-attention on torch's fused kernels; `project` and `attend` are apart so that each can be extended alone.
+
+    Args:
+        width: model dimension, a multiple of ``heads``.
+        heads: number of attention heads.
+        causal: position t sees positions <= t only.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = False):
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"width {width} is not a multiple of the number of attention heads {heads}")
+        self.heads, self.causal = heads, causal
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def project(self, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """``[B, T, width]`` -> query, key and value, each ``[B, heads, T, width / heads]``."""
+        batch, length, width = x.shape
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        return qkv[0], qkv[1], qkv[2]
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Mix values: ``[B, heads, T, width / heads]`` each -> ``[B, T, width]``."""
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(self.attend(*self.project(x)))
+
+
+class MLP(nn.Module):
+    """Feed-forward half of a block: ``width -> mlp_width -> width``."""
+
+    def __init__(self, width: int, mlp_width: int):
+        super().__init__()
+        self.c_fc = nn.Linear(width, mlp_width)
+        self.gelu = QuickGELU()
+        self.c_proj = nn.Linear(mlp_width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c_proj(self.gelu(self.c_fc(x)))
+
+
+class ResidualAttentionBlock(nn.Module):
+    """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False):
+        super().__init__()
+        self.attn = MultiheadSelfAttention(width, heads, causal)
+        self.ln_1 = LayerNorm(width)
+        self.mlp = MLP(width, mlp_width)
+        self.ln_2 = LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of :class:`ResidualAttentionBlock`; ``[B, T, width] -> [B, T, width]``.
+
+    Args:
+        width: model dimension.
+        layers: number of blocks.
+        heads: attention heads of each block.
+        mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
+        causal: position t sees positions <= t only.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, mlp_width: Optional[int] = None, causal: bool = False):
+        super().__init__()
+        mlp_width = mlp_width or 4 * width
+        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads, mlp_width, causal) for _ in range(layers))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """CLIP's published normal initialisation, scaled down with depth where a block writes to the residual stream.
+
+        `clip.model` draws only its text tower like this and leaves the image tower at torch's defaults; here both
+        towers are drawn alike.
+        """
+        for block in self.resblocks:
+            width = block.attn.out_proj.in_features
+            residual_std = width**-0.5 * (2 * len(self.resblocks)) ** -0.5
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.zeros_(block.attn.in_proj_bias)
+            nn.init.normal_(block.attn.out_proj.weight, std=residual_std)
+            nn.init.zeros_(block.attn.out_proj.bias)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.resblocks:
+            x = block(x)
+        return x

@@ -1,0 +1,174 @@
+"""AdamW whose embedding rows can each have a scale of their own: the optimizer of TEIR (Yang et al. 2024, 3.4)."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import List, Optional
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer, register_optimizer
+from omegaconf import II
+from torch import Tensor
+
+from mlvl_fairseq.errors import UserError
+
+
+@dataclass
+class RowScales:
+    """What a row-scaled parameter [V, d] does with its update; each scale is float [V], None: 1 everywhere.
+
+    Attributes:
+        gradient: multiplies the gradient before Adam's moments.
+        update: multiplies the step after Adam's normalisation (and not the moments).
+        decay: multiplies the weight decay.
+    """
+
+    gradient: Optional[Tensor] = None
+    update: Optional[Tensor] = None
+    decay: Optional[Tensor] = None
+
+    @cached_property
+    def active_rows(self) -> Optional[Tensor]:
+        """int64: the rows whose step can differ from 0; None: all."""
+        scale = self.gradient if self.update is None else self.update
+        return None if scale is None else scale.nonzero().squeeze(1)
+
+    @cached_property
+    def decayed_rows(self) -> Optional[Tensor]:
+        """int64: the rows that decay; None: all, alike."""
+        return None if self.decay is None else self.decay.nonzero().squeeze(1)
+
+    def to(self, device) -> "RowScales":
+        """These scales on a device."""
+        scales = (self.gradient, self.update, self.decay)
+        return RowScales(*(scale if scale is None else scale.to(device) for scale in scales))
+
+
+def set_row_scales(parameter: torch.nn.Parameter, scales: RowScales) -> None:
+    """Attach scales to a parameter. ``optim_overrides`` is the attribute that fairseq copies to its fp32 copies."""
+    parameter.optim_overrides = {"row_scales": scales}
+
+
+def get_row_scales(parameter: torch.nn.Parameter) -> Optional[RowScales]:
+    return getattr(parameter, "optim_overrides", {}).get("row_scales")
+
+
+@dataclass
+class RowAdamWConfig(FairseqDataclass):
+    adam_betas: str = field(default="(0.9, 0.999)", metadata={"help": "betas of Adam, e.g. '(0.9, 0.999)'"})
+    adam_eps: float = field(default=1e-6, metadata={"help": "epsilon of Adam"})
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "decoupled weight decay of parameters with two or more dimensions"}
+    )
+    lr: List[float] = II("optimization.lr")
+
+
+@register_optimizer("row_adamw", dataclass=RowAdamWConfig)
+class FairseqRowAdamW(FairseqOptimizer):
+    """fairseq's wrapper of :class:`RowAdamW`. Decay spares vectors and scalars (biases, norms, temperatures)."""
+
+    def __init__(self, cfg: RowAdamWConfig, params):
+        super().__init__(cfg)
+        self._optimizer = RowAdamW(params, **self.optimizer_config)
+
+    @property
+    def optimizer_config(self):
+        first, second = (float(beta) for beta in self.cfg.adam_betas.strip("()[] ").split(","))
+        return {
+            "lr": self.cfg.lr[0],
+            "betas": (first, second),
+            "eps": self.cfg.adam_eps,
+            "weight_decay": self.cfg.weight_decay,
+        }
+
+
+class RowAdamW(torch.optim.Optimizer):
+    """AdamW. A parameter with :class:`RowScales` is updated in the order of Yang et al. 2024, section 3.4:
+
+    1. decay ``p *= 1 - lr * weight_decay * decay``; 2. ``grad *= gradient``; 3. Adam's moments and bias correction;
+    4. ``p -= lr * update * m / (sqrt(v) + eps)``.
+
+    Rows whose gradient or update scale is 0 never move but for their decay, so their moments are neither kept nor
+    computed: state and time follow the number of the language's tokens, not of the vocabulary.
+    """
+
+    def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.05):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._row_scales = {}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update every parameter that has a gradient. Raises UserError: row scales or their state do not fit."""
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step_parameter(parameter, group)
+        return loss
+
+    def _step_parameter(self, parameter, group) -> None:
+        state = self.state[parameter]
+        scales = self._scales(parameter)
+        if not state:
+            rows = len(parameter) if scales.active_rows is None else len(scales.active_rows)
+            state["step"] = torch.tensor(0.0)
+            shape = (rows, *parameter.shape[1:]) if parameter.dim() else ()
+            state["exp_avg"] = torch.zeros(shape, dtype=torch.float32, device=parameter.device)
+            state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
+        state["step"] += 1
+        if parameter.dim() > 1:
+            _decay(parameter, group["lr"] * group["weight_decay"], scales)
+        if scales.active_rows is None:
+            parameter.add_(self._adam_step(parameter.grad, state, group), alpha=-group["lr"])
+        else:
+            self._step_rows(parameter, scales, state, group)
+
+    def _step_rows(self, parameter, scales: RowScales, state: dict, group: dict) -> None:
+        rows = scales.active_rows
+        if len(rows) != len(state["exp_avg"]):
+            raise UserError("the optimizer state in the checkpoint belongs to other training captions than these")
+        gradient = parameter.grad.index_select(0, rows)
+        if scales.gradient is not None:
+            gradient *= _column(scales.gradient[rows], gradient)
+        step = self._adam_step(gradient, state, group)
+        if scales.update is not None:
+            step *= _column(scales.update[rows], step)
+        parameter.index_add_(0, rows, step.to(parameter.dtype), alpha=-group["lr"])
+
+    def _scales(self, parameter) -> RowScales:
+        """The parameter's scales on its device; none attached: scales of 1."""
+        if parameter not in self._row_scales:
+            scales = get_row_scales(parameter) or RowScales()
+            for scale in (scales.gradient, scales.update, scales.decay):
+                if scale is not None and len(scale) != len(parameter):
+                    raise UserError(f"{len(scale)} row scales for {len(parameter)} rows")
+            self._row_scales[parameter] = scales.to(parameter.device)
+        return self._row_scales[parameter]
+
+    @staticmethod
+    def _adam_step(gradient: Tensor, state: dict, group: dict) -> Tensor:
+        """Adam's bias-corrected step without the learning rate, float32."""
+        first, second = group["betas"]
+        gradient = gradient.float()
+        state["exp_avg"].lerp_(gradient, 1 - first)
+        state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        step = float(state["step"])
+        denominator = (state["exp_avg_sq"].sqrt() / math.sqrt(1 - second**step)).add_(group["eps"])
+        return state["exp_avg"] / denominator.mul_(1 - first**step)
+
+
+def _decay(parameter: Tensor, rate: float, scales: RowScales) -> None:
+    if rate == 0:
+        return
+    rows = scales.decayed_rows
+    if rows is None:
+        parameter.mul_(1 - rate)
+    else:
+        factor = 1 - rate * _column(scales.decay[rows], parameter)
+        parameter.index_copy_(0, rows, parameter.index_select(0, rows) * factor)
+
+
+def _column(scale: Tensor, like: Tensor) -> Tensor:
+    """[R] -> [R, 1, ...] with as many dimensions as `like`."""
+    return scale.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,1 @@
+"""fairseq tasks, one file each, named as on the command line."""

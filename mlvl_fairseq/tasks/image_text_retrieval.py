@@ -1,0 +1,51 @@
+"""Contrastive training of a dual encoder: from scratch, from CLIP's weights, or with frozen parts."""
+
+from dataclasses import dataclass, field
+
+from fairseq.tasks import register_task
+
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus_images import CorpusImages
+from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+
+
+@dataclass
+class ImageTextRetrievalConfig(CaptionTaskConfig):
+    langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
+    vocabulary: str = field(
+        default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
+    )
+    image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+
+
+@register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
+class ImageTextRetrievalTask(CaptionTask):
+    """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
+
+    trains_image_tower = True
+
+    @classmethod
+    def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
+        return cls(cfg, Corpus(cfg.data), split_languages(cfg.vocabulary))
+
+    @property
+    def growth(self) -> GrowthOptions:
+        return GrowthOptions(seed=self.seed_for(0))
+
+    def build_model(self, cfg, from_checkpoint=False):
+        model = super().build_model(cfg, from_checkpoint)
+        self.image_size = None if str(cfg.image_tower) == "features" else cfg.image_size
+        return model
+
+    def load_dataset(self, split, **kwargs):
+        images = self._images(split)
+        if split == "valid":
+            self.check_validation_images(len(images))
+        self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
+
+    def _images(self, split):
+        if self.image_size is None:
+            return self.corpus.features(split, "inputs")
+        return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
+

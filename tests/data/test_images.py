@@ -1,0 +1,136 @@
+"""CLIP's preprocessing against the clip package, safe decoding, and the policy for bad images."""
+
+import logging
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlvl_fairseq.compat import import_clip
+from mlvl_fairseq.data.images import BadImagePolicy, ImageDataset, clip_transform, load_image
+from mlvl_fairseq.errors import DataError, UserError
+
+
+def noise(height, width, channels=None, dtype=np.uint8):
+    shape = (height, width) if channels is None else (height, width, channels)
+    high = np.iinfo(dtype).max
+    return np.random.default_rng(0).integers(0, high, shape, endpoint=True).astype(dtype)
+
+
+def rgb(height=37, width=53):
+    return Image.fromarray(noise(height, width, 3))
+
+
+IMAGES = {
+    "odd": rgb(),
+    "portrait": rgb(61, 43),
+    "exact": rgb(32, 32),
+    "tiny": rgb(1, 1),
+    "strip": rgb(3, 400),
+    "rgba": Image.fromarray(noise(37, 53, 4)),
+    "cmyk": rgb().convert("CMYK"),
+    "ycbcr": rgb().convert("YCbCr"),
+    "grey": Image.fromarray(noise(37, 53)),
+    "grey and alpha": Image.fromarray(noise(37, 53)).convert("LA"),
+    "16 bit": Image.fromarray(noise(37, 53, dtype=np.uint16)),
+    "palette": rgb().quantize(16),
+    "black and white": Image.fromarray(noise(37, 53)).convert("1"),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("size", [32, 33])
+def test_preprocessing_is_bit_identical_to_clips(kind, size):
+    theirs = import_clip().clip._transform(size)(IMAGES[kind])
+    ours = clip_transform(size)(IMAGES[kind])
+    assert ours.shape == (3, size, size) and ours.dtype == torch.float32
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["rgba", "palette", "16 bit", "cmyk"])
+def test_dataset_gives_what_clip_gives_for_the_file(tmp_path, kind):
+    name = f"{kind}.tiff"
+    IMAGES[kind].save(tmp_path / name)
+    loaded = ImageDataset(tmp_path, [name], clip_transform(32))[0]
+    assert loaded.problem is None
+    assert torch.equal(loaded.pixels, import_clip().clip._transform(32)(Image.open(tmp_path / name)))
+
+
+def test_load_image_gives_rgb(tmp_path):
+    for kind in ("rgba", "palette", "grey", "cmyk"):
+        path = tmp_path / f"{kind}.tiff"
+        IMAGES[kind].save(path)
+        image = load_image(path)
+        assert image.mode == "RGB" and image.size == (53, 37)
+        assert np.array_equal(np.asarray(image), np.asarray(Image.open(path).convert("RGB")))
+    assert load_image(tmp_path / "palette.tiff", mode=None).mode == "P"
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
+
+
+def png_header(width, height):
+    """A PNG that announces its size and holds no pixels."""
+    chunk = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+
+
+BAD_FILES = {
+    "empty.jpg": (b"", "not an image of a known format"),
+    "text.png": (b"no image at all", "not an image of a known format"),
+    "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
+    "bomb.png": (png_header(30_000, 30_000), "30000 x 30000 pixels|DecompressionBomb"),
+    "large.png": (png_header(10_000, 9_500), "10000 x 9500 pixels are more than the limit of 89478485"),
+    "line.png": (png_header(10_000, 1), "10000 x 1 pixels: one side is over 200 times the other"),
+    "headless.png": (png_header(10, 10), "cannot be decoded"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_explained(tmp_path, name):
+    content, message = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: .*({message})"):
+        load_image(tmp_path / name)
+
+
+def test_truncated_and_missing_files_are_explained(tmp_path):
+    path = tmp_path / "cut.jpg"
+    rgb(100, 100).save(path)
+    path.write_bytes(path.read_bytes()[:800])
+    with pytest.raises(DataError, match="cut.jpg: cannot be decoded .*truncated"):
+        load_image(path)
+    with pytest.raises(DataError, match="absent.jpg: no such image"):
+        load_image(tmp_path / "absent.jpg")
+    with pytest.raises(DataError, match="no such image"):
+        load_image(tmp_path)
+
+
+def test_pixel_limit_can_be_set(tmp_path):
+    rgb(20, 30).save(tmp_path / "a.png")
+    assert load_image(tmp_path / "a.png", max_pixels=600).size == (30, 20)
+    with pytest.raises(DataError, match="30 x 20 pixels are more than the limit of 599"):
+        load_image(tmp_path / "a.png", max_pixels=599)
+
+
+def test_policy_stops_counts_and_limits(caplog):
+    with pytest.raises(DataError, match="broken .*--bad-image skip"):
+        BadImagePolicy("error").accept("broken", 1)
+    policy = BadImagePolicy("skip", limit=2)
+    with caplog.at_level(logging.WARNING):
+        policy.accept("first", 1)
+        policy.accept("second", 2)
+    assert [record.message for record in caplog.records] == [
+        "bad image 1 (2 are allowed): first",
+        "bad image 2 (2 are allowed): second",
+    ]
+    with pytest.raises(DataError, match=r"third \(bad image 3; --max-bad-images allows 2\)"):
+        policy.accept("third", 3)
+    with pytest.raises(UserError, match="--bad-image ignore: choose one of error, skip"):
+        BadImagePolicy("ignore")
