@@ -78,6 +78,23 @@ def python() -> Finding:
 
 
 @check
+def requirements() -> Finding:
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(line) for line in metadata.requires("mlvl_fairseq") or []]
+    except metadata.PackageNotFoundError:
+        return warn("mlvl_fairseq is not installed, only imported", f"{_INSTALL}, or pip install the wheel")
+    problems = []
+    for requirement in wanted:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            installed = _version(requirement.name)
+            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+                problems.append(f"{requirement} (found: {installed})")
+    return fail("missing: " + ", ".join(problems), _INSTALL) if problems else ok(f"all {len(wanted)} are met")
+
+
+@check
 def torch_loads_safely() -> Finding:
     import torch
 
@@ -168,13 +185,14 @@ def examine() -> Dict[str, Finding]:
 
 def versions() -> Dict[str, Optional[str]]:
     """Installed version of each package that matters, None where there is none."""
-    found: Dict[str, Optional[str]] = {"mlvl_fairseq": mlvl_fairseq.__version__}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {"mlvl_fairseq": mlvl_fairseq.__version__, **{name: _version(name) for name in _DISTRIBUTIONS}}
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _report(installed: Dict[str, Optional[str]], findings: Dict[str, Finding]) -> str:

@@ -38,14 +38,12 @@ def _pkg_resources():
     """A stand-in with the one thing that clip takes from pkg_resources, for as long as clip is being imported."""
     import packaging.version
 
-    real = sys.modules.get("pkg_resources")
     stand_in = ModuleType("pkg_resources")
     stand_in.packaging = packaging
+    before = {name: sys.modules[name] for name in ("pkg_resources",) if name in sys.modules}
     sys.modules["pkg_resources"] = stand_in
     try:
         yield
     finally:
-        if real is None:
-            del sys.modules["pkg_resources"]
-        else:
-            sys.modules["pkg_resources"] = real
+        del sys.modules["pkg_resources"]
+        sys.modules.update(before)

@@ -1,10 +1,12 @@
-"""fairseq still says ``np.int`` (data_utils) and ``np.float`` (dynamic_crf_layer), which numpy removed in 1.24."""
+"""fairseq's conditional random field (``nacrf_transformer``) says ``np.float``, which numpy removed in 1.24.
+
+``np.int`` in `fairseq.data.data_utils` is left alone: the audio masks that use it fail one line later all the same.
+"""
 
 from mlvl_fairseq.compat.patching import Overlay, patches
 
 
-@patches("fairseq.data.data_utils", "fairseq.modules.dynamic_crf_layer")
-def restore_aliases(module) -> None:
-    missing = {alias.__name__: alias for alias in (int, float) if not hasattr(module.np, alias.__name__)}
-    if missing:
-        module.np = Overlay(module.np, **missing)
+@patches("fairseq.modules.dynamic_crf_layer")
+def restore_float(module) -> None:
+    if not hasattr(module.np, "float"):
+        module.np = Overlay(module.np, float=float)

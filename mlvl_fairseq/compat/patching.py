@@ -69,8 +69,9 @@ def _patch_after_import(loader) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
+        loader.exec_module = execute  # a reload comes through the finder again
+        module.__dict__.pop("_mlvl_patches", None)  # and brings the unpatched functions back
         execute(module)
-        module.__dict__.pop("_mlvl_patches", None)  # a reload brings the unpatched functions back
         _patch(module)
 
     loader.exec_module = exec_module

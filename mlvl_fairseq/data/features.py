@@ -280,7 +280,7 @@ def open_features(
 def _open_array(path: Path, manifest: Manifest) -> np.memmap:
     array = map_array(path)
     if array.shape != manifest.shape or array.dtype != manifest.dtype or not array.flags.c_contiguous:
-        message = f"is {array.dtype} {array.shape}, its manifest says {manifest.dtype} {manifest.shape}; extract it again"
+        message = f"is {array.dtype} {array.shape}, its manifest says {manifest.dtype} {manifest.shape}; extract again"
         raise DataError(message, path)
     return array
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Raster formats only: Pillow hands others, such as EPS, to external programs.
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# Raster formats only: Pillow hands others, such as EPS, to external programs. (JPEG includes MPO.)
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 1/4 GiB as RGB
 # CLIP resizes the shorter side, so that a strip of one pixel's height would grow without bounds.
 MAX_ASPECT_RATIO = 200
@@ -85,7 +85,7 @@ def _check_size(width: int, height: int, max_pixels: int, path) -> None:
     if width * height > max_pixels:
         raise DataError(f"{width} x {height} pixels are more than the limit of {max_pixels}; scale it down", path)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise DataError(f"{width} x {height} pixels: one side is over {MAX_ASPECT_RATIO} times the other; crop it", path)
+        raise DataError(f"{width} x {height} pixels: a side is over {MAX_ASPECT_RATIO} times the other; crop it", path)
 
 
 def _reason(error: Exception) -> str:

@@ -111,9 +111,9 @@ class RowAdamW(torch.optim.Optimizer):
         state = self.state[parameter]
         scales = self._scales(parameter)
         if not state:
-            rows = len(parameter) if scales.active_rows is None else len(scales.active_rows)
+            rows = scales.active_rows
+            shape = parameter.shape if rows is None else (len(rows), *parameter.shape[1:])
             state["step"] = torch.tensor(0.0)
-            shape = (rows, *parameter.shape[1:]) if parameter.dim() else ()
             state["exp_avg"] = torch.zeros(shape, dtype=torch.float32, device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
         state["step"] += 1

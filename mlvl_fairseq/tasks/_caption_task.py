@@ -1,11 +1,13 @@
 """What the tasks on a corpus folder share: dictionary, datasets, exact restarts, and recall on the validation set."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import List, Optional
 
 import numpy as np
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
 from torch.utils.data import ConcatDataset
@@ -17,7 +19,7 @@ from mlvl_fairseq.data.corpus.vocabularies import vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
 from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.tasks._validation import RecallCollector
+from mlvl_fairseq.tasks._validation import RECALLS, RecallCollector
 
 MIN_VALIDATION_IMAGES = 10
 
@@ -148,10 +150,13 @@ class CaptionTask(FairseqTask):
         self.recall.add(sample["id"], sample["image_ids"], features)
         return criterion.losses(model, features, sample)
 
-    def post_validate(self, model, stats, agg) -> None:
-        """fairseq's hook behind a validation pass: add recalls and ``r_mean`` to its statistics."""
-        stats.update({name: round(value, 3) for name, value in self.recall.scores().items()})
-        self.recall = RecallCollector()
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        """Log losses; while validating also recalls, computed once the last batch is through."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if not criterion.training:
+            self.recall.count(logging_outputs)
+            for name in RECALLS:
+                metrics.log_derived(name, partial(self.recall.score, name))
 
     def seed_for(self, purpose: int) -> int:
         """A seed of its own for every purpose within a run."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.clip_weights import TextConfig, VisionConfig, fingerprint, read_clip_weights
-from mlvl_fairseq.checkpoints.torchscript_archive import TorchScriptArchive
+from mlvl_fairseq.checkpoints.torchscript_archive import StoredTensor, TorchScriptArchive
 from mlvl_fairseq.compat import import_clip
 from mlvl_fairseq.errors import DataError
 
@@ -201,6 +201,12 @@ def test_tensor_beyond_its_storage_is_refused(archive, tmp_path):
     path = rewritten(archive, tmp_path / "wide.pt", {"/data.pkl": wide})
     with pytest.raises(DataError, match="refused: a tensor reaches beyond its storage"):
         read_clip_weights(path)
+
+
+def test_tensor_that_repeats_its_storage_is_refused():
+    with pytest.raises(pickle.UnpicklingError, match="beyond its storage"):
+        StoredTensor("0", torch.float32, numel=1, offset=0, shape=(10**12,), stride=(0,))
+    assert StoredTensor("0", torch.float32, numel=6, offset=1, shape=(2, 2), stride=(3, 1)).shape == (2, 2)
 
 
 def test_storage_of_another_length_is_refused(archive, tmp_path):

@@ -19,7 +19,8 @@ def official(official_clip, tmp_path):
 def save_checkpoint(path, text, vision, **options):
     model = {f"text.{name}": tensor for name, tensor in text.items()}
     model.update({f"vision.{name}": tensor for name, tensor in vision.items()})
-    torch.save({"model": model | {"logit_scale": torch.tensor(2.5)}, "cfg": {"model": options}, "extra_state": {}}, path)
+    model["logit_scale"] = torch.tensor(2.5)
+    torch.save({"model": model, "cfg": {"model": options}, "extra_state": {}}, path)
     return path
 
 
@@ -37,7 +38,8 @@ def test_frozen_tensors_come_from_their_origin(official, tmp_path):
     assert torch.equal(weights.text["token_embedding.weight"], grown["token_embedding.weight"])
     assert torch.equal(weights.text["text_projection"], official.text["text_projection"])
     assert torch.equal(weights.vision["proj"], official.vision["proj"])
-    assert weights.text_config.vocab_size == 75 and weights.text_tower()(torch.tensor([[1, 74]]), torch.tensor([1])).any()
+    assert weights.text_config.vocab_size == 75
+    assert weights.text_tower()(torch.tensor([[1, 74]]), torch.tensor([1])).any()
 
 
 def test_missing_origin_is_named_and_can_be_given(official, tmp_path):

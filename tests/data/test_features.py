@@ -49,7 +49,7 @@ def test_features_come_back_as_written(tmp_path, dtype):
 def test_bad_rows_are_zeros_and_listed(tmp_path):
     with writer(tmp_path / "f") as store:
         store.write(FEATURES[:4])
-        store.write(np.where(np.arange(6)[:, None] == 2, np.nan, 1.0), [2])
+        store.write(np.where(np.arange(24).reshape(6, 4) // 4 == 2, np.nan, 1.0), bad=[2])
     assert read_manifest(tmp_path / "f").bad_rows == [6]
     assert not open_features(tmp_path / "f")[6].any() and open_features(tmp_path / "f")[7].all()
 

@@ -75,18 +75,22 @@ def test_first_frame_of_an_animation(tmp_path):
 
 
 def png_header(width, height):
-    """A PNG that announces its size and holds no pixels."""
-    chunk = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    """A PNG that announces its size and ends where its pixels should begin."""
+
+    def chunk(kind, content):
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IDAT", b"")
 
 
 BAD_FILES = {
     "empty.jpg": (b"", "not an image of a known format"),
     "text.png": (b"no image at all", "not an image of a known format"),
     "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
-    "bomb.png": (png_header(30_000, 30_000), "30000 x 30000 pixels|DecompressionBomb"),
+    "bomb.png": (png_header(30_000, 30_000), "DecompressionBombError"),
     "large.png": (png_header(10_000, 9_500), "10000 x 9500 pixels are more than the limit of 89478485"),
-    "line.png": (png_header(10_000, 1), "10000 x 1 pixels: one side is over 200 times the other"),
+    "line.png": (png_header(10_000, 1), "10000 x 1 pixels: a side is over 200 times the other"),
     "headless.png": (png_header(10, 10), "cannot be decoded"),
 }
 

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from mlvl_fairseq.data.atomic_files import atomic_path, write_json, write_text
-from mlvl_fairseq.data.captions import CaptionTable, english_rows, unique_texts, unmatched_english
+from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
 from mlvl_fairseq.data.corpus.corpus import FORMAT, Corpus
 from mlvl_fairseq.errors import UserError
 
@@ -89,7 +89,8 @@ class _SplitBuilder:
         """Row in the English list of each caption; sentences that are not in it yet are appended."""
         rows = np.full(len(table), -1, np.int32)
         if source is not None:
-            found = english_rows(table, source)
+            # English sentences that the source file lacks are appended below: nothing is wrong with them.
+            found = english_rows(table, source, problems=Problems() if table.english else None)
             rows = np.where(found >= 0, self.source_rows[found], -1)
         sentences, extra = unmatched_english(table, rows)
         known = {sentence: row for row, sentence in enumerate(self.english)} if sentences else {}

@@ -1,0 +1,80 @@
+"""Fixtures for all tests: fairseq's and our own commands, run in this process (fast) or in one of their own."""
+
+import importlib
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+USER_DIR = ROOT / "mlvl_fairseq"
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def user_dir():
+    """What ``mlvl-path`` prints."""
+    return str(USER_DIR)
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """``run_here("fairseq-train", *arguments)`` runs the command's entry point in this process."""
+
+    def run(command, *arguments):
+        from fairseq import checkpoint_utils
+
+        vars(checkpoint_utils.save_checkpoint).pop("best", None)  # a process of its own would not have it
+        if command.startswith("fairseq-"):
+            entry = importlib.import_module("fairseq_cli." + command.removeprefix("fairseq-").replace("-", "_"))
+        else:
+            entry = importlib.import_module("mlvl_fairseq.cli." + command.removeprefix("mlvl-").replace("-", "_"))
+        monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])
+        return entry.cli_main()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_alone():
+    """``run_alone(*command, **options of subprocess.run)`` runs a command in a process of its own. ``fairseq-train``
+    and the like are taken from this Python's environment, ``python`` is this Python."""
+
+    def run(*command, timeout=120, env=None, **options):
+        folder = Path(sys.executable).parent
+        program = sys.executable if command[0] == "python" else str(folder / command[0])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **(env or {})}
+        arguments = [program, *map(str, command[1:])]
+        return subprocess.run(
+            arguments, capture_output=True, text=True, timeout=timeout, env=environment, **options
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def translation_data(tmp_path_factory):
+    """A binarized translation corpus: 60, 20 and 20 sentences of letters; the target is the source backwards."""
+    from fairseq_cli import preprocess
+
+    folder = tmp_path_factory.mktemp("translation")
+    rng = random.Random(0)
+    for split, size in (("train", 60), ("valid", 20), ("test", 20)):
+        sentences = [rng.choices("abcdefghij", k=rng.randint(3, 7)) for _ in range(size)]
+        (folder / f"{split}.src").write_text("".join(" ".join(s) + "\n" for s in sentences))
+        (folder / f"{split}.tgt").write_text("".join(" ".join(reversed(s)) + "\n" for s in sentences))
+    files = [f"--{split}pref={folder / split}" for split in ("train", "valid", "test")]
+    argv, sys.argv = sys.argv, ["fairseq-preprocess", "-s=src", "-t=tgt", *files, f"--destdir={folder / 'bin'}"]
+    try:
+        preprocess.cli_main()
+    finally:
+        sys.argv = argv
+    return folder / "bin"

@@ -1,0 +1,142 @@
+"""What the checkout installs as, and the script that installs it. Nothing is downloaded here."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory):
+    """The wheel built from the checkout, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(root / "mlvl_fairseq", source / "mlvl_fairseq", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "README.md", "LICENSE"):
+        if (root / name).exists():
+            shutil.copy(root / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*command, "--wheel-dir", folder, source], check=True, capture_output=True, timeout=120)
+    (archive,) = folder.glob("*.whl")
+    zipfile.ZipFile(archive).extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def files(folder, pattern):
+    return {path.relative_to(folder) for path in folder.rglob(pattern) if "__pycache__" not in path.parts}
+
+
+@pytest.mark.parametrize("pattern", ["*.py", "*.yaml", "*.json"])
+def test_wheel_is_complete(root, wheel, pattern):
+    assert files(wheel / "mlvl_fairseq", pattern) == files(root / "mlvl_fairseq", pattern)
+
+
+def entry_points(wheel):
+    text = next(wheel.glob("*.dist-info/entry_points.txt")).read_text()
+    return dict(re.findall(r"^(mlvl-[\w-]+) = (.+):cli_main$", text, re.MULTILINE))
+
+
+def test_every_command_has_its_module(wheel):
+    commands = entry_points(wheel)
+    assert {"mlvl-path", "mlvl-doctor", "mlvl-cll", "mlvl-picture-world"} <= set(commands)
+    for module in commands.values():
+        source = (wheel / module.replace(".", "/")).with_suffix(".py")
+        assert "def cli_main" in source.read_text(), module
+
+
+def test_path_command_of_the_wheel(wheel, tmp_path):
+    script = f"from {entry_points(wheel)['mlvl-path']} import cli_main; cli_main()"
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert Path(ended.stdout.strip()) == wheel / "mlvl_fairseq"
+
+
+def test_constraints_satisfy_the_requirements(root, wheel):
+    pins = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if line[:1] != "#")
+    pins = {name.lower(): version for name, version in pins.items()}
+    metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
+    for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.MULTILINE):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), line
+    assert int(pins["setuptools"].split(".")[0]) < 81
+
+
+# scripts/setup.sh
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A PATH with the plain tools that the script uses, and no Python or compiler."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("bash", "dirname", "cat", "cmp", "df", "awk", "rm"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Looks like a virtual environment: this interpreter under ``bin/python``."""
+    folder = tmp_path / "environment"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "bin" / "python").chmod(0o755)
+    return folder
+
+
+def setup_sh(root, tmp_path, tools, **variables):
+    """Run a copy of the script, so that it makes nothing in the checkout."""
+    checkout = tmp_path / "checkout"
+    (checkout / "scripts").mkdir(parents=True, exist_ok=True)
+    for name in ("setup.py", "constraints.txt", "scripts/setup.sh"):
+        shutil.copy(root / name, checkout / name)
+    environment = {"PATH": str(tools), "HOME": str(tmp_path), **{name: str(value) for name, value in variables.items()}}
+    command = ["bash", str(checkout / "scripts" / "setup.sh")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_missing_python_is_one_clear_line(root, tmp_path, tools):
+    for name in ("python3", "python3.12"):  # a version manager's stand-in, and a version that is too old
+        (tools / name).write_text("#!/bin/bash\nexit 127\n")
+        (tools / name).chmod(0o755)
+    ended = setup_sh(root, tmp_path, tools)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("setup: Python 3.11 or 3.12 is needed") and ended.stderr.count("\n") == 1
+
+
+def test_missing_compiler_is_one_clear_line(root, tmp_path, tools, environment):
+    ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("setup: a C++ compiler is needed") and ended.stderr.count("\n") == 1
+
+
+def test_full_disk_is_one_clear_line(root, tmp_path, tools, environment):
+    for name in ("g++", "gcc"):
+        (tools / name).symlink_to(shutil.which("true"))
+    (tools / "df").unlink()
+    (tools / "df").write_text("#!/bin/bash\necho header; echo disk 1 1 3145728 1% /\n")
+    (tools / "df").chmod(0o755)
+    ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert ended.returncode == 2
+    assert "8 GiB of disk are needed" in ended.stderr and "3 GiB are free" in ended.stderr
+
+
+def test_what_is_installed_is_not_installed_again(root, tmp_path, tools, environment):
+    version = subprocess.run([sys.executable, "--version"], capture_output=True, text=True).stdout
+    pins, setup = (root / "constraints.txt").read_text(), (root / "setup.py").read_text()
+    (environment / ".mlvl_fairseq_installed").write_text(f"{version}{tmp_path / 'checkout'}\n{pins}{setup}")
+    ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == "[4/4] everything is installed"
+
+
+@pytest.mark.parametrize("script", ["scripts/setup.sh", "scripts/quickstart.sh", "scripts/test.sh", ".ci/run"])
+def test_scripts_parse(root, script):
+    subprocess.run(["bash", "-n", root / script], check=True)
