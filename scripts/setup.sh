@@ -27,18 +27,18 @@ find_python() {
             return
         fi
     done
-    fail "Python 3.11 or 3.12 is needed and none was found; install one, or name it: PYTHON=/path/to/python3.12 bash scripts/setup.sh"
+    fail "Python 3.11 or 3.12 is needed and none was found; install one, or name it: PYTHON=/path/to/python3.12"
 }
 
 make_environment() {
     if [ -x "$python" ]; then
-        suits "$python" || fail "$environment holds $("$python" --version 2>&1 || echo 'a broken Python'), but 3.11 or 3.12 is needed"
+        suits "$python" || fail "the Python of $environment is not 3.11 or 3.12, or does not start"
         "$python" -m pip --version >/dev/null 2>&1 && return
     fi
     [ -z "${VIRTUAL_ENV:-}" ] || fail "the active environment $environment has no pip"
     local base
     base="$(find_python)"
-    "$base" -m venv --clear "$environment" || fail "$base cannot make virtual environments; on Debian: apt install python3-venv"
+    "$base" -m venv --clear "$environment" || fail "$base cannot make environments; on Debian: apt install python3-venv"
 }
 
 check_machine() {
@@ -48,7 +48,8 @@ check_machine() {
     command -v "${CC:-gcc}" >/dev/null || fail "a C compiler is needed to build fairseq; on Debian: apt install gcc"
     [ -e "$headers/Python.h" ] || fail "Python's headers are missing in $headers; on Debian: apt install python3-dev"
     free_gib=$(($(df -Pk "$environment" | awk 'NR == 2 {print $4}') / 1024 / 1024))
-    [ "$free_gib" -ge "$needed_gib" ] || fail "$needed_gib GiB of disk are needed in $environment, $free_gib GiB are free"
+    [ "$free_gib" -ge "$needed_gib" ] ||
+        fail "$needed_gib GiB of disk are needed in $environment, $free_gib GiB are free"
 }
 
 wanted() { # what the stamp holds when everything is installed

@@ -4,4 +4,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repository"
 export OMP_NUM_THREADS=1 # one thread a process: more only get into each other's way
-python -m pytest tests -n 2 --dist loadfile "$@"
+python -m pytest tests -n 2 --dist loadfile --disable-warnings "$@"

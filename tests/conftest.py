@@ -25,20 +25,19 @@ def user_dir():
     return str(USER_DIR)
 
 
-@pytest.fixture
-def run_here(monkeypatch):
+@pytest.fixture(scope="session")
+def run_here():
     """``run_here("fairseq-train", *arguments)`` runs the command's entry point in this process."""
 
     def run(command, *arguments):
         from fairseq import checkpoint_utils
 
         vars(checkpoint_utils.save_checkpoint).pop("best", None)  # a process of its own would not have it
-        if command.startswith("fairseq-"):
-            entry = importlib.import_module("fairseq_cli." + command.removeprefix("fairseq-").replace("-", "_"))
-        else:
-            entry = importlib.import_module("mlvl_fairseq.cli." + command.removeprefix("mlvl-").replace("-", "_"))
-        monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])
-        return entry.cli_main()
+        package = "fairseq_cli" if command.startswith("fairseq-") else "mlvl_fairseq.cli"
+        entry = importlib.import_module(f"{package}.{command.partition('-')[2].replace('-', '_')}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [command, *map(str, arguments)])
+            return entry.cli_main()
 
     return run
 
@@ -53,18 +52,14 @@ def run_alone():
         program = sys.executable if command[0] == "python" else str(folder / command[0])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **(env or {})}
         arguments = [program, *map(str, command[1:])]
-        return subprocess.run(
-            arguments, capture_output=True, text=True, timeout=timeout, env=environment, **options
-        )
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=timeout, env=environment, **options)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def translation_data(tmp_path_factory):
+def translation_data(run_here, tmp_path_factory):
     """A binarized translation corpus: 60, 20 and 20 sentences of letters; the target is the source backwards."""
-    from fairseq_cli import preprocess
-
     folder = tmp_path_factory.mktemp("translation")
     rng = random.Random(0)
     for split, size in (("train", 60), ("valid", 20), ("test", 20)):
@@ -72,9 +67,5 @@ def translation_data(tmp_path_factory):
         (folder / f"{split}.src").write_text("".join(" ".join(s) + "\n" for s in sentences))
         (folder / f"{split}.tgt").write_text("".join(" ".join(reversed(s)) + "\n" for s in sentences))
     files = [f"--{split}pref={folder / split}" for split in ("train", "valid", "test")]
-    argv, sys.argv = sys.argv, ["fairseq-preprocess", "-s=src", "-t=tgt", *files, f"--destdir={folder / 'bin'}"]
-    try:
-        preprocess.cli_main()
-    finally:
-        sys.argv = argv
+    run_here("fairseq-preprocess", "-s=src", "-t=tgt", *files, f"--destdir={folder / 'bin'}")
     return folder / "bin"

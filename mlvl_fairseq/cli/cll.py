@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="clip_vit_b32", help="architecture (default: %(default)s)")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
     parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
+    parser.add_argument("--max-update", type=int, default=0, help="updates a language at most; 0: no limit")
     parser.add_argument("--batch-size", type=int, default=128, help="captions a batch and rank (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=5e-5, help="learning rate (default: %(default)s)")
     parser.add_argument(
@@ -70,6 +71,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         init_from=args.init_from and os.path.abspath(args.init_from),
         arch=args.arch,
         max_epoch=args.max_epoch,
+        max_update=args.max_update,
         batch_size=args.batch_size,
         lr=args.lr,
         warmup_ratio=args.warmup_ratio,

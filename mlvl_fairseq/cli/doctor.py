@@ -122,8 +122,8 @@ def fairseq_imports() -> Finding:
 
 @check
 def fairseq_extensions() -> Finding:
-    names = ("fairseq.libbase", "fairseq.libbleu", "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast")
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    names = ("libbase", "libbleu", "data.data_utils_fast", "data.token_block_utils_fast")
+    missing = [name for name in names if importlib.util.find_spec(f"fairseq.{name}") is None]
     if missing:
         advice = "pip install --force-reinstall --no-deps --no-build-isolation fairseq-fixed (needs g++)"
         return fail(f"compiled parts are missing: {', '.join(missing)}", advice)
@@ -147,7 +147,7 @@ def clip() -> Finding:
 @check
 def pkg_resources() -> Finding:
     if importlib.util.find_spec("pkg_resources") is None:
-        return warn("setuptools has no pkg_resources", "nothing for mlvl_fairseq; to build clip: pip install 'setuptools<81'")
+        return warn("setuptools has no pkg_resources", "only building clip needs it: pip install 'setuptools<81'")
     return ok("pkg_resources is there")
 
 

@@ -1,4 +1,4 @@
-"""Everything that depends on versions: fairseq's fork, torch, numpy, clip. One problem a file, one small patch a problem.
+"""Everything that depends on versions: fairseq's fork, torch, numpy, clip. One problem a file, small patches for each.
 
 Each patch is a no-op where it is not needed. `apply` waits for fairseq's modules instead of importing them, so that
 commands which need no fairseq start at once.

@@ -32,11 +32,16 @@ def install_excepthook() -> None:
 def user_message(error: BaseException) -> Optional[str]:
     """The message of the UserError that `error` is or stands for, or None if there is none."""
     if isinstance(error, UserError):
-        return str(error)
+        return _raised_elsewhere(str(error)) or str(error)  # a data loader's worker adds its traceback to the message
     if type(error) is Exception and isinstance(error.__context__, UserError):
         return str(error.__context__)  # fairseq's trainer: "Cannot load model parameters from checkpoint"
-    if type(error).__name__ == "ProcessRaisedException":  # a spawned rank's traceback, as text
-        kinds = "|".join(f"{kind.__module__}.{kind.__name__}" for kind in (UserError, *UserError.__subclasses__()))
-        found = re.findall(rf"^(?:{kinds}): (.+)$", str(error), re.MULTILINE)
-        return found[-1] if found else None
+    if type(error).__name__ == "ProcessRaisedException":  # of torch.multiprocessing.spawn
+        return _raised_elsewhere(str(error))
     return None
+
+
+def _raised_elsewhere(text: str) -> Optional[str]:
+    """The message in another process's traceback, which arrives as text."""
+    kinds = "|".join(f"{kind.__module__}.{kind.__name__}" for kind in (UserError, *UserError.__subclasses__()))
+    found = re.findall(rf"^(?:{kinds}): (.+)$", text, re.MULTILINE)
+    return found[-1] if found else None

@@ -1,6 +1,6 @@
 """fairseq drops the last batch of a data set unless its size is a multiple of ``--required-batch-size-multiple``, 8 by
 default (fairseq issues #5036, #5351): up to 7 sentences are neither trained on, nor validated, nor generated, and a set
-of fewer than 8 is empty. The option's help promises "batch size to be a multiple of" N only for full batches.
+of fewer than 8 is empty. What it documents is "less than N or a multiple of N".
 """
 
 import numpy as np

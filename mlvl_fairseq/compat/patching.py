@@ -15,7 +15,7 @@ _PATCHES: Dict[str, List[Patch]] = {}
 
 
 def patches(*module_names: str) -> Callable[[Patch], Patch]:
-    """Decorator: the function mends the named modules, one at a time, and does nothing where there is nothing to mend."""
+    """Decorator: the function mends each of the named modules, or does nothing where there is nothing to mend."""
 
     def register(patch: Patch) -> Patch:
         for name in module_names:

@@ -20,7 +20,7 @@ _ALLOWED = (
     "builtins.int",
     "builtins.list",
     "typing.Any",
-    "omegaconf.base.ContainerMetadata",  # options saved as OmegaConf objects, 2020-11 to 2021-10, or sent to other ranks
+    "omegaconf.base.ContainerMetadata",  # options as OmegaConf objects: 2020-11 to 2021-10, or sent to other ranks
     "omegaconf.base.Metadata",
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
@@ -144,7 +144,7 @@ def name_the_foreign_file(module) -> None:
         def load_or_explain(path, *args, **kwargs):
             try:
                 return load_checkpoint_to_cpu(path, *args, **kwargs)
-            except (AttributeError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 message = f"is not a checkpoint of fairseq ({type(error).__name__}: {error})"
                 raise DataError(message, path=path) from error
 

@@ -24,7 +24,7 @@ class Settings:
     Attributes:
         method: row of ``methods.yaml``. languages: the order of learning.
         corpus, init_from: absolute paths. arch: architecture of the model.
-        max_epoch, batch_size, lr, warmup_ratio, seed: of every language.
+        max_epoch, max_update, batch_size, lr, warmup_ratio, seed: of every language (max_update 0: no limit).
         eval_split: the split that the matrix is computed on.
         extra: further fairseq-train arguments, as typed.
     """
@@ -35,6 +35,7 @@ class Settings:
     init_from: Optional[str]
     arch: str
     max_epoch: int
+    max_update: int
     batch_size: int
     lr: float
     warmup_ratio: float
@@ -113,6 +114,7 @@ class Sequence:
             "batch_size": settings.batch_size,
             "required_batch_size_multiple": 1,
             "max_epoch": settings.max_epoch,
+            "max_update": settings.max_update,
             "seed": settings.seed,
             "save_dir": self.step_folder(step),
             "best_checkpoint_metric": "r_mean",
@@ -137,7 +139,8 @@ class Sequence:
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 1))
         batches = max(1, captions // (self.settings.batch_size * ranks))
-        return self.settings.max_epoch * -(-batches // frequency)
+        updates = self.settings.max_epoch * -(-batches // frequency)
+        return min(updates, self.settings.max_update or updates)
 
 
 def _given(arguments: List[str], name: str, default):

@@ -10,10 +10,13 @@ from typing import List, Optional, Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, read_clip_weights
 from mlvl_fairseq.checkpoints.plugin_checkpoint import PluginState, is_plugin_checkpoint, read_plugin_state
+from mlvl_fairseq.data.feature_extraction import collate_images
+from mlvl_fairseq.data.images import ImageDataset, clip_transform
 from mlvl_fairseq.data.tokenizer import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
@@ -124,6 +127,23 @@ class Encoder:
         if self.vision is None:
             raise UserError(f"{self.source} has no image tower; give image features instead of images")
         return self.vision(images.to(self.device)).cpu().numpy()
+
+    def encode_image_files(self, root, names: Sequence[str], batch_size: int = 64, num_workers: int = 0) -> np.ndarray:
+        """Image files under `root` to float32 [names, embed_dim], with CLIP's preprocessing and a progress bar.
+
+        Raises:
+            UserError: the model has no image tower. DataError: a file cannot be read.
+        """
+        if self.vision is None:
+            raise UserError(f"{self.source} has no image tower; give image features instead of images")
+        images = ImageDataset(root, names, clip_transform(self.vision.image_size))
+        batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
+        features = []
+        for batch in tqdm(batches, desc="images", unit=" batches"):
+            for problem in filter(None, batch.problems):
+                raise DataError(problem)
+            features.append(self.encode_images(batch.pixels))
+        return np.concatenate(features)
 
     @torch.no_grad()
     def encode_features(self, features, batch_size: int = 4096) -> np.ndarray:

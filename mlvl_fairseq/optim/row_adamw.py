@@ -10,6 +10,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from mlvl_fairseq.errors import UserError
 
@@ -113,16 +114,24 @@ class RowAdamW(torch.optim.Optimizer):
         if not state:
             rows = scales.active_rows
             shape = parameter.shape if rows is None else (len(rows), *parameter.shape[1:])
-            state["step"] = torch.tensor(0.0)
+            state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros(shape, dtype=torch.float32, device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
-        state["step"] += 1
         if parameter.dim() > 1:
             _decay(parameter, group["lr"] * group["weight_decay"], scales)
         if scales.active_rows is None:
-            parameter.add_(self._adam_step(parameter.grad, state, group), alpha=-group["lr"])
+            self._step_dense(parameter, state, group)
         else:
             self._step_rows(parameter, scales, state, group)
+
+    @staticmethod
+    def _step_dense(parameter, state: dict, group: dict) -> None:
+        first, second = group["betas"]
+        adamw(
+            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            fused=parameter.dtype == torch.float32,  # one pass over memory instead of ten
+            amsgrad=False, beta1=first, beta2=second, lr=group["lr"], weight_decay=0.0, eps=group["eps"], maximize=False,
+        )
 
     def _step_rows(self, parameter, scales: RowScales, state: dict, group: dict) -> None:
         rows = scales.active_rows
@@ -149,6 +158,7 @@ class RowAdamW(torch.optim.Optimizer):
     @staticmethod
     def _adam_step(gradient: Tensor, state: dict, group: dict) -> Tensor:
         """Adam's bias-corrected step without the learning rate, float32."""
+        state["step"] += 1
         first, second = group["betas"]
         gradient = gradient.float()
         state["exp_avg"].lerp_(gradient, 1 - first)

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 TINY = (
@@ -14,11 +17,17 @@ def train_options(translation_data, user_dir):
     return [str(translation_data), *TINY, "--user-dir", user_dir]
 
 
+@pytest.fixture(scope="session")
+def one_epoch(run_here, train_options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one_epoch")
+    run_here("fairseq-train", *train_options, "--max-epoch", 1, "--save-dir", folder)
+    return folder
+
+
 @pytest.fixture
-def trained(run_here, train_options, tmp_path):
-    """The save directory of one epoch."""
-    run_here("fairseq-train", *train_options, "--max-epoch", 1, "--save-dir", tmp_path / "trained")
-    return tmp_path / "trained"
+def trained(one_epoch, tmp_path):
+    """A save directory after one epoch, the test's own."""
+    return Path(shutil.copytree(one_epoch, tmp_path / "trained"))
 
 
 class Payload:

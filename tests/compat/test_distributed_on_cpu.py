@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.compat.distributed_on_cpu import _free_port, number_ranks
-from mlvl_fairseq.compat.exit_status import user_message
 
 
 def weights(folder, name="checkpoint_last.pt"):
@@ -91,10 +90,3 @@ def test_explicit_choices_stay(options):
     number_ranks(options)
     assert options.distributed_init_method == "tcp://host:1" and options.distributed_rank == 1
     assert options.distributed_no_spawn and options.distributed_backend == "mpi"
-
-
-def test_error_in_a_spawned_rank_is_a_user_error():
-    trace = "\n\n-- Process 0 terminated with the following error:\nTraceback (most recent call last):\n  File ...\n"
-    kind = type("ProcessRaisedException", (Exception,), {})
-    assert user_message(kind(f"{trace}mlvl_fairseq.errors.DataError: f.pt: is truncated\n")) == "f.pt: is truncated"
-    assert user_message(kind(f"{trace}ValueError: f.pt: is truncated\n")) is None

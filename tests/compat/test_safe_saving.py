@@ -80,5 +80,6 @@ def test_full_disk_ends_the_command(trained, run_alone, train_options):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith(f"error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
+    last_line = ended.stderr.splitlines()[-1]
+    assert last_line.startswith(f"error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
     assert {path: path.read_bytes() for path in trained.iterdir()} == before

@@ -1,54 +1,30 @@
 """CLIP's towers against golden numbers, against `clip.model`, and against their own definition."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from golden import END_OF_TEXT, assert_golden, golden_text_tower, golden_text_weights, load_golden
 
-from mlvl_fairseq.checkpoints.huggingface_clip import from_huggingface
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.transformer import MultiheadSelfAttention, Transformer
 
-GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden_text_tower.json"
-END_OF_TEXT = 49407
-
-
-def det(shape, scale, phase):
-    steps = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    return (scale * torch.sin(0.7 * steps + phase)).float().view(shape)
-
-
-def golden_parameter(name, index, shape):
-    is_norm_weight = "layer_norm" in name and name.endswith("weight")
-    if is_norm_weight:
-        return 1 + det(shape, 0.1, 0.1 * index)
-    return det(shape, 0.15, 0.1 * index)
-
-
 @pytest.fixture(scope="module")
-def golden():
-    return json.loads(GOLDEN.read_text())
-
-
-@pytest.fixture(scope="module")
-def golden_tower(golden):
-    weights = {name: golden_parameter(name, *entry) for name, entry in golden["parameters"].items()}
-    tower = CLIPTextTower(vocab_size=49408, width=32, layers=6, heads=4, embed_dim=32, mlp_width=64)
-    tower.load_state_dict(from_huggingface("text", weights, GOLDEN))
+def golden_tower():
+    tower = golden_text_tower()
+    tower.load_state_dict(golden_text_weights(scale=0.15))
     return tower
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("length", [9, 15, 77])
-def test_text_features_match_the_reference_at_any_padding(golden, golden_tower, length):
+def test_text_features_match_the_reference_at_any_padding(golden_tower, length):
+    golden = load_golden("text_tower")
     tokens = torch.full((3, length), END_OF_TEXT)
     for row, ids in enumerate(golden["ids"]):
         tokens[row, : len(ids)] = torch.tensor(ids)
     eos_positions = torch.tensor([ids.index(END_OF_TEXT) for ids in golden["ids"]])
     features = golden_tower(tokens, eos_positions)
-    torch.testing.assert_close(features, torch.tensor(golden["features"]), rtol=2e-5, atol=2e-6)
+    assert_golden(features, golden["features"], atol=2e-6)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ The `tokenizers` library trains faster, but its ids and ties follow the order of
 
 import heapq
 from collections import Counter, defaultdict
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from tqdm import tqdm
 
@@ -27,19 +27,19 @@ def train_bpe(captions: Iterable[str], vocab_size: int = 10_000, progress: bool 
         specials (ids 0 and 1), the alphabet in lexicographic order, then one entry a merge. The most frequent pair is
         merged first; of equally frequent pairs the lexicographically smaller one.
     """
-    words = [[list(symbols), count] for symbols, count in _word_counts(captions)]
+    words = [(list(symbols), count) for symbols, count in _word_counts(captions)]
     alphabet = sorted({symbol for symbols, _ in words for symbol in symbols})
     tokens = dict.fromkeys([BOS_TOKEN, EOS_TOKEN, *alphabet])
-    merges: List[Pair] = []
+    merges: Dict[Pair, None] = {}  # a pair can come up again when another merge makes one of its halves anew
     pairs = _PairTable(words)
     with tqdm(total=max(vocab_size - len(tokens), 0), desc="BPE merges", unit="", disable=not progress) as bar:
         while len(tokens) < vocab_size and (pair := pairs.most_frequent()):
-            merges.append(pair)
+            merges[pair] = None
             before = len(tokens)
             tokens[pair[0] + pair[1]] = None
             pairs.merge(pair)
             bar.update(len(tokens) - before)
-    return Vocabulary(list(tokens), merges)
+    return Vocabulary(list(tokens), list(merges))
 
 
 def _word_counts(captions: Iterable[str]) -> List[Tuple[Tuple[str, ...], int]]:
@@ -52,10 +52,10 @@ def _word_counts(captions: Iterable[str]) -> List[Tuple[Tuple[str, ...], int]]:
 class _PairTable:
     """Frequencies of adjacent symbol pairs, kept up to date merge by merge."""
 
-    def __init__(self, words: List[list]):
+    def __init__(self, words: List[Tuple[List[str], int]]):
         self.words = words
         self.counts: Dict[Pair, int] = defaultdict(int)
-        self.where: Dict[Pair, Set[int]] = defaultdict(set)
+        self.where: Dict[Pair, Set[int]] = defaultdict(set)  # words that hold, or once held, a pair
         for index, (symbols, count) in enumerate(words):
             for pair in zip(symbols, symbols[1:]):
                 self.counts[pair] += count
@@ -63,7 +63,7 @@ class _PairTable:
         self.heap = [(-count, pair) for pair, count in self.counts.items()]
         heapq.heapify(self.heap)
 
-    def most_frequent(self):
+    def most_frequent(self) -> Optional[Pair]:
         """The next pair to merge, or None. Stale heap entries are replaced by the pair's present count."""
         while self.heap:
             negative, pair = heapq.heappop(self.heap)
@@ -75,31 +75,39 @@ class _PairTable:
         return None
 
     def merge(self, pair: Pair) -> None:
+        """Join a pair in all words. Only the pairs at both sides of each place change: a word may be a whole sentence
+        (of a language that writes no spaces), so that counting all its pairs anew would take most of the time.
+        """
+        left, right = pair
+        joined = left + right
         changed: Set[Pair] = set()
         for index in self.where.pop(pair):
             symbols, count = self.words[index]
-            merged = _merge_pair(symbols, pair)
-            for old in zip(symbols, symbols[1:]):
-                self.counts[old] -= count
-            for new in zip(merged, merged[1:]):
-                self.counts[new] += count
-                self.where[new].add(index)
-                changed.add(new)
-            self.words[index][0] = merged
+            for place in _join(symbols, left, right, joined):
+                neighbours = []
+                if place > 0:
+                    neighbours.append((symbols[place - 1], joined))
+                    self.counts[symbols[place - 1], left] -= count
+                if place + 1 < len(symbols):
+                    neighbours.append((joined, symbols[place + 1]))
+                    self.counts[right, symbols[place + 1]] -= count
+                for new in neighbours:
+                    self.counts[new] += count
+                    self.where[new].add(index)
+                changed.update(neighbours)
         for new in changed:
             heapq.heappush(self.heap, (-self.counts[new], new))
         self.counts.pop(pair)
 
 
-def _merge_pair(symbols: List[str], pair: Pair) -> List[str]:
-    left, right = pair
-    merged: List[str] = []
-    i = 0
-    while i < len(symbols):
-        if symbols[i] == left and i + 1 < len(symbols) and symbols[i + 1] == right:
-            merged.append(left + right)
-            i += 2
-        else:
-            merged.append(symbols[i])
-            i += 1
-    return merged
+def _join(symbols: List[str], left: str, right: str, joined: str) -> Iterator[int]:
+    """Join a pair in place, from left to right; yields the position of each joined symbol as soon as it is there."""
+    place = -1
+    while True:
+        try:
+            place = symbols.index(left, place + 1)
+        except ValueError:
+            return
+        if symbols[place + 1 : place + 2] == [right]:
+            symbols[place : place + 2] = [joined]
+            yield place

@@ -1,0 +1,36 @@
+"""Retrieval scores of an encoder on captions, each with the signature that says how it was computed."""
+
+from typing import Dict, List, Sequence
+
+import numpy as np
+
+from mlvl_fairseq.evaluation.retrieval import retrieval_scores
+from mlvl_fairseq.inference.encoder import Encoder
+
+
+def score_retrieval(
+    encoder: Encoder,
+    image_features: np.ndarray,
+    image_names: Sequence[str],
+    captions: List[str],
+    image_rows: np.ndarray,
+    lang: str,
+    split: str,
+    n_fold: int = 1,
+) -> Dict[str, object]:
+    """Rank captions for images and images for captions.
+
+    Args:
+        encoder: encodes the captions.
+        image_features: [images, embed_dim] in the encoder's space. image_names: their names.
+        captions: n captions. image_rows: int [n], the image of each.
+        lang, split: for the signature.
+        n_fold: average over this many contiguous parts of the images.
+
+    Returns:
+        ``txt_r1 ... img_r10 r_mean`` in % and ``signature``. Images without a caption take no part.
+    """
+    used, text_to_image = np.unique(image_rows, return_inverse=True)
+    text = encoder.encode_texts(captions)
+    scores = retrieval_scores(image_features[used], text, text_to_image, n_fold=n_fold)
+    return {**scores, "signature": ""}

@@ -1,0 +1,96 @@
+"""The table of methods and the orders of languages."""
+
+import random
+
+import pytest
+import yaml
+
+from mlvl_fairseq.continual import methods
+from mlvl_fairseq.continual.methods import TABLE, as_arguments, list_methods, method_options
+from mlvl_fairseq.continual.orders import ORDERS, language_order
+from mlvl_fairseq.errors import UserError
+
+TEIR = {
+    "new_row_std": -1,
+    "regularize": "grad_decay",
+    "grad_scale_type": "current_reciprocal",
+    "weight_decay_scale_type": "current_reciprocal",
+}
+
+
+def test_published_rows():
+    assert method_options("cll_clip") == {}
+    assert method_options("cll_clip_with_teir") == TEIR
+    assert method_options("cll_clip_with_teir_update") == {**TEIR, "row_scale_on": "update"}
+    assert method_options("ablation_init") == {"new_row_std": -1}
+    assert method_options("ablation_grad")["regularize"] == "grad" and "new_row_std" not in method_options("ablation_grad")
+    assert method_options("ablation_decay")["regularize"] == "decay"
+    only_image = method_options("ablation_only_cross_modal")
+    assert (only_image["cross_lingual_scale"], only_image["cross_modal_scale"]) == (0, 1)
+    assert method_options("ablation_train_all")["freeze"] == ""
+
+
+def test_every_row_is_made_of_options_that_fairseq_train_knows():
+    from mlvl_fairseq.criterions.cll_clip import CllClipCriterionConfig
+    from mlvl_fairseq.models.clip import ClipConfig
+    from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalConfig
+
+    known = {
+        name for config in (CllRetrievalConfig, CllClipCriterionConfig, ClipConfig) for name in config.__dataclass_fields__
+    }
+    for name in list_methods():
+        assert method_options(name).keys() <= known, name
+
+
+def test_parts_of_methods_are_not_listed_but_described():
+    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    hidden = {name for name, row in rows.items() if row.get("hidden")}
+    assert hidden and list_methods().keys() == rows.keys() - hidden
+    assert all(list_methods().values())
+    for name in [*hidden, "CLL_CLIP", ""]:
+        with pytest.raises(UserError, match=f"no method '{name}'; there are: cll_clip, cll_clip_with_teir"):
+            method_options(name)
+
+
+def test_later_parents_and_own_options_win(monkeypatch):
+    table = {
+        "first": {"about": "x", "lr": 1, "seed": 1},
+        "second": {"about": "x", "hidden": True, "lr": 2, "freeze": "a"},
+        "child": {"about": "x", "inherit_from": ["first", "second"], "freeze": "b"},
+        "grandchild": {"about": "x", "inherit_from": "child", "seed": 3},
+    }
+    monkeypatch.setattr(methods, "_rows", lambda: table)
+    assert method_options("grandchild") == {"lr": 2, "seed": 3, "freeze": "b"}
+
+
+def test_arguments_survive_minus_signs_and_empty_values():
+    assert as_arguments({"new_row_std": -1, "freeze": ""}) == ["--new-row-std=-1", "--freeze="]
+
+
+def test_published_orders():
+    alphabetical = sorted("ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te"
+                          " th tr uk vi zh".split())  # fmt: skip
+    assert language_order("order1") == alphabetical
+    shuffled = list(alphabetical)
+    random.Random(222).shuffle(shuffled)
+    shuffled.remove("en")
+    assert language_order("order222") == ["en", *shuffled]
+
+
+def test_comma_lists():
+    assert language_order(" en, de ,fr,") == ["en", "de", "fr"]
+    assert language_order("en") == ["en"]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "'' is no order: give order1, order222 or languages as en,de,fr"),
+    (" , ", "is no order"),
+    ("en,de,en,fr,de", "de, en occurs more than once"),
+])  # fmt: skip
+def test_wrong_orders(text, message):
+    with pytest.raises(UserError, match=message):
+        language_order(text)
+
+
+def test_orders_hold_every_language_once():
+    assert all(len(set(order.split())) == len(order.split()) == 36 for order in ORDERS.values())
