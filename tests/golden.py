@@ -28,19 +28,19 @@ def det(shape, scale, phase):
     return (scale * torch.sin(0.7 * steps + phase)).float().view(shape)
 
 
-def golden_text_weights(scale):
-    """Weights of the reference's tiny text tower by their name in :class:`CLIPTextTower`."""
+def golden_text_weights(embedding_scale=0.15):
+    """Weights of the reference's tiny text tower (width 32, 6 layers, 4 heads) by their name in `CLIPTextTower`."""
     entries = load_golden("text_tower")["parameters"]
-    weights = {name: _parameter(name, *entry, scale) for name, entry in entries.items()}
+    weights = {name: _parameter(name, *entry, embedding_scale) for name, entry in entries.items()}
     return from_huggingface("text", weights, "golden")
 
 
-def golden_text_tower():
+def golden_text_tower(vocab_size=49408):
     """The reference's tiny text tower, not yet filled."""
-    return CLIPTextTower(vocab_size=49408, width=32, layers=6, heads=4, embed_dim=32, mlp_width=64)
+    return CLIPTextTower(vocab_size, width=32, layers=6, heads=4, embed_dim=32, mlp_width=64)
 
 
-def _parameter(name, index, shape, scale):
+def _parameter(name, index, shape, embedding_scale):
     if "layer_norm" in name and name.endswith("weight"):
         return 1 + det(shape, 0.1, 0.1 * index)
-    return det(shape, scale, 0.1 * index)
+    return det(shape, embedding_scale if "token_embedding" in name else 0.15, 0.1 * index)

@@ -82,15 +82,15 @@ def requirements() -> Finding:
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(line) for line in metadata.requires("mlvl_fairseq") or []]
+        listed = [Requirement(line) for line in metadata.requires("mlvl_fairseq") or []]
     except metadata.PackageNotFoundError:
         return warn("mlvl_fairseq is not installed, only imported", f"{_INSTALL}, or pip install the wheel")
+    wanted = [requirement for requirement in listed if requirement.marker is None]  # the others belong to extras
     problems = []
     for requirement in wanted:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed = _version(requirement.name)
-            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
-                problems.append(f"{requirement} (found: {installed})")
+        installed = _version(requirement.name)
+        if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+            problems.append(f"{requirement} (found: {installed})")
     return fail("missing: " + ", ".join(problems), _INSTALL) if problems else ok(f"all {len(wanted)} are met")
 
 

@@ -23,7 +23,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         for split in ("train", "valid", sequence.settings.eval_split):
             corpus.require(split, lang)
     sequence.open(corpus)
-    _import_training()
+    import_training()
     for step, lang in enumerate(sequence.languages):
         title = f"[{step + 1}/{len(sequence.languages)}] {lang}"
         if not sequence.is_trained(step):
@@ -36,7 +36,7 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     log = sequence.log_path(step)
     run_job(f"{title} binarize", lambda: binarize(corpus, sequence.languages[: step + 1], sequence.languages[step]), log)
     arguments = sequence.arguments(step, corpus)
-    run_job(f"{title} train", lambda: _fairseq_train(arguments), log, total=sequence.total_updates(step, corpus))
+    run_job(f"{title} train", lambda: fairseq_train(arguments), log, total=sequence.total_updates(step, corpus))
     run_job(f"{title} finish", lambda: finish_checkpoint(sequence, step), log)
 
 
@@ -55,7 +55,7 @@ def _r_mean(sequence: Sequence, step: int, lang: str) -> float:
     return json.loads(sequence.score_path(step, lang).read_text(encoding="utf-8"))["r_mean"]
 
 
-def _import_training() -> None:
+def import_training() -> None:
     """Everything a job needs, imported once before the forks."""
     import fairseq_cli.train  # noqa: F401
 
@@ -64,7 +64,7 @@ def _import_training() -> None:
     mlvl_fairseq.register()
 
 
-def _fairseq_train(arguments) -> None:
+def fairseq_train(arguments) -> None:
     import sys
 
     from fairseq_cli.train import cli_main

@@ -1,12 +1,16 @@
 """Pictures of a corpus as tensors, read when they are asked for."""
 
 from pathlib import Path
+from typing import Dict
 
 import torch
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images import clip_transform, load_image
 from mlvl_fairseq.errors import UserError
+
+
+CACHE_BYTES = 1 << 30  # small sets are decoded once, not once an epoch
 
 
 class CorpusImages:
@@ -26,9 +30,16 @@ class CorpusImages:
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
         self.root, self.names, self.transform = Path(root), corpus.images(split), clip_transform(size)
+        self._cached: Dict[int, torch.Tensor] = {}
+        self._keep = CACHE_BYTES // (3 * size * size * 4)  # images
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        return self.transform(load_image(self.root / self.names[row]))
+        if row in self._cached:
+            return self._cached[row]
+        pixels = self.transform(load_image(self.root / self.names[row], mode=None))
+        if len(self._cached) < self._keep:
+            self._cached[row] = pixels
+        return pixels

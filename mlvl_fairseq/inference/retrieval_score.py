@@ -5,6 +5,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from mlvl_fairseq.evaluation.retrieval import retrieval_scores
+from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 
 
@@ -33,4 +34,16 @@ def score_retrieval(
     used, text_to_image = np.unique(image_rows, return_inverse=True)
     text = encoder.encode_texts(captions)
     scores = retrieval_scores(image_features[used], text, text_to_image, n_fold=n_fold)
-    return {**scores, "signature": ""}
+    names = [image_names[row] for row in used]
+    signature = Signature(
+        data=data_fingerprint(names, captions, text_to_image),
+        split=split,
+        lang=lang,
+        images=len(names),
+        texts=len(captions),
+        tok="clip-bpe",
+        maxlen=encoder.max_length,
+        precision="fp32",
+        folds=n_fold,
+    )
+    return {**scores, "signature": str(signature)}

@@ -8,10 +8,11 @@ from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.transformer import MultiheadSelfAttention, Transformer
 
+
 @pytest.fixture(scope="module")
 def golden_tower():
     tower = golden_text_tower()
-    tower.load_state_dict(golden_text_weights(scale=0.15))
+    tower.load_state_dict(golden_text_weights())
     return tower
 
 

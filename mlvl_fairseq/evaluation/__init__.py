@@ -1,0 +1,1 @@
+"""Exact retrieval ranks, recalls with signatures, continual-learning metrics and reports."""

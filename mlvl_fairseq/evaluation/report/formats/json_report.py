@@ -1,0 +1,15 @@
+"""``report.json``: everything, at full precision."""
+
+from pathlib import Path
+from typing import List
+
+from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
+from mlvl_fairseq.evaluation.report.summary import Report
+
+
+@register_format("json")
+def write(report: Report, options: ReportOptions) -> List[Path]:
+    path = options.folder / "report.json"
+    write_json(path, report.to_json())
+    return [path]

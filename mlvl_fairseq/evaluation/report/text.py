@@ -1,0 +1,31 @@
+"""Numbers and tables as text."""
+
+import math
+from typing import List, Sequence
+
+MISSING = "n/a"
+
+
+def number(value: float, ndigits: int) -> str:
+    """Fixed-point, or n/a for NaN."""
+    if math.isnan(value):
+        return MISSING
+    text = f"{value:.{ndigits}f}"
+    return text.lstrip("-") if float(text) == 0 else text  # no -0.0
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: first column to the left, numbers to the right, padded so that the source reads well."""
+    columns = list(zip(header, *rows))
+    widths = [max(3, *(len(cell) for cell in column)) for column in columns]
+    lines = [_line(header, widths), "|" + "|".join(_rule(i, width) for i, width in enumerate(widths)) + "|"]
+    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+
+
+def _line(cells: Sequence[str], widths: List[int]) -> str:
+    padded = [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths))]
+    return "| " + " | ".join(padded) + " |"
+
+
+def _rule(i: int, width: int) -> str:
+    return "-" * (width + 1) + ":" if i else "-" * (width + 2)

@@ -1,0 +1,194 @@
+"""AdamW with row scales: the reference's numbers, torch's AdamW, and an independent float64 computation."""
+
+import copy
+
+import pytest
+import torch
+from fairseq.optim import build_optimizer
+from golden import assert_golden, det, load_golden
+from omegaconf import OmegaConf
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.optim.row_adamw import RowAdamW, RowAdamWConfig, RowScales, get_row_scales, set_row_scales
+
+ROWS, WIDTH = 7, 3
+SCALE = torch.tensor([0, 1, 0.5, 1 / 3, 0, 0.2, 1])
+
+
+def parameter(values, **scales):
+    result = torch.nn.Parameter(values.clone())
+    if scales:
+        set_row_scales(result, RowScales(**scales))
+    return result
+
+
+def update(optimizer, parameters, gradients):
+    for own, gradient in zip(parameters, gradients, strict=True):
+        own.grad = gradient.clone()
+    optimizer.step()
+
+
+def gradient(step, shape=(ROWS, WIDTH)):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(step)) * 10.0 ** (step % 3 - 2)
+
+
+@pytest.mark.parametrize("variant, acts_on", [
+    ("plain", []), ("grad", ["gradient"]), ("decay", ["decay"]), ("grad_decay", ["gradient", "decay"])
+])  # fmt: skip
+def test_four_updates_match_the_reference(variant, acts_on):
+    golden = load_golden("optimizer")
+    scales = {name: torch.tensor(golden["scale"]) for name in acts_on}
+    parameters = {
+        "emb": parameter(det((6, 3), 1, 0.5), **scales),
+        "other": parameter(det((2, 3), 1, 0.9)),
+        "vec": parameter(det((3,), 1, 1.3)),
+    }
+    optimizer = RowAdamW(
+        parameters.values(), golden["lr"], golden["betas"], golden["eps"], golden["weight_decay"]
+    )
+    for k, expected in enumerate(golden[variant], 1):
+        update(optimizer, parameters.values(), [det(p.shape, 0.1 * k, 0.2 * k) for p in parameters.values()])
+        for name, values in expected.items():
+            assert_golden(parameters[name], values, msg=f"{name} after update {k}")
+
+
+def reference(weight, gradients, lr, weight_decay, scales, betas=(0.9, 0.999), eps=1e-6):
+    """Yang et al. 2024, section 3.4, and the scaled step, all rows in float64."""
+    weight, one = weight.double(), torch.ones(len(weight), dtype=torch.float64)
+    on_gradient, on_update, on_decay = (
+        (one if scale is None else scale.double())[:, None] for scale in (scales.gradient, scales.update, scales.decay)
+    )
+    first = second = 0.0
+    for step, grad in enumerate(gradients, 1):
+        weight = weight * (1 - lr * weight_decay * on_decay)
+        grad = grad.double() * on_gradient
+        first = betas[0] * first + (1 - betas[0]) * grad
+        second = betas[1] * second + (1 - betas[1]) * grad**2
+        normalised = (first / (1 - betas[0] ** step)) / ((second / (1 - betas[1] ** step)).sqrt() + eps)
+        weight = weight - lr * on_update * normalised
+    return weight
+
+
+@pytest.mark.parametrize("scales", [
+    RowScales(),
+    RowScales(update=SCALE),
+    RowScales(update=SCALE, decay=SCALE),
+    RowScales(gradient=SCALE, decay=SCALE),
+    RowScales(gradient=SCALE),
+    RowScales(gradient=SCALE * 3, update=SCALE, decay=SCALE.flip(0)),
+])  # fmt: skip
+def test_twelve_updates_equal_their_definition(scales):
+    start, gradients = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(99)), list(map(gradient, range(12)))
+    weight = parameter(start)
+    set_row_scales(weight, scales)
+    optimizer = RowAdamW([weight], lr=0.01, weight_decay=0.3)
+    for grad in gradients:
+        update(optimizer, [weight], [grad])
+    expected = reference(start, gradients, 0.01, 0.3, scales)
+    torch.testing.assert_close(weight.detach().double(), expected, rtol=2e-6, atol=2e-6)
+
+
+def test_scaling_the_step_halves_what_scaling_the_gradient_leaves_alone():
+    """Why there is `row_scale_on update`: Adam's normalisation undoes a factor on the gradient."""
+    moved = {}
+    for acts_on in ("gradient", "update"):
+        weight = parameter(torch.zeros(2, 1), **{acts_on: torch.tensor([1.0, 0.5])})
+        optimizer = RowAdamW([weight], lr=0.01, weight_decay=0)
+        for _ in range(5):
+            update(optimizer, [weight], [torch.ones(2, 1)])
+        moved[acts_on] = (weight[1] / weight[0]).item()
+    assert moved["gradient"] == pytest.approx(1, abs=1e-5)
+    assert moved["update"] == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("acts_on", ["gradient", "update"])
+def test_rows_of_scale_zero_never_move_and_have_no_state(acts_on):
+    start = torch.randn(ROWS, WIDTH)
+    weight = parameter(start, **{acts_on: SCALE, "decay": SCALE})
+    optimizer = RowAdamW([weight], lr=0.1, weight_decay=0.5)
+    for step in range(5):
+        update(optimizer, [weight], [gradient(step)])
+    still = SCALE == 0
+    assert torch.equal(weight[still], start[still])
+    assert (weight[~still] != start[~still]).all()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert optimizer.state[weight][name].shape == (5, WIDTH)
+
+
+def test_without_scales_it_is_torch_s_adamw():
+    start = torch.randn(20, 8)
+    ours, theirs = parameter(start), parameter(start)
+    vector, their_vector = parameter(start[0]), parameter(start[0])
+    optimizer = RowAdamW([ours, vector], lr=0.01, weight_decay=0.1)
+    groups = [{"params": [theirs]}, {"params": [their_vector], "weight_decay": 0}]  # vectors are spared
+    torchs = torch.optim.AdamW(groups, lr=0.01, eps=1e-6, weight_decay=0.1)
+    for step in range(20):
+        gradients = [gradient(step, (20, 8)), gradient(step, (8,))]
+        update(optimizer, [ours, vector], gradients)
+        update(torchs, [theirs, their_vector], gradients)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(vector, their_vector, rtol=1e-6, atol=1e-6)
+
+
+def test_parameters_without_a_gradient_are_left_alone():
+    idle, busy = parameter(torch.ones(2, 2)), parameter(torch.ones(2, 2))
+    optimizer = RowAdamW([idle, busy], lr=0.1)
+    busy.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert torch.equal(idle, torch.ones(2, 2)) and not torch.equal(busy, torch.ones(2, 2))
+
+
+def test_resuming_from_a_state_dict_is_exact():
+    def new(values):
+        weight, scalar = parameter(values[0], update=SCALE, decay=SCALE), parameter(values[1])
+        return weight, scalar, RowAdamW([weight, scalar], lr=0.01)
+
+    weight, scalar, optimizer = new([torch.randn(ROWS, WIDTH), torch.tensor(0.07)])
+    for step in range(3):
+        update(optimizer, [weight, scalar], [gradient(step), gradient(step, ())])
+    resumed_weight, resumed_scalar, resumed = new([weight.detach(), scalar.detach()])
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for step in range(3, 6):
+        gradients = [gradient(step), gradient(step, ())]
+        update(optimizer, [weight, scalar], gradients)
+        update(resumed, [resumed_weight, resumed_scalar], gradients)
+    assert torch.equal(weight, resumed_weight) and torch.equal(scalar, resumed_scalar)
+
+
+def test_state_of_other_captions_is_refused():
+    first = parameter(torch.ones(ROWS, WIDTH), update=SCALE)
+    optimizer = RowAdamW([first], lr=0.01)
+    update(optimizer, [first], [gradient(0)])
+    second = parameter(torch.ones(ROWS, WIDTH), update=torch.ones(ROWS))
+    resumed = RowAdamW([second], lr=0.01)
+    resumed.load_state_dict(optimizer.state_dict())
+    with pytest.raises(UserError, match="belongs to other training captions"):
+        update(resumed, [second], [gradient(1)])
+
+
+@pytest.mark.parametrize("acts_on", ["gradient", "update", "decay"])
+def test_scales_of_another_vocabulary_are_refused(acts_on):
+    weight = parameter(torch.ones(ROWS, WIDTH), **{acts_on: torch.ones(ROWS + 1)})
+    with pytest.raises(UserError, match="8 row scales for 7 rows"):
+        update(RowAdamW([weight], lr=0.01), [weight], [gradient(0)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_have_float32_moments(dtype):
+    weight = parameter(torch.ones(ROWS, WIDTH, dtype=dtype), update=SCALE, decay=SCALE)
+    optimizer = RowAdamW([weight], lr=0.01)
+    update(optimizer, [weight], [gradient(0).to(dtype)])
+    assert weight.dtype == dtype and optimizer.state[weight]["exp_avg"].dtype == torch.float32
+    expected = reference(torch.ones(ROWS, WIDTH), [gradient(0)], 0.01, 0.05, get_row_scales(weight))
+    torch.testing.assert_close(weight.detach().double(), expected, rtol=0.01, atol=0.01)
+
+
+def test_fairseq_builds_it_from_options():
+    cfg = OmegaConf.structured(RowAdamWConfig(adam_betas="(0.8, 0.99)", adam_eps=1e-5, weight_decay=0.2, lr=[0.3]))
+    OmegaConf.set_struct(cfg, False)
+    cfg._name = "row_adamw"
+    weight = parameter(torch.ones(2, 2))
+    optimizer = build_optimizer(cfg, [weight])
+    group = optimizer.optimizer.param_groups[0]
+    assert isinstance(optimizer.optimizer, RowAdamW) and optimizer.get_lr() == 0.3
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.8, 0.99), 1e-5, 0.2)
