@@ -53,7 +53,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     print(summary_table(report, args.ndigits))
     for warning in report.warnings:
         logger.warning(warning)
-    logger.info("wrote %s", ", ".join(str(path) for path in paths))
+    logger.info("wrote to %s: %s", options.folder, " ".join(path.name for path in paths))
 
 
 def cli_main() -> None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Iterator, Tuple
 
 import numpy as np
-import torch
 
 from mlvl_fairseq.errors import UserError
 
@@ -242,6 +241,8 @@ def _multiply(image_rows: np.ndarray, text_rows: np.ndarray, buffer: np.ndarray)
     width = -(-n_texts // 8) * 8
     scores = buffer[: n_images * width].reshape(n_images, width)
     scores[:, n_texts:] = -np.inf
+    import torch  # late: commands that only read scores start without it
+
     torch.mm(torch.from_numpy(image_rows), torch.from_numpy(text_rows).T, out=torch.from_numpy(scores[:, :n_texts]))
     return scores
 

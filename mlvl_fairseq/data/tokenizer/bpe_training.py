@@ -29,17 +29,15 @@ def train_bpe(captions: Iterable[str], vocab_size: int = 10_000, progress: bool 
     """
     words = [(list(symbols), count) for symbols, count in _word_counts(captions)]
     alphabet = sorted({symbol for symbols, _ in words for symbol in symbols})
-    tokens = dict.fromkeys([BOS_TOKEN, EOS_TOKEN, *alphabet])
-    merges: Dict[Pair, None] = {}  # a pair can come up again when another merge makes one of its halves anew
+    initial = [BOS_TOKEN, EOS_TOKEN, *alphabet]
+    merges: List[Pair] = []
     pairs = _PairTable(words)
-    with tqdm(total=max(vocab_size - len(tokens), 0), desc="BPE merges", unit="", disable=not progress) as bar:
-        while len(tokens) < vocab_size and (pair := pairs.most_frequent()):
-            merges[pair] = None
-            before = len(tokens)
-            tokens[pair[0] + pair[1]] = None
+    with tqdm(total=max(vocab_size - len(initial), 0), desc="BPE merges", unit="", disable=not progress) as bar:
+        while len(initial) + len(merges) < vocab_size and (pair := pairs.most_frequent()):
+            merges.append(pair)
             pairs.merge(pair)
-            bar.update(len(tokens) - before)
-    return Vocabulary(list(tokens), list(merges))
+            bar.update()
+    return Vocabulary(initial + [left + right for left, right in merges], merges)
 
 
 def _word_counts(captions: Iterable[str]) -> List[Tuple[Tuple[str, ...], int]]:

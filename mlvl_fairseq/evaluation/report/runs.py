@@ -60,17 +60,19 @@ def read_runs(run_dir, split: Optional[str] = None) -> List[Run]:
 
 def _read_run(path: Path, split: Optional[str]) -> Run:
     manifest = _read_object(path)
-    method, languages = _require(manifest, "method", str, path), _require(manifest, "languages", list, path)
+    languages = manifest.get("languages")
+    if not isinstance(languages, list) or not languages or len(set(map(str, languages))) < len(languages):
+        raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
     dataset = manifest.get("dataset") or Path(manifest.get("corpus") or path.parent.resolve()).name
     split = split or manifest.get("eval_split") or DEFAULT_SPLIT
-    run = Run(method, split, dataset, ScoreMatrix(languages, METRICS))
+    run = Run(_text(manifest, "method", path), split, dataset, ScoreMatrix(languages, METRICS))
     for step, learned in enumerate(languages):
         for j, language in enumerate(languages[: step + 1]):
             score_path = path.parent / "scores" / f"{step:02d}-{learned}" / f"{language}.{split}.json"
             if score_path.is_file():
                 scores = _read_object(score_path)
-                run.matrix.set(step, j, {metric: _require(scores, metric, float, score_path) for metric in METRICS})
-                run.signatures[step, j] = scores.get("signature", "")
+                run.matrix.set(step, j, {metric: _score(scores, metric, score_path) for metric in METRICS})
+                run.signatures[step, j] = _text({"signature": "", **scores}, "signature", score_path)
     return run
 
 
@@ -84,12 +86,17 @@ def _read_object(path: Path) -> Dict[str, Any]:
     return value
 
 
-def _require(values: Dict[str, Any], key: str, kind: type, path: Path) -> Any:
-    value = values.get(key)
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or isinstance(value, bool) or value != value:
-        raise DataError(f"expected a {kind.__name__}, found {value!r}", path, field=key)
-    return value
+def _score(values: Dict[str, Any], metric: str, path: Path) -> float:
+    value = values.get(metric)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise DataError(f"expected a score in %, found {value!r}; delete the file and evaluate again", path, field=metric)
+    return float(value)
+
+
+def _text(values: Dict[str, Any], key: str, path: Path) -> str:
+    if not isinstance(values.get(key), str):
+        raise DataError(f"expected text, found {values.get(key)!r}", path, field=key)
+    return values[key]
 
 
 def _splits_found(manifests: List[Path]) -> str:

@@ -1,6 +1,7 @@
 """Numbers and tables as text."""
 
 import math
+import re
 from typing import List, Sequence
 
 MISSING = "n/a"
@@ -12,6 +13,11 @@ def number(value: float, ndigits: int) -> str:
         return MISSING
     text = f"{value:.{ndigits}f}"
     return text.lstrip("-") if float(text) == 0 else text  # no -0.0
+
+
+def file_stem(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 from mlvl_fairseq.data.atomic_files import write_text
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MEASURES, MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import number
+from mlvl_fairseq.evaluation.report.text import file_stem, number
 
 
 @register_format("csv")
 def write(report: Report, options: ReportOptions) -> List[Path]:
-    stem = f"{report.dataset}_CL_retrieval"
+    stem = f"{file_stem(report.dataset)}_CL_retrieval"
     languages = sorted({language for method in report.methods for language in method.languages})
     steps = max(len(method.languages) for method in report.methods)
     tables = {

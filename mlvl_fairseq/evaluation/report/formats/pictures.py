@@ -6,10 +6,10 @@ from typing import List, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.data.atomic_files import atomic_path
-from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT, cell_inches, draw_curves, draw_matrix
+from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT, Range, cell_inches, draw_curves, draw_matrix
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import number
+from mlvl_fairseq.evaluation.report.text import file_stem, number
 
 DPI = 150
 MATRICES_A_ROW = 3
@@ -37,8 +37,8 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
         paths = [_save(_report_figure(report, options), options.folder / "report.png")]
         paths.append(_save(_curves_figure(report, options), options.folder / "curves.png"))
         for method in report.methods:
-            figure = _matrices_figure([method], options)
-            paths.append(_save(figure, options.folder / f"matrix_{method.name}.png"))
+            figure = _matrix_figure(method, report, options)
+            paths.append(_save(figure, options.folder / f"matrix_{file_stem(method.name)}.png"))
     return paths
 
 
@@ -69,7 +69,7 @@ def _report_figure(report: Report, options: ReportOptions):
     margin = (width - used) / 2
     if margin > 0:
         bottom = bottom.subfigures(1, 3, width_ratios=[margin, used, margin])[1]
-    _draw_matrices(bottom, report.methods, options)
+    _draw_matrices(bottom, report.methods, _limits(report, options.metric), options)
     return figure
 
 
@@ -79,10 +79,16 @@ def _curves_figure(report: Report, options: ReportOptions):
     return figure
 
 
-def _matrices_figure(methods: Sequence[MethodReport], options: ReportOptions):
-    figure = _figure(*_matrices_size(methods, minimum=0))
-    _draw_matrices(figure, methods, options)
+def _matrix_figure(method: MethodReport, report: Report, options: ReportOptions):
+    figure = _figure(*_matrices_size([method], minimum=0))
+    _draw_matrices(figure, [method], _limits(report, options.metric), options)
     return figure
+
+
+def _limits(report: Report, metric: str) -> Range:
+    """Lowest and highest score of all methods: the same colours in all matrices."""
+    scores = np.concatenate([method.matrix[metric].ravel() for method in report.methods])
+    return float(np.nanmin(scores)), float(np.nanmax(scores))
 
 
 def _title(report: Report) -> str:
@@ -135,12 +141,9 @@ def _matrices_size(methods: Sequence[MethodReport], minimum: float = 12) -> Tupl
     return max(minimum, columns * (max(edge, 2.2) + 0.9) + 0.9), rows * (max(edge, 2.2) + 1.5)
 
 
-def _draw_matrices(figure, methods: Sequence[MethodReport], options: ReportOptions) -> None:
+def _draw_matrices(figure, methods: Sequence[MethodReport], limits: Range, options: ReportOptions) -> None:
     columns = min(MATRICES_A_ROW, len(methods))
     axes = figure.subplots(-(-len(methods) // columns), columns, squeeze=False).ravel()
-    scores = np.concatenate([method.matrix[options.metric].ravel() for method in methods])
-    known = scores[~np.isnan(scores)]
-    limits = (known.min(), known.max()) if len(known) else (0.0, 100.0)
     for index, (ax, method) in enumerate(zip(axes, methods)):
         matrix = method.matrix[options.metric]
         image = draw_matrix(ax, matrix, method.languages, limits, options.ndigits)

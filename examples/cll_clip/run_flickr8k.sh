@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Real photos: an English teacher on frozen image features, then German, French, Czech, Portuguese, Chinese and Arabic
+# one after another, with three methods and three seeds. Safe to run twice: what is done is skipped.
+#
+# usage: bash examples/cll_clip/run_flickr8k.sh DATA [OUTPUT]
+#   DATA    folder with train.vision-en-<lang>.tsv, val.<lang>.json and squeezenet.{train,val}.{npy,images.txt}
+#   OUTPUT  default: outputs/flickr8k
+# SEEDS="1 2 3" METHODS="..." UPDATES=250 in the environment change what is run.
+set -euo pipefail
+
+data=${1:?usage: run_flickr8k.sh DATA [OUTPUT]}
+out=${2:-outputs/flickr8k}
+order=en,de,fr,cs,pt,zh,ar
+read -r -a methods <<<"${METHODS:-cll_clip cll_clip_with_teir cll_clip_with_teir_update}"
+read -r -a seeds <<<"${SEEDS:-1 2 3}"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+if [[ ! -e $out/corpus/corpus.json ]]; then
+  mlvl-prepare "$out/corpus" --languages "$order" --order "$order" \
+    --train "$data/train.vision-en-{lang}.tsv" --valid "$data/val.{lang}.json" \
+    --image-features train="$data/squeezenet.train.npy" valid="$data/squeezenet.val.npy" \
+    --image-list train="$data/squeezenet.train.images.txt" valid="$data/squeezenet.val.images.txt"
+fi
+
+if [[ ! -e $out/teacher/done ]]; then
+  fairseq-train "$out/corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
+    --arch clip_tiny --image-dropout 0.2 --criterion clip_contrastive \
+    --optimizer row_adamw --weight-decay 0.1 --lr 1e-3 --lr-scheduler warmup_constant --warmup-updates 100 \
+    --clip-norm 1 --batch-size 256 --required-batch-size-multiple 1 --max-epoch 4 --seed 1 --cpu \
+    --save-dir "$out/teacher" --no-epoch-checkpoints \
+    --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --log-format simple --log-interval 50
+  touch "$out/teacher/done"
+fi
+mlvl-prepare "$out/corpus" --teacher "$out/teacher/checkpoint_best.pt"
+
+for seed in "${seeds[@]}"; do
+  for method in "${methods[@]}"; do
+    mlvl-cll "$out/corpus" "$out/seed$seed/$method" --method "$method" --order "$order" --seed "$seed" \
+      --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
+      --lr 1e-3 --max-epoch 100 --max-update "${UPDATES:-250}" --cpu
+  done
+  mlvl-report "$out/seed$seed" --split valid
+done
