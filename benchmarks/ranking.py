@@ -3,8 +3,8 @@
 Compared, on the same float32 features and one CPU thread, each in a fresh process:
 
 * ``ours``        mlvl_fairseq.evaluation.ranking.retrieval_ranks
-* ``one-hot``     the algorithm of CLIP_benchmark: top-k indices -> one-hot [batch, k, candidates] -> times the matrix of
-                  positive pairs -> sum; once for each k in 1, 5, 10 and direction, 64 or 512 queries at once
+* ``one-hot``     the algorithm of CLIP_benchmark: top-k indices -> one-hot [batch, k, candidates] -> times the matrix
+                  of positive pairs -> sum; once for each k in 1, 5, 10 and direction, 64 or 512 queries at once
 * ``argsort``     the algorithm of the ALBEF family: sort every row and column, look for the targets' places
 * ``product``     the bare matrix product: the physical limit of any exact method
 

@@ -26,7 +26,8 @@ class ClipDictionary(Dictionary):
         """
         dictionary = cls()
         try:
-            dictionary.add_from_file(f)
+            with open(f, encoding="utf-8") as file:  # fairseq itself would raise a bare Exception for bad encoding
+                dictionary.add_from_file(file)
         except (ValueError, RuntimeError, OSError) as error:
             raise DataError(f"not a fairseq dictionary: {error}", f) from None
         missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]

@@ -237,12 +237,12 @@ def _multiply(image_rows: np.ndarray, text_rows: np.ndarray, buffer: np.ndarray)
 
     By torch, whose product is faster than numpy's on blocks of this size.
     """
+    import torch  # late: commands that only read scores start without it
+
     n_images, n_texts = len(image_rows), len(text_rows)
     width = -(-n_texts // 8) * 8
     scores = buffer[: n_images * width].reshape(n_images, width)
     scores[:, n_texts:] = -np.inf
-    import torch  # late: commands that only read scores start without it
-
     torch.mm(torch.from_numpy(image_rows), torch.from_numpy(text_rows).T, out=torch.from_numpy(scores[:, :n_texts]))
     return scores
 
@@ -284,7 +284,8 @@ def _count_better(tile: _Tile, query_axis: int, targets: _Targets) -> np.ndarray
 
 def _count_rows(flags: np.ndarray) -> np.ndarray:
     """True values per row: each 64-bit word holds eight byte-wide counters, which cannot overflow in a tile."""
-    return np.add.reduce(flags.view(np.uint64), axis=1).view(np.uint8).reshape(len(flags), 8).sum(axis=1, dtype=np.int64)
+    counters = np.add.reduce(flags.view(np.uint64), axis=1).view(np.uint8)
+    return counters.reshape(len(flags), 8).sum(axis=1, dtype=np.int64)
 
 
 def _count_columns(flags: np.ndarray) -> np.ndarray:

@@ -56,6 +56,7 @@ def retrieval_scores(
 def _scores_of(image_ranks: np.ndarray, text_ranks: np.ndarray) -> Dict[str, float]:
     queries = image_ranks[image_ranks != NO_RANK]
     if len(queries) < len(image_ranks):
-        logger.warning("%d of %d images have no text: not counted in txt_r*", len(image_ranks) - len(queries), len(image_ranks))
+        left_out = len(image_ranks) - len(queries)
+        logger.warning("%d of %d images have no text and do not count in txt_r*", left_out, len(image_ranks))
     values = [100.0 * float(np.mean(ranks < k)) for ranks in (queries, text_ranks) for k in RECALL_AT]
     return dict(zip(METRICS, [*values, float(np.mean(values))]))

@@ -1,6 +1,5 @@
 """AdamW whose embedding rows can each have a scale of their own: the optimizer of TEIR (Yang et al. 2024, 3.4)."""
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import List, Optional
@@ -120,30 +119,23 @@ class RowAdamW(torch.optim.Optimizer):
         if parameter.dim() > 1:
             _decay(parameter, group["lr"] * group["weight_decay"], scales)
         if scales.active_rows is None:
-            self._step_dense(parameter, state, group)
+            _adam_step(parameter, parameter.grad, state, group)
         else:
             self._step_rows(parameter, scales, state, group)
 
     @staticmethod
-    def _step_dense(parameter, state: dict, group: dict) -> None:
-        first, second = group["betas"]
-        adamw(
-            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
-            fused=parameter.dtype == torch.float32,  # one pass over memory instead of ten
-            amsgrad=False, beta1=first, beta2=second, lr=group["lr"], weight_decay=0.0, eps=group["eps"], maximize=False,
-        )
-
-    def _step_rows(self, parameter, scales: RowScales, state: dict, group: dict) -> None:
+    def _step_rows(parameter, scales: RowScales, state: dict, group: dict) -> None:
         rows = scales.active_rows
         if len(rows) != len(state["exp_avg"]):
             raise UserError("the optimizer state in the checkpoint belongs to other training captions than these")
-        gradient = parameter.grad.index_select(0, rows)
+        gradient = parameter.grad.index_select(0, rows).float()
         if scales.gradient is not None:
             gradient *= _column(scales.gradient[rows], gradient)
-        step = self._adam_step(gradient, state, group)
+        step = torch.zeros_like(gradient)
+        _adam_step(step, gradient, state, group)
         if scales.update is not None:
             step *= _column(scales.update[rows], step)
-        parameter.index_add_(0, rows, step.to(parameter.dtype), alpha=-group["lr"])
+        parameter.index_add_(0, rows, step.to(parameter.dtype))
 
     def _scales(self, parameter) -> RowScales:
         """The parameter's scales on its device; none attached: scales of 1."""
@@ -155,17 +147,15 @@ class RowAdamW(torch.optim.Optimizer):
             self._row_scales[parameter] = scales.to(parameter.device)
         return self._row_scales[parameter]
 
-    @staticmethod
-    def _adam_step(gradient: Tensor, state: dict, group: dict) -> Tensor:
-        """Adam's bias-corrected step without the learning rate, float32."""
-        state["step"] += 1
-        first, second = group["betas"]
-        gradient = gradient.float()
-        state["exp_avg"].lerp_(gradient, 1 - first)
-        state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        step = float(state["step"])
-        denominator = (state["exp_avg_sq"].sqrt() / math.sqrt(1 - second**step)).add_(group["eps"])
-        return state["exp_avg"] / denominator.mul_(1 - first**step)
+
+def _adam_step(target: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
+    """Add Adam's step to `target` and update the moments; fused, so that memory is passed over once, not ten times."""
+    first, second = group["betas"]
+    adamw(
+        [target], [gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+        fused=target.dtype == torch.float32, amsgrad=False, maximize=False,
+        beta1=first, beta2=second, lr=group["lr"], weight_decay=0.0, eps=group["eps"],
+    )
 
 
 def _decay(parameter: Tensor, rate: float, scales: RowScales) -> None:

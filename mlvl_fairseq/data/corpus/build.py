@@ -1,6 +1,6 @@
 """Caption files to the text half of a corpus folder: captions, image lists, rows."""
 
-import json
+import hashlib
 import logging
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -55,8 +55,7 @@ def build_corpus(
 
 
 def _refuse_other_corpus(folder: Path, manifest: dict) -> None:
-    path = folder / "corpus.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != manifest:
+    if (folder / "corpus.json").exists() and Corpus(folder).manifest != manifest:
         raise UserError(
             f"{folder} holds a corpus of other captions or settings, and features and vocabularies that belong to it; "
             "choose another folder or remove this one"
@@ -104,7 +103,17 @@ class _SplitBuilder:
             "english": len(self.english),
             "captions": {lang: len(captions) for lang, captions in self.captions.items()},
             "problems": self.problems,
+            "sha256": self._digest(),
         }
+
+    def _digest(self) -> str:
+        """Of everything that :meth:`write` writes: two corpora of as many captions need not be the same."""
+        digest = hashlib.sha256()
+        for texts in (self.images, self.english, *self.captions.values()):
+            digest.update(_lines(texts).encode() + b"\0")
+        for rows in self.rows.values():
+            digest.update(rows.tobytes())
+        return digest.hexdigest()
 
     def write(self, corpus: Corpus, split: str) -> None:
         write_text(corpus.images_path(split), _lines(self.images))

@@ -7,7 +7,7 @@ from typing import List
 
 import numpy as np
 
-from mlvl_fairseq.data.features import manifest_path, open_features
+from mlvl_fairseq.data.features import manifest_path, map_array, open_features
 from mlvl_fairseq.errors import DataError, UserError
 
 FORMAT = 1
@@ -33,8 +33,9 @@ class Corpus:
             raise DataError("no corpus here; make one with mlvl-prepare", path) from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DataError(f"not a corpus manifest: {error}", path) from None
-        if self.manifest.get("format") != FORMAT:
-            raise DataError(f"format {self.manifest.get('format')} is not {FORMAT}; run mlvl-prepare again", path)
+        found = self.manifest.get("format") if isinstance(self.manifest, dict) else None
+        if found != FORMAT:
+            raise DataError(f"format {found} is not {FORMAT}; run mlvl-prepare again", path)
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +99,7 @@ class Corpus:
         """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
         self.require(split, lang)
         path = self.rows_path(split, lang)
-        rows = np.load(path, allow_pickle=False)
+        rows = map_array(path)
         expected = self.manifest["splits"][split]["captions"][lang]
         if rows.shape != (expected, 2):
             raise DataError(f"shape {rows.shape} does not fit the manifest's {expected} captions", path)

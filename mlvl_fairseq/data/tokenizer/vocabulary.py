@@ -71,19 +71,21 @@ class Vocabulary:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: a file is absent, is not UTF-8 JSON, has gaps in its ids, or a merge makes an unknown token.
+            DataError: a file is absent or damaged, ids have gaps, a special is missing, or a merge makes an unknown token.
         """
         folder = Path(folder)
         path = folder / "vocab.json"
         try:
             ids = json.loads(path.read_text(encoding="utf-8"))
-            tokens = sorted(ids, key=ids.__getitem__)
+            tokens = sorted(ids.keys(), key=ids.__getitem__)
         except OSError as error:
             raise DataError(f"no vocabulary here ({error.strerror}); run mlvl-prepare", path) from None
-        except (UnicodeDecodeError, ValueError, AttributeError, TypeError) as error:
+        except (UnicodeDecodeError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DataError(f"not a vocabulary file: {error}", path) from None
         if [ids[token] for token in tokens] != list(range(len(tokens))):
             raise DataError("token ids are not 0, 1, 2, ... without gaps", path)
+        if not {BOS_TOKEN, EOS_TOKEN} <= ids.keys():
+            raise DataError(f"lacks {BOS_TOKEN} or {EOS_TOKEN}: not a vocabulary that mlvl-prepare wrote", path)
         return cls(tokens, _read_merges(folder / "merges.txt", set(tokens)))
 
 
@@ -94,6 +96,8 @@ def _read_merges(path: Path, tokens) -> List[Tuple[str, str]]:
         raise DataError(f"no merges here ({error.strerror}); run mlvl-prepare", path) from None
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8: {error}", path) from None
+    if lines[0] != MERGES_HEADER:
+        raise DataError(f"does not begin with '{MERGES_HEADER}'", path, line=1)
     merges = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:

@@ -1,4 +1,4 @@
-"""From the folder of a run, or of several, to one report: read (``runs``), summarise (``summary``), write (``formats``)."""
+"""From the folder of a run, or of several, to one report: ``runs`` reads, ``summary`` computes, ``formats`` write."""
 
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, format_names, register_format, write_report
 from mlvl_fairseq.evaluation.report.runs import Run, read_runs

@@ -7,7 +7,8 @@ import numpy as np
 
 from mlvl_fairseq.evaluation.report.text import number
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, colour-blind safe
+# the palette of Okabe and Ito: safe for the colour-blind
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 COLOUR_MAP = "viridis"
 TEXT, FAINT = "#222222", "#8a8a8a"
@@ -25,7 +26,8 @@ def draw_matrix(ax, matrix: np.ndarray, languages: Sequence[str], limits: Range,
     """Heat map of the lower triangle with a number in each cell, n/a hatched; returns the image for a colour bar."""
     size = len(languages)
     lower = np.tril(np.ones((size, size), dtype=bool))
-    image = ax.imshow(np.ma.masked_where(~lower | np.isnan(matrix), matrix), cmap=COLOUR_MAP, vmin=limits[0], vmax=limits[1])
+    known = np.ma.masked_where(~lower | np.isnan(matrix), matrix)
+    image = ax.imshow(known, cmap=COLOUR_MAP, vmin=limits[0], vmax=limits[1])
     font = cell_font(size)
     for step, j in zip(*np.nonzero(lower)):
         score = matrix[step, j]

@@ -89,7 +89,8 @@ def _read_object(path: Path) -> Dict[str, Any]:
 def _score(values: Dict[str, Any], metric: str, path: Path) -> float:
     value = values.get(metric)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise DataError(f"expected a score in %, found {value!r}; delete the file and evaluate again", path, field=metric)
+        message = f"expected a score in %, found {value!r}; delete the file and evaluate again"
+        raise DataError(message, path, field=metric)
     return float(value)
 
 

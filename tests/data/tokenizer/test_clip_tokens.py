@@ -1,6 +1,7 @@
 """Token ids: English ones are those of OpenAI's package, grown ones those of the reference."""
 
 import random
+from importlib import import_module
 
 import pytest
 from golden import load_golden
@@ -31,8 +32,6 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def openai():
-    from importlib import import_module
-
     import_clip()
     return import_module("clip.simple_tokenizer").SimpleTokenizer()
 
@@ -128,14 +127,14 @@ def test_later_languages_cut_earlier_captions_anew_as_in_the_reference():
     """Drift: Portuguese brings a merge that joins what Spanish had in two pieces."""
     golden = load_golden("drift")
     spanish, (caption, learned, final) = golden["corpora"]["es"], golden["example"]["es"].values()
-    before = ClipTokenizer(clip_vocabulary())
+    vocabulary = clip_vocabulary().grown_by(train_bpe(spanish, golden["vocab_size"]))
     portuguese = Vocabulary(["sal", "ta</w>", "salta</w>"], [("sal", "ta</w>")])
-    after = ClipTokenizer(clip_vocabulary().grown_by(portuguese))
+    before, after = ClipTokenizer(vocabulary), ClipTokenizer(vocabulary.grown_by(portuguese))
     assert before.tokens(caption) == learned and after.tokens(caption) == final
     assert f"{count_changed(before, after, spanish)}/{len(spanish)}" == golden["changed_captions_vs_final"]["es"]
 
 
-def test_small_vocabularies_drift():
+def test_vocabularies_that_grow_from_nothing_drift():
     golden = load_golden("drift")
     vocabulary, tokenizers = Vocabulary([], []), {}
     for lang in golden["order"]:

@@ -1,4 +1,4 @@
-"""``report.png``: curves of all methods above their matrices; ``curves.png`` and ``matrix_{method}.png``: each alone."""
+"""``report.png``: curves of all methods above their matrices; ``curves.png``, ``matrix_{method}.png``: each alone."""
 
 from pathlib import Path
 from typing import List, Sequence, Tuple

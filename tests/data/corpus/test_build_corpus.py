@@ -1,0 +1,154 @@
+"""Caption tables to a corpus folder, and what is refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus import build as building
+from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.errors import DataError, UserError
+
+
+def partners(corpus, lang):
+    """(image, English sentence or None, caption) of each caption, looked up through its rows."""
+    images, english = corpus.images("train"), [*corpus.english("train"), None]
+    captions, rows = corpus.captions("train", lang), corpus.rows("train", lang)
+    return [(images[image], english[sentence], caption) for (image, sentence), caption in zip(rows, captions, strict=True)]
+
+
+def test_rows_lead_to_image_and_english_sentence(corpus):
+    assert partners(corpus, "en") == [
+        ("b.jpg", "A dog runs.", "A dog runs."),
+        ("b.jpg", "A brown dog", "A brown dog"),
+        ("a.jpg", "Two cats", "Two cats"),
+        ("a.jpg", "A dog runs.", "A dog runs."),
+        ("c.jpg", "A bird", "A bird"),
+    ]
+    assert partners(corpus, "de") == [  # paired by the order of an image's captions
+        ("a.jpg", "Two cats", "Zwei Katzen"),
+        ("b.jpg", "A dog runs.", "Ein Hund rennt."),
+        ("d.jpg", None, "Ein Haus"),
+        ("b.jpg", "A brown dog", "Ein brauner Hund"),
+    ]
+    assert partners(corpus, "cs") == [  # brought along by the triplets
+        ("b.jpg", "A dog runs.", "Pes běží."),
+        ("a.jpg", "Three cats", "Tři kočky"),
+        ("e.jpg", "Three cats", "Tři kočky"),
+        ("a.jpg", "A bird", "Pták"),
+    ]
+
+
+def test_lists_are_numbered_by_first_appearance_and_hold_each_text_once(corpus):
+    assert corpus.images("train") == ["b.jpg", "a.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    assert corpus.english("train") == ["A dog runs.", "A brown dog", "Two cats", "A bird", "Three cats"]
+    assert corpus.images("valid") == ["b.jpg", "a.jpg", "c.jpg", "d.jpg"]
+    assert corpus.rows("train", "de").dtype == np.int32
+
+
+def test_manifest_tells_counts_and_problems(corpus):
+    assert corpus.manifest["splits"]["train"]["captions"] == {"en": 5, "de": 4, "cs": 4}
+    assert corpus.manifest["splits"]["train"]["problems"]["de"] == {"unpaired caption": 1}
+    assert corpus.manifest["splits"]["train"]["problems"]["cs"] == {}
+    assert (corpus.source_lang, corpus.bpe_size, corpus.languages("valid")) == ("en", 60, ["en", "de"])
+
+
+def test_triplets_need_no_english_file(new_tables, tmp_path):
+    corpus = build_corpus(tmp_path / "corpus", {"train": {"cs": new_tables()["train"]["cs"]}})
+    assert corpus.english("train") == ["A dog runs.", "Three cats", "A bird"]
+    assert corpus.rows("train", "cs").tolist() == [[0, 0], [1, 1], [2, 1], [1, 2]]
+
+
+def test_white_space_within_captions_cannot_break_lines(new_tables, tmp_path):
+    corpus = build_corpus(tmp_path / "corpus", new_tables(german=[("a.jpg", "Zwei\n\n Katzen\t\u00a0 hier")]))
+    assert corpus.captions("train", "de") == ["Zwei Katzen hier"]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_same_captions_may_be_prepared_again(corpus, new_tables, tmp_path):
+    before = contents(corpus.folder)
+    again = build_corpus(corpus.folder, new_tables(), bpe_size=60)
+    assert contents(corpus.folder) == before and again.fingerprint == corpus.fingerprint
+
+
+@pytest.mark.parametrize("german", [
+    [("a.jpg", "Zwei Katzen"), ("b.jpg", "Ein Hund rennt.")],
+    [("a.jpg", "Zwei Kater"), ("b.jpg", "Ein Hund rennt."), ("d.jpg", "Ein Haus"), ("b.jpg", "Ein brauner Hund")],
+    [("b.jpg", "Zwei Katzen"), ("a.jpg", "Ein Hund rennt."), ("d.jpg", "Ein Haus"), ("b.jpg", "Ein brauner Hund")],
+], ids=["fewer", "as many, another text", "as many, another image"])  # fmt: skip
+def test_other_captions_in_the_same_folder_are_refused(corpus, new_tables, german):
+    before, tables = contents(corpus.folder), new_tables(german=german)
+    with pytest.raises(UserError, match="holds a corpus of other captions or settings.*choose another folder"):
+        build_corpus(corpus.folder, tables, bpe_size=60)
+    assert contents(corpus.folder) == before
+
+
+@pytest.mark.parametrize("settings", [{"bpe_size": 61}, {"source_lang": "de"}, {"image_root": "."}])
+def test_other_settings_in_the_same_folder_are_refused(corpus, new_tables, settings):
+    with pytest.raises(UserError, match="other captions or settings"):
+        build_corpus(corpus.folder, new_tables(), **{"bpe_size": 60, **settings})
+
+
+def test_an_interrupted_build_is_no_corpus_and_can_be_repeated(new_tables, tmp_path, monkeypatch):
+    tables, folder = new_tables(), tmp_path / "corpus"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(building.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        build_corpus(folder, tables)
+    with pytest.raises(DataError, match="no corpus here; make one with mlvl-prepare"):
+        Corpus(folder)
+    assert build_corpus(folder, tables).languages() == ["en", "de", "cs"]
+    assert not [name for _, _, names in os.walk(folder) for name in names if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("path", ["corpus.json", "captions/train.de.txt", "captions/valid.en.rows.npy"])
+def test_fingerprint_follows_every_file(corpus, path):
+    before = corpus.fingerprint
+    with open(corpus.folder / path, "ab") as file:
+        file.write(b" ")
+    assert corpus.fingerprint != before
+
+
+def test_unknown_languages_and_splits_are_named(corpus):
+    corpus.require("train", "cs")
+    for split, lang in (("train", "fr"), ("valid", "cs"), ("test", "en")):
+        known = ", ".join(corpus.languages(split)) or "none"
+        for read in (corpus.require, corpus.captions, corpus.rows):
+            with pytest.raises(UserError, match=rf"no {split} captions in language '{lang}' \(there are: {known}\)"):
+                read(split, lang)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"{", "not a corpus manifest"),
+    (b"\xff\xfe", "not a corpus manifest"),
+    (b"[]", "format None is not 1; run mlvl-prepare again"),
+    (b'{"format": 0}', "format 0 is not 1; run mlvl-prepare again"),
+])  # fmt: skip
+def test_broken_manifests(corpus, content, message):
+    (corpus.folder / "corpus.json").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        Corpus(corpus.folder)
+
+
+def test_missing_broken_and_unfitting_files(corpus):
+    corpus.captions_path("train", "de").write_bytes(b"\xff\n")
+    with pytest.raises(DataError, match=r"train\.de\.txt: not UTF-8"):
+        corpus.captions("train", "de")
+    corpus.english_path("train").unlink()
+    with pytest.raises(DataError, match=r"train\.english\.txt: missing file; run mlvl-prepare again"):
+        corpus.english("train")
+    np.save(corpus.rows_path("train", "de"), np.zeros((3, 2), np.int32))
+    with pytest.raises(DataError, match=r"shape \(3, 2\) does not fit the manifest's 4 captions"):
+        corpus.rows("train", "de")
+    np.save(corpus.rows_path("train", "cs"), np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"train\.cs\.rows\.npy"):
+        corpus.rows("train", "cs")
+
+
+def test_manifest_is_plain_json(corpus):
+    assert json.loads((corpus.folder / "corpus.json").read_text(encoding="utf-8")) == corpus.manifest
+    assert not corpus.has_features("train", "image")

@@ -1,0 +1,111 @@
+"""Captions as batches: padding, cutting, order, and the features that stand beside them."""
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import data_utils
+
+from mlvl_fairseq.data.caption_dataset import CaptionDataset
+
+BOS, EOS = 98, 99
+CAPTIONS = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9, 10], [11, 12]]
+ROWS = np.array([[3, 0], [3, 1], [0, -1], [2, 1], [1, 0]], np.int32)
+
+
+def dataset(**options):
+    tokens = [torch.tensor([*caption, EOS], dtype=torch.int32) for caption in CAPTIONS]
+    sizes = np.array([len(caption) for caption in tokens])
+    return CaptionDataset(tokens, sizes, ROWS, BOS, EOS, **options)
+
+
+def batch(captions, rows):
+    return captions.collater([captions[row] for row in rows])
+
+
+def test_tokens_are_framed_and_padded_on_the_right():
+    result = batch(dataset(), [0, 2, 4])
+    assert result["net_input"]["tokens"].tolist() == [[BOS, 1, 2, 3, EOS], [BOS, EOS, EOS, EOS, EOS], [BOS, 11, 12, EOS, EOS]]
+    assert result["net_input"]["eos_positions"].tolist() == [4, 1, 3]
+    assert result["net_input"]["tokens"].dtype == torch.int64
+    assert (result["nsentences"], result["ntokens"]) == (3, 11)
+    assert result["id"].tolist() == [0, 2, 4] and result["image_ids"].tolist() == [3, 0, 1]
+    assert "text_features" not in result and "image_features" not in result
+
+
+@pytest.mark.parametrize("max_length, expected", [
+    (3, [[BOS, 5, EOS], [BOS, 4, EOS]]),
+    (7, [[BOS, 5, 6, 7, 8, 9, EOS], [BOS, 4, EOS, EOS, EOS, EOS, EOS]]),
+    (8, [[BOS, 5, 6, 7, 8, 9, 10, EOS], [BOS, 4, EOS, EOS, EOS, EOS, EOS, EOS]]),
+])  # fmt: skip
+def test_long_captions_are_cut_and_keep_their_end(max_length, expected):
+    captions = dataset(max_length=max_length)
+    result = batch(captions, [3, 1])
+    assert result["net_input"]["tokens"].tolist() == expected
+    assert result["net_input"]["eos_positions"].tolist() == [len(expected[0]) - 1, 2]
+    assert [captions.num_tokens(row) for row in (3, 1)] == [min(8, max_length), 3]
+    assert captions.sizes.max() <= max_length
+
+
+def test_features_of_the_batch_s_rows():
+    images, english = np.arange(8, dtype=np.float16).reshape(4, 2), np.arange(6, dtype=np.float32).reshape(2, 3)
+    result = batch(dataset(images=images, english=english), [3, 0])
+    assert result["image_features"].tolist() == [[4, 5], [6, 7]]
+    assert result["text_features"].tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert result["image_features"].dtype == result["text_features"].dtype == torch.float32
+
+
+def test_features_from_a_memory_map_are_copies(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((4, 2), np.float32))
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    features = batch(dataset(images=images), [0, 1])["image_features"]
+    features += 1
+    assert not images.any()
+
+
+class Pictures:
+    def __getitem__(self, row):
+        return torch.full((3, 2, 2), float(row))
+
+
+def test_pictures_are_read_per_caption():
+    result = batch(dataset(images=Pictures()), [1, 3])
+    assert result["image_features"].shape == (2, 3, 2, 2)
+    assert result["image_features"][:, 0, 0, 0].tolist() == [3, 2]
+
+
+def test_an_empty_batch_is_empty():
+    assert dataset().collater([]) == {}
+
+
+def test_stored_order_without_shuffling():
+    captions = dataset()
+    captions.keep_multiple_of = 2
+    assert captions.ordered_indices().tolist() == [0, 1, 2, 3, 4]
+
+
+def orders(captions, seeds):
+    found = []
+    for seed in seeds:
+        with data_utils.numpy_seed(seed):  # what fairseq does before it asks
+            found.append(captions.ordered_indices().tolist())
+    return found
+
+
+def test_order_follows_the_seed_only():
+    first, again, other = orders(dataset(shuffle=True), [1, 1, 2])
+    assert first == again != other and sorted(first) == sorted(other) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("multiple, kept", [(1, 5), (2, 4), (3, 3), (5, 5), (6, 5)])
+def test_shuffled_epochs_are_made_of_full_batches(multiple, kept):
+    captions = dataset(shuffle=True)
+    captions.keep_multiple_of = multiple
+    (order,) = orders(captions, [3])
+    assert len(order) == len(set(order)) == kept
+
+
+def test_other_captions_are_left_out_in_other_epochs():
+    captions = dataset(shuffle=True)
+    captions.keep_multiple_of = 4
+    left_out = {*range(5)}.difference
+    assert len({tuple(left_out(order)) for order in orders(captions, range(20))}) > 2
