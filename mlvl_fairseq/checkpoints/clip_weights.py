@@ -325,6 +325,6 @@ class _NoInitialisation(TorchFunctionMode):
     """Skips `torch.nn.init`: drawing "random numbers" on the meta device imports torch's compiler, two seconds."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function.__module__ == "torch.nn.init":
+        if getattr(function, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return function(*args, **(kwargs or {}))

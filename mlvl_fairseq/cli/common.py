@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from typing import Callable, List, Optional
 
 from mlvl_fairseq.errors import UserError
@@ -17,6 +18,8 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
     )
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # advertises tensorboardX
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # fairseq's business, not the user's
     name = os.path.basename(sys.argv[0])
     try:
         sys.exit(main(argv) or 0)

@@ -1,12 +1,13 @@
 """Contrastive training of a dual encoder (Radford et al. 2021)."""
 
 from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
 
 from mlvl_fairseq.criterions.reporting import log_losses
 from mlvl_fairseq.losses import contrastive_loss
 
 
-@register_criterion("clip_contrastive")
+@register_criterion("clip_contrastive", dataclass=FairseqDataclass)
 class ClipContrastiveCriterion(FairseqCriterion):
     """Symmetric contrastive loss between captions and images, over the rows of all ranks, with the model's temperature.
 

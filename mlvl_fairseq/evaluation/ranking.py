@@ -28,6 +28,7 @@ NO_RANK = -1
 _GRID_BITS = 25  # rows on the grid are integers of norm <= 2^25.5 times a power of two: dot products stay below 2^52
 _FLOAT32_UNIT = 2.0**-24
 _FLOAT32_TINY = 2.0**-149
+_SMALLEST_NORM = 1e-12  # that of torch.nn.functional.normalize
 _TILE_ROWS, _TILE_COLUMNS = 128, 1024  # stays in the L2 cache; at most 255 rows and 8 * 255 columns (byte counters)
 _STEP_ROWS = 64  # rows read at once for norms and exact scores: stay in the L1/L2 cache
 _EXACT_TILE_FRACTION = 1 / 32  # with more doubtful scores, one float64 product of the tile is cheaper
@@ -88,8 +89,7 @@ class _Features:
         self._factor = None
         self.norms = self._read_norms(name)
         if normalise:
-            with np.errstate(divide="ignore"):
-                factor = np.where(self.norms > 0, 1 / self.norms, 0)
+            factor = 1 / np.maximum(self.norms, _SMALLEST_NORM)
             self._factor = factor.astype(np.float32)[:, None]
             self.norms = self.norms * factor * (1 + 4 * _FLOAT32_UNIT)  # factor and products are rounded
         largest = max(self.norms.max(), 2.0**-64)

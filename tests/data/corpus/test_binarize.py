@@ -1,0 +1,156 @@
+"""Binarized captions: what fairseq-preprocess would have written, once, and all of it."""
+
+import json
+import logging
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from fairseq.data import data_utils
+
+from mlvl_fairseq.data.corpus.binarize import binarize, binarized_folder, count_tokens, prepare_sequence
+from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
+from mlvl_fairseq.data.dictionary import ClipDictionary
+from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
+from mlvl_fairseq.errors import DataError, UserError
+
+FILES = ["dict.txt", "lengths.json", "train.bin", "train.idx", "valid.bin", "valid.idx"]
+
+
+@pytest.fixture
+def prepared(corpus):
+    """With the vocabularies of its languages."""
+    for lang in corpus.languages("train"):
+        language_vocabulary(corpus, lang, train=True)
+    return corpus
+
+
+def add_large_vocabulary(corpus):
+    """German brings 16,200 tokens: more than 65,500 in all, so that uint16 no longer does. A caption uses the last one."""
+    word = ["z", "w", "ei</w>"]
+    chain = [("z", "w"), ("zw", "ei</w>")]
+    filling = [f"filling-{i}" for i in range(16_200)]
+    Vocabulary([BOS_TOKEN, EOS_TOKEN, *word, "zw", *filling, "zwei</w>"], chain).save(corpus.folder / "bpe" / "de.60")
+
+
+def by_hand(run_alone, root, corpus, languages, destination):
+    """The train files of the last language as the two documented command lines make them."""
+    folder, lang = vocabulary_folder(corpus, languages), languages[-1]
+    environment = {"PYTHONPATH": str(root)}
+    with open(corpus.captions_path("train", lang), encoding="utf-8") as captions:
+        command = ["python", "-m", "mlvl_fairseq.cli.encode", "--vocabulary", folder]
+        encoded = run_alone(*command, stdin=captions, env=environment)
+    assert encoded.returncode == 0, encoded.stderr[-2000:]
+    lines = destination.with_name("train.bpe")
+    lines.write_text(encoded.stdout, encoding="utf-8")
+    options = ["--user-dir", root / "mlvl_fairseq", "--task", "cll_retrieval", "--only-source"]
+    options += ["--srcdict", folder / "dict.txt", "--trainpref", lines, "--destdir", destination]
+    ended = run_alone("python", "-m", "fairseq_cli.preprocess", *options, env=environment)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+@pytest.mark.parametrize("size, dtype", [("small", np.uint16), ("large", np.int32)])
+def test_files_are_those_of_fairseq_preprocess(run_alone, root, prepared, tmp_path, size, dtype):
+    if size == "large":
+        add_large_vocabulary(prepared)
+    folder = binarize(prepared, ["en", "de"], "de")
+    by_hand(run_alone, root, prepared, ["en", "de"], tmp_path / "by_hand")
+    for name in ("train.bin", "train.idx", "dict.txt"):
+        assert (folder / name).read_bytes() == (tmp_path / "by_hand" / name).read_bytes(), name
+    dictionary = ClipDictionary.load(str(folder / "dict.txt"))
+    captions = data_utils.load_indexed_dataset(str(folder / "train"), dictionary, "mmap")
+    encoder = tokenizer(prepared, ["en", "de"])
+    expected = [[*encoder.encode(text), encoder.eos] for text in prepared.captions("train", "de")]
+    assert [caption.tolist() for caption in captions] == expected
+    assert np.memmap(folder / "train.bin", dtype=dtype, mode="r").tolist() == sum(expected, [])
+    assert (len(dictionary) > 65_500) == (max(map(max, expected)) > 65_500) == (size == "large")
+
+
+def test_folder_is_complete_and_is_made_once(prepared):
+    folder = binarize(prepared, ["en", "de"], "de")
+    assert folder == binarized_folder(prepared, ["en", "de"], "de") == prepared.folder / "bin" / "en+de" / "de"
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    report = json.loads((folder / "lengths.json").read_text())
+    lengths = [len(tokenizer(prepared, ["en", "de"]).encode(text)) + 2 for text in prepared.captions("valid", "de")]
+    assert report["valid"] == {
+        "captions": len(lengths),
+        "mean_length": round(sum(lengths) / len(lengths), 2),
+        "longest": max(lengths),
+        "truncated_percent": 0,
+    }
+    times = [path.stat().st_mtime_ns for path in folder.iterdir()]
+    binarize(prepared, ["en", "de"], "de")
+    assert [path.stat().st_mtime_ns for path in folder.iterdir()] == times
+
+
+def test_languages_without_validation_captions(prepared):
+    folder = binarize(prepared, ["cs"], "cs")
+    assert sorted(path.name for path in folder.iterdir()) == FILES[:4]
+
+
+def test_unknown_language(prepared):
+    with pytest.raises(UserError, match="no train captions in language 'fr'"):
+        binarize(prepared, ["fr"], "fr")
+    assert not (prepared.folder / "bin" / "fr").exists()
+
+
+def test_interrupted_work_is_not_taken_for_complete(prepared, monkeypatch):
+    encode, calls = ClipTokenizer.encode_batch, []
+
+    def interrupted(self, captions):
+        calls.append(captions)
+        if len(calls) > 1:
+            raise KeyboardInterrupt  # in the second split
+        return encode(self, captions)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ClipTokenizer, "encode_batch", interrupted)
+        binarize(prepared, ["en", "de"], "de")
+    folder = binarized_folder(prepared, ["en", "de"], "de")
+    assert (folder / "train.bin").exists() and not (folder / "lengths.json").exists()
+    (folder / "train.bin").write_bytes(b"other captions")
+    binarize(prepared, ["en", "de"], "de")
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    eos = tokenizer(prepared, ["en", "de"]).eos
+    assert np.memmap(folder / "train.bin", dtype=np.uint16, mode="r")[-1] == eos
+
+
+def test_captions_that_will_be_cut_are_reported(new_tables, tmp_path, caplog):
+    from mlvl_fairseq.data.corpus.build import build_corpus
+
+    long = " ".join("1" * 80)  # 80 tokens, and two more
+    german = [(f"{i}.jpg", long if i < 1 else "1 " * i) for i in range(1, 40)] + [("0.jpg", long)]
+    corpus = build_corpus(tmp_path / "long", new_tables(german=german), bpe_size=60)
+    language_vocabulary(corpus, "de", train=True)
+    with caplog.at_level(logging.WARNING):
+        folder = binarize(corpus, ["de"], "de")
+    report = json.loads((folder / "lengths.json").read_text())["train"]
+    assert (report["longest"], report["truncated_percent"], report["captions"]) == (82, 2.5, 40)
+    assert "de train: 2.5% of the captions are longer than 77 tokens and will be cut" in caplog.text
+
+
+def test_token_counts(prepared):
+    binarize(prepared, ["en", "de"], "de")
+    encoder = tokenizer(prepared, ["en", "de"])
+    counts = count_tokens(prepared, ["en", "de"], "de", len(encoder))
+    ids = [i for text in prepared.captions("train", "de") for i in [*encoder.encode(text), encoder.eos]]
+    assert dict(Counter(ids)) == {int(i): counts[i] for i in np.flatnonzero(counts)}
+    assert counts.shape == (len(encoder),) and counts[encoder.bos] == 0
+
+
+def test_token_counts_of_another_vocabulary_are_refused(prepared):
+    binarize(prepared, ["en", "de"], "de")
+    with pytest.raises(DataError, match=r"train.bin: holds token \d+, the vocabulary ends at 400"):
+        count_tokens(prepared, ["en", "de"], "de", 401)
+    with pytest.raises(DataError, match="no binarized captions; run mlvl-prepare"):
+        count_tokens(prepared, ["de"], "de", 50_000)
+
+
+def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
+    order = random.Random(1).sample(["en", "de", "cs"], 3)
+    prepare_sequence(prepared, order)
+    for step in range(1, 4):
+        name = "+".join(order[:step])
+        assert (prepared.folder / "bin" / name / order[step - 1] / "lengths.json").exists()
+    assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3
