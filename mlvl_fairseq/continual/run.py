@@ -58,6 +58,7 @@ def _r_mean(sequence: Sequence, step: int, lang: str) -> float:
 def import_training() -> None:
     """Everything a job needs, imported once before the forks."""
     import fairseq_cli.train  # noqa: F401
+    import torch._dynamo  # noqa: F401  torch's optimizers import it on first use, for two seconds
 
     import mlvl_fairseq
 

@@ -50,8 +50,8 @@ class CllClipCriterion(FairseqCriterion):
         """Loss summed over the batch's rows, number of rows, values to log."""
         rows = sample["nsentences"]
         log = {"sample_size": rows, "nsentences": rows, "ntokens": sample["ntokens"]}
-        loss = 0.0
-        if self.cfg.cross_lingual_scale:
+        loss = features["text"].new_zeros(())
+        if self.cfg.cross_lingual_scale and "text_features" in sample:  # absent in validation sets without English
             mse = feature_mse(features["text"], sample["text_features"])
             loss, log["cross_lingual"] = loss + self.cfg.cross_lingual_scale * mse, mse.detach()
         if self.cfg.cross_modal_scale:

@@ -114,8 +114,24 @@ class CllRetrievalTask(CaptionTask):
     def load_dataset(self, split, **kwargs):
         if split in self.datasets:
             return
+        for kind in ("image", "text"):
+            if not self.corpus.has_features(split, kind):
+                raise UserError(
+                    f"{self.corpus.folder} has no teacher features of the {split} split: run mlvl-prepare "
+                    f"{self.corpus.folder} --teacher PATH"
+                )
         images = self.corpus.features(split, "image")
         if split == "valid":
             self.check_validation_images(len(images))
-        english = self.corpus.features(split, "text")
+        english = self.corpus.features(split, "text") if self._has_english(split) else None
         self.datasets[split] = self.load_captions(split, [self.cfg.lang], images=images, english=english)
+
+    def _has_english(self, split: str) -> bool:
+        """Does every caption have an English sentence? Raises UserError: not so in training."""
+        missing = int((self.corpus.rows(split, self.cfg.lang)[:, 1] < 0).sum())
+        if missing and split == "train":
+            raise UserError(
+                f"{missing} training captions of '{self.cfg.lang}' have no English sentence to learn from: give triplets, "
+                f"or {self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
+            )
+        return not missing
