@@ -8,13 +8,18 @@ skipped: run it again to continue.
 import argparse
 import os
 import shlex
+import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
+
+from tqdm import tqdm
 
 METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
+POLL_SECONDS = 0.5
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", default=METHODS, help="see mlvl-cll --list-methods (default: %(default)s)")
     parser.add_argument("--order", default=LANGUAGES, help="languages, English first (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=3000, help="training pictures (default: %(default)s)")
-    parser.add_argument("--teacher-epochs", type=int, default=16, help="default: %(default)s")
+    parser.add_argument("--teacher-epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=3, help="epochs a language (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     return parser
@@ -38,8 +43,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     out = Path(args.output)
     draw_and_prepare(out, args)
     train_teacher(out, args)
-    for method in args.methods.split(","):
-        learn_languages(out, method, args)
+    learn_languages(out, args)
     write_report(out)
 
 
@@ -78,17 +82,55 @@ def train_teacher(out: Path, args) -> None:
     step("mlvl-prepare", prepare.main, [out / "corpus", "--teacher", best], out)
 
 
-def learn_languages(out: Path, method: str, args) -> None:
-    """The whole sequence with one method."""
-    from mlvl_fairseq.cli import cll
+def learn_languages(out: Path, args) -> None:
+    """The whole sequence with every method, as many at a time as there are processors for."""
+    methods, cores = args.methods.split(","), os.cpu_count() or 1
+    jobs = max(1, min(len(methods), cores))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cores // jobs)}
+    waiting = [(method, _sequence_arguments(out, method, args)) for method in methods]
+    for _, arguments in waiting:
+        command("mlvl-cll", arguments)
+    running: Dict[str, subprocess.Popen] = {}
+    with tqdm(total=len(methods) * len(args.order.split(",")), desc="mlvl-cll", unit=" languages") as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    method, arguments = waiting.pop(0)
+                    running[method] = _start(arguments, out / "logs" / f"mlvl-cll.{method}.log", environment)
+                time.sleep(POLL_SECONDS)
+                bar.update(len(list((out / "runs").glob("*/*/done.json"))) - bar.n)
+                for method, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[method]
+                        _check(process, out / "logs" / f"mlvl-cll.{method}.log")
+        finally:
+            for process in running.values():
+                process.terminate()
 
+
+def _sequence_arguments(out: Path, method: str, args) -> List[str]:
     arguments = [
         out / "corpus", out / "runs" / method, "--method", method, "--order", args.order, "--arch", "clip_tiny_vit",
         "--init-from", out / "teacher" / "checkpoint_best.pt", "--lr", "1e-3", "--max-epoch", args.epochs,
         "--seed", args.seed, "--cpu",
     ]
-    command("mlvl-cll", arguments)
-    cll.main([str(argument) for argument in arguments])
+    return [str(argument) for argument in arguments]
+
+
+def _start(arguments: List[str], log: Path, environment) -> subprocess.Popen:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlvl_fairseq.cli.cll", *arguments], stdout=file, stderr=file, env=environment
+        )
+
+
+def _check(process: subprocess.Popen, log: Path) -> None:
+    if process.returncode:
+        from mlvl_fairseq.errors import UserError
+
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise UserError(f"mlvl-cll stopped (exit status {process.returncode}): {lines[-1]}; log: {log}")
 
 
 def write_report(out: Path) -> None:

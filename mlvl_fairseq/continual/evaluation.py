@@ -10,7 +10,7 @@ from mlvl_fairseq.inference.retrieval_score import score_retrieval
 def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
     """Write the scores that are missing after one language; the teacher's image features serve all languages."""
     split = sequence.settings.eval_split
-    encoder = Encoder.load(sequence.checkpoint(step))
+    encoder = Encoder.load(sequence.checkpoint(step), device="cuda" if sequence.gpus else "cpu")
     features, names = corpus.features(split, "image"), corpus.images(split)
     for lang in sequence.missing_scores(step):
         image_rows = corpus.rows(split, lang)[:, 0]

@@ -1,6 +1,9 @@
 """Carry a sequence out: prepare, train, finish and evaluate each language, in child processes."""
 
+import json
 import logging
+import os
+import sys
 
 from mlvl_fairseq.continual.finish import finish_checkpoint
 from mlvl_fairseq.continual.jobs import run_job
@@ -50,13 +53,13 @@ def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None
 
 
 def _r_mean(sequence: Sequence, step: int, lang: str) -> float:
-    import json
-
     return json.loads(sequence.score_path(step, lang).read_text(encoding="utf-8"))["r_mean"]
 
 
 def import_training() -> None:
     """Everything a job needs, imported once before the forks."""
+    # Counting GPUs through NVML does not initialise CUDA, which would not survive the fork.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import fairseq_cli.train  # noqa: F401
     import torch._dynamo  # noqa: F401  torch's optimizers import it on first use, for two seconds
 
@@ -66,8 +69,6 @@ def import_training() -> None:
 
 
 def fairseq_train(arguments) -> None:
-    import sys
-
     from fairseq_cli.train import cli_main
 
     sys.argv = ["fairseq-train", *arguments]

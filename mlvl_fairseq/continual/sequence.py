@@ -133,11 +133,18 @@ class Sequence:
         """The step as a line for a shell."""
         return shlex.join(["fairseq-train", *self.arguments(step, corpus)])
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that fairseq will use; 0: it computes on the CPU."""
+        import torch
+
+        return 0 if "--cpu" in self.settings.extra else torch.cuda.device_count()
+
     def total_updates(self, step: int, corpus: Corpus) -> int:
         """Updates of one language: epochs of full batches over all ranks, update frequency included."""
         captions = corpus.manifest["splits"]["train"]["captions"][self.languages[step]]
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
-        ranks = int(_given(self.settings.extra, "--distributed-world-size", 1))
+        ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
         batches = max(1, captions // (self.settings.batch_size * ranks))
         updates = self.settings.max_epoch * -(-batches // frequency)
         return min(updates, self.settings.max_update or updates)

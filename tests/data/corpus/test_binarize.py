@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
+from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.binarize import binarize, binarized_folder, count_tokens, prepare_sequence
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
@@ -28,34 +29,42 @@ def prepared(corpus):
 
 def add_large_vocabulary(corpus):
     """German brings 16,200 tokens: more than 65,500 in all, so that uint16 no longer does. A caption uses the last one."""
-    word = ["z", "w", "ei</w>"]
-    chain = [("z", "w"), ("zw", "ei</w>")]
     filling = [f"filling-{i}" for i in range(16_200)]
-    Vocabulary([BOS_TOKEN, EOS_TOKEN, *word, "zw", *filling, "zwei</w>"], chain).save(corpus.folder / "bpe" / "de.60")
+    tokens = [BOS_TOKEN, EOS_TOKEN, "z", "wei</w>", *filling, "zwei</w>"]
+    Vocabulary(tokens, [("z", "wei</w>")]).save(corpus.folder / "bpe" / "de.60")
 
 
-def by_hand(run_alone, root, corpus, languages, destination):
-    """The train files of the last language as the two documented command lines make them."""
-    folder, lang = vocabulary_folder(corpus, languages), languages[-1]
-    environment = {"PYTHONPATH": str(root)}
-    with open(corpus.captions_path("train", lang), encoding="utf-8") as captions:
-        command = ["python", "-m", "mlvl_fairseq.cli.encode", "--vocabulary", folder]
-        encoded = run_alone(*command, stdin=captions, env=environment)
-    assert encoded.returncode == 0, encoded.stderr[-2000:]
-    lines = destination.with_name("train.bpe")
-    lines.write_text(encoded.stdout, encoding="utf-8")
-    options = ["--user-dir", root / "mlvl_fairseq", "--task", "cll_retrieval", "--only-source"]
-    options += ["--srcdict", folder / "dict.txt", "--trainpref", lines, "--destdir", destination]
-    ended = run_alone("python", "-m", "fairseq_cli.preprocess", *options, env=environment)
-    assert ended.returncode == 0, ended.stderr[-2000:]
+@pytest.fixture
+def by_hand(run_alone, run_here, root, user_dir):
+    """Makes the train files of an order's last language with the two documented command lines."""
+
+    def python(*command, **options):
+        ended = run_alone("python", "-m", *command, env={"PYTHONPATH": str(root)}, **options)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        return ended.stdout
+
+    def run(corpus, languages, destination, here):
+        folder, lang = vocabulary_folder(corpus, languages), languages[-1]
+        with open(corpus.captions_path("train", lang), encoding="utf-8") as captions:
+            encoded = python("mlvl_fairseq.cli.encode", "--vocabulary", folder, stdin=captions)
+        lines = destination.with_name("train.bpe")
+        lines.write_text(encoded, encoding="utf-8")
+        options = ["--user-dir", user_dir, "--task", "cll_retrieval", "--only-source"]
+        options += ["--srcdict", folder / "dict.txt", "--trainpref", lines, "--destdir", destination]
+        if here:
+            run_here("fairseq-preprocess", *options)
+        else:
+            python("fairseq_cli.preprocess", *options)
+
+    return run
 
 
 @pytest.mark.parametrize("size, dtype", [("small", np.uint16), ("large", np.int32)])
-def test_files_are_those_of_fairseq_preprocess(run_alone, root, prepared, tmp_path, size, dtype):
+def test_files_are_those_of_fairseq_preprocess(by_hand, prepared, tmp_path, size, dtype):
     if size == "large":
         add_large_vocabulary(prepared)
     folder = binarize(prepared, ["en", "de"], "de")
-    by_hand(run_alone, root, prepared, ["en", "de"], tmp_path / "by_hand")
+    by_hand(prepared, ["en", "de"], tmp_path / "by_hand", here=size == "large")
     for name in ("train.bin", "train.idx", "dict.txt"):
         assert (folder / name).read_bytes() == (tmp_path / "by_hand" / name).read_bytes(), name
     dictionary = ClipDictionary.load(str(folder / "dict.txt"))
@@ -117,10 +126,8 @@ def test_interrupted_work_is_not_taken_for_complete(prepared, monkeypatch):
 
 
 def test_captions_that_will_be_cut_are_reported(new_tables, tmp_path, caplog):
-    from mlvl_fairseq.data.corpus.build import build_corpus
-
-    long = " ".join("1" * 80)  # 80 tokens, and two more
-    german = [(f"{i}.jpg", long if i < 1 else "1 " * i) for i in range(1, 40)] + [("0.jpg", long)]
+    long = "1" * 80  # as many tokens, and two more
+    german = [(f"{i}.jpg", "ä" * 20) for i in range(39)] + [("39.jpg", long)]
     corpus = build_corpus(tmp_path / "long", new_tables(german=german), bpe_size=60)
     language_vocabulary(corpus, "de", train=True)
     with caplog.at_level(logging.WARNING):
