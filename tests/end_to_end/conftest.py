@@ -1,0 +1,176 @@
+"""One tiny picture world, its corpus and an English teacher, made by the commands themselves; and ways to run them."""
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+LANGUAGES = "en,de,ru"
+# A model that trains in no time: what is left is its token embedding of 49,000 rows.
+DIMENSIONS = (
+    "--arch clip_tiny_vit --embed-dim 32 --text-width 32 --text-layers 1 --text-heads 2 --image-size 32 "
+    "--patch-size 16 --vision-width 32 --vision-layers 1 --vision-heads 2"
+).split()
+TRAINING = (
+    "--optimizer row_adamw --lr 1e-3 --lr-scheduler warmup_constant --warmup-updates 2 --clip-norm 1 --batch-size 16 "
+    "--required-batch-size-multiple 1 --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric "
+    "--no-epoch-checkpoints --num-workers 0 --cpu --log-format json"
+).split()
+
+
+@dataclass
+class Ended:
+    """How a command ended: exit status, and what it wrote to standard output and standard error."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line that a user error must be."""
+        lines = [line for line in self.err.splitlines() if "error: " in line]
+        assert self.status == 2 and len(lines) == 1 and "Traceback" not in self.err, self.err[-3000:]
+        assert self.err.rstrip().endswith(lines[0])
+        return lines[0].partition("error: ")[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """More threads a process are slower, and those of a math library would hang in a job that is forked from here."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def run(run_here):
+    """``run("fairseq-train", *arguments)`` runs a command in this process as the interpreter would: -> `Ended`."""
+
+    def command(name, *arguments):
+        out, err = io.StringIO(), io.StringIO()
+        status = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                try:
+                    run_here(name, *arguments)
+                except Exception:
+                    status = 1
+                    sys.excepthook(*sys.exc_info())
+            except SystemExit as end:
+                status = end.code or 0
+        return Ended(status, out.getvalue(), err.getvalue())
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def succeed(run):
+    """As `run`, for what must end with exit status 0; gives what it printed."""
+
+    def command(name, *arguments):
+        ended = run(name, *arguments)
+        assert ended.status == 0, ended.err[-3000:]
+        return ended.out
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def world(succeed, tmp_path_factory):
+    """60 pictures to train on, 12 each for validation and test, with two captions each in three languages."""
+    folder = tmp_path_factory.mktemp("picture") / "world"
+    succeed("mlvl-picture-world", folder, "--train", 60, "--valid", 12, "--test", 12, "--languages", LANGUAGES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def caption_patterns(world):
+    """The options of mlvl-prepare that name the world's caption files."""
+    files = {"train": "train.vision-en-{lang}.tsv", "valid": "valid.{lang}.json", "test": "test.{lang}.json"}
+    return ["--languages", LANGUAGES, *(f"--{split}={world / name}" for split, name in files.items())]
+
+
+@pytest.fixture(scope="session")
+def corpus_without_teacher(succeed, world, caption_patterns, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "pictures"
+    succeed("mlvl-prepare", folder, *caption_patterns, "--image-root", world / "images", "--order", LANGUAGES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_options(user_dir):
+    """fairseq-train's arguments for an English teacher, but for corpus and ``--save-dir``."""
+    task = ["--user-dir", user_dir, "--task", "image_text_retrieval", "--criterion", "clip_contrastive"]
+    return [*task, *DIMENSIONS, *TRAINING, "--seed", 1]
+
+
+@pytest.fixture(scope="session")
+def teacher(succeed, corpus_without_teacher, teacher_options, tmp_path_factory):
+    """The checkpoint of an English dual encoder after two epochs."""
+    folder = tmp_path_factory.mktemp("teacher")
+    succeed("fairseq-train", corpus_without_teacher, *teacher_options, "--max-epoch", 2, "--save-dir", folder)
+    return folder / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="session")
+def corpus(succeed, corpus_without_teacher, teacher):
+    """The corpus with the teacher's features; not to be changed by any test."""
+    succeed("mlvl-prepare", corpus_without_teacher, "--teacher", teacher)
+    return corpus_without_teacher
+
+
+@pytest.fixture(scope="session")
+def cll(corpus, teacher, user_dir):
+    """fairseq-train's arguments for one language, but for ``--save-dir``: ``cll("de", learned="en", ...)``."""
+
+    def options(lang, learned=None, method="cll_clip"):
+        from mlvl_fairseq.continual.methods import as_arguments, method_options
+
+        task = ["--user-dir", user_dir, "--task", "cll_retrieval", "--criterion", "cll_clip", "--init-from", teacher]
+        place = ["--lang", lang, *(["--learned", learned] if learned else [])]
+        return [corpus, *task, *place, *DIMENSIONS, *TRAINING, "--seed", 1, *as_arguments(method_options(method))]
+
+    return options
+
+
+@pytest.fixture(scope="session")
+def sequence_options(teacher):
+    """mlvl-cll's options for tiny languages, but for method and order."""
+    own = ["--init-from", teacher, "--lr", "1e-3", "--batch-size", 16, "--max-epoch", 1, "--seed", 1]
+    return [*own, *DIMENSIONS, "--num-workers", 0, "--cpu"]
+
+
+@pytest.fixture(scope="session")
+def learn(succeed, corpus, sequence_options):
+    """``learn(folder, method, order, ...)``: mlvl-cll on the corpus; gives the folder."""
+
+    def sequence(folder, method="cll_clip", order="en,de", *more):
+        succeed("mlvl-cll", corpus, folder, "--method", method, "--order", order, *sequence_options, *more)
+        return Path(folder)
+
+    return sequence
+
+
+@pytest.fixture(scope="session")
+def read_json():
+    return lambda path: json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def english(cll, succeed, tmp_path_factory):
+    """Checkpoints after English by method: ``english("cll_clip")``, each trained once."""
+    trained = {}
+
+    def checkpoint(method):
+        if method not in trained:
+            folder = tmp_path_factory.mktemp("english")
+            succeed("fairseq-train", *cll("en", method=method), "--max-epoch", 1, "--save-dir", folder)
+            trained[method] = folder / "checkpoint_best.pt"
+        return trained[method]
+
+    return checkpoint
