@@ -19,7 +19,8 @@ from mlvl_fairseq.data.corpus.vocabularies import vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
 from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.tasks._validation import RECALLS, RecallCollector
+from mlvl_fairseq.evaluation.retrieval import METRICS
+from mlvl_fairseq.tasks._validation import RecallCollector
 
 MIN_VALIDATION_IMAGES = 10
 
@@ -155,7 +156,7 @@ class CaptionTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training:
             self.recall.count(logging_outputs)
-            for name in RECALLS:
+            for name in METRICS:
                 metrics.log_derived(name, partial(self.recall.score, name))
 
     def seed_for(self, purpose: int) -> int:

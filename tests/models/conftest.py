@@ -7,47 +7,58 @@ from mlvl_fairseq.compat import import_clip
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalTask
 
-CLIP_SIZE = 60
-DIMENSIONS = dict(
-    embed_dim=32, image_size=16, patch_size=8, vision_width=64, vision_layers=2, vision_heads=1,
-    text_width=64, text_heads=1, text_layers=2, context_length=10,
-)  # fmt: skip
-
-
-def new_clip(seed=0):
-    """A small `clip.model.CLIP` with the dimensions of DIMENSIONS."""
-    torch.manual_seed(seed)
-    return import_clip().model.CLIP(32, 16, 2, 64, 8, 10, CLIP_SIZE, 64, 1, 2).eval()
+CLIP_SIZE = 60  # tokens of the small CLIP that everything starts from
 
 
 @pytest.fixture(scope="session")
-def clip_file(tmp_path_factory):
-    """Weights of `new_clip(seed)` in a file: ``clip_file(seed)`` is its path."""
+def clip_of():
+    """``clip_of(seed)`` is a small `clip.model.CLIP` with weights of its own."""
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        return import_clip().model.CLIP(32, 16, 2, 64, 8, 10, CLIP_SIZE, 64, 1, 2).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def clip_file(clip_of, tmp_path_factory):
+    """``clip_file(seed)`` is a file with the weights of ``clip_of(seed)``."""
     folder = tmp_path_factory.mktemp("clip")
 
     def path(seed=0):
         file = folder / f"{seed}.pt"
         if not file.exists():
-            torch.save(new_clip(seed).state_dict(), file)
+            torch.save(clip_of(seed).state_dict(), file)
         return str(file)
 
     return path
 
 
-def fake_task(vocab_size=CLIP_SIZE, image_tower=False, freeze="", growth=GrowthOptions()):
-    """What `ClipModel.build_model` asks a task for."""
-    return SimpleNamespace(
-        source_dictionary=range(vocab_size), trains_image_tower=image_tower, image_feature_dim=0, default_freeze=freeze,
-        growth=growth,
-    )  # fmt: skip
+@pytest.fixture(scope="session")
+def new_model():
+    """Builds a `ClipModel` with the small CLIP's dimensions for a task with the given attributes."""
+
+    def build(vocab_size=CLIP_SIZE, with_images=False, default_freeze="", feature_dim=0, growth=GrowthOptions(), **options):
+        dimensions = dict(
+            embed_dim=32, image_size=16, patch_size=8, vision_width=64, vision_layers=2, vision_heads=1,
+            text_width=64, text_heads=1, text_layers=2, context_length=10,
+        )  # fmt: skip
+        task = SimpleNamespace(
+            source_dictionary=range(vocab_size), trains_image_tower=with_images, image_feature_dim=feature_dim,
+            default_freeze=default_freeze, growth=growth,
+        )  # fmt: skip
+        return ClipModel.build_model(ClipConfig(**{**dimensions, **options}), task).eval()
+
+    return build
 
 
-@pytest.fixture
-def language_model(clip_file):
-    """``language_model(vocab_size)``: the model of one language of a sequence, as `cll_retrieval` builds it."""
+@pytest.fixture(scope="session")
+def language_model(new_model, clip_file):
+    """``language_model(vocab_size)``: the model of one language of a sequence, as the task cll_retrieval builds it."""
 
-    def build(vocab_size=CLIP_SIZE, seed=0, growth=GrowthOptions(), **options):
-        task = fake_task(vocab_size, freeze=CllRetrievalTask.default_freeze, growth=growth)
-        return ClipModel.build_model(ClipConfig(**DIMENSIONS, init_from=clip_file(seed), **options), task).eval()
+    def build(vocab_size=CLIP_SIZE, seed=0, **options):
+        freeze = CllRetrievalTask.default_freeze
+        return new_model(vocab_size, default_freeze=freeze, init_from=clip_file(seed), **options)
 
     return build

@@ -1,0 +1,47 @@
+"""The named architectures: their dimensions, and that options win over them."""
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
+from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+
+
+def dimensions(arch, **given):
+    args = Namespace(**given)
+    ARCH_CONFIG_REGISTRY[arch](args)
+    return vars(args)
+
+
+@pytest.mark.parametrize("arch, parameters", [
+    ("clip_vit_b32", 151_277_313), ("clip_vit_b16", 149_620_737), ("clip_vit_l14", 427_616_513)
+])  # fmt: skip
+def test_official_architectures_have_as_many_parameters_as_openai_s(arch, parameters):
+    task = SimpleNamespace(source_dictionary=range(49408), trains_image_tower=True, default_freeze="", image_feature_dim=0)
+    with torch.device("meta"):
+        model = ClipModel.build_model(ClipConfig(**dimensions(arch)), task)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("arch", ["clip_tiny", "clip_tiny_vit"])
+def test_small_architectures_encode_captions_and_images(arch):
+    task = SimpleNamespace(
+        source_dictionary=range(50), trains_image_tower=True, default_freeze="", image_feature_dim=20, growth=GrowthOptions()
+    )
+    cfg = ClipConfig(**dimensions(arch))
+    images = torch.randn(2, 20) if str(cfg.image_tower) == "features" else torch.randn(2, 3, cfg.image_size, cfg.image_size)
+    features = ClipModel.build_model(cfg, task)(torch.tensor([[1, 2, 3]] * 2), torch.tensor([2, 1]), images)
+    assert features["text"].shape == features["image"].shape == (2, cfg.embed_dim)
+
+
+def test_what_is_typed_wins():
+    assert dimensions("clip_vit_l14", text_width=256)["text_width"] == 256
+    assert dimensions("clip_vit_l14")["text_width"] == 768
+
+
+def test_every_architecture_is_registered_for_the_model():
+    assert {arch for arch, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "clip"} >= ARCHITECTURES.keys()
