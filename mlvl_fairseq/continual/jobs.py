@@ -7,12 +7,13 @@ import json
 import multiprocessing
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Callable, List, Optional
 
 from tqdm import tqdm
 
+from mlvl_fairseq.compat.exit_status import user_message
 from mlvl_fairseq.errors import UserError
 
 POLL_SECONDS = 0.2
@@ -47,15 +48,27 @@ def run_job(title: str, function: Callable, log: Path, total: Optional[int] = No
         child.join()
         raise
     if child.exitcode:
-        raise UserError(f"{title} stopped (exit status {child.exitcode}): {_last_line(log, start)}\n  log: {log}")
+        raise UserError(f"{title} stopped (exit status {child.exitcode}): {_last_line(log, start)}; log: {log}")
 
 
 def _child(function: Callable, log: Path) -> None:
-    sys.stdout.flush()
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    function()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.stdout = sys.stderr = file = open(log, "a", encoding="utf-8", buffering=1)
+    for descriptor in (1, 2):
+        os.dup2(file.fileno(), descriptor)
+    try:
+        function()
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        sys.exit(message)  # the log's last line
+
+
+def _end_with_parent() -> None:
+    """A killed parent takes its child along: otherwise the same command, run again, would find it still at work."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _follow(file, bar: tqdm) -> None:

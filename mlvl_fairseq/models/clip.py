@@ -188,9 +188,11 @@ class ClipModel(BaseFairseqModel):
         super().upgrade_state_dict_named(state, name)
 
     def _fill_in_frozen(self, state: Dict[str, Tensor], prefix: str) -> None:
-        if not self.frozen_names:
-            return
         given = state.get(prefix + "frozen_fingerprint")
+        if not self.frozen_names:
+            if given is not None:
+                raise UserError("the checkpoint leaves out frozen weights: say with --init-from where they are")
+            return
         if given is None or not torch.equal(given.cpu(), self.frozen_fingerprint.cpu()):
             raise UserError(
                 "the checkpoint was trained on other frozen weights than --init-from holds, or with another --freeze"

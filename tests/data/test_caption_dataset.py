@@ -24,7 +24,8 @@ def batch(captions, rows):
 
 def test_tokens_are_framed_and_padded_on_the_right():
     result = batch(dataset(), [0, 2, 4])
-    assert result["net_input"]["tokens"].tolist() == [[BOS, 1, 2, 3, EOS], [BOS, EOS, EOS, EOS, EOS], [BOS, 11, 12, EOS, EOS]]
+    tokens = [[BOS, 1, 2, 3, EOS], [BOS, EOS, EOS, EOS, EOS], [BOS, 11, 12, EOS, EOS]]
+    assert result["net_input"]["tokens"].tolist() == tokens
     assert result["net_input"]["eos_positions"].tolist() == [4, 1, 3]
     assert result["net_input"]["tokens"].dtype == torch.int64
     assert (result["nsentences"], result["ntokens"]) == (3, 11)

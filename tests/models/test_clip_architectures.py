@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
-from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
 
 
@@ -17,24 +17,27 @@ def dimensions(arch, **given):
     return vars(args)
 
 
+def task(vocab_size):
+    return SimpleNamespace(
+        source_dictionary=range(vocab_size), trains_image_tower=True, default_freeze="", image_feature_dim=20
+    )
+
+
 @pytest.mark.parametrize("arch, parameters", [
     ("clip_vit_b32", 151_277_313), ("clip_vit_b16", 149_620_737), ("clip_vit_l14", 427_616_513)
 ])  # fmt: skip
 def test_official_architectures_have_as_many_parameters_as_openai_s(arch, parameters):
-    task = SimpleNamespace(source_dictionary=range(49408), trains_image_tower=True, default_freeze="", image_feature_dim=0)
     with torch.device("meta"):
-        model = ClipModel.build_model(ClipConfig(**dimensions(arch)), task)
+        model = ClipModel.build_model(ClipConfig(**dimensions(arch)), task(vocab_size=49408))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize("arch", ["clip_tiny", "clip_tiny_vit"])
 def test_small_architectures_encode_captions_and_images(arch):
-    task = SimpleNamespace(
-        source_dictionary=range(50), trains_image_tower=True, default_freeze="", image_feature_dim=20, growth=GrowthOptions()
-    )
     cfg = ClipConfig(**dimensions(arch))
-    images = torch.randn(2, 20) if str(cfg.image_tower) == "features" else torch.randn(2, 3, cfg.image_size, cfg.image_size)
-    features = ClipModel.build_model(cfg, task)(torch.tensor([[1, 2, 3]] * 2), torch.tensor([2, 1]), images)
+    shape = (2, 20) if str(cfg.image_tower) == "features" else (2, 3, cfg.image_size, cfg.image_size)
+    images, model = torch.randn(shape), ClipModel.build_model(cfg, task(vocab_size=50))
+    features = model(torch.tensor([[1, 2, 3]] * 2), torch.tensor([2, 1]), images)
     assert features["text"].shape == features["image"].shape == (2, cfg.embed_dim)
 
 

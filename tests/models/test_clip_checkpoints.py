@@ -13,7 +13,9 @@ from mlvl_fairseq.modules.expandable_embedding import grow_rows
 CLIP_SIZE = 60
 TEIR = GrowthOptions(std=-1, seed=3)
 HELD = {EMBEDDING, "frozen_fingerprint"}
-STATE = {f"language_state.{name}" for name in ("position", "token_frequencies", "current_tokens", "vocabulary_fingerprint")}
+STATE = {
+    f"language_state.{name}" for name in ("position", "token_frequencies", "current_tokens", "vocabulary_fingerprint")
+}
 
 
 def names(size):
@@ -101,21 +103,25 @@ def test_inside_another_module_names_have_its_prefix(learner):
     assert wrapper.state_dict().keys() == state.keys()
     wrapper.module.upgrade_state_dict_named(state, "module")
     assert len(state["module." + EMBEDDING]) == 70
-    wrapper.load_state_dict({**state, **{f"module.{name}": tensor for name, tensor in wrapper.module.named_parameters()
-                                         if name in wrapper.module.frozen_names}}, strict=False)  # fmt: skip
+    wrapper.load_state_dict(state)
     assert torch.equal(embedding(wrapper.module), state["module." + EMBEDDING])
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"freeze": r"^text\.transformer"}], ids=["weights", "pattern"])
 def test_other_frozen_weights_are_refused(learner, options):
     state = checkpoint(learner(0, 65))
-    with pytest.raises(UserError, match="trained on other frozen weights than --init-from holds, or with another --freeze"):
+    with pytest.raises(UserError, match="other frozen weights than --init-from holds, or with another --freeze"):
         learner(1, 70, **options).load_state_dict(state)
 
 
 def test_a_checkpoint_without_fingerprint_is_refused(learner, new_model):
     with pytest.raises(UserError, match="other frozen weights"):
         learner(0, CLIP_SIZE).load_state_dict(new_model().state_dict())
+
+
+def test_frozen_weights_must_be_given(learner, new_model):
+    with pytest.raises(UserError, match="leaves out frozen weights: say with --init-from where they are"):
+        new_model(vocab_size=65).load_state_dict(checkpoint(learner(0, 65)))
 
 
 def test_a_checkpoint_of_no_sequence_is_refused(learner, language_model):

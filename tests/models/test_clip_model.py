@@ -74,7 +74,7 @@ def test_useless_patterns(new_model, clip_file, pattern, message):
 
 @pytest.mark.parametrize("options, message", [
     ({"text_layers": 3}, "the text tower has layers 2, not 3: choose another --arch"),
-    ({"text_width": 32, "text_heads": 2}, "the text tower has width 64, not 32; heads 1, not 2; mlp_width 256, not 128"),
+    ({"text_width": 32, "text_heads": 2}, "the text tower has width 64, not 32; heads 1, not 2; mlp_width 256"),
     ({"embed_dim": 16}, "the text tower has embed_dim 32, not 16"),
     ({"context_length": 77}, "the text tower has context_length 10, not 77"),
     ({"image_size": 32}, "the vision tower has image_size 16, not 32"),

@@ -78,7 +78,7 @@ def reference(weight, gradients, lr, weight_decay, scales, betas=(0.9, 0.999), e
     RowScales(gradient=SCALE * 3, update=SCALE, decay=SCALE.flip(0)),
 ])  # fmt: skip
 def test_twelve_updates_equal_their_definition(scales):
-    start, gradients = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(99)), list(map(gradient, range(12)))
+    start, gradients = gradient(99), [gradient(step) for step in range(12)]
     weight = parameter(start)
     set_row_scales(weight, scales)
     optimizer = RowAdamW([weight], lr=0.01, weight_decay=0.3)

@@ -71,7 +71,7 @@ class Vocabulary:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: a file is absent or damaged, ids have gaps, a special is missing, or a merge makes an unknown token.
+            DataError: a file is absent or damaged, ids have gaps, a special is missing, a merge makes an unknown token.
         """
         folder = Path(folder)
         path = folder / "vocab.json"

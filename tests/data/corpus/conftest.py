@@ -7,8 +7,12 @@ from mlvl_fairseq.data.corpus.build import build_corpus
 
 ENGLISH = [("b.jpg", ["A dog runs.", "A brown dog"]), ("a.jpg", ["Two cats", "A dog runs."]), ("c.jpg", ["A bird"])]
 GERMAN = [("a.jpg", "Zwei Katzen"), ("b.jpg", "Ein Hund rennt."), ("d.jpg", "Ein Haus"), ("b.jpg", "Ein brauner Hund")]
-CZECH = [("b.jpg", "A dog runs.", "Pes běží."), ("a.jpg", "Three cats", "Tři kočky"), ("e.jpg", "Three cats", "Tři kočky"),
-         ("a.jpg", "A bird", "Pták")]  # fmt: skip
+CZECH = [
+    ("b.jpg", "A dog runs.", "Pes běží."),
+    ("a.jpg", "Three cats", "Tři kočky"),
+    ("e.jpg", "Three cats", "Tři kočky"),
+    ("a.jpg", "A bird", "Pták"),
+]
 
 
 def json_rows(pairs):

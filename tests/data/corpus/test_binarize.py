@@ -28,7 +28,7 @@ def prepared(corpus):
 
 
 def add_large_vocabulary(corpus):
-    """German brings 16,200 tokens: more than 65,500 in all, so that uint16 no longer does. A caption uses the last one."""
+    """German brings 16,200 tokens: with more than 65,500, uint16 no longer does. A caption uses the last one."""
     filling = [f"filling-{i}" for i in range(16_200)]
     tokens = [BOS_TOKEN, EOS_TOKEN, "z", "wei</w>", *filling, "zwei</w>"]
     Vocabulary(tokens, [("z", "wei</w>")]).save(corpus.folder / "bpe" / "de.60")

@@ -16,7 +16,7 @@ def partners(corpus, lang):
     """(image, English sentence or None, caption) of each caption, looked up through its rows."""
     images, english = corpus.images("train"), [*corpus.english("train"), None]
     captions, rows = corpus.captions("train", lang), corpus.rows("train", lang)
-    return [(images[image], english[sentence], caption) for (image, sentence), caption in zip(rows, captions, strict=True)]
+    return [(images[row], english[sentence], text) for (row, sentence), text in zip(rows, captions, strict=True)]
 
 
 def test_rows_lead_to_image_and_english_sentence(corpus):

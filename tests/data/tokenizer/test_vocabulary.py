@@ -9,7 +9,9 @@ from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Voc
 from mlvl_fairseq.errors import DataError, UserError
 
 OLD = Vocabulary([BOS_TOKEN, EOS_TOKEN, "a", "b", "c</w>", "ab"], [("a", "b")])
-NEW = Vocabulary([BOS_TOKEN, EOS_TOKEN, "b", "c</w>", "d", "bc</w>", "ab", "dd"], [("b", "c</w>"), ("a", "b"), ("d", "d")])
+NEW = Vocabulary(
+    [BOS_TOKEN, EOS_TOKEN, "b", "c</w>", "d", "bc</w>", "ab", "dd"], [("b", "c</w>"), ("a", "b"), ("d", "d")]
+)
 
 
 def test_growing_appends_ids_and_keeps_the_rank_of_old_merges():
@@ -73,9 +75,9 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"{", b'{"a": 0, "b": 1', b"[]", b"[0, 1]", b"null", b'"text"', b"{}", b'{"a": 0, "b": 2}', b'{"a": 0, "b": 0}',
-    b'{"a": 1}', b'{"a": "0"}', b'{"a": null, "b": 1}', b'{"a": 0, "a": 1}', b"\xff\xfe{}", b"\x80\x04\x95", b"[" * 99999,
-    b'{"a": 0, "b": 1, "ab": 2}',
+    b"", b"{", b'{"a": 0, "b": 1', b"[]", b"[0, 1]", b"null", b'"text"', b"{}", b'{"a": 0, "b": 2}',
+    b'{"a": 0, "b": 0}', b'{"a": 1}', b'{"a": "0"}', b'{"a": null, "b": 1}', b'{"a": 0, "a": 1}', b"\xff\xfe{}",
+    b"\x80\x04\x95", b"[" * 99999, b'{"a": 0, "b": 1, "ab": 2}',
 ])  # fmt: skip
 def test_broken_tokens_are_refused(folder, content):
     (folder / "vocab.json").write_bytes(content)
