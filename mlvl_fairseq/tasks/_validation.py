@@ -6,7 +6,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 import torch
 
-from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.evaluation.retrieval import retrieval_scores
 from mlvl_fairseq.losses import gather_with_grad
 
 
@@ -27,7 +27,7 @@ class RecallCollector:
         self._logged += sum(float(log.get("sample_size", 0)) for log in logging_outputs)
 
     def score(self, name: str, meters) -> float:
-        """One of :data:`METRICS` in %, over all batches of all ranks; NaN for the meters of a single batch.
+        """One recall (or ``r_mean``) in %, over all batches of all ranks; NaN for the meters of a single batch.
 
         fairseq asks after every batch for that batch's statistics and at the end for those of the whole pass; only
         the latter have seen every caption.
