@@ -16,6 +16,8 @@ examples:
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
   mlvl-prepare corpus --order en,de,fr
+  # for image_text_retrieval --langs en,de --vocabulary en,de
+  mlvl-prepare corpus --joint en,de
 """
 
 
@@ -56,7 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     features.add_argument("--max-bad-images", type=int, default=100, help="with skip: stop after so many")
     text = parser.add_argument_group("text")
-    text.add_argument("--order", metavar="LIST", help="prepare vocabularies and captions for this order of languages")
+    text.add_argument(
+        "--order", metavar="LIST", help="vocabularies and captions for learning languages in this order (cll_retrieval)"
+    )
+    text.add_argument(
+        "--joint", metavar="LIST",
+        help="one vocabulary and captions for training on these languages at once (image_text_retrieval)",
+    )
     return parser
 
 
@@ -142,7 +150,7 @@ def _by_split(entries: List[str]) -> Dict[str, str]:
 
 
 def prepare_text(corpus, args) -> None:
-    """Vocabularies of all languages; CLIP's own binarization of the source language; with an order, all of its steps."""
+    """Vocabularies of all languages; the source language binarized with CLIP's own; what --order and --joint ask for."""
     from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
     from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary
@@ -153,6 +161,10 @@ def prepare_text(corpus, args) -> None:
         binarize(corpus, [], corpus.source_lang)
     if args.order:
         prepare_sequence(corpus, language_order(args.order))
+    if args.joint:
+        languages = language_order(args.joint)
+        for lang in languages:
+            binarize(corpus, languages, lang)
 
 
 def cli_main() -> None:

@@ -10,7 +10,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, TextConfig, VisionConfig, fingerprint, read_clip_weights
+from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, fingerprint, read_clip_weights
 from mlvl_fairseq.continual.language_state import LanguageState, fingerprint_tensor
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.clip_text import CLIPTextTower

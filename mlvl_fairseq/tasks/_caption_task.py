@@ -39,6 +39,7 @@ class CaptionTask(FairseqTask):
 
     trains_image_tower = False
     default_freeze = ""
+    prepare_option = "--order"
 
     def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary_languages: List[str]):
         super().__init__(cfg)
@@ -72,8 +73,8 @@ class CaptionTask(FairseqTask):
         return dictionary
 
     def _how_to_prepare(self) -> str:
-        order = ",".join(self.vocabulary_languages)
-        return f"make it with: mlvl-prepare {self.corpus.folder}" + (f" --order {order}" if order else "")
+        languages = ",".join(self.vocabulary_languages)
+        return f"make it with: mlvl-prepare {self.corpus.folder} {self.prepare_option} {languages}"
 
     @property
     def source_dictionary(self) -> ClipDictionary:

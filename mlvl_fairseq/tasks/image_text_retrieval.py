@@ -6,6 +6,7 @@ from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus_images import CorpusImages
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
@@ -24,10 +25,18 @@ class ImageTextRetrievalTask(CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
+    prepare_option = "--joint"
 
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
-        return cls(cfg, Corpus(cfg.data), split_languages(cfg.vocabulary))
+        corpus, langs = Corpus(cfg.data), split_languages(cfg.langs)
+        vocabulary = split_languages(cfg.vocabulary)
+        if not vocabulary and langs != [corpus.source_lang]:
+            raise UserError(
+                f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
+                f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}"
+            )
+        return cls(cfg, corpus, vocabulary)
 
     @property
     def growth(self) -> GrowthOptions:

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import logging
+import multiprocessing
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,6 +79,30 @@ def succeed(run):
         return ended.out
 
     return command
+
+
+@pytest.fixture
+def fork(run_here):
+    """``fork(log, "fairseq-train", *arguments)`` starts a command in a process of its own, which has imported
+    everything already; what it writes goes to `log`. It is ended with the test."""
+    started = []
+
+    def command(log, name, *arguments):
+        process = multiprocessing.get_context("fork").Process(target=_forked, args=(log, run_here, name, arguments))
+        process.start()
+        started.append(process)
+        return process
+
+    yield command
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def _forked(log, run_here, name, arguments):
+    sys.stdout = sys.stderr = open(log, "w", buffering=1)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+    run_here(name, *arguments)
 
 
 @pytest.fixture(scope="session")

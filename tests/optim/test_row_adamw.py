@@ -49,7 +49,7 @@ def test_four_updates_match_the_reference(variant, acts_on):
     for k, expected in enumerate(golden[variant], 1):
         update(optimizer, parameters.values(), [det(p.shape, 0.1 * k, 0.2 * k) for p in parameters.values()])
         for name, values in expected.items():
-            assert_golden(parameters[name], values, msg=f"{name} after update {k}")
+            assert_golden(parameters[name], values, where=f"{name} after update {k}")
 
 
 def reference(weight, gradients, lr, weight_decay, scales, betas=(0.9, 0.999), eps=1e-6):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
-from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.binarize import binarize, binarized_folder, count_tokens, prepare_sequence
+from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
 from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
