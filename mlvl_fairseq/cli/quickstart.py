@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", default=METHODS, help="see mlvl-cll --list-methods (default: %(default)s)")
     parser.add_argument("--order", default=LANGUAGES, help="languages, English first (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=3000, help="training pictures (default: %(default)s)")
-    parser.add_argument("--teacher-epochs", type=int, default=12, help="default: %(default)s")
+    parser.add_argument("--teacher-epochs", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=3, help="epochs a language (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     return parser

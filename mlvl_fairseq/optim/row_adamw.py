@@ -166,7 +166,7 @@ def _decay(parameter: Tensor, rate: float, scales: RowScales) -> None:
         parameter.mul_(1 - rate)
     else:
         factor = 1 - rate * _column(scales.decay[rows], parameter)
-        parameter.index_copy_(0, rows, (parameter.index_select(0, rows) * factor).to(parameter.dtype))
+        parameter.index_copy_(0, rows, parameter.index_select(0, rows) * factor)
 
 
 def _column(scale: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ GERMAN, FRENCH = [*CLIP, "ä", "ß"], [*CLIP, "ä", "ß", "ç"]
 
 def state_of(tokens, position, current=()):
     counts = torch.zeros(len(tokens))
-    counts[list(current)] = 1
+    for token in current:
+        counts[token] += 1
     return LanguageState(tokens, len(CLIP), position, counts)
 
 
@@ -29,11 +30,11 @@ def test_fingerprints_follow_order_and_spelling():
 
 
 def test_handover_counts_up_and_takes_the_new_language_s_identity():
-    german, french = state_of(GERMAN, 1, [0, 4]), state_of(FRENCH, 2, [0, 6])
+    german, french = state_of(GERMAN, 1, [0, 4, 4]), state_of(FRENCH, 2, [0, 6])  # 4: of two languages at once
     checkpoint = saved(german)
     assert french.is_handover(checkpoint, "model.")
     french.hand_over(checkpoint, "model.")
-    assert checkpoint["model.token_frequencies"].tolist() == [3, 2, 2, 2, 2, 1, 1]
+    assert checkpoint["model.token_frequencies"].tolist() == [3, 2, 2, 2, 3, 1, 1]
     french.load_state_dict({name.removeprefix("model."): tensor for name, tensor in checkpoint.items()})
     assert (int(french.position), french.current_tokens.tolist()) == (2, [1, 0, 0, 0, 0, 0, 1])
     assert torch.equal(french.vocabulary_fingerprint, tokens_fingerprint(FRENCH))

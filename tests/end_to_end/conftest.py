@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import multiprocessing
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,8 @@ def succeed(run):
 
 @pytest.fixture
 def fork(run_here):
-    """``fork(log, "fairseq-train", *arguments)`` starts a command in a process of its own, which has imported
-    everything already; what it writes goes to `log`. It is ended with the test."""
+    """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, which has
+    imported everything already; what it writes goes to `log`. It is ended with the test."""
     started = []
 
     def command(log, name, *arguments):
@@ -100,7 +101,11 @@ def fork(run_here):
 
 
 def _forked(log, run_here, name, arguments):
-    sys.stdout = sys.stderr = open(log, "w", buffering=1)
+    os.setsid()
+    with open(log, "wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
     run_here(name, *arguments)
 

@@ -1,11 +1,10 @@
 """Killed at any update and started again, a run ends with the tensors of an undisturbed one, byte for byte."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from checkpoints_compared import differing, largest_difference, tensors
 from fairseq.tasks import FairseqTask
 
 from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.continual.jobs import run_job
 
 EPOCHS, UPDATES = 3, 21  # the order of the captions is another one in every epoch
 SAVE_OFTEN = ["--save-interval-updates", 3, "--keep-interval-updates", 1, "--log-interval", 1]
@@ -147,19 +147,42 @@ def group_members(group):
     return members
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
-def test_killed_sequence_ends_as_if_undisturbed(start, learn, corpus, sequence_options, tmp_path):
+def assert_group_ends(group, timeout=10):
+    end = time.monotonic() + timeout
+    while group_members(group):
+        assert time.monotonic() < end, "a killed command leaves processes behind"
+        time.sleep(0.02)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+
+
+def driver_of_a_long_job(log):
+    os.setsid()
+    run_job("long", lambda: (log.write_text("at work"), time.sleep(60)), log.with_name("job.log"))
+
+
+@needs_proc
+def test_killed_driver_takes_its_job_along(tmp_path):
+    driver = multiprocessing.get_context("fork").Process(target=driver_of_a_long_job, args=(tmp_path / "log",))
+    driver.start()
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    assert len(group_members(driver.pid)) == 2
+    driver.kill()
+    driver.join()
+    assert_group_ends(driver.pid)
+
+
+@needs_proc
+def test_killed_sequence_ends_as_if_undisturbed(fork, learn, corpus, sequence_options, tmp_path):
     """Only the driver is killed, as the out-of-memory killer would; what it had started ends with it."""
     options = ["--max-epoch", 2, *map(str, SAVE_OFTEN)]
     order = ["--method", "cll_clip_with_teir_update", "--order", "en,de"]
     killed, log = tmp_path / "killed", tmp_path / "killed" / "01-de" / "train.log"
-    command = [sys.executable, "-m", "mlvl_fairseq.cli.cll", corpus, killed, *order, *sequence_options, *options]
-    driver = start(*command, log=tmp_path / "driver.log")
+    driver = fork(tmp_path / "log", "mlvl-cll", corpus, killed, *order, *sequence_options, *options)
     kill_after(driver, log, random.Random(3).randrange(4, 11))
-    end = time.monotonic() + 10
-    while group_members(driver.pid):
-        assert time.monotonic() < end, "a killed mlvl-cll leaves processes behind"
-        time.sleep(0.05)
+    assert_group_ends(driver.pid)
     assert (killed / "00-en" / "done.json").exists() and not (killed / "01-de" / "done.json").exists()
     english = (killed / "00-en" / "checkpoint_best.pt").stat().st_mtime_ns
 
