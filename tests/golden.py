@@ -16,10 +16,10 @@ def load_golden(section):
     return json.loads((FIXTURES / f"golden_{section}.json").read_text(encoding="utf-8"))
 
 
-def assert_golden(actual, expected, rtol=2e-5, atol=2e-7, where=""):
+def assert_golden(actual, expected, rtol=2e-5, atol=2e-7, msg=""):
     """Equal to a number, or nested lists of them, within float32's tolerance (the numbers have 7 decimals)."""
     actual, expected = torch.as_tensor(actual).detach().double(), torch.tensor(expected, dtype=torch.float64)
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda error: f"{where}: {error}")
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda error: f"{msg}: {error}")
 
 
 def det(shape, scale, phase):

@@ -9,6 +9,7 @@ from mlvl_fairseq.compat import (  # noqa: F401  each of them registers its patc
     distributed_on_cpu,
     finished_training,
     incomplete_batches,
+    legacy_ddp_scalar,
     numpy_aliases,
     precision,
     safe_loading,

@@ -110,15 +110,17 @@ class RowAdamW(torch.optim.Optimizer):
     def _step_parameter(self, parameter, group) -> None:
         state = self.state[parameter]
         scales = self._scales(parameter)
+        rows = scales.active_rows
+        shape = parameter.shape if rows is None else (len(rows), *parameter.shape[1:])
         if not state:
-            rows = scales.active_rows
-            shape = parameter.shape if rows is None else (len(rows), *parameter.shape[1:])
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros(shape, dtype=torch.float32, device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
+        elif state["exp_avg"].shape != shape:  # the fused step would write past its end
+            raise UserError("the optimizer state in the checkpoint belongs to other training captions or row scales")
         if parameter.dim() > 1:
             _decay(parameter, group["lr"] * group["weight_decay"], scales)
-        if scales.active_rows is None:
+        if rows is None:
             _adam_step(parameter, parameter.grad, state, group)
         else:
             self._step_rows(parameter, scales, state, group)
@@ -126,8 +128,6 @@ class RowAdamW(torch.optim.Optimizer):
     @staticmethod
     def _step_rows(parameter, scales: RowScales, state: dict, group: dict) -> None:
         rows = scales.active_rows
-        if len(rows) != len(state["exp_avg"]):
-            raise UserError("the optimizer state in the checkpoint belongs to other training captions than these")
         gradient = parameter.grad.index_select(0, rows).float()
         if scales.gradient is not None:
             gradient *= _column(scales.gradient[rows], gradient)

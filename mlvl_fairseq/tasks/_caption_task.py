@@ -5,7 +5,6 @@ from functools import partial
 from typing import List, Optional
 
 import numpy as np
-from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
@@ -15,6 +14,7 @@ from torch.utils.data import ConcatDataset
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarized_folder
+from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
 from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary
@@ -115,9 +115,9 @@ class CaptionTask(FairseqTask):
     def _load_tokens(self, split: str, lang: str):
         self.corpus.require(split, lang)
         prefix = binarized_folder(self.corpus, self.vocabulary_languages, lang) / split
-        tokens = data_utils.load_indexed_dataset(str(prefix), self.dictionary, "mmap")
-        if tokens is None:
+        if not prefix.with_suffix(".bin").exists():
             raise UserError(f"no binarized captions {prefix}.bin; {self._how_to_prepare()}")
+        tokens = open_tokens(prefix)
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
         return tokens

@@ -44,7 +44,7 @@ def test_scales_and_frequencies_of_four_tasks():
         )
         assert len(golden["scale"]) == 7
         for name, scale in golden["scale"].items():
-            assert_golden(row_scale(name, frequencies, current, special), scale, where=name)
+            assert_golden(row_scale(name, frequencies, current, special), scale, msg=name)
 
 
 def test_rescaling_by_more_than_two():

@@ -122,11 +122,11 @@ def check_task(golden, model, task, method):
     for step, numbers in enumerate(train(golden, model, criterion, task)):
         where = f"{method}, task {task}, update {step}, "
         for name, value in expected_numbers(expected["steps"][step]).items():
-            assert_golden(numbers[name], value, where=where + name)
+            assert_golden(numbers[name], value, msg=where + name)
         assert_golden(embedding.double().norm(), expected["steps"][step]["emb_norm"])
         assert_golden(embedding.double().sum(), expected["steps"][step]["emb_sum"], atol=1e-5)
     for row, values in expected["probe_rows"].items():
-        assert_golden(embedding[int(row), :4], values, where=f"{method}, task {task}, row {row}")
+        assert_golden(embedding[int(row), :4], values, msg=f"{method}, task {task}, row {row}")
     if method != "CLL_CLIP":  # the reference counts only for methods that scale rows
         used = model.language_state.token_frequencies + model.language_state.current_tokens
         for row, count in expected["freq_after"].items():

@@ -49,7 +49,7 @@ def test_losses_and_gradients_match_the_reference(case, options):
     parts = {PARTS[name]: value for name, value in golden["parts"].items() if name in PARTS}
     assert parts.keys() == log.keys() & PARTS.values()
     for name, value in parts.items():
-        assert_golden(log[name] / rows, value, where=name)
+        assert_golden(log[name] / rows, value, msg=name)
     if "grad_vt_temp" in golden:
         assert_golden(ours.temperature.grad, golden["grad_vt_temp"])
         assert_golden(ours.temperature, golden["parts"]["[VT]_temp"])

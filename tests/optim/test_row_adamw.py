@@ -49,7 +49,7 @@ def test_four_updates_match_the_reference(variant, acts_on):
     for k, expected in enumerate(golden[variant], 1):
         update(optimizer, parameters.values(), [det(p.shape, 0.1 * k, 0.2 * k) for p in parameters.values()])
         for name, values in expected.items():
-            assert_golden(parameters[name], values, where=f"{name} after update {k}")
+            assert_golden(parameters[name], values, msg=f"{name} after update {k}")
 
 
 def reference(weight, gradients, lr, weight_decay, scales, betas=(0.9, 0.999), eps=1e-6):
@@ -155,14 +155,19 @@ def test_resuming_from_a_state_dict_is_exact():
     assert torch.equal(weight, resumed_weight) and torch.equal(scalar, resumed_scalar)
 
 
-def test_state_of_other_captions_is_refused():
-    first = parameter(torch.ones(ROWS, WIDTH), update=SCALE)
-    optimizer = RowAdamW([first], lr=0.01)
+@pytest.mark.parametrize("before, now", [
+    (RowScales(update=SCALE), RowScales(update=torch.ones(ROWS))),
+    (RowScales(gradient=SCALE), RowScales()),
+    (RowScales(), RowScales(gradient=SCALE)),
+], ids=["other captions", "scales left out", "scales added"])  # fmt: skip
+def test_state_of_other_captions_or_scales_is_refused(before, now):
+    first, second = parameter(torch.ones(ROWS, WIDTH)), parameter(torch.ones(ROWS, WIDTH))
+    set_row_scales(first, before)
+    set_row_scales(second, now)
+    optimizer, resumed = RowAdamW([first], lr=0.01), RowAdamW([second], lr=0.01)
     update(optimizer, [first], [gradient(0)])
-    second = parameter(torch.ones(ROWS, WIDTH), update=torch.ones(ROWS))
-    resumed = RowAdamW([second], lr=0.01)
     resumed.load_state_dict(optimizer.state_dict())
-    with pytest.raises(UserError, match="belongs to other training captions"):
+    with pytest.raises(UserError, match="belongs to other training captions or row scales"):
         update(resumed, [second], [gradient(1)])
 
 

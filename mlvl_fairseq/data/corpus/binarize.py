@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import tokenizer, vocabulary_folder
 from mlvl_fairseq.data.tokenizer import ClipTokenizer
 from mlvl_fairseq.errors import DataError
@@ -87,13 +88,11 @@ def count_tokens(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str,
     """int64 [vocab_size]: how often each token occurs in the training captions of `lang`, not truncated.
 
     Raises:
-        DataError: a token id is not in the vocabulary: the captions were binarized with another one.
+        DataError: the captions are not binarized, or were binarized with another vocabulary: an id is not in it.
     """
-    path = binarized_folder(corpus, vocabulary_languages, lang) / "train.bin"
-    if not path.exists():
-        raise DataError("no binarized captions; run mlvl-prepare", path)
-    tokens = np.memmap(path, dtype=indexed_dataset.best_fitting_int_dtype(vocab_size), mode="r")
-    counts = np.bincount(tokens, minlength=vocab_size)
+    prefix = binarized_folder(corpus, vocabulary_languages, lang) / "train"
+    path = prefix.with_suffix(".bin")
+    counts = np.bincount(np.memmap(path, open_tokens(prefix)._index.dtype, "r"), minlength=vocab_size)
     if len(counts) > vocab_size:
         raise DataError(f"holds token {len(counts) - 1}, the vocabulary ends at {vocab_size - 1}", path)
     return counts
