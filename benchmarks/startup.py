@@ -35,7 +35,11 @@ def main() -> None:
         plugin.append(cpu_seconds([*COMMAND, "--user-dir", str(USER_DIR)]))
     differences = [b - a for a, b in zip(plain[1:], plugin[1:])]
     print("| fairseq-train --help | CPU s (median) | min | max |\n|---|---:|---:|---:|")
-    for name, values in (("plain", plain[1:]), ("with the plugin", plugin[1:]), ("difference, pair by pair", differences)):
+    for name, values in (
+        ("plain", plain[1:]),
+        ("with the plugin", plugin[1:]),
+        ("difference, pair by pair", differences),
+    ):
         print(f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
 
 

@@ -37,10 +37,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=128, help="captions a batch and rank (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=5e-5, help="learning rate (default: %(default)s)")
     parser.add_argument(
-        "--warmup-ratio", type=float, default=0.1, help="share of a language's updates to warm up (default: %(default)s)"
+        "--warmup-ratio",
+        type=float,
+        default=0.1,
+        help="share of a language's updates to warm up (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=42, help="default: %(default)s")
-    parser.add_argument("--eval-split", help="split of the score matrix (default: test if the corpus has it, else valid)")
+    parser.add_argument(
+        "--eval-split", help="split of the score matrix (default: test if the corpus has it, else valid)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser
 

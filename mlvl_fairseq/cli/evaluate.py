@@ -1,4 +1,4 @@
-"""`mlvl-evaluate`: image-text retrieval scores of a model on a caption file, with the signature that makes them comparable.
+"""`mlvl-evaluate`: image-text retrieval scores of a model on a caption file, with the signature to compare them by.
 
 txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
 """
@@ -20,7 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--checkpoint", required=True, metavar="PATH",
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
         help="checkpoint of this plugin, official CLIP file or Hugging Face folder",
     )
     parser.add_argument("--init-from", metavar="PATH", help="the checkpoint's frozen weights, if they were moved")
@@ -30,11 +32,15 @@ def build_parser() -> argparse.ArgumentParser:
     images = parser.add_argument_group("images (one of both)")
     images.add_argument("--image-root", metavar="DIR", help="folder of the images")
     images.add_argument(
-        "--image-features", metavar="FILE.npy", help="features of the images: what the model's image head takes, or "
+        "--image-features",
+        metavar="FILE.npy",
+        help="features of the images: what the model's image head takes, or "
         "features of the model's own space if it has no head",
     )
     images.add_argument("--image-list", metavar="FILE.txt", help="with --image-features: their image names, one a line")
-    parser.add_argument("--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)")
+    parser.add_argument(
+        "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="images a batch (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")

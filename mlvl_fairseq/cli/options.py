@@ -30,8 +30,10 @@ def components() -> Dict[str, Tuple[str, type]]:
         for name, cls in classes.items():
             if cls.__module__.startswith("mlvl_fairseq."):
                 choices = ARCH_MODEL_INV_REGISTRY.get(name, [name]) if flag == "--arch" else [name]
-                found[name] = (f"{flag} {{{','.join(choices)}}}" if len(choices) > 1 else f"{flag} {name}",
-                               dataclasses.get(name))
+                found[name] = (
+                    f"{flag} {{{','.join(choices)}}}" if len(choices) > 1 else f"{flag} {name}",
+                    dataclasses.get(name),
+                )
     return found
 
 

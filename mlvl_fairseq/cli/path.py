@@ -12,7 +12,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     """Print the directory of the package."""
     argparse.ArgumentParser(
         prog="mlvl-path",
-        description="Print the directory of the plugin, for: fairseq-train --user-dir \"$(mlvl-path)\" ...",
+        description='Print the directory of the plugin, for: fairseq-train --user-dir "$(mlvl-path)" ...',
     ).parse_args(argv)
     print(Path(mlvl_fairseq.__file__).parent)
 

@@ -39,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     captions.add_argument("--check-images", action="store_true", help="leave out captions whose image is not there")
     captions.add_argument("--drop-duplicates", action="store_true", help="leave out repeated captions of an image")
     captions.add_argument(
-        "--on-problem", choices=("skip", "error"), default="skip",
+        "--on-problem",
+        choices=("skip", "error"),
+        default="skip",
         help="unusable captions: count and leave out, or stop at the first (default: %(default)s)",
     )
     captions.add_argument("--max-problems", type=int, metavar="N", help="stop after N unusable captions a file")
@@ -50,10 +52,16 @@ def build_parser() -> argparse.ArgumentParser:
     features.add_argument("--image-list", nargs="+", metavar="SPLIT=FILE.txt", help="their image names, one a line")
     features.add_argument("--teacher", metavar="PATH", help="model that encodes images and English sentences")
     features.add_argument("--batch-size", type=int, default=256, help="of the teacher (default: %(default)s)")
-    features.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
-    features.add_argument("--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)")
     features.add_argument(
-        "--bad-image", choices=("error", "skip"), default="error",
+        "--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)"
+    )
+    features.add_argument(
+        "--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)"
+    )
+    features.add_argument(
+        "--bad-image",
+        choices=("error", "skip"),
+        default="error",
         help="an image that cannot be read: stop, or leave its feature zero and list it (default: %(default)s)",
     )
     features.add_argument("--max-bad-images", type=int, default=100, help="with skip: stop after so many")
@@ -62,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--order", metavar="LIST", help="vocabularies and captions for learning languages in this order (cll_retrieval)"
     )
     text.add_argument(
-        "--joint", metavar="LIST",
+        "--joint",
+        metavar="LIST",
         help="one vocabulary and captions for training on these languages at once (image_text_retrieval)",
     )
     return parser
@@ -150,7 +159,7 @@ def _by_split(entries: List[str]) -> Dict[str, str]:
 
 
 def prepare_text(corpus, args) -> None:
-    """Vocabularies of all languages; the source language binarized with CLIP's own; what --order and --joint ask for."""
+    """Vocabularies of all languages; the source language in CLIP's own; what --order and --joint ask for."""
     from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
     from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary

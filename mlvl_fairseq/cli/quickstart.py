@@ -52,13 +52,30 @@ def draw_and_prepare(out: Path, args) -> None:
     from mlvl_fairseq.cli import picture_world, prepare
 
     world, corpus = out / "world", out / "corpus"
-    step("mlvl-picture-world", picture_world.main,
-         [world, "--seed", args.seed, "--train", args.pictures, "--languages", args.order], out)
+    step(
+        "mlvl-picture-world",
+        picture_world.main,
+        [world, "--seed", args.seed, "--train", args.pictures, "--languages", args.order],
+        out,
+    )
     if not (corpus / "corpus.json").exists():
         patterns = [f"--{split}={world}/{split}.{{lang}}.json" for split in ("valid", "test")]
-        step("mlvl-prepare", prepare.main,
-             [corpus, "--languages", args.order, f"--train={world}/train.vision-en-{{lang}}.tsv", *patterns,
-              "--image-root", world / "images", "--order", args.order], out)
+        step(
+            "mlvl-prepare",
+            prepare.main,
+            [
+                corpus,
+                "--languages",
+                args.order,
+                f"--train={world}/train.vision-en-{{lang}}.tsv",
+                *patterns,
+                "--image-root",
+                world / "images",
+                "--order",
+                args.order,
+            ],
+            out,
+        )
 
 
 def train_teacher(out: Path, args) -> None:
@@ -70,14 +87,58 @@ def train_teacher(out: Path, args) -> None:
     best, done = out / "teacher" / "checkpoint_best.pt", out / "teacher" / "done"
     if not done.exists():
         updates = args.teacher_epochs * (2 * args.pictures // 128)
-        step("fairseq-train", fairseq_train,
-             [out / "corpus", "--user-dir", USER_DIR, "--task", "image_text_retrieval", "--langs", "en",
-              "--arch", "clip_tiny_vit", "--criterion", "clip_contrastive", "--optimizer", "row_adamw", "--lr", "1e-3",
-              "--lr-scheduler", "warmup_constant", "--warmup-updates", "50", "--clip-norm", "1", "--batch-size", "128",
-              "--required-batch-size-multiple", "1", "--max-epoch", args.teacher_epochs, "--save-dir", best.parent,
-              "--best-checkpoint-metric", "r_mean", "--maximize-best-checkpoint-metric", "--no-epoch-checkpoints",
-              "--validate-interval", "4", "--save-interval", "4", "--seed", args.seed, "--log-format", "json",
-              "--log-interval", "10", "--cpu"], out, total=updates)
+        step(
+            "fairseq-train",
+            fairseq_train,
+            [
+                out / "corpus",
+                "--user-dir",
+                USER_DIR,
+                "--task",
+                "image_text_retrieval",
+                "--langs",
+                "en",
+                "--arch",
+                "clip_tiny_vit",
+                "--criterion",
+                "clip_contrastive",
+                "--optimizer",
+                "row_adamw",
+                "--lr",
+                "1e-3",
+                "--lr-scheduler",
+                "warmup_constant",
+                "--warmup-updates",
+                "50",
+                "--clip-norm",
+                "1",
+                "--batch-size",
+                "128",
+                "--required-batch-size-multiple",
+                "1",
+                "--max-epoch",
+                args.teacher_epochs,
+                "--save-dir",
+                best.parent,
+                "--best-checkpoint-metric",
+                "r_mean",
+                "--maximize-best-checkpoint-metric",
+                "--no-epoch-checkpoints",
+                "--validate-interval",
+                "4",
+                "--save-interval",
+                "4",
+                "--seed",
+                args.seed,
+                "--log-format",
+                "json",
+                "--log-interval",
+                "10",
+                "--cpu",
+            ],
+            out,
+            total=updates,
+        )
         done.touch()
     step("mlvl-prepare", prepare.main, [out / "corpus", "--teacher", best], out)
 
@@ -110,9 +171,23 @@ def learn_languages(out: Path, args) -> None:
 
 def _sequence_arguments(out: Path, method: str, args) -> List[str]:
     arguments = [
-        out / "corpus", out / "runs" / method, "--method", method, "--order", args.order, "--arch", "clip_tiny_vit",
-        "--init-from", out / "teacher" / "checkpoint_best.pt", "--lr", "1e-3", "--max-epoch", args.epochs,
-        "--seed", args.seed, "--cpu",
+        out / "corpus",
+        out / "runs" / method,
+        "--method",
+        method,
+        "--order",
+        args.order,
+        "--arch",
+        "clip_tiny_vit",
+        "--init-from",
+        out / "teacher" / "checkpoint_best.pt",
+        "--lr",
+        "1e-3",
+        "--max-epoch",
+        args.epochs,
+        "--seed",
+        args.seed,
+        "--cpu",
     ]
     return [str(argument) for argument in arguments]
 

@@ -26,6 +26,10 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
     extra = state["extra_state"]
     write_json(
         sequence.done_path(step),
-        {"checkpoint": path.name, "num_updates": state["optimizer_history"][-1]["num_updates"], "r_mean": extra["best"]},
+        {
+            "checkpoint": path.name,
+            "num_updates": state["optimizer_history"][-1]["num_updates"],
+            "r_mean": extra["best"],
+        },
     )
     path.with_name("checkpoint_last.pt").unlink(missing_ok=True)

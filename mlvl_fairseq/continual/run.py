@@ -37,7 +37,9 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     log = sequence.log_path(step)
-    run_job(f"{title} binarize", lambda: binarize(corpus, sequence.languages[: step + 1], sequence.languages[step]), log)
+    run_job(
+        f"{title} binarize", lambda: binarize(corpus, sequence.languages[: step + 1], sequence.languages[step]), log
+    )
     arguments = sequence.arguments(step, corpus)
     run_job(f"{title} train", lambda: fairseq_train(arguments), log, total=sequence.total_updates(step, corpus))
     run_job(f"{title} finish", lambda: finish_checkpoint(sequence, step), log)

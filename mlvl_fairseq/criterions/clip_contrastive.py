@@ -27,7 +27,11 @@ class ClipContrastiveCriterion(FairseqCriterion):
             features["text"], features["image"], model.temperature, sample["image_ids"], gather=self.training
         )
         rows = sample["nsentences"]
-        return loss, rows, {"loss": loss.detach(), "sample_size": rows, "nsentences": rows, "ntokens": sample["ntokens"]}
+        return (
+            loss,
+            rows,
+            {"loss": loss.detach(), "sample_size": rows, "nsentences": rows, "ntokens": sample["ntokens"]},
+        )
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:

@@ -9,7 +9,6 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images import clip_transform, load_image
 from mlvl_fairseq.errors import UserError
 
-
 CACHE_BYTES = 1 << 30  # small sets are decoded once, not once an epoch
 
 

@@ -1,7 +1,7 @@
 """A trained or official CLIP, ready to encode captions and images: the plugin's Python interface.
 
-    encoder = Encoder.load("checkpoint_best.pt")
-    encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
+encoder = Encoder.load("checkpoint_best.pt")
+encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, read_clip_weights
+from mlvl_fairseq.checkpoints.clip_weights import read_clip_weights
 from mlvl_fairseq.checkpoints.plugin_checkpoint import PluginState, is_plugin_checkpoint, read_plugin_state
 from mlvl_fairseq.data.feature_extraction import collate_images
 from mlvl_fairseq.data.images import ImageDataset, clip_transform
@@ -99,7 +99,9 @@ class Encoder:
         return [[bos, *ids[:keep], eos] for ids in self.tokenizer.encode_batch(captions)]
 
     @torch.no_grad()
-    def encode_texts(self, captions: Sequence[str], batch_size: int = 256, progress: Optional[str] = None) -> np.ndarray:
+    def encode_texts(
+        self, captions: Sequence[str], batch_size: int = 256, progress: Optional[str] = None
+    ) -> np.ndarray:
         """float32 [captions, embed_dim], not normalised. `progress`: title of a progress bar; None shows none."""
         tokens = self.tokenize(captions)
         features = np.empty((len(captions), self.embed_dim), np.float32)

@@ -16,7 +16,11 @@ CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction
 
 
 def extract_teacher_features(
-    corpus: Corpus, encoder: Encoder, batch_size: int = 256, num_workers: int = 0, policy: BadImagePolicy = BadImagePolicy()
+    corpus: Corpus,
+    encoder: Encoder,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    policy: BadImagePolicy = BadImagePolicy(),
 ) -> None:
     """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
 
@@ -33,9 +37,14 @@ def extract_teacher_features(
     for split in SPLITS:
         if split in corpus.manifest["splits"]:
             english = corpus.english(split)
-            _write(corpus, split, "text", english, encoder, lambda rows: encoder.encode_texts(
-                english[rows], batch_size, progress=f"{split} sentences"
-            ))
+            _write(
+                corpus,
+                split,
+                "text",
+                english,
+                encoder,
+                lambda rows: encoder.encode_texts(english[rows], batch_size, progress=f"{split} sentences"),
+            )
             _extract_images(corpus, split, encoder, batch_size, num_workers, policy)
 
 
@@ -51,8 +60,15 @@ def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, nu
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
     dataset = ImageDataset(corpus.manifest["image_root"], names, clip_transform(encoder.vision.image_size))
     extract_image_features(
-        dataset, lambda pixels: torch.from_numpy(encoder.encode_images(pixels)), corpus.feature_stem(split, "image"), encoder.embed_dim, encoder.source,
-        encoder.fingerprint, policy=policy, batch_size=batch_size, num_workers=num_workers,
+        dataset,
+        lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
+        corpus.feature_stem(split, "image"),
+        encoder.embed_dim,
+        encoder.source,
+        encoder.fingerprint,
+        policy=policy,
+        batch_size=batch_size,
+        num_workers=num_workers,
     )
 
 

@@ -33,7 +33,9 @@ class ClipConfig(FairseqDataclass):
     text_heads: int = field(default=8, metadata={"help": "attention heads of the text tower"})
     image_tower: ChoiceEnum(["vit", "features"]) = field(
         default="vit",
-        metadata={"help": "vit: a vision transformer on pixels; features: a small head on features of a frozen network"},
+        metadata={
+            "help": "vit: a vision transformer on pixels; features: a small head on features of a frozen network"
+        },
     )
     image_size: int = field(default=224, metadata={"help": "image height and width in pixels (vit)"})
     patch_size: int = field(default=32, metadata={"help": "patch height and width in pixels (vit)"})
@@ -52,8 +54,8 @@ class ClipConfig(FairseqDataclass):
     freeze: Optional[str] = field(
         default=None,
         metadata={
-            "help": "regular expression of parameter names to keep as they are, e.g. '^vision' or '^text\\.'; '' trains "
-            "all. Default: nothing in image_text_retrieval, all of the text tower but its token embedding in "
+            "help": "regular expression of parameter names to keep as they are, e.g. '^vision' or '^text\\.'; '' "
+            "trains all. Default: nothing in image_text_retrieval, all of the text tower but its token embedding in "
             "cll_retrieval"
         },
     )
@@ -84,7 +86,11 @@ class ClipModel(BaseFairseqModel):
         """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here."""
         vision = build_image_tower(cfg, task.image_feature_dim) if task.trains_image_tower else None
         text = CLIPTextTower(
-            len(task.source_dictionary), cfg.text_width, cfg.text_layers, cfg.text_heads, cfg.embed_dim,
+            len(task.source_dictionary),
+            cfg.text_width,
+            cfg.text_layers,
+            cfg.text_heads,
+            cfg.embed_dim,
             cfg.context_length,
         )
         model = cls(text, vision)
@@ -249,6 +255,9 @@ def tower_dimensions(tower: nn.Module) -> Dict[str, int]:
         return {"width": width, "embed_dim": embed_dim, "context_length": tower.context_length, **shared}
     width, embed_dim = tower.proj.shape
     return {
-        "width": width, "embed_dim": embed_dim, "image_size": tower.image_size,
-        "patch_size": tower.conv1.kernel_size[0], **shared,
+        "width": width,
+        "embed_dim": embed_dim,
+        "image_size": tower.image_size,
+        "patch_size": tower.conv1.kernel_size[0],
+        **shared,
     }

@@ -152,9 +152,20 @@ def _adam_step(target: Tensor, gradient: Tensor, state: dict, group: dict) -> No
     """Add Adam's step to `target` and update the moments; fused, so that memory is passed over once, not ten times."""
     first, second = group["betas"]
     adamw(
-        [target], [gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
-        fused=target.dtype == torch.float32, amsgrad=False, maximize=False,
-        beta1=first, beta2=second, lr=group["lr"], weight_decay=0.0, eps=group["eps"],
+        [target],
+        [gradient],
+        [state["exp_avg"]],
+        [state["exp_avg_sq"]],
+        [],
+        [state["step"]],
+        fused=target.dtype == torch.float32,
+        amsgrad=False,
+        maximize=False,
+        beta1=first,
+        beta2=second,
+        lr=group["lr"],
+        weight_decay=0.0,
+        eps=group["eps"],
     )
 
 

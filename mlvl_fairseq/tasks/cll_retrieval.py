@@ -27,12 +27,16 @@ class CllRetrievalConfig(CaptionTaskConfig):
     lang: str = field(default=MISSING, metadata={"help": "the language to learn now"})
     learned: str = field(
         default="",
-        metadata={"help": "languages learned before, in order, e.g. en,de; give their checkpoint as --finetune-from-model"},
+        metadata={
+            "help": "languages learned before, in order, e.g. en,de; give their checkpoint as --finetune-from-model"
+        },
     )
     new_row_mean: float = field(default=0.0, metadata={"help": "mean of new token embeddings"})
     new_row_std: float = field(
         default=0.02,
-        metadata={"help": "standard deviation of new token embeddings; -1: mean and deviation of all present ones (TEIR)"},
+        metadata={
+            "help": "standard deviation of new token embeddings; -1: mean and deviation of all present ones (TEIR)"
+        },
     )
     regularize: ChoiceEnum(["none", "grad", "decay", "grad_decay"]) = field(
         default="none", metadata={"help": "what TEIR's row scales act on: the gradient (or the step), the weight decay"}
@@ -131,7 +135,7 @@ class CllRetrievalTask(CaptionTask):
         missing = int((self.corpus.rows(split, self.cfg.lang)[:, 1] < 0).sum())
         if missing and split == "train":
             raise UserError(
-                f"{missing} training captions of '{self.cfg.lang}' have no English sentence to learn from: give triplets, "
-                f"or {self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
+                f"{missing} training captions of '{self.cfg.lang}' have no English sentence to learn from: give "
+                f"triplets, or {self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
             )
         return not missing

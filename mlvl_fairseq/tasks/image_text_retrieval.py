@@ -57,4 +57,3 @@ class ImageTextRetrievalTask(CaptionTask):
         if self.image_size is None:
             return self.corpus.features(split, "inputs")
         return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
-

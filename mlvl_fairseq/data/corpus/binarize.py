@@ -53,7 +53,10 @@ def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> 
         if stats["truncated_percent"] >= 1:
             logger.warning(
                 "%s %s: %.1f%% of the captions are longer than %d tokens and will be cut",
-                lang, split, stats["truncated_percent"], MAX_LENGTH,
+                lang,
+                split,
+                stats["truncated_percent"],
+                MAX_LENGTH,
             )
     write_json(report, lengths)  # last: its presence says the folder is complete
     return folder

@@ -54,8 +54,9 @@ def grown_vocabulary(corpus: Corpus, languages: Sequence[str]) -> Vocabulary:
         added = len(vocabulary) - len(before)
         if added == 0 and lang != corpus.source_lang:
             raise UserError(f"language '{lang}' adds no token to the vocabulary: are its captions really in it?")
-        logger.info("%s: %d tokens, %d known, %d new (%.1f%%)", lang, len(own), len(own) - added, added,
-                    100 * added / len(own))
+        logger.info(
+            "%s: %d tokens, %d known, %d new (%.1f%%)", lang, len(own), len(own) - added, added, 100 * added / len(own)
+        )
     vocabulary.save(folder)
     write_dictionary(folder / "dict.txt", vocabulary)  # last: its presence says the folder is complete
     return vocabulary

@@ -1,0 +1,251 @@
+"""Wrong or damaged input: one clear line on standard error, exit status 2, and nothing that was there before is lost."""
+
+import contextlib
+import json
+import resource
+import shutil
+
+import numpy as np
+import pytest
+
+from mlvl_fairseq.data.corpus.corpus import Corpus
+
+
+@pytest.fixture
+def own_corpus(corpus, tmp_path):
+    """A copy of the corpus, to damage."""
+    return shutil.copytree(corpus, tmp_path / "corpus")
+
+
+@pytest.fixture
+def train(run, own_corpus, cll, tmp_path):
+    """The error of fairseq-train on the test's own corpus; it leaves no checkpoint."""
+
+    def error(lang="en", learned=None, *more):
+        ended = run("fairseq-train", own_corpus, *cll(lang, learned)[1:], *more, "--save-dir", tmp_path / "run")
+        assert not list(tmp_path.glob("run/*.pt"))
+        return ended.error
+
+    return error
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize("option", ["--init-from", "--finetune-from-model", "--restore-file"])
+def test_truncated_checkpoint(train, english, tmp_path, option):
+    path = cut(shutil.copy(english("cll_clip"), tmp_path / "part.pt"))
+    assert str(path) in train("de", "en", option, path)
+
+
+def test_truncated_checkpoint_is_not_evaluated(run, world, english, tmp_path):
+    path = cut(shutil.copy(english("cll_clip"), tmp_path / "part.pt"))
+    images = ["--captions", world / "test.de.json", "--lang", "de", "--image-root", world / "images"]
+    assert str(path) in run("mlvl-evaluate", "--checkpoint", path, *images).error
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_truncated_features(train, own_corpus, kind):
+    path = cut(own_corpus / "features" / f"train.{kind}.npy")
+    assert f"{path}: is truncated" in train()
+
+
+@pytest.mark.parametrize("suffix", ["bin", "idx"])
+def test_truncated_tokens(train, own_corpus, suffix):
+    path = cut(own_corpus / "bin" / "en" / "en" / f"train.{suffix}")
+    assert f"{path}: is truncated" in train()
+
+
+# Files that do not fit each other
+
+
+@pytest.mark.parametrize("kind, names", [("image", "images/train.txt"), ("text", "captions/train.english.txt")])
+def test_features_of_other_rows(train, own_corpus, kind, names):
+    lines = (own_corpus / names).read_text().splitlines(keepends=True)
+    (own_corpus / names).write_text("".join([lines[1], lines[0], *lines[2:]]))
+    assert f"train.{kind}.npy: its rows have other names or another order" in train()
+
+
+def test_features_with_too_few_rows(train, own_corpus):
+    path = own_corpus / "features" / "train.image.npy"
+    np.save(path, np.load(path)[:-1])
+    assert f"{path}: is float32 (59, 32), its manifest says float32 (60, 32)" in train()
+
+
+def test_features_of_two_teachers(train, own_corpus):
+    manifest = own_corpus / "features" / "train.text.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "weights_fingerprint": "0" * 64}))
+    error = train()
+    assert "train.text" in error and "teacher" in error
+
+
+def test_features_of_another_dimension(train):
+    error = train("en", None, "--embed-dim", 16, "--init-from", "")
+    assert "32" in error and "16" in error and "--embed-dim" in error
+
+
+def test_another_teacher_for_a_prepared_corpus(run, own_corpus, english):
+    before = {path: path.read_bytes() for path in (own_corpus / "features").iterdir()}
+    ended = run("mlvl-prepare", own_corpus, "--teacher", english("cll_clip_with_teir"))
+    assert "weights_fingerprint" in ended.error and "delete" in ended.error
+    assert {path: path.read_bytes() for path in (own_corpus / "features").iterdir()} == before
+
+
+def test_no_teacher_features(train, own_corpus):
+    shutil.rmtree(own_corpus / "features")
+    assert "no teacher features" in train() and "mlvl-prepare" in train()
+
+
+def test_vocabulary_of_another_order(train, run, own_corpus, english):
+    """A checkpoint that has learned English, given as one that has learned German."""
+    assert run("mlvl-prepare", own_corpus, "--order", "de,ru").status == 0
+    error = train("ru", "de", "--finetune-from-model", english("cll_clip"))
+    assert "vocabulary does not fit" in error and "order" in error
+
+
+def test_checkpoint_of_another_place_in_the_sequence(train, english):
+    error = train("ru", "en,de", "--finetune-from-model", english("cll_clip"))
+    assert error == "the checkpoint has learned 1 language(s); this run needs one that has learned 2"
+
+
+def test_checkpoint_is_missing(train):
+    assert train("de", "en") == "'de' comes after en: give their checkpoint as --finetune-from-model"
+    assert "gone.pt" in train("de", "en", "--finetune-from-model", "gone.pt")
+
+
+def test_checkpoint_on_other_frozen_weights(train, succeed, own_corpus, teacher_options, english, tmp_path):
+    """The English checkpoint holds what was trained; the frozen rest is the teacher's."""
+    succeed("fairseq-train", own_corpus, *teacher_options, "--max-update", 1, "--save-dir", tmp_path / "other")
+    other = tmp_path / "other" / "checkpoint_best.pt"
+    assert "other frozen weights" in train("de", "en", "--finetune-from-model", english("cll_clip"), "--init-from", other)
+
+
+def test_weights_of_another_size(train, teacher):
+    error = train("en", None, "--text-layers", 2)
+    assert str(teacher) in error and "layers 1, not 2" in error and "--arch" in error
+
+
+# Names that nobody knows
+
+
+def test_unknown_language(train, run, corpus, own_corpus, sequence_options, tmp_path):
+    assert "xx" in train("xx")
+    ended = run("mlvl-cll", corpus, tmp_path / "run", "--order", "en,xx", *sequence_options)
+    assert "no train captions in language 'xx' (there are: en, de, ru)" in ended.error
+    assert "'xx'" in run("mlvl-prepare", own_corpus, "--order", "en,xx").error
+    assert not (tmp_path / "run").exists() and not list((own_corpus / "bin").glob("*xx*"))
+
+
+def test_unknown_method(run, corpus, sequence_options, tmp_path):
+    ended = run("mlvl-cll", corpus, tmp_path / "run", "--method", "cll_clap", "--order", "en,de", *sequence_options)
+    assert "no method 'cll_clap'; there are: cll_clip, " in ended.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_option_of_fairseq(run, corpus, sequence_options, tmp_path):
+    """It is found when the first language starts, in a process of its own."""
+    ended = run("mlvl-cll", corpus, tmp_path / "run", "--order", "en,de", *sequence_options, "--no-such-option", 1)
+    assert "unrecognized arguments: --no-such-option 1" in ended.error and "train.log" in ended.error
+
+
+# Captions
+
+
+@pytest.fixture
+def prepare(run, world, tmp_path):
+    """mlvl-prepare with a file of German training captions made of given bytes."""
+
+    def command(content, *more):
+        captions = tmp_path / "train.de.json"
+        captions.write_bytes(content)
+        files = ["--languages", "de", "--train", captions, "--valid", world / "valid.de.json"]
+        return run("mlvl-prepare", tmp_path / "corpus", *files, "--source-lang", "de", *more)
+
+    return command
+
+
+def rows(*captions):
+    return b"[%s]" % b",".join(b'{"image": "%d.png", "caption": "%s"}' % pair for pair in enumerate(captions))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", rows(b"", b" ")])
+def test_empty_caption_file(prepare, content, tmp_path):
+    assert str(tmp_path / "train.de.json") in prepare(content).error
+    assert not (tmp_path / "corpus" / "corpus.json").exists()
+
+
+def test_captions_that_are_not_utf8_are_counted(prepare, tmp_path):
+    content = rows(b"ein Haus", "eine Tür".encode("latin-1"), b"ein Baum")
+    assert prepare(content).status == 0
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus.captions("train", "de") == ["ein Haus", "ein Baum"]
+    assert corpus.manifest["splits"]["train"]["problems"] == {"de": {"bad encoding": 1}}
+
+
+def test_captions_that_are_not_utf8_can_stop_it(prepare, tmp_path):
+    error = prepare(rows(b"ein Haus", "eine Tür".encode("latin-1")), "--on-problem", "error").error
+    assert "train.de.json:2 field 'caption'" in error
+    assert not (tmp_path / "corpus" / "corpus.json").exists()
+
+
+def test_too_few_validation_images(succeed, run, world, teacher, cll, tmp_path):
+    captions = json.loads((world / "valid.en.json").read_text())[:9]
+    (tmp_path / "valid.json").write_text(json.dumps(captions))
+    files = ["--train", world / "train.en.json", "--valid", tmp_path / "valid.json", "--image-root", world / "images"]
+    succeed("mlvl-prepare", tmp_path / "corpus", "--languages", "en", *files, "--order", "en", "--teacher", teacher)
+    options = [tmp_path / "corpus", *cll("en")[1:], "--max-epoch", 1, "--save-dir", tmp_path / "run"]
+    assert "the validation set has 9 images" in run("fairseq-train", *options).error
+    assert not list(tmp_path.glob("run/*.pt"))
+    succeed("fairseq-train", *options, "--disable-validation")
+
+
+# A full disk
+
+
+@contextlib.contextmanager
+def room_for(megabytes):
+    """No file may become larger: every write beyond fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(megabytes * 2**20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_in_the_second_language(run, learn, corpus, sequence_options, tmp_path):
+    """The first language is kept, and the same command goes on once there is room."""
+    folder = learn(tmp_path / "run", "cll_clip", "en")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.json"}
+    with room_for(10):
+        ended = run("mlvl-cll", corpus, folder, "--method", "cll_clip", "--order", "en,de", *sequence_options)
+    assert "checkpoint_best.pt: cannot be saved: File too large" in ended.error
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(folder.glob("01-de/*.pt*"))
+    learn(folder, "cll_clip", "en,de")
+    assert (folder / "01-de" / "done.json").exists()
+
+
+def test_full_disk_while_features_are_extracted(run, succeed, own_corpus, teacher):
+    shutil.rmtree(own_corpus / "features")
+    (own_corpus / "features").mkdir()
+    with room_for(0.01):
+        assert "File too large" in run("mlvl-prepare", own_corpus, "--teacher", teacher).error
+    succeed("mlvl-prepare", own_corpus, "--teacher", teacher)
+    assert Corpus(own_corpus).features("train", "text").shape[1] == 32
+
+
+def test_full_disk_while_scores_are_written(run, succeed, world, teacher, tmp_path):
+    options = ["--captions", world / "test.en.json", "--lang", "en", "--image-root", world / "images"]
+    command = ["mlvl-evaluate", "--checkpoint", teacher, *options, "--json", tmp_path / "scores.json"]
+    succeed(*command)
+    before = (tmp_path / "scores.json").read_bytes()
+    with room_for(0.0001):
+        assert "File too large" in run(*command).error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"scores.json": before}
