@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
+BATCH_SIZE = 128
+CAPTIONS_A_PICTURE = 2
 POLL_SECONDS = 0.5
 
 
@@ -40,192 +42,131 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.continual.run import import_training
 
     import_training()
-    out = Path(args.output)
-    draw_and_prepare(out, args)
-    train_teacher(out, args)
-    learn_languages(out, args)
-    write_report(out)
+    Quickstart(args).run()
 
 
-def draw_and_prepare(out: Path, args) -> None:
-    """Pictures and captions, then the corpus folder."""
-    from mlvl_fairseq.cli import picture_world, prepare
+class Quickstart:
+    """The steps, each a command line, in an output folder.
 
-    world, corpus = out / "world", out / "corpus"
-    step(
-        "mlvl-picture-world",
-        picture_world.main,
-        [world, "--seed", args.seed, "--train", args.pictures, "--languages", args.order],
-        out,
-    )
-    if not (corpus / "corpus.json").exists():
-        patterns = [f"--{split}={world}/{split}.{{lang}}.json" for split in ("valid", "test")]
-        step(
-            "mlvl-prepare",
+    Args:
+        args: see :func:`build_parser`.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.args, self.out = args, Path(args.output)
+        self.world, self.corpus, self.teacher, self.runs = (
+            shlex.quote(str(self.out / name)) for name in ("world", "corpus", "teacher/checkpoint_best.pt", "runs")
+        )
+
+    def run(self) -> None:
+        self.draw_and_prepare()
+        self.train_teacher()
+        self.learn_languages()
+        self.write_report()
+
+    def draw_and_prepare(self) -> None:
+        """Pictures and captions, then the corpus folder."""
+        from mlvl_fairseq.cli import picture_world, prepare
+
+        args, world = self.args, self.world
+        self.step(
+            f"mlvl-picture-world {world} --seed {args.seed} --train {args.pictures} --languages {args.order}",
+            picture_world.main,
+        )
+        self.step(
+            f"mlvl-prepare {self.corpus} --languages {args.order} --order {args.order} --image-root {world}/images "
+            f"--train '{world}/train.vision-en-{{lang}}.tsv' "
+            f"--valid '{world}/valid.{{lang}}.json' --test '{world}/test.{{lang}}.json'",
             prepare.main,
-            [
-                corpus,
-                "--languages",
-                args.order,
-                f"--train={world}/train.vision-en-{{lang}}.tsv",
-                *patterns,
-                "--image-root",
-                world / "images",
-                "--order",
-                args.order,
-            ],
-            out,
         )
 
+    def train_teacher(self) -> None:
+        """An English dual encoder from scratch, and its features of the corpus."""
+        from mlvl_fairseq.cli import prepare
+        from mlvl_fairseq.continual.run import fairseq_train
+        from mlvl_fairseq.continual.sequence import USER_DIR
 
-def train_teacher(out: Path, args) -> None:
-    """An English dual encoder from scratch, and its features of the corpus."""
-    from mlvl_fairseq.cli import prepare
-    from mlvl_fairseq.continual.run import fairseq_train
-    from mlvl_fairseq.continual.sequence import USER_DIR
+        args, done = self.args, self.out / "teacher" / "done"
+        if not done.exists():
+            self.step(
+                f"fairseq-train {self.corpus} --user-dir {shlex.quote(str(USER_DIR))} --task image_text_retrieval "
+                "--langs en --arch clip_tiny_vit --criterion clip_contrastive --optimizer row_adamw --lr 1e-3 "
+                f"--lr-scheduler warmup_constant --warmup-updates 50 --clip-norm 1 --batch-size {BATCH_SIZE} "
+                f"--required-batch-size-multiple 1 --max-epoch {args.teacher_epochs} --seed {args.seed} --cpu "
+                f"--save-dir {shlex.quote(str(self.out / 'teacher'))} --no-epoch-checkpoints "
+                "--validate-interval 2 --save-interval 2 --best-checkpoint-metric r_mean "
+                "--maximize-best-checkpoint-metric --log-format json --log-interval 10",
+                fairseq_train,
+                total=args.teacher_epochs * (CAPTIONS_A_PICTURE * args.pictures // BATCH_SIZE),
+            )
+            done.touch()
+        self.step(f"mlvl-prepare {self.corpus} --teacher {self.teacher}", prepare.main)
 
-    best, done = out / "teacher" / "checkpoint_best.pt", out / "teacher" / "done"
-    if not done.exists():
-        updates = args.teacher_epochs * (2 * args.pictures // 128)
-        step(
-            "fairseq-train",
-            fairseq_train,
-            [
-                out / "corpus",
-                "--user-dir",
-                USER_DIR,
-                "--task",
-                "image_text_retrieval",
-                "--langs",
-                "en",
-                "--arch",
-                "clip_tiny_vit",
-                "--criterion",
-                "clip_contrastive",
-                "--optimizer",
-                "row_adamw",
-                "--lr",
-                "1e-3",
-                "--lr-scheduler",
-                "warmup_constant",
-                "--warmup-updates",
-                "50",
-                "--clip-norm",
-                "1",
-                "--batch-size",
-                "128",
-                "--required-batch-size-multiple",
-                "1",
-                "--max-epoch",
-                args.teacher_epochs,
-                "--save-dir",
-                best.parent,
-                "--best-checkpoint-metric",
-                "r_mean",
-                "--maximize-best-checkpoint-metric",
-                "--no-epoch-checkpoints",
-                "--validate-interval",
-                "4",
-                "--save-interval",
-                "4",
-                "--seed",
-                args.seed,
-                "--log-format",
-                "json",
-                "--log-interval",
-                "10",
-                "--cpu",
-            ],
-            out,
-            total=updates,
-        )
-        done.touch()
-    step("mlvl-prepare", prepare.main, [out / "corpus", "--teacher", best], out)
+    def learn_languages(self) -> None:
+        """The whole sequence with every method, as many at a time as there are processors for."""
+        methods, cores = self.args.methods.split(","), os.cpu_count() or 1
+        jobs = max(1, min(len(methods), cores))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // jobs))}
+        waiting, running = list(methods), {}
+        for method in methods:
+            print(f"\n$ {self._sequence(method)}", flush=True)
+        with tqdm(total=len(methods) * len(self.args.order.split(",")), desc="mlvl-cll", unit=" languages") as bar:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < jobs:
+                        self._start(waiting.pop(0), running, environment)
+                    time.sleep(POLL_SECONDS)
+                    self._reap(running)
+                    bar.update(len(list((self.out / "runs").glob("*/*/done.json"))) - bar.n)
+            finally:
+                for process in running.values():
+                    process.terminate()
 
-
-def learn_languages(out: Path, args) -> None:
-    """The whole sequence with every method, as many at a time as there are processors for."""
-    methods, cores = args.methods.split(","), os.cpu_count() or 1
-    jobs = max(1, min(len(methods), cores))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(cores // jobs)}
-    waiting = [(method, _sequence_arguments(out, method, args)) for method in methods]
-    for _, arguments in waiting:
-        command("mlvl-cll", arguments)
-    running: Dict[str, subprocess.Popen] = {}
-    with tqdm(total=len(methods) * len(args.order.split(",")), desc="mlvl-cll", unit=" languages") as bar:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    method, arguments = waiting.pop(0)
-                    running[method] = _start(arguments, out / "logs" / f"mlvl-cll.{method}.log", environment)
-                time.sleep(POLL_SECONDS)
-                bar.update(len(list((out / "runs").glob("*/*/done.json"))) - bar.n)
-                for method, process in list(running.items()):
-                    if process.poll() is not None:
-                        del running[method]
-                        _check(process, out / "logs" / f"mlvl-cll.{method}.log")
-        finally:
-            for process in running.values():
-                process.terminate()
-
-
-def _sequence_arguments(out: Path, method: str, args) -> List[str]:
-    arguments = [
-        out / "corpus",
-        out / "runs" / method,
-        "--method",
-        method,
-        "--order",
-        args.order,
-        "--arch",
-        "clip_tiny_vit",
-        "--init-from",
-        out / "teacher" / "checkpoint_best.pt",
-        "--lr",
-        "1e-3",
-        "--max-epoch",
-        args.epochs,
-        "--seed",
-        args.seed,
-        "--cpu",
-    ]
-    return [str(argument) for argument in arguments]
-
-
-def _start(arguments: List[str], log: Path, environment) -> subprocess.Popen:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mlvl_fairseq.cli.cll", *arguments], stdout=file, stderr=file, env=environment
+    def _sequence(self, method: str) -> str:
+        args = self.args
+        return (
+            f"mlvl-cll {self.corpus} {self.runs}/{method} --method {method} --order {args.order} --arch clip_tiny_vit "
+            f"--init-from {self.teacher} --lr 1e-3 --max-epoch {args.epochs} --batch-size {BATCH_SIZE} "
+            f"--seed {args.seed} --cpu"
         )
 
+    def _start(self, method: str, running: Dict[str, subprocess.Popen], environment: Dict[str, str]) -> None:
+        command = [sys.executable, "-m", "mlvl_fairseq.cli.cll", *shlex.split(self._sequence(method))[1:]]
+        with open(self._log(method), "ab") as log:
+            running[method] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
-def _check(process: subprocess.Popen, log: Path) -> None:
-    if process.returncode:
+    def _reap(self, running: Dict[str, subprocess.Popen]) -> None:
+        """Forget the processes that have ended. Raises UserError: one of them failed."""
         from mlvl_fairseq.errors import UserError
 
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"mlvl-cll stopped (exit status {process.returncode}): {lines[-1]}; log: {log}")
+        for method, process in list(running.items()):
+            if process.poll() is None:
+                continue
+            del running[method]
+            if process.returncode:
+                log = self._log(method)
+                last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                raise UserError(f"{method} stopped (exit status {process.returncode}): {''.join(last)}; log: {log}")
 
+    def write_report(self) -> None:
+        """The report of all methods, printed, too."""
+        from mlvl_fairseq.cli import report
 
-def write_report(out: Path) -> None:
-    from mlvl_fairseq.cli import report
+        self.step(f"mlvl-report {self.runs} --output {shlex.quote(str(self.out))}", report.main)
+        print((self.out / "report.md").read_text(encoding="utf-8"))
 
-    step("mlvl-report", report.main, [out / "runs", "--output", out], out)
-    sys.stdout.write((out / "report.md").read_text(encoding="utf-8"))
+    def _log(self, name: str) -> Path:
+        path = self.out / "logs" / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
+    def step(self, line: str, function: Callable, total: Optional[int] = None) -> None:
+        """Print a command line and run it in a child process (see :mod:`mlvl_fairseq.continual.jobs`)."""
+        from mlvl_fairseq.continual.jobs import run_job
 
-def command(name: str, arguments: List) -> None:
-    """Print a command line as one would type it."""
-    print("\n$ " + shlex.join([name, *map(str, arguments)]), flush=True)
-
-
-def step(name: str, function: Callable, arguments: List, out: Path, total: Optional[int] = None) -> None:
-    """Print a command and run it in a child process (see :mod:`mlvl_fairseq.continual.jobs`)."""
-    from mlvl_fairseq.continual.jobs import run_job
-
-    command(name, arguments)
-    run_job(name, partial(function, [str(argument) for argument in arguments]), out / "logs" / f"{name}.log", total)
+        print(f"\n$ {line}", flush=True)
+        name, *arguments = shlex.split(line)
+        run_job(name, partial(function, arguments), self._log(name), total)
 
 
 def cli_main() -> None:
