@@ -75,8 +75,8 @@ class Quickstart:
         )
         self.step(
             f"mlvl-prepare {self.corpus} --languages {args.order} --order {args.order} --image-root {world}/images "
-            f"--train '{world}/train.vision-en-{{lang}}.tsv' "
-            f"--valid '{world}/valid.{{lang}}.json' --test '{world}/test.{{lang}}.json'",
+            f"--train {world}/'train.vision-en-{{lang}}.tsv' "
+            f"--valid {world}/'valid.{{lang}}.json' --test {world}/'test.{{lang}}.json'",
             prepare.main,
         )
 
@@ -87,6 +87,7 @@ class Quickstart:
         from mlvl_fairseq.continual.sequence import USER_DIR
 
         args, done = self.args, self.out / "teacher" / "done"
+        interval = 1 if args.teacher_epochs % 2 else 2  # the last epoch is among those that are validated
         if not done.exists():
             self.step(
                 f"fairseq-train {self.corpus} --user-dir {shlex.quote(str(USER_DIR))} --task image_text_retrieval "
@@ -94,7 +95,7 @@ class Quickstart:
                 f"--lr-scheduler warmup_constant --warmup-updates 50 --clip-norm 1 --batch-size {BATCH_SIZE} "
                 f"--required-batch-size-multiple 1 --max-epoch {args.teacher_epochs} --seed {args.seed} --cpu "
                 f"--save-dir {shlex.quote(str(self.out / 'teacher'))} --no-epoch-checkpoints "
-                "--validate-interval 2 --save-interval 2 --best-checkpoint-metric r_mean "
+                f"--validate-interval {interval} --save-interval {interval} --best-checkpoint-metric r_mean "
                 "--maximize-best-checkpoint-metric --log-format json --log-interval 10",
                 fairseq_train,
                 total=args.teacher_epochs * (CAPTIONS_A_PICTURE * args.pictures // BATCH_SIZE),

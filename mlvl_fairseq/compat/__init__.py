@@ -10,6 +10,7 @@ from mlvl_fairseq.compat import (  # noqa: F401  each of them registers its patc
     finished_training,
     incomplete_batches,
     legacy_ddp_scalar,
+    missing_checkpoint,
     numpy_aliases,
     precision,
     safe_loading,

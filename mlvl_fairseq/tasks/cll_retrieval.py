@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.continual.row_scales import row_scale
-from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.tokenizer import clip_vocabulary
 from mlvl_fairseq.errors import UserError
@@ -86,6 +86,7 @@ class CllRetrievalTask(CaptionTask):
             self.dictionary.symbols, len(clip_vocabulary()), self.position, self.count_current_tokens()
         )
         model.begin_language(state, self.growth)
+        self.embed_dim = cfg.embed_dim
         self.scales = RowScales()
         if self.cfg.regularize != "none":
             set_row_scales(model.text.token_embedding.weight, self.scales)
@@ -118,13 +119,19 @@ class CllRetrievalTask(CaptionTask):
     def load_dataset(self, split, **kwargs):
         if split in self.datasets:
             return
-        for kind in ("image", "text"):
+        for kind in TEACHER_FEATURES:
             if not self.corpus.has_features(split, kind):
                 raise UserError(
                     f"{self.corpus.folder} has no teacher features of the {split} split: run mlvl-prepare "
                     f"{self.corpus.folder} --teacher PATH"
                 )
+        self.corpus.require_one_teacher()
         images = self.corpus.features(split, "image")
+        if images.shape[1] != self.embed_dim:
+            raise UserError(
+                f"the teacher's features have {images.shape[1]} dimensions, the model's {self.embed_dim}: choose another "
+                "--arch or --embed-dim"
+            )
         if split == "valid":
             self.check_validation_images(len(images))
         english = self.corpus.features(split, "text") if self._has_english(split) else None

@@ -84,8 +84,8 @@ def succeed(run):
 
 @pytest.fixture
 def fork(run_here):
-    """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, which has
-    imported everything already; what it writes goes to `log`. It is ended with the test."""
+    """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, with
+    everything imported already; what it writes goes to `log`. It is ended with the test."""
     started = []
 
     def command(log, name, *arguments):

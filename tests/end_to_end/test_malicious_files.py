@@ -1,4 +1,4 @@
-"""Files that would run code if they were loaded as fairseq, torch and numpy load them by default: refused, unexecuted."""
+"""Files that would run code if they were loaded as fairseq, torch and numpy can load them: refused, not executed."""
 
 import os
 import pickle

@@ -7,11 +7,12 @@ from typing import List
 
 import numpy as np
 
-from mlvl_fairseq.data.features import manifest_path, map_array, open_features
+from mlvl_fairseq.data.features import array_path, manifest_path, map_array, open_features, read_manifest
 from mlvl_fairseq.errors import DataError, UserError
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
+TEACHER_FEATURES = ("image", "text")
 
 
 class Corpus:
@@ -113,6 +114,20 @@ class Corpus:
         """
         names = self.english(split) if kind == "text" else self.images(split)
         return open_features(self.feature_stem(split, kind), expect_row_names=names)
+
+    def require_one_teacher(self) -> None:
+        """Check that one model has encoded the images and the English sentences of all splits.
+
+        Raises:
+            DataError: the features of a split come from other weights.
+        """
+        stems = [self.feature_stem(s, k) for s in self.manifest["splits"] for k in TEACHER_FEATURES]
+        manifests = {stem: read_manifest(stem) for stem in stems if manifest_path(stem).exists()}
+        weights = {manifest.weights_fingerprint: (stem, manifest.model) for stem, manifest in manifests.items()}
+        if len(weights) > 1:
+            (first, teacher), (other, another), *_ = weights.values()
+            message = f"computed by another teacher ({another}) than {first.name} ({teacher}); delete and extract again"
+            raise DataError(message, array_path(other))
 
     def has_features(self, split: str, kind: str) -> bool:
         return manifest_path(self.feature_stem(split, kind)).exists()
