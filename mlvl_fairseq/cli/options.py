@@ -40,6 +40,7 @@ def components() -> Dict[str, Tuple[str, type]]:
 def help_text(title: str, dataclass: Optional[type]) -> str:
     """argparse's description of a component's options."""
     from fairseq.dataclass.utils import gen_parser_from_dataclass
+    from omegaconf import MISSING
 
     parser = argparse.ArgumentParser(
         add_help=False, usage=argparse.SUPPRESS, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -47,7 +48,7 @@ def help_text(title: str, dataclass: Optional[type]) -> str:
     group = parser.add_argument_group(title)
     if dataclass is not None:
         gen_parser_from_dataclass(group, dataclass())
-    text = parser.format_help().strip("\n")
+    text = parser.format_help().strip("\n").replace(f"(default: {MISSING})", "(required)")
     return text or f"{title}\n  (no options of its own)"
 
 

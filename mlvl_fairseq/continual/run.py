@@ -11,6 +11,7 @@ from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
+from mlvl_fairseq.data.locking import locked
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +20,20 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     """Run what is not done yet of a sequence.
 
     Raises:
-        UserError: a language or method is unknown, the folder holds another run, or a step failed.
+        UserError: a language or method is unknown, the folder holds another run, another process is at work in it, or
+            a step failed.
     """
     method_options(sequence.settings.method)
     for lang in sequence.languages:
         for split in ("train", "valid", sequence.settings.eval_split):
             corpus.require(split, lang)
-    sequence.open(corpus)
+    sequence.folder.mkdir(parents=True, exist_ok=True)
+    with locked(sequence.folder, wait=False):
+        sequence.open(corpus)
+        _run_steps(sequence, corpus)
+
+
+def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
     import_training()
     for step, lang in enumerate(sequence.languages):
         title = f"[{step + 1}/{len(sequence.languages)}] {lang}"

@@ -15,6 +15,7 @@ from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import tokenizer, vocabulary_folder
+from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.data.tokenizer import ClipTokenizer
 from mlvl_fairseq.errors import DataError
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 77  # CLIP's context, BOS and EOS included
 CHUNK = 10_000
+REPORT = "lengths.json"
 
 
 def binarized_folder(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
@@ -31,16 +33,22 @@ def binarized_folder(corpus: Corpus, vocabulary_languages: Sequence[str], lang: 
 def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
     """Binarize the training and validation captions of `lang` with the vocabulary grown along a sequence of languages.
 
-    The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call finds them.
+    The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call, or process, finds them.
 
     Returns:
         the folder with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx``, ``dict.txt`` and ``lengths.json``.
     """
     folder = binarized_folder(corpus, vocabulary_languages, lang)
-    report = folder / "lengths.json"
-    if report.exists():
+    if (folder / REPORT).exists():
         return folder
     corpus.require("train", lang)
+    with locked(corpus.folder):
+        if not (folder / REPORT).exists():  # another process may have made it meanwhile
+            _binarize(corpus, vocabulary_languages, lang, folder)
+    return folder
+
+
+def _binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokens = tokenizer(corpus, vocabulary_languages)
     lengths = {
@@ -58,8 +66,7 @@ def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> 
                 stats["truncated_percent"],
                 MAX_LENGTH,
             )
-    write_json(report, lengths)  # last: its presence says the folder is complete
-    return folder
+    write_json(folder / REPORT, lengths)  # last: its presence says the folder is complete
 
 
 def _binarize_split(captions, tokens: ClipTokenizer, prefix: Path, title: str) -> Dict[str, float]:

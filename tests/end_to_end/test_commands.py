@@ -1,0 +1,102 @@
+"""The smaller commands: options, tokens by hand, and the quickstart from end to end."""
+
+import dataclasses
+import io
+import sys
+
+import numpy as np
+import pytest
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from mlvl_fairseq.cli.options import components
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.tokens import open_tokens
+
+
+class Arguments:
+    """Stands for a parser; keeps what is added to it."""
+
+    def __init__(self):
+        self.help = {}
+
+    def add_argument(self, *names, **options):
+        self.help[names[0]] = options.get("help")
+
+
+def options_of(dataclass):
+    arguments = Arguments()
+    gen_parser_from_dataclass(arguments, dataclass())
+    return arguments.help
+
+
+def test_every_option_is_printed_with_its_help(succeed):
+    found = components()
+    names = ["cll_retrieval", "image_text_retrieval", "clip", "cll_clip", "clip_contrastive", "row_adamw"]
+    assert {*names, "warmup_constant"} <= found.keys()
+    printed = " ".join(succeed("mlvl-options").split())
+    for title, dataclass in found.values():
+        assert title in printed
+        for name, text in options_of(dataclass).items() if dataclass else ():
+            assert name in printed
+            assert text and " ".join(text.split())[:40] in printed, f"{title}: {name} has no help"
+
+
+def test_every_field_is_an_option():
+    """But for those that fairseq fills in from its own options, as ``seed`` and ``lr``."""
+    for title, dataclass in components().values():
+        for field in dataclasses.fields(dataclass) if dataclass else ():
+            if not field.name.startswith("_") and "${" not in str(field.default):
+                names = options_of(dataclass)
+                assert field.name in names or f"--{field.name.replace('_', '-')}" in names, f"{title}: {field.name}"
+
+
+def test_options_of_one_component(succeed, run):
+    printed = succeed("mlvl-options", "cll_retrieval")
+    assert "--row-scale-on {gradient,update}" in printed and "--embed-dim" not in printed
+    assert "the language to learn now (required)" in " ".join(printed.split())
+    assert "no component nonsense; there are: cll_retrieval" in run("mlvl-options", "nonsense").error
+
+
+class Stream(io.TextIOWrapper):
+    """Standard input or output."""
+
+    def __init__(self, text=""):
+        super().__init__(io.BytesIO(text.encode("utf-8")), encoding="utf-8", write_through=True)
+
+
+@pytest.mark.parametrize("lang", ["de", "ru"])
+def test_tokens_by_hand(run_here, succeed, corpus, user_dir, monkeypatch, tmp_path, lang):
+    """mlvl-encode and fairseq-preprocess make what mlvl-prepare makes."""
+    order = {"de": "en+de", "ru": "en+de+ru"}[lang]
+    prepared = Corpus(corpus)
+    output = Stream()
+    monkeypatch.setattr(sys, "stdin", Stream(prepared.captions_path("train", lang).read_text(encoding="utf-8")))
+    monkeypatch.setattr(sys, "stdout", output)
+    with pytest.raises(SystemExit) as end:
+        run_here("mlvl-encode", "--vocabulary", corpus / "bin" / order)
+    monkeypatch.undo()
+    assert not end.value.code
+    (tmp_path / "train").write_bytes(output.buffer.getvalue())
+    task = ["--user-dir", user_dir, "--task", "cll_retrieval", "--only-source"]
+    files = ["--srcdict", corpus / "bin" / order / "dict.txt", "--trainpref", tmp_path / "train"]
+    succeed("fairseq-preprocess", *task, *files, "--destdir", tmp_path / "bin")
+    by_hand, ours = open_tokens(tmp_path / "bin" / "train"), open_tokens(corpus / "bin" / order / lang / "train")
+    assert len(by_hand) == len(ours) == 120
+    assert all(np.array_equal(one, other) for one, other in zip(by_hand, ours))
+
+
+def test_quickstart(run, succeed, tmp_path, read_json, monkeypatch, root):
+    """Every step of it, in a folder whose name wants quoting; and a second call, which finds everything done."""
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--order", "en,de", "--methods", "cll_clip"]
+    out = tmp_path / "quick start"
+    printed = succeed("mlvl-quickstart", "--output", out, *sizes)
+    commands = [line.split()[1] for line in printed.splitlines() if line.startswith("$ ")]
+    assert commands == [
+        *("mlvl-picture-world", "mlvl-prepare", "fairseq-train", "mlvl-prepare", "mlvl-cll", "mlvl-report")
+    ]
+    report = read_json(out / "report.json")["methods"]
+    assert list(report) == ["cll_clip"] and report["cll_clip"]["languages"] == ["en", "de"]
+    assert [len(row) for row in report["cll_clip"]["matrix"]["r_mean"]] == [1, 2]
+    assert (out / "report.md").read_text(encoding="utf-8").strip() in printed
+    assert (out / "report.png").exists()

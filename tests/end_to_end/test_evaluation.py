@@ -1,0 +1,148 @@
+"""mlvl-evaluate on a run's checkpoints, and mlvl-report on the run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlvl_fairseq.inference.encoder import Encoder
+
+KEYS = ["txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"]
+
+
+@pytest.fixture(scope="module")
+def trained(learn, tmp_path_factory):
+    """A finished run over two languages."""
+    return learn(tmp_path_factory.mktemp("runs") / "run", "cll_clip_with_teir_update", "en,de")
+
+
+@pytest.fixture
+def evaluate(succeed, world, trained):
+    """The scores that mlvl-evaluate prints for the last checkpoint, on German test captions unless told otherwise."""
+
+    def scores(*options, captions=world / "test.de.json", checkpoint=trained / "01-de" / "checkpoint_best.pt"):
+        command = ["--checkpoint", checkpoint, "--captions", captions, "--lang", "de"]
+        return json.loads(succeed("mlvl-evaluate", *command, *options))
+
+    return scores
+
+
+@pytest.fixture
+def pictures(world):
+    return ["--image-root", world / "images"]
+
+
+@pytest.fixture
+def features(corpus):
+    """Options that give the teacher's features instead of pictures."""
+    return ["--image-features", corpus / "features" / "test.image.npy", "--image-list", corpus / "images" / "test.txt"]
+
+
+def test_scores_are_those_that_the_sequence_wrote(evaluate, pictures, features, trained, read_json, tmp_path):
+    scores = evaluate(*pictures, "--json", tmp_path / "scores.json")
+    assert list(scores) == KEYS
+    assert scores == read_json(tmp_path / "scores.json") == read_json(trained / "scores" / "01-de" / "de.test.json")
+    assert scores == evaluate(*features)
+    assert scores["r_mean"] == pytest.approx(np.mean([scores[key] for key in KEYS[:6]]))
+
+
+def test_signature_says_how_it_was_computed(evaluate, pictures, world):
+    parts = dict(part.split(":") for part in evaluate(*pictures)["signature"].split("|"))
+    assert {key: parts[key] for key in ("split", "lang", "images", "texts", "tok", "maxlen", "ties", "folds")} == {
+        "split": "test", "lang": "de", "images": "12", "texts": "24", "tok": "clip-bpe", "maxlen": "77",
+        "ties": "index", "folds": "1",
+    }  # fmt: skip
+    other = evaluate(*pictures, "--split", "valid", captions=world / "valid.de.json")["signature"]
+    assert "|split:valid|" in other and parts["data"] not in other
+
+
+def test_scores_follow_from_the_features(evaluate, pictures, trained, world, corpus):
+    """Recall by the definition, in float64, from what the Python interface encodes."""
+    rows = json.loads((world / "test.de.json").read_text(encoding="utf-8"))
+    captions = [(image, caption) for image, row in enumerate(rows) for caption in row["caption"]]
+    encoder = Encoder.load(trained / "01-de" / "checkpoint_best.pt")
+    text = encoder.encode_texts([caption for _, caption in captions]).astype(np.float64)
+    names = (corpus / "images" / "test.txt").read_text().splitlines()
+    image = np.load(corpus / "features" / "test.image.npy").astype(np.float64)[[names.index(r["image"]) for r in rows]]
+    cosine = unit(image) @ unit(text).T
+    owner = np.array([row for row, _ in captions])
+    images_found = [(cosine[:, t] > cosine[owner[t], t]).sum() for t in range(len(owner))]
+    texts_found = [(cosine[i] > cosine[i, owner == i].max()).sum() for i in range(len(rows))]
+    scores = evaluate(*pictures)
+    for k in (1, 5, 10):
+        assert scores[f"img_r{k}"] == pytest.approx(100 * np.mean(np.array(images_found) < k))
+        assert scores[f"txt_r{k}"] == pytest.approx(100 * np.mean(np.array(texts_found) < k))
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_collapsed_model_scores_chance(evaluate, corpus, tmp_path):
+    """All images alike: without a rule for ties every one of them would come first."""
+    np.save(tmp_path / "same.npy", np.ones((12, 32), np.float32))
+    images = corpus / "images" / "test.txt"
+    scores = evaluate("--image-features", tmp_path / "same.npy", "--image-list", images)
+    assert [scores[f"img_r{k}"] for k in (1, 5, 10)] == pytest.approx([100 * k / 12 for k in (1, 5, 10)])
+    assert scores["txt_r1"] == pytest.approx(100 / 12) and scores["txt_r10"] <= 100 * 10 / 12
+
+
+def test_folds_are_averaged(evaluate, pictures, world, tmp_path):
+    rows = json.loads((world / "test.de.json").read_text(encoding="utf-8"))
+    folds = []
+    for fold in (rows[:4], rows[4:8], rows[8:]):
+        (tmp_path / "fold.json").write_text(json.dumps(fold))
+        folds.append(evaluate(*pictures, captions=tmp_path / "fold.json"))
+    scores = evaluate(*pictures, "--n-fold", 3)
+    assert "|folds:3|" in scores["signature"]
+    assert [scores[key] for key in KEYS[:7]] == pytest.approx([np.mean([f[key] for f in folds]) for key in KEYS[:7]])
+
+
+def test_teacher_is_evaluated_with_pictures(evaluate, pictures, features, teacher, world):
+    """A checkpoint of the other task; its image tower gives the cached features."""
+    english = {"captions": world / "test.en.json", "checkpoint": teacher}
+    assert evaluate(*pictures, **english) == evaluate(*features, **english)
+
+
+def test_language_that_was_never_learned(evaluate, pictures, world):
+    assert list(evaluate(*pictures, captions=world / "test.ru.json")) == KEYS
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ([], "either --image-root DIR or --image-features"),
+        (["--image-features", "x.npy"], "with --image-list"),
+        (["--image-root", "nowhere"], "nowhere"),
+        (["--image-root", "{images}", "--n-fold", "13"], "cannot cut 12 images into 13 folds"),
+    ],
+)
+def test_wrong_options(run, world, teacher, options, named):
+    options = [option.format(images=world / "images") for option in options]
+    command = ["--checkpoint", teacher, "--captions", world / "test.en.json", "--lang", "en"]
+    assert named in run("mlvl-evaluate", *command, *options).error
+
+
+def test_features_of_another_dimension(run, world, teacher, corpus, tmp_path):
+    np.save(tmp_path / "wide.npy", np.ones((12, 33), np.float32))
+    images = ["--image-features", tmp_path / "wide.npy", "--image-list", corpus / "images" / "test.txt"]
+    command = ["--checkpoint", teacher, "--captions", world / "test.en.json", "--lang", "en"]
+    assert "takes image features of 32 dimensions, not 33" in run("mlvl-evaluate", *command, *images).error
+
+
+def test_report_of_the_run(succeed, trained, read_json, tmp_path):
+    printed = succeed("mlvl-report", trained, "--output", tmp_path)
+    report = read_json(tmp_path / "report.json")["methods"]["cll_clip_with_teir_update"]
+    assert report["languages"] == ["en", "de"]
+    matrix = [
+        [read_json(trained / "scores" / row / f"{lang}.test.json") for lang in languages]
+        for row, languages in (("00-en", ["en"]), ("01-de", ["en", "de"]))
+    ]
+    for metric in KEYS[:7]:
+        scores = [[score[metric] for score in row] for row in matrix]
+        assert report["matrix"][metric] == scores
+        assert report["AA"][metric] == pytest.approx(np.mean(scores[1]))
+        assert report["F"][metric] == report["Fen"][metric] == pytest.approx(scores[0][0] - scores[1][0])
+    assert "cll_clip_with_teir_update" in printed and (tmp_path / "report.md").exists()
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.glob("*.csv"))
