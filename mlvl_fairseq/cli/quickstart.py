@@ -21,6 +21,7 @@ METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
 BATCH_SIZE = 128
 CAPTIONS_A_PICTURE = 2
+BPE_SIZE = 500  # a larger one would turn whole sentences of languages without spaces into single tokens
 POLL_SECONDS = 0.5
 
 
@@ -74,8 +75,8 @@ class Quickstart:
             picture_world.main,
         )
         self.step(
-            f"mlvl-prepare {self.corpus} --languages {args.order} --order {args.order} --image-root {world}/images "
-            f"--train {world}/'train.vision-en-{{lang}}.tsv' "
+            f"mlvl-prepare {self.corpus} --languages {args.order} --order {args.order} --bpe-size {BPE_SIZE} "
+            f"--image-root {world}/images --train {world}/'train.vision-en-{{lang}}.tsv' "
             f"--valid {world}/'valid.{{lang}}.json' --test {world}/'test.{{lang}}.json'",
             prepare.main,
         )
@@ -127,7 +128,7 @@ class Quickstart:
         args = self.args
         return (
             f"mlvl-cll {self.corpus} {self.runs}/{method} --method {method} --order {args.order} --arch clip_tiny_vit "
-            f"--init-from {self.teacher} --lr 1e-3 --max-epoch {args.epochs} --batch-size {BATCH_SIZE} "
+            f"--init-from {self.teacher} --lr 3e-3 --max-epoch {args.epochs} --batch-size {BATCH_SIZE} "
             f"--seed {args.seed} --cpu"
         )
 

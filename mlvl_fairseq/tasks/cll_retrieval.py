@@ -129,8 +129,8 @@ class CllRetrievalTask(CaptionTask):
         images = self.corpus.features(split, "image")
         if images.shape[1] != self.embed_dim:
             raise UserError(
-                f"the teacher's features have {images.shape[1]} dimensions, the model's {self.embed_dim}: choose another "
-                "--arch or --embed-dim"
+                f"the teacher's features have {images.shape[1]} dimensions, the model's {self.embed_dim}: choose "
+                "another --arch or --embed-dim"
             )
         if split == "valid":
             self.check_validation_images(len(images))

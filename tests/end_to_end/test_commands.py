@@ -85,18 +85,21 @@ def test_tokens_by_hand(run_here, succeed, corpus, user_dir, monkeypatch, tmp_pa
     assert all(np.array_equal(one, other) for one, other in zip(by_hand, ours))
 
 
-def test_quickstart(run, succeed, tmp_path, read_json, monkeypatch, root):
+def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
     """Every step of it, in a folder whose name wants quoting; and a second call, which finds everything done."""
     monkeypatch.setenv("PYTHONPATH", str(root))
     sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--order", "en,de", "--methods", "cll_clip"]
     out = tmp_path / "quick start"
     printed = succeed("mlvl-quickstart", "--output", out, *sizes)
     commands = [line.split()[1] for line in printed.splitlines() if line.startswith("$ ")]
-    assert commands == [
-        *("mlvl-picture-world", "mlvl-prepare", "fairseq-train", "mlvl-prepare", "mlvl-cll", "mlvl-report")
-    ]
+    names = "mlvl-picture-world mlvl-prepare fairseq-train mlvl-prepare mlvl-cll mlvl-report"
+    assert " ".join(commands) == names
     report = read_json(out / "report.json")["methods"]
     assert list(report) == ["cll_clip"] and report["cll_clip"]["languages"] == ["en", "de"]
     assert [len(row) for row in report["cll_clip"]["matrix"]["r_mean"]] == [1, 2]
     assert (out / "report.md").read_text(encoding="utf-8").strip() in printed
     assert (out / "report.png").exists()
+    trained = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
+    assert len(trained) == 3
+    succeed("mlvl-quickstart", "--output", out, *sizes)
+    assert trained == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}

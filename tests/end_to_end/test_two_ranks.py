@@ -67,9 +67,7 @@ def train(fork, tmp_path):
             address = f"tcp://127.0.0.1:{free_port()}"
             options += ["--distributed-no-spawn", "--distributed-init-method", address, "--distributed-backend", "gloo"]
         logs = [folder / f"log.{rank}" for rank in range(ranks)]
-        processes = [
-            fork(log, "fairseq-train", *options, "--distributed-rank", rank) for rank, log in enumerate(logs)
-        ]
+        processes = [fork(log, "fairseq-train", *options, "--distributed-rank", rank) for rank, log in enumerate(logs)]
         for process, log in zip(processes, logs):
             process.join(timeout=120)
             assert process.exitcode == 0, log.read_text()[-3000:]
