@@ -7,12 +7,12 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Callable, Optional
 
 from tqdm import tqdm
 
+from mlvl_fairseq.compat.end_with_parent import end_with_parent
 from mlvl_fairseq.compat.exit_status import user_message
 from mlvl_fairseq.errors import UserError
 
@@ -52,7 +52,7 @@ def run_job(title: str, function: Callable, log: Path, total: Optional[int] = No
 
 
 def _child(function: Callable, log: Path) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     sys.stdout = sys.stderr = file = open(log, "a", encoding="utf-8", buffering=1)
     for descriptor in (1, 2):
         os.dup2(file.fileno(), descriptor)
@@ -63,12 +63,6 @@ def _child(function: Callable, log: Path) -> None:
         if message is None:
             raise
         sys.exit(message)  # the log's last line
-
-
-def _end_with_parent() -> None:
-    """A killed parent takes its child along: otherwise the same command, run again, would find it still at work."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _follow(file, bar: tqdm) -> None:
