@@ -1,9 +1,13 @@
 """One process at a time in a folder. The lock ends with the process that holds it, however it ends."""
 
 import contextlib
+import time
 from pathlib import Path
 
 from mlvl_fairseq.errors import UserError
+
+PATIENCE = 10.0  # seconds: children of a killed process hold its lock until they have ended, too
+POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
@@ -15,15 +19,21 @@ def locked(folder, wait: bool = True):
         wait: for the process that holds the lock.
 
     Raises:
-        UserError: another process holds it, and `wait` is False.
+        UserError: another process still holds it after :data:`PATIENCE`, and `wait` is False.
     """
     import fcntl
 
     with open(Path(folder) / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}: wait until it has ended, or end it") from None
-        except OSError:  # not supported here
-            pass
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    message = f"another process is at work in {folder}: wait until it has ended, or end it"
+                    raise UserError(message) from None
+                time.sleep(POLL_SECONDS)
+            except OSError:  # not supported here
+                break
         yield

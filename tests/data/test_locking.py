@@ -1,6 +1,7 @@
 """One process at a time in a folder."""
 
 import multiprocessing
+import threading
 import time
 
 import pytest
@@ -28,7 +29,8 @@ def holder(tmp_path):
     process.join()
 
 
-def test_second_process_is_told(holder, tmp_path):
+def test_second_process_is_told(holder, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlvl_fairseq.data.locking.PATIENCE", 0.1)
     with pytest.raises(UserError, match=f"another process is at work in {tmp_path}: wait"):
         with locked(tmp_path, wait=False):
             pass
@@ -54,5 +56,11 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
+    with locked(tmp_path, wait=False):
+        pass
+
+
+def test_a_lock_that_is_about_to_end_is_waited_for(holder, tmp_path):
+    threading.Timer(0.5, holder.kill).start()  # as children of a killed process hold its lock a moment longer
     with locked(tmp_path, wait=False):
         pass
