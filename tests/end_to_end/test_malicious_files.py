@@ -56,7 +56,7 @@ def test_control_the_payload_works(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--init-from", "--finetune-from-model", "--restore-file"])
-def test_training(run, cll, english, checkpoint, tmp_path, option):
+def test_training(run, cll, checkpoint, tmp_path, option):
     options = cll("de", "en")
     if option == "--init-from":
         options[options.index("--init-from") + 1] = checkpoint
@@ -65,7 +65,7 @@ def test_training(run, cll, english, checkpoint, tmp_path, option):
     assert not list(tmp_path.glob("run/*.pt"))
 
 
-def test_resuming(run, cll, english, checkpoint, tmp_path):
+def test_resuming(run, cll, checkpoint, tmp_path):
     last = shutil.copy(checkpoint, tmp_path / "checkpoint_last.pt")
     ended = run("fairseq-train", *cll("en"), "--save-dir", tmp_path)
     assert str(last) in ended.error
