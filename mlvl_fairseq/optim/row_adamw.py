@@ -54,6 +54,12 @@ def get_row_scales(parameter: torch.nn.Parameter) -> Optional[RowScales]:
     return getattr(parameter, "optim_overrides", {}).get("row_scales")
 
 
+def has_row_scales(optimizer: torch.optim.Optimizer) -> bool:
+    """Does this optimizer know row scales, and did they reach one of its parameters?"""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return isinstance(optimizer, RowAdamW) and any(map(get_row_scales, parameters))
+
+
 @dataclass
 class RowAdamWConfig(FairseqDataclass):
     adam_betas: str = field(default="(0.9, 0.999)", metadata={"help": "betas of Adam, e.g. '(0.9, 0.999)'"})

@@ -1,6 +1,5 @@
 """Continual language learning: one language of the sequence (CLL-CLIP and TEIR, Yang et al. 2024)."""
 
-import logging
 from dataclasses import dataclass, field
 from typing import List
 
@@ -16,10 +15,8 @@ from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.tokenizer import clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
-from mlvl_fairseq.optim.row_adamw import RowScales, set_row_scales
+from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -110,6 +107,15 @@ class CllRetrievalTask(CaptionTask):
             setattr(self.scales, str(self.cfg.row_scale_on), scale)
         if "decay" in kind:
             self.scales.decay = self._scale(model, self.cfg.weight_decay_scale_type)
+
+    def optimizer_step(self, optimizer, model, update_num) -> None:
+        """Raises UserError: TEIR was asked for, and this optimizer would silently train without its row scales."""
+        if str(self.cfg.regularize) != "none" and not has_row_scales(optimizer.optimizer):
+            raise UserError(
+                f"--regularize {self.cfg.regularize} needs --optimizer row_adamw, and with --fp16 also "
+                "--fp16-no-flatten-grads"
+            )
+        super().optimizer_step(optimizer, model, update_num)
 
     def _scale(self, model, kind: str) -> torch.Tensor:
         state = model.language_state

@@ -14,7 +14,6 @@ from mlvl_fairseq.checkpoints.torchscript_archive import StoredTensor, TorchScri
 from mlvl_fairseq.compat import import_clip
 from mlvl_fairseq.errors import DataError
 
-
 # torch.jit is deprecated, but the published files are what it wrote.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 

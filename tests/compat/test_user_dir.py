@@ -5,7 +5,6 @@ from fairseq import utils
 
 from mlvl_fairseq.errors import UserError
 
-
 ONE_MODULE = """
 import argparse, os, sys
 {first}
