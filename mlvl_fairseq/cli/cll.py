@@ -5,11 +5,8 @@ adds languages to a finished run. Options that are not listed here go to fairseq
 """
 
 import argparse
-import logging
 import os
 from typing import List, Optional
-
-logger = logging.getLogger(__name__)
 
 EPILOG = """\
 examples:

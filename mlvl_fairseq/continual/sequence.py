@@ -1,7 +1,6 @@
 """A run: languages learned one after another, each by an ordinary ``fairseq-train``; what is done stays done."""
 
 import json
-import logging
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import DataError, UserError
-
-logger = logging.getLogger(__name__)
 
 USER_DIR = Path(__file__).resolve().parents[1]
 
