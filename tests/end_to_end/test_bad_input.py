@@ -251,3 +251,7 @@ def test_full_disk_while_scores_are_written(run, succeed, world, teacher, tmp_pa
     with room_for(0.0001):
         assert "File too large" in run(*command).error
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"scores.json": before}
+
+
+def test_optimizer_that_would_drop_the_row_scales(train):
+    assert "needs --optimizer row_adamw" in train("--regularize", "grad_decay", "--optimizer", "adam")
