@@ -100,24 +100,39 @@ class Encoder:
 
     @torch.no_grad()
     def encode_texts(
-        self, captions: Sequence[str], batch_size: int = 256, progress: Optional[str] = None
+        self,
+        captions: Sequence[str],
+        lang: Optional[str] = None,
+        batch_size: int = 256,
+        progress: Optional[str] = None,
     ) -> np.ndarray:
-        """float32 [captions, embed_dim], not normalised. `progress`: title of a progress bar; None shows none."""
+        """Encode captions of one language.
+
+        Args:
+            captions: texts.
+            lang: their language; only models with parts for each language need it.
+            batch_size: captions a batch.
+            progress: title of a progress bar; None shows none.
+
+        Returns:
+            float32 [captions, embed_dim], not normalised.
+        """
         tokens = self.tokenize(captions)
         features = np.empty((len(captions), self.embed_dim), np.float32)
         order = np.argsort([len(ids) for ids in tokens], kind="stable")  # little padding: neighbours are alike
         starts = range(0, len(order), batch_size)
         for start in tqdm(starts, desc=progress, disable=progress is None, unit=" batches"):
             rows = order[start : start + batch_size]
-            features[rows] = self._encode_batch([tokens[row] for row in rows])
+            features[rows] = self.text_features([tokens[row] for row in rows], lang).cpu().numpy()
         return features
 
-    def _encode_batch(self, tokens: List[List[int]]) -> np.ndarray:
+    def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
+        """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] on the encoder's device, differentiable."""
         lengths = torch.tensor([len(ids) for ids in tokens])
         batch = torch.full((len(tokens), int(lengths.max())), self.tokenizer.eos)
         for row, ids in zip(batch, tokens):
             row[: len(ids)] = torch.tensor(ids)
-        return self.text(batch.to(self.device), (lengths - 1).to(self.device)).cpu().numpy()
+        return self.text(batch.to(self.device), (lengths - 1).to(self.device))
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> np.ndarray:

@@ -32,7 +32,7 @@ def score_retrieval(
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``. Images without a caption take no part.
     """
     used, text_to_image = np.unique(image_rows, return_inverse=True)
-    text = encoder.encode_texts(captions)
+    text = encoder.encode_texts(captions, lang)
     scores = retrieval_scores(image_features[used], text, text_to_image, n_fold=n_fold)
     names = [image_names[row] for row in used]
     signature = Signature(
