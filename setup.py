@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
-COMMANDS = "cll doctor encode evaluate options path picture-world prepare quickstart report".split()
+COMMANDS = "analyse cll doctor encode evaluate fuse options path picture-world prepare quickstart report".split()
 
 setup(
     name="mlvl_fairseq",

@@ -39,5 +39,5 @@ for seed in "${seeds[@]}"; do
       --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
       --lr 1e-3 --max-epoch 100 --max-update "${UPDATES:-250}" --cpu
   done
-  mlvl-report "$out/seed$seed" --split valid
 done
+mlvl-report "$out" --split valid

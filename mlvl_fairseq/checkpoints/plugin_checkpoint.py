@@ -1,13 +1,18 @@
 """Checkpoints that this plugin trained with fairseq, read without building a task or a model.
 
-Such a file holds ``model`` (the state dict: ``text.*``, ``vision.*``, ``logit_scale``, ``language_state.*``), ``cfg``
-(fairseq's configuration) and ``task_state`` (vocabulary, languages), all as plain containers. What training kept
-frozen is not in it: it is read again from ``cfg["model"]["init_from"]``, and its fingerprint is checked.
+Such a file holds ``model`` (the state dict: ``text.*``, ``adapter.*``, ``vision.*``, ``logit_scale``,
+``language_state.*``, ``continual.*``), ``cfg`` (fairseq's configuration) and ``task_state`` (vocabulary, languages),
+all as plain containers. What training kept frozen is not in it: it is read again from ``cfg["model"]["init_from"]``,
+and its fingerprint is checked.
 """
 
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional
+
+import torch
 
 from mlvl_fairseq.checkpoints.clip_weights import (
     CLIPWeights,
@@ -21,6 +26,10 @@ from mlvl_fairseq.checkpoints.clip_weights import (
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
+from mlvl_fairseq.modules.text_adapters import TextAdapter, TowerShape, build_adapter
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,22 @@ class PluginState:
         head: tensors of the head on given image features; empty where there is none.
         vocabulary: tokens and merges that were added to CLIP's.
         languages: the languages learned in sequence; empty for other tasks.
+        adapter: what languages add to the text tower, in evaluation mode; None: nothing.
     """
 
     weights: CLIPWeights
     head: Tensors
     vocabulary: Dict[str, List[str]]
     languages: List[str]
+    adapter: Optional[TextAdapter] = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, and of adapter and its options if there is one."""
+        if self.adapter is None:
+            return self.weights.fingerprint
+        basis = f"{self.weights.fingerprint} {self.adapter.name} {asdict(self.adapter.options)}"
+        return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.adapter.state_dict()})
 
 
 @register_weight_format("checkpoint trained with this plugin")
@@ -46,7 +65,10 @@ class PluginCheckpoint(WeightFormat):
         return {"model", "cfg"} <= source.state.keys()
 
     def read(self, source: WeightSource) -> CLIPWeights:
-        return _read(source).weights
+        state = _read(source)
+        if state.adapter is not None:
+            logger.warning("%s: its towers are read without the adapters of its languages", source.path)
+        return state.weights
 
 
 def is_plugin_checkpoint(path) -> bool:
@@ -71,7 +93,9 @@ def read_plugin_state(path, init_from=None) -> PluginState:
 def _read(source: WeightSource, init_from=None) -> PluginState:
     content = _check(source.state, source.path)
     options = content["cfg"].get("model") or {}
-    tensors = as_float32({k: v for k, v in content["model"].items() if _is_weight(k)}, source.path)
+    model = dict(content["model"])
+    apply_idle_decay(model, "text.token_embedding.")
+    tensors = as_float32({k: v for k, v in model.items() if _is_weight(k)}, source.path)
     text, vision = take_prefix(tensors, "text."), take_prefix(tensors, "vision.")
     frozen = _read_frozen(options, source, init_from)
     if frozen is not None:
@@ -88,7 +112,26 @@ def _read(source: WeightSource, init_from=None) -> PluginState:
     )
     task_state = content.get("task_state") or {}
     vocabulary = task_state.get("vocabulary") or {"tokens": [], "merges": []}
-    return PluginState(weights, {} if is_tower else vision, vocabulary, list(task_state.get("languages") or []))
+    languages = list(task_state.get("languages") or [])
+    adapter = _read_adapter(options, as_float32(take_prefix(model, "adapter."), source.path), weights, languages)
+    return PluginState(weights, {} if is_tower else vision, vocabulary, languages, adapter)
+
+
+def _read_adapter(
+    options: Mapping[str, Any], tensors: Tensors, weights: CLIPWeights, languages
+) -> Optional[TextAdapter]:
+    name = options.get("adapter") or "none"
+    if name == "none":
+        return None
+    text = weights.text_config
+    shape = TowerShape(text.width, text.layers, text.embed_dim)
+    try:
+        adapter = build_adapter(name, SimpleNamespace(**options), shape, languages)
+        adapter.check(tensors, "")
+    except UserError as error:
+        raise DataError(f"holds another adapter than its options say: {error}", weights.source) from None
+    adapter.load_state_dict(tensors)
+    return adapter.eval()
 
 
 def _is_weight(name: str) -> bool:

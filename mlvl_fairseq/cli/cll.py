@@ -23,7 +23,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("corpus", nargs="?", help="corpus folder with teacher features (mlvl-prepare)")
     parser.add_argument("run_dir", nargs="?", help="folder of the run: checkpoints, logs, scores")
     parser.add_argument("--list-methods", action="store_true", help="list the methods and exit")
-    parser.add_argument("--method", default="cll_clip_with_teir_update", help="default: %(default)s")
+    parser.add_argument(
+        "--method",
+        default="cll_clip_with_teir_update",
+        help="a row of --list-methods, or rows that work together, as in er+oewc (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=["default", "reference"],
+        default="default",
+        help="reference: with the quirks of the published code (docs/methods.md); default: as the methods are meant",
+    )
     parser.add_argument(
         "--order", default="order222", help="order222, order1 (36 languages) or a comma list (default: %(default)s)"
     )
@@ -60,6 +70,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         parser.error("give a corpus and a run folder (or --list-methods)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
 
+    from mlvl_fairseq.continual.methods import method_protocol
     from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.continual.run import run_sequence
     from mlvl_fairseq.continual.sequence import Sequence, Settings
@@ -68,6 +79,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     corpus = Corpus(args.corpus)
     settings = Settings(
         method=args.method,
+        preset=args.preset,
+        protocol=method_protocol(args.method),
         languages=language_order(args.order),
         corpus=os.path.abspath(args.corpus),
         init_from=args.init_from and os.path.abspath(args.init_from),
@@ -83,7 +96,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     )
     sequence = Sequence(args.run_dir, settings)
     if args.dry_run:
-        for step in range(len(settings.languages)):
+        for step in range(len(sequence.steps)):
             print(sequence.command(step, corpus))
         return
     run_sequence(sequence, corpus)

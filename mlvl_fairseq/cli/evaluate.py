@@ -1,21 +1,31 @@
-"""`mlvl-evaluate`: image-text retrieval scores of a model on a caption file, with the signature to compare them by.
+"""`mlvl-evaluate`: image-text retrieval scores of a model on caption files, with the signature to compare them by.
+
+Any model, any language: one it never learned gives a zero-shot score. Several languages are evaluated in one process
+that loads the model and encodes the images once; their scores are those of one command a language.
 
 txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
 """
 
 import argparse
 import json
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 EPILOG = """\
 examples:
   mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
       --image-features val.npy --image-list val.txt
   mlvl-evaluate --checkpoint ViT-B-32.pt --captions test.de.json --lang de --image-root images --json scores.json
+  # 36 languages; what is finished in the folder stays finished
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
+      --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
+  # COCO's 1K protocol: the average over five parts of the 5,000 images
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.cli.image_options import add_image_options
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,56 +36,76 @@ def build_parser() -> argparse.ArgumentParser:
         help="checkpoint of this plugin, official CLIP file or Hugging Face folder",
     )
     parser.add_argument("--init-from", metavar="PATH", help="the checkpoint's frozen weights, if they were moved")
-    parser.add_argument("--captions", required=True, metavar="FILE", help="caption file (json, triplets, ...)")
-    parser.add_argument("--lang", required=True, help="language of the captions")
-    parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
-    images = parser.add_argument_group("images (one of both)")
-    images.add_argument("--image-root", metavar="DIR", help="folder of the images")
-    images.add_argument(
-        "--image-features",
-        metavar="FILE.npy",
-        help="features of the images: what the model's image head takes, or "
-        "features of the model's own space if it has no head",
+    parser.add_argument(
+        "--captions",
+        required=True,
+        metavar="FILE",
+        help="caption file (json, triplets, ...); with several languages {lang} stands for the language",
     )
-    images.add_argument("--image-list", metavar="FILE.txt", help="with --image-features: their image names, one a line")
+    parser.add_argument(
+        "--lang", required=True, metavar="LIST", help="language of the captions, or several: en,de,fr or order222"
+    )
+    parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
+    add_image_options(parser)
     parser.add_argument(
         "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="images a batch (default: %(default)s)")
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
     parser.add_argument("--json", metavar="OUT", help="write the scores here, too")
+    parser.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        help="write DIR/LANG.SPLIT.json for each language as it is finished; finished ones are not repeated",
+    )
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
+    from mlvl_fairseq.cli.image_options import check_image_options
+    from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.data.atomic_files import write_json
+    from mlvl_fairseq.inference.languages import average_scores
+
+    check_image_options(args)
+    tables = read_tables(args.captions, language_order(args.lang))
+    scores = evaluate(tables, args)
+    many = len(scores) > 1
+    result = {"languages": scores, "average": average_scores(scores)} if many else next(iter(scores.values()))
+    print(json.dumps(result, indent=1))
+    if args.json:
+        write_json(args.json, result)
+
+
+def read_tables(pattern: str, languages: List[str]) -> Dict[str, object]:
+    """Language -> its captions; all files are read before anything is computed."""
     from mlvl_fairseq.data.captions import read_captions
     from mlvl_fairseq.errors import UserError
+
+    if len(languages) > 1 and "{lang}" not in pattern:
+        raise UserError(f"--captions '{pattern}' needs {{lang}} where the language stands in the file name")
+    return {lang: read_captions(pattern.replace("{lang}", lang)) for lang in languages}
+
+
+def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, Dict[str, object]]:
+    """Language -> scores, in the folder that `args` names, or in none."""
+    import contextlib
+
+    from mlvl_fairseq.cli.image_options import encode_images, image_source
     from mlvl_fairseq.inference.encoder import Encoder
-    from mlvl_fairseq.inference.retrieval_score import score_retrieval
+    from mlvl_fairseq.inference.languages import evaluate_languages
+    from mlvl_fairseq.inference.result_folder import result_folder
+    from mlvl_fairseq.version import __version__
 
-    if bool(args.image_root) == bool(args.image_features) or bool(args.image_list) != bool(args.image_features):
-        raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
-    table = read_captions(args.captions)
     encoder = Encoder.load(args.checkpoint, args.init_from, args.device)
-    features = encode_images(encoder, table.images, args)
-    scores = score_retrieval(
-        encoder, features, table.images, table.captions, table.image_rows, args.lang, args.split, args.n_fold
-    )
-    print(json.dumps(scores, indent=1))
-    if args.json:
-        write_json(args.json, scores)
-
-
-def encode_images(encoder, names: List[str], args):
-    """float32 [images, embed_dim] in the order of `names`."""
-    if args.image_features:
-        from mlvl_fairseq.data.feature_import import import_features
-
-        return encoder.encode_features(import_features(args.image_features, args.image_list, names))
-    return encoder.encode_image_files(args.image_root, names, args.batch_size, args.num_workers)
+    folder = contextlib.nullcontext()
+    if args.output_dir:
+        settings = {"model": encoder.fingerprint, "split": args.split, "n_fold": args.n_fold, "version": __version__}
+        folder = result_folder(args.output_dir, {**settings, **image_source(args)})
+    with folder as results:
+        return evaluate_languages(
+            encoder, tables, lambda names: encode_images(encoder, names, args), args.split, args.n_fold, results
+        )
 
 
 def cli_main() -> None:

@@ -5,9 +5,11 @@ import logging
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import run
-from mlvl_fairseq.data.picture_world import WorldSettings, language_codes, write_world
+from mlvl_fairseq.continual.orders import language_order
+from mlvl_fairseq.data.picture_world import WorldSettings, get_language, language_codes, write_world
 
 logger = logging.getLogger(__name__)
+ALL = "all"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,9 +18,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mlvl-picture-world",
         description="Draw pictures of a few coloured things, with captions in many languages: data to try things out.",
         epilog="Writes OUT_DIR/images/{train,valid,test}/NNNNN.png and, per language, {train,valid,test}.LANG.json "
-        "and train.vision-en-LANG.tsv. The same settings give the same files. Languages may be added later.",
+        "and train.vision-en-LANG.tsv. The same settings give the same files. Languages may be added later. Codes from "
+        "qaa to qav are constructed languages: generated, spoken by nobody.",
     )
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="new folder, or a world of the same settings to complete")
+    parser.add_argument(
+        "out_dir", metavar="OUT_DIR", nargs="?", help="new folder, or a world of the same settings to complete"
+    )
     parser.add_argument("--seed", type=int, default=default.seed, help="random seed (default: %(default)s)")
     for split in ("train", "valid", "test"):
         parser.add_argument(
@@ -27,19 +32,27 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--languages",
         metavar="LANG,LANG,...",
-        type=lambda text: text.split(","),
-        default=language_codes(),
-        help=f"comma-separated codes (default: all, {','.join(language_codes())})",
+        default=ALL,
+        help=f"comma-separated codes, a named order such as order36, or {ALL} (default: %(default)s)",
     )
+    parser.add_argument("--list-languages", action="store_true", help="list the languages and exit")
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.list_languages:
+        for code in language_codes():
+            print(f"{code:4} {get_language(code).name}")
+        return
+    if args.out_dir is None:
+        parser.error("give a folder (or --list-languages)")
+    languages = language_codes() if args.languages == ALL else language_order(args.languages)
     settings = WorldSettings(seed=args.seed, train=args.train, valid=args.valid, test=args.test)
-    written = write_world(args.out_dir, settings, args.languages)
+    written = write_world(args.out_dir, settings, languages)
     if written:
-        logger.info("%s: wrote %d files and folders in %s", args.out_dir, len(written), ", ".join(args.languages))
+        logger.info("%s: wrote %d files and folders in %s", args.out_dir, len(written), ", ".join(languages))
     else:
         logger.info("%s is complete, nothing to do", args.out_dir)
 

@@ -8,12 +8,9 @@ skipped: run it again to continue.
 import argparse
 import os
 import shlex
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
 from tqdm import tqdm
 
@@ -22,7 +19,6 @@ LANGUAGES = "en,de,es,fr,ru,ar,zh"
 BATCH_SIZE = 128
 CAPTIONS_A_PICTURE = 2
 BPE_SIZE = 500  # a larger one would turn whole sentences of languages without spaces into single tokens
-POLL_SECONDS = 0.5
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -106,23 +102,19 @@ class Quickstart:
 
     def learn_languages(self) -> None:
         """The whole sequence with every method, as many at a time as there are processors for."""
+        from mlvl_fairseq.continual.jobs import run_jobs
+
         methods, cores = self.args.methods.split(","), os.cpu_count() or 1
-        jobs = max(1, min(len(methods), cores))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // jobs))}
-        waiting, running = list(methods), {}
+        at_once = max(1, min(len(methods), cores))
         for method in methods:
             print(f"\n$ {self._sequence(method)}", flush=True)
-        with tqdm(total=len(methods) * len(self.args.order.split(",")), desc="mlvl-cll", unit=" languages") as bar:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < jobs:
-                        self._start(waiting.pop(0), running, environment)
-                    time.sleep(POLL_SECONDS)
-                    self._reap(running)
-                    bar.update(len(list((self.out / "runs").glob("*/*/done.json"))) - bar.n)
-            finally:
-                for process in running.values():
-                    process.terminate()
+        jobs = [
+            (method, partial(self._learn, method, max(1, cores // at_once)), self._log(method)) for method in methods
+        ]
+        languages = len(methods) * len(self.args.order.split(","))
+        with tqdm(total=languages, desc="mlvl-cll", unit=" languages") as bar:
+            for _ in run_jobs(jobs, at_once):
+                bar.update(len(list((self.out / "runs").glob("*/*/done.json"))) - bar.n)
 
     def _sequence(self, method: str) -> str:
         args = self.args
@@ -132,23 +124,13 @@ class Quickstart:
             f"--seed {args.seed} --cpu"
         )
 
-    def _start(self, method: str, running: Dict[str, subprocess.Popen], environment: Dict[str, str]) -> None:
-        command = [sys.executable, "-m", "mlvl_fairseq.cli.cll", *shlex.split(self._sequence(method))[1:]]
-        with open(self._log(method), "ab") as log:
-            running[method] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    def _learn(self, method: str, threads: int) -> None:
+        import torch
 
-    def _reap(self, running: Dict[str, subprocess.Popen]) -> None:
-        """Forget the processes that have ended. Raises UserError: one of them failed."""
-        from mlvl_fairseq.errors import UserError
+        from mlvl_fairseq.cli import cll
 
-        for method, process in list(running.items()):
-            if process.poll() is None:
-                continue
-            del running[method]
-            if process.returncode:
-                log = self._log(method)
-                last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                raise UserError(f"{method} stopped (exit status {process.returncode}): {''.join(last)}; log: {log}")
+        torch.set_num_threads(threads)
+        cll.main(shlex.split(self._sequence(method))[1:])
 
     def write_report(self) -> None:
         """The report of all methods, printed, too."""

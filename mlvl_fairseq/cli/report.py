@@ -1,7 +1,11 @@
-"""`mlvl-report`: the score matrix, average score and forgetting of a run, or of several side by side.
+"""`mlvl-report`: average score, forgetting and costs of one run or many, as tables and pictures.
 
-Reads what mlvl-cll left in its run folder (run.json, scores/), needs no model. Give a folder that holds several run
-folders to compare methods. Prints the summary as a Markdown table on standard output.
+Reads what mlvl-cll left in its run folders (run.json, scores/, costs), needs no model. Give run folders, or folders
+that hold runs at any depth; every method is one row. Runs that differ only in their seed are one method: mean and
+standard deviation over seeds. Prints the summary as a Markdown table on standard output.
+
+AA: average score over all languages after the last one was learned. F: forgetting of the languages learned before,
+Fen: that of the first (English). Joint training and single-language models have AA only.
 """
 
 import argparse
@@ -14,21 +18,37 @@ logger = logging.getLogger(__name__)
 EPILOG = """\
 examples:
   mlvl-report runs/teir                         # one run
-  mlvl-report runs                              # runs/teir, runs/naive, ... in one report
-  mlvl-report runs --format md csv --metric txt_r1 --output tables
+  mlvl-report outputs/flickr8k                  # outputs/flickr8k/seed1/teir, .../seed2/teir, ...: mean over seeds
+  mlvl-report runs/teir runs/naive --output both --format md csv --metric txt_r1
+  mlvl-report outputs/flickr8k --compare cll_clip_with_teir cll_clip      # is the difference more than chance?
+  mlvl-report outputs/mscoco36 --split xm3600 --published xm3600          # the paper's figures beside ours
+
+files, in --output:
+  report.md report.json     everything
+  summary.csv               method x metric: AA, F, Fen, mean and deviation
+  NAME_CL_retrieval*.csv    the layout of the published result tables, NAME the data set
+  report.png                curves with matrices (many methods: with the final scores); curves.png alone
+  matrix_METHOD.png         score on each language after learning each language
+  final.png                 several methods: final score on each language
+  costs.csv costs.png       time and memory, if the runs recorded them
+  comparisons.csv           with --compare
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     from mlvl_fairseq.evaluation.continual import FORGETTING
-    from mlvl_fairseq.evaluation.report import format_names
+    from mlvl_fairseq.evaluation.report import format_names, published_names
     from mlvl_fairseq.evaluation.retrieval import METRICS
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run_dir", type=Path, help="folder of a run, or a folder that holds several")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: RUN_DIR)")
+    parser.add_argument(
+        "run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a run, or of runs at any depth"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where the files go (default: RUN_DIR; of several: report)"
+    )
     parser.add_argument("--split", help="split of the scores (default: the one the run evaluated on, else test)")
     parser.add_argument(
         "--metric", choices=METRICS, default="r_mean", help="shown in matrices and pictures (default: %(default)s)"
@@ -37,6 +57,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--forgetting", choices=list(FORGETTING), default="reference", help=f"{definitions} (default: %(default)s)"
     )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("METHOD_A", "METHOD_B"),
+        help="paired bootstrap over test images: difference of AA (A minus B), its 95%% interval and p-value; methods "
+        "as named in the table; may be given several times",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--published",
+        choices=published_names(),
+        help="beside each method show the figures that Yang et al. 2024 published for it on this data set, marked as "
+        "published (CLIP ViT-B/16, 36 languages)",
+    )
     parser.add_argument("--format", nargs="+", choices=format_names(), default=[], help="files to write (default: all)")
     parser.add_argument("--ndigits", type=int, choices=range(7), default=1, help="decimals (default: %(default)s)")
     return parser
@@ -44,13 +82,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.evaluation.report import ReportOptions, read_runs, summarise, write_report
-    from mlvl_fairseq.evaluation.report.formats.markdown import summary_table
+    from mlvl_fairseq.evaluation.report import (
+        ReportOptions,
+        compare,
+        published_methods,
+        read_runs,
+        summarise,
+        write_report,
+    )
+    from mlvl_fairseq.evaluation.report.formats.markdown import comparison_section, summary_table
 
-    report = summarise(read_runs(args.run_dir, args.split), args.forgetting)
-    options = ReportOptions(args.output or args.run_dir, args.metric, args.ndigits, tuple(args.format))
+    report = summarise(read_runs(args.run_dirs, args.split), args.forgetting)
+    for first, second in args.compare:
+        report.comparisons.append(compare(report.method(first), report.method(second), args.resamples))
+    if args.published:
+        report.published = published_methods(args.published)
+    folder = args.output or (args.run_dirs[0] if len(args.run_dirs) == 1 else Path("report"))
+    options = ReportOptions(folder, args.metric, args.ndigits, tuple(args.format))
     paths = write_report(report, options)
-    print(summary_table(report, args.ndigits))
+    print("\n\n".join([summary_table(report, args.ndigits), *map(comparison_section, report.comparisons)]))
     for warning in report.warnings:
         logger.warning(warning)
     logger.info("wrote to %s: %s", options.folder, " ".join(path.name for path in paths))

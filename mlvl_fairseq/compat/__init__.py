@@ -14,8 +14,10 @@ from mlvl_fairseq.compat import (  # noqa: F401  each of them registers its patc
     missing_checkpoint,
     numpy_aliases,
     precision,
+    resumed_schedule,
     safe_loading,
     safe_saving,
+    stop_training,
     user_dir,
 )
 from mlvl_fairseq.compat.clip_import import import_clip

@@ -4,12 +4,13 @@ fairseq writes to ``.tmp`` and renames, but does not flush to disk, tries a fail
 file, and overwrites ``checkpoint_best.pt`` in place, so that a full disk takes the earlier one with it.
 """
 
+import contextlib
 import os
 import shutil
-from typing import BinaryIO, Callable, Optional
+from typing import BinaryIO, Callable
 
 from mlvl_fairseq.compat.patching import patches, wrap
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.data.atomic_files import saving
 
 
 def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
@@ -22,35 +23,14 @@ def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = f"{path}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with saving(path), open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except Exception as error:
-        _remove(temporary)
-        cause = _os_error(error)
-        if cause is None:
-            raise
-        raise DataError(
-            f"cannot be saved: {cause.strerror or cause}. Checkpoints saved before are intact; make room and run the "
-            "same command again",
-            path=path,
-        ) from error
-
-
-def _remove(path: str) -> None:
-    try:
-        os.remove(path)
-    except FileNotFoundError:
-        pass
-
-
-def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
-    """torch.save hides a full disk behind a RuntimeError about file positions."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
 
 
 @patches("fairseq.checkpoint_utils")

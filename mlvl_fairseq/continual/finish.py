@@ -30,6 +30,8 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
             "checkpoint": path.name,
             "num_updates": state["optimizer_history"][-1]["num_updates"],
             "r_mean": extra["best"],
+            "trainable_parameters": state["task_state"]["trainable_parameters"],
+            "checkpoint_bytes": path.stat().st_size,
         },
     )
     path.with_name("checkpoint_last.pt").unlink(missing_ok=True)

@@ -9,7 +9,9 @@ import yaml
 from mlvl_fairseq.errors import UserError
 
 TABLE = Path(__file__).with_name("methods.yaml")
-_NOT_OPTIONS = ("about", "hidden", "inherit_from")
+PRESETS = ("default", "reference")
+_NOT_OPTIONS = ("about", "hidden", "inherit_from", "published_as", "reference")
+_OF_THE_DRIVER = ("protocol",)
 
 
 @lru_cache(maxsize=1)
@@ -22,27 +24,59 @@ def list_methods() -> Dict[str, str]:
     return {name: row["about"] for name, row in _rows().items() if not row.get("hidden")}
 
 
-def method_options(name: str) -> Dict[str, Any]:
+def method_options(name: str, preset: str = "default") -> Dict[str, Any]:
     """The fairseq-train options of a method, inherited ones included: ``{"new_row_std": -1, ...}``.
 
+    Args:
+        name: a row of the table, by our name or the published one; several joined by + work together, later ones win.
+        preset: ``reference``: with the quirks that shaped the published numbers.
+
     Raises:
-        UserError: no such method.
+        UserError: no such method or preset.
     """
-    if name not in list_methods():
-        raise UserError(f"no method '{name}'; there are: {', '.join(list_methods())}")
-    return _resolve(name)
+    if preset not in PRESETS:
+        raise UserError(f"no preset '{preset}'; there are: {', '.join(PRESETS)}")
+    return {key: value for key, value in _merged(name, preset).items() if key not in _OF_THE_DRIVER}
 
 
-def _resolve(name: str) -> Dict[str, Any]:
+def method_protocol(name: str) -> str:
+    """How a method learns its languages: a name in :data:`mlvl_fairseq.continual.protocols.PROTOCOLS`."""
+    return _merged(name, "default").get("protocol", "sequence")
+
+
+def _merged(name: str, preset: str) -> Dict[str, Any]:
+    options: Dict[str, Any] = {}
+    for part in name.split("+"):
+        options.update(_resolve(_find(part), preset))
+    return options
+
+
+def _find(name: str) -> str:
+    """The row behind a name. Raises UserError: there is none."""
+    if name in list_methods():
+        return name
+    for row, content in _rows().items():
+        if name and content.get("published_as") == name:
+            return row
+    raise UserError(f"no method '{name}'; there are: {', '.join(list_methods())}")
+
+
+def _resolve(name: str, preset: str) -> Dict[str, Any]:
     row = _rows()[name]
     parents = row.get("inherit_from", [])
     options: Dict[str, Any] = {}
     for parent in [parents] if isinstance(parents, str) else parents:
-        options.update(_resolve(parent))
+        options.update(_resolve(parent, preset))
     options.update({key: value for key, value in row.items() if key not in _NOT_OPTIONS})
+    if preset == "reference":
+        options.update(row.get("reference", {}))
     return options
 
 
-def as_arguments(options: Dict[str, Any]) -> List[str]:
-    """``{"new_row_std": -1}`` to ``["--new-row-std=-1"]``."""
-    return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+def as_arguments(options: Dict[str, Any], **values: str) -> List[str]:
+    """``{"new_row_std": -1}`` to ``["--new-row-std=-1"]``; True is a flag; `values` fill ``{languages}``."""
+    return [
+        f"--{key.replace('_', '-')}" if value is True else f"--{key.replace('_', '-')}={str(value).format(**values)}"
+        for key, value in options.items()
+        if value is not False
+    ]

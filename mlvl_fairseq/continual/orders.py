@@ -1,4 +1,4 @@
-"""Orders in which languages are learned: the published ones, and any comma list."""
+"""Orders in which languages are learned: the published ones, that of the picture world, and any comma list."""
 
 from typing import Dict, List
 
@@ -11,6 +11,11 @@ ORDERS: Dict[str, str] = {
     "order1": _XM3600,
     "order222": (
         "en it de fil tr uk nl bn he fi sv quz fa mi fr el zh id sw no hi da te th pt ru ro pl hr es vi ar cs ko ja hu"
+    ),
+    # all languages of the picture world, shuffled; codes with q are constructed languages
+    "order36": (
+        "en qau qal qad qav ko es qat qaq pt ru qab qao hi qan qae zh qas qai qam qag qaa qac qap ja it fr qaj qaf ar "
+        "de qar qah cs el qak"
     ),
 }
 

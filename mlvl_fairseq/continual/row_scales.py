@@ -5,6 +5,7 @@ A new type is one decorated function.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Callable, Dict, Tuple
 
 import torch
@@ -16,8 +17,26 @@ ROW_SCALES: Dict[str, Callable] = {}
 _NUMBERED: Dict[str, Callable] = {}
 
 
+@dataclass(frozen=True)
+class RowUse:
+    """How the languages use the V rows of the vocabulary.
+
+    Attributes:
+        current: bool [V], the row occurs in the current language's training captions.
+        frequencies: float [V], earlier uses `f` of each row (1 for a row that is new).
+        share: float [V], the row's share of all tokens in the current language's training captions.
+        earlier_share: float [V], the sum of these shares over the languages before, CLIP's English first.
+    """
+
+    current: Tensor
+    frequencies: Tensor
+    share: Tensor
+    earlier_share: Tensor
+
+
 def register_row_scale(name: str, numbered: bool = False):
-    """Register ``f(frequencies, current) -> scale``; a `numbered` one takes N from its name, as in ``fixed_10``."""
+    """Register ``f(use: RowUse) -> scale``; a `numbered` one takes N from its name, e.g. ``fixed_10``: ``f(use, N)``.
+    """
 
     def decorate(function):
         (_NUMBERED if numbered else ROW_SCALES)[name] = function
@@ -26,13 +45,12 @@ def register_row_scale(name: str, numbered: bool = False):
     return decorate
 
 
-def row_scale(name: str, frequencies: Tensor, current: Tensor, special: Tuple[int, ...] = ()) -> Tensor:
+def row_scale(name: str, use: RowUse, special: Tuple[int, ...] = ()) -> Tensor:
     """The scale of every vocabulary row.
 
     Args:
         name: a registered type, e.g. ``current_reciprocal``.
-        frequencies: float [V], earlier uses `f` of each row (1 for a row that is new).
-        current: bool [V], the row occurs in the current language's training captions.
+        use: how the rows are used.
         special: rows that are never trained (scale 0): BOS, EOS.
 
     Returns:
@@ -41,7 +59,7 @@ def row_scale(name: str, frequencies: Tensor, current: Tensor, special: Tuple[in
     Raises:
         UserError: no such type.
     """
-    scale = _find(name)(frequencies, current)
+    scale = _find(name)(use)
     scale[list(special)] = 0
     return scale
 
@@ -58,49 +76,56 @@ def _find(name: str) -> Callable:
         function, value = _NUMBERED[base], float(number)
     except (KeyError, ValueError):
         raise UserError(f"no row scale '{name}'; there are: {known_row_scales()}") from None
-    return lambda frequencies, current: function(frequencies, current, value)
+    return lambda use: function(use, value)
 
 
 @register_row_scale("current")
-def current_rows(frequencies: Tensor, current: Tensor) -> Tensor:
+def current_rows(use: RowUse) -> Tensor:
     """1 for rows of the current language, else 0."""
-    return current.float()
+    return use.current.float()
 
 
 @register_row_scale("unique")
-def unique_rows(frequencies: Tensor, current: Tensor) -> Tensor:
+def unique_rows(use: RowUse) -> Tensor:
     """1 for rows that only the current language has used, else 0."""
-    return (current & (frequencies == 1)).float()
+    return (use.current & (use.frequencies == 1)).float()
 
 
 @register_row_scale("current_reciprocal")
-def reciprocal_rows(frequencies: Tensor, current: Tensor) -> Tensor:
+def reciprocal_rows(use: RowUse) -> Tensor:
     """1 / f for rows of the current language, else 0: TEIR's choice."""
-    return current / frequencies
+    return use.current / use.frequencies
 
 
 @register_row_scale("current_reciprocal_rescale")
-def rescaled_rows(frequencies: Tensor, current: Tensor) -> Tensor:
+def rescaled_rows(use: RowUse) -> Tensor:
     """``current_reciprocal`` with its ones multiplied by (number of current rows) / (sum of all scales)."""
-    return _rescale_ones(reciprocal_rows(frequencies, current), lambda ratio: ratio)
+    return _rescale_ones(reciprocal_rows(use), lambda ratio: ratio)
 
 
 @register_row_scale("current_reciprocal_rescale_log2")
-def log_rescaled_rows(frequencies: Tensor, current: Tensor) -> Tensor:
+def log_rescaled_rows(use: RowUse) -> Tensor:
     """As ``current_reciprocal_rescale`` with log2 of the factor, at least 1."""
-    return _rescale_ones(reciprocal_rows(frequencies, current), lambda ratio: math.log2(ratio) if ratio >= 2 else 1.0)
+    return _rescale_ones(reciprocal_rows(use), lambda ratio: math.log2(ratio) if ratio >= 2 else 1.0)
 
 
 @register_row_scale("fixed", numbered=True)
-def fixed_rows(frequencies: Tensor, current: Tensor, number: float) -> Tensor:
+def fixed_rows(use: RowUse, number: float) -> Tensor:
     """1 / N for rows used before, 1 for new ones, 0 for rows that are not current."""
-    return current * torch.where(frequencies > 1, 1 / number, 1.0)
+    return use.current * torch.where(use.frequencies > 1, 1 / number, 1.0)
 
 
 @register_row_scale("addend", numbered=True)
-def addend_rows(frequencies: Tensor, current: Tensor, number: float) -> Tensor:
+def addend_rows(use: RowUse, number: float) -> Tensor:
     """1 / (f + N) for rows used before, 1 for new ones, 0 for rows that are not current."""
-    return current * torch.where(frequencies > 1, 1 / (frequencies + number), 1.0)
+    return use.current * torch.where(use.frequencies > 1, 1 / (use.frequencies + number), 1.0)
+
+
+@register_row_scale("usage_share")
+def usage_share_rows(use: RowUse) -> Tensor:
+    """p_t / (p_t + sum of earlier p), p a token's share of a language's training captions: the current language's part
+    in all that a row has been used for (beyond the paper)."""
+    return use.share / (use.share + use.earlier_share).clamp(min=torch.finfo(torch.float32).tiny) * use.current
 
 
 def _rescale_ones(scale: Tensor, factor: Callable[[float], float]) -> Tensor:

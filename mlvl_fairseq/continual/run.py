@@ -4,10 +4,11 @@ import json
 import logging
 import os
 import sys
+from typing import Callable, Optional
 
+from mlvl_fairseq.continual.costs import JobCosts
 from mlvl_fairseq.continual.finish import finish_checkpoint
 from mlvl_fairseq.continual.jobs import run_job
-from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
@@ -23,7 +24,6 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         UserError: a language or method is unknown, the folder holds another run, another process is at work in it, or
             a step failed.
     """
-    method_options(sequence.settings.method)
     for lang in sequence.languages:
         for split in ("train", "valid", sequence.settings.eval_split):
             corpus.require(split, lang)
@@ -35,8 +35,8 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
 
 def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
     import_training()
-    for step, lang in enumerate(sequence.languages):
-        title = f"[{step + 1}/{len(sequence.languages)}] {lang}"
+    for step, plan in enumerate(sequence.steps):
+        title = f"[{step + 1}/{len(sequence.steps)}] {plan.title}"
         if not sequence.is_trained(step):
             _train(sequence, corpus, step, title)
         if sequence.missing_scores(step):
@@ -44,22 +44,32 @@ def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
 
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
-    log = sequence.log_path(step)
-    run_job(
-        f"{title} binarize", lambda: binarize(corpus, sequence.languages[: step + 1], sequence.languages[step]), log
-    )
+    def job(name: str, function: Callable, total: Optional[int] = None) -> None:
+        run_job(f"{title} {name}", function, sequence.log_path(step), total, _costs(sequence, step, name))
+
     arguments = sequence.arguments(step, corpus)
-    run_job(f"{title} train", lambda: fairseq_train(arguments), log, total=sequence.total_updates(step, corpus))
-    run_job(f"{title} finish", lambda: finish_checkpoint(sequence, step), log)
+    job("binarize", lambda: _binarize(sequence, corpus, step))
+    job("train", lambda: fairseq_train(arguments), sequence.total_updates(step, corpus))
+    job("finish", lambda: finish_checkpoint(sequence, step))
+
+
+def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
+    for lang in sequence.steps[step].current:
+        binarize(corpus, sequence.vocabulary(step), lang)
 
 
 def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     from mlvl_fairseq.continual.evaluation import evaluate_step
 
-    run_job(f"{title} evaluate", lambda: evaluate_step(sequence, corpus, step), sequence.step_folder(step) / "eval.log")
-    scores = {lang: _r_mean(sequence, step, lang) for lang in sequence.languages[: step + 1]}
+    log, costs = sequence.step_folder(step) / "eval.log", _costs(sequence, step, "evaluate")
+    run_job(f"{title} evaluate", lambda: evaluate_step(sequence, corpus, step), log, costs=costs)
+    scores = {lang: _r_mean(sequence, step, lang) for lang in sequence.steps[step].evaluated}
     average = sum(scores.values()) / len(scores)
     logger.info("%s: r_mean %s | average %.1f", title, " ".join(f"{k} {v:.1f}" for k, v in scores.items()), average)
+
+
+def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
+    return JobCosts(sequence.step_folder(step) / "costs.json", job)
 
 
 def _r_mean(sequence: Sequence, step: int, lang: str) -> float:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from mlvl_fairseq.continual.methods import as_arguments, method_options
+from mlvl_fairseq.continual.protocols import PROTOCOLS
 from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.vocabularies import union
 from mlvl_fairseq.errors import DataError, UserError
 
 USER_DIR = Path(__file__).resolve().parents[1]
@@ -19,7 +21,9 @@ class Settings:
     """Everything that decides a run's result; a folder holds one run with one of these.
 
     Attributes:
-        method: row of ``methods.yaml``. languages: the order of learning.
+        method: row of ``methods.yaml``, or several joined by +. preset: ``default`` or ``reference``.
+        protocol: how the languages are learned, see :mod:`mlvl_fairseq.continual.protocols`; the method's row says it.
+        languages: the order of learning.
         corpus, init_from: absolute paths. arch: architecture of the model.
         max_epoch, max_update, batch_size, lr, warmup_ratio, seed: of every language (max_update 0: no limit).
         eval_split: the split that the matrix is computed on.
@@ -27,6 +31,8 @@ class Settings:
     """
 
     method: str
+    preset: str
+    protocol: str
     languages: List[str]
     corpus: str
     init_from: Optional[str]
@@ -52,6 +58,7 @@ class Sequence:
     def __init__(self, folder, settings: Settings):
         self.folder, self.settings = Path(folder), settings
         self.languages = settings.languages
+        self.steps = PROTOCOLS[settings.protocol](settings.languages)
 
     @property
     def manifest_path(self) -> Path:
@@ -70,7 +77,7 @@ class Sequence:
         write_json(self.manifest_path, mine)
 
     def step_folder(self, step: int) -> Path:
-        return self.folder / f"{step:02d}-{self.languages[step]}"
+        return self.folder / self.steps[step].name
 
     def checkpoint(self, step: int) -> Path:
         return self.step_folder(step) / "checkpoint_best.pt"
@@ -87,20 +94,26 @@ class Sequence:
 
     def score_path(self, step: int, lang: str) -> Path:
         name = f"{lang}.{self.settings.eval_split}.json"
-        return self.folder / "scores" / f"{step:02d}-{self.languages[step]}" / name
+        return self.folder / "scores" / self.steps[step].name / name
 
     def missing_scores(self, step: int) -> List[str]:
-        """Languages learned up to `step` that have not been evaluated after it."""
-        return [lang for lang in self.languages[: step + 1] if not self.score_path(step, lang).exists()]
+        """Languages that the model of `step` has yet to be scored on."""
+        return [lang for lang in self.steps[step].evaluated if not self.score_path(step, lang).exists()]
+
+    def vocabulary(self, step: int) -> List[str]:
+        """Name of the vocabulary of a step in the corpus: grown along the languages, or of all of them at once."""
+        options = method_options(self.settings.method, self.settings.preset)
+        current = self.steps[step]
+        return [union(self.languages)] if "oracle_languages" in options else [*current.learned, *current.current]
 
     def arguments(self, step: int, corpus: Corpus) -> List[str]:
-        """The ``fairseq-train`` arguments of one language. Later ones win: defaults, then the method, then the user."""
-        settings = self.settings
+        """The ``fairseq-train`` arguments of one step. Later ones win: defaults, then the method, then the user."""
+        settings, plan = self.settings, self.steps[step]
         options: Dict[str, object] = {
             "user_dir": USER_DIR,
             "task": "cll_retrieval",
-            "lang": self.languages[step],
-            "learned": ",".join(self.languages[:step]),
+            "lang": ",".join(plan.current),
+            "learned": ",".join(plan.learned),
             "arch": settings.arch,
             "criterion": "cll_clip",
             "optimizer": "row_adamw",
@@ -111,7 +124,7 @@ class Sequence:
             "batch_size": settings.batch_size,
             "required_batch_size_multiple": 1,
             "max_epoch": settings.max_epoch,
-            "max_update": settings.max_update,
+            "max_update": settings.max_update * len(plan.current),
             "seed": settings.seed,
             "save_dir": self.step_folder(step),
             "best_checkpoint_metric": "r_mean",
@@ -120,10 +133,10 @@ class Sequence:
         }
         if settings.init_from:
             options["init_from"] = settings.init_from
-        if step:
-            options["finetune_from_model"] = self.checkpoint(step - 1)
+        if plan.follows is not None:
+            options["finetune_from_model"] = self.checkpoint(plan.follows)
         flags = ["--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"]
-        method = as_arguments(method_options(settings.method))
+        method = as_arguments(method_options(settings.method, settings.preset), languages=",".join(self.languages))
         return [settings.corpus, *as_arguments(options), *flags, *method, *settings.extra]
 
     def command(self, step: int, corpus: Corpus) -> str:
@@ -138,13 +151,14 @@ class Sequence:
         return 0 if "--cpu" in self.settings.extra else torch.cuda.device_count()
 
     def total_updates(self, step: int, corpus: Corpus) -> int:
-        """Updates of one language: epochs of full batches over all ranks, update frequency included."""
-        captions = corpus.manifest["splits"]["train"]["captions"][self.languages[step]]
+        """Updates of one step: epochs of full batches over all ranks, update frequency included."""
+        current = self.steps[step].current
+        captions = sum(corpus.manifest["splits"]["train"]["captions"][lang] for lang in current)
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
         batches = max(1, captions // (self.settings.batch_size * ranks))
         updates = self.settings.max_epoch * -(-batches // frequency)
-        return min(updates, self.settings.max_update or updates)
+        return min(updates, self.settings.max_update * len(current) or updates)
 
 
 def _given(arguments: List[str], name: str, default):
@@ -162,7 +176,7 @@ def _refuse_other_run(path: Path, mine: dict) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"not a run manifest: {error}", path) from None
-    if mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
+    if mine["protocol"] != "joint" and mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
         theirs["languages"] = mine["languages"]  # the same run, with more languages
     differ = [f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here" for key in mine if theirs.get(key) != mine[key]]
     if differ:

@@ -1,5 +1,6 @@
 """The objective of CLL-CLIP: cross-lingual distillation and cross-modal contrast (Yang et al. 2024, section 3.3)."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -37,41 +38,70 @@ class CllClipCriterion(FairseqCriterion):
         self.temperature = torch.nn.Parameter(
             torch.tensor(cfg.initial_temperature), requires_grad=cfg.cross_modal_scale > 0
         )
+        self.previous_temperature = cfg.initial_temperature
         self.register_buffer("position", torch.tensor(task.position))
 
     def forward(self, model, sample, reduce=True):
-        return self.losses(model, self.features(model, sample), sample)
+        features = self.features(model, sample)
+        sample["text_output"] = features["text"].detach()
+        return self.losses(model, features, sample)
 
     def features(self, model, sample):
         """``text``: the student's features [B, D]; ``image``: the teacher's."""
         return {**model(**sample["net_input"]), "image": sample["image_features"]}
 
     def losses(self, model, features, sample):
-        """Loss summed over the batch's rows, number of rows, values to log."""
+        """Loss summed over the batch's own rows (replayed ones follow them), number of rows, values to log."""
         rows = sample["nsentences"]
         log = {"sample_size": rows, "nsentences": rows, "ntokens": sample["ntokens"]}
-        loss = features["text"].new_zeros(())
+        terms = self.base_losses(features, sample)
+        if self.training:
+            for plugin in self.task.plugins.values():
+                terms.update(plugin.losses(self.task.model, features, sample))
+            if "auxiliary_loss" in features:
+                terms["auxiliary"] = (1.0, features["auxiliary_loss"])
+        loss = rows * sum((weight * term for weight, term in terms.values()), features["text"].new_zeros(()))
+        log.update({name: rows * term.detach() for name, (_, term) in terms.items()})
+        return loss, rows, {**log, "loss": loss.detach()}
+
+    def base_losses(self, features, sample):
+        """``cross_lingual`` and ``cross_modal``: weight and mean over rows; a term that is off is left out."""
+        rows, terms = sample["nsentences"], {}
         if self.cfg.cross_lingual_scale and "text_features" in sample:  # absent in validation sets without English
-            mse = feature_mse(features["text"], sample["text_features"])
-            loss, log["cross_lingual"] = loss + self.cfg.cross_lingual_scale * mse, mse.detach()
+            mse = feature_mse(features["text"][:rows], sample["text_features"][:rows]) / rows
+            terms["cross_lingual"] = (self.cfg.cross_lingual_scale, mse)
         if self.cfg.cross_modal_scale:
             with torch.no_grad():
                 self.temperature.clamp_(MIN_TEMPERATURE, MAX_TEMPERATURE)
             contrast = contrastive_loss(
                 features["text"], features["image"], self.temperature, sample["image_ids"], gather=self.training
             )
-            loss, log["cross_modal"] = loss + self.cfg.cross_modal_scale * contrast, contrast.detach()
-        return loss, rows, {**log, "loss": loss.detach()}
+            terms["cross_modal"] = (self.cfg.cross_modal_scale, contrast / len(features["text"]))
+        return terms
 
     def load_state_dict(self, state_dict, strict=True):
         """Resume the temperature; that of another language is not taken over (each starts anew)."""
         if int(state_dict["position"]) == int(self.position):
             super().load_state_dict(state_dict, strict)
+        else:
+            self.previous_temperature = float(state_dict["temperature"])
+
+    @contextmanager
+    def as_the_previous_language_ended(self):
+        """Within this context, losses are those of validation at the temperature that the previous language reached."""
+        temperature, was_training = self.temperature.item(), self.training
+        self.eval()
+        self.temperature.data.fill_(self.previous_temperature)
+        try:
+            yield
+        finally:
+            self.temperature.data.fill_(temperature)
+            self.train(was_training)
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
-        names = ("loss", "cross_lingual", "cross_modal")
-        log_losses(logging_outputs, [name for name in names if any(name in log for log in logging_outputs)])
+        counted = ("sample_size", "nsentences", "ntokens")
+        log_losses(logging_outputs, sorted({name for log in logging_outputs for name in log if name not in counted}))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

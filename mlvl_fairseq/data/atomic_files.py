@@ -4,18 +4,53 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Optional
+
+from mlvl_fairseq.errors import DataError
+
+
+@contextlib.contextmanager
+def saving(path):
+    """What the system refuses while `path` is written in this block, a full disk above all, is said in one line.
+
+    Raises:
+        DataError: instead of an OSError, or of an error that stands for one.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise DataError(
+            f"cannot be saved: {cause.strerror or cause}. What was saved before is intact; make room and run the same "
+            "command again",
+            path=path,
+        ) from error
+
+
+def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
+    """torch.save hides a full disk behind a RuntimeError about file positions."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Yield a temporary path that replaces `path` when the block ends without an error."""
+    """Yield a temporary path that replaces `path` when the block ends without an error.
+
+    Raises:
+        DataError: it cannot be written; `path` is as it was before.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with saving(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
 
@@ -102,3 +103,21 @@ class CaptionDataset(FairseqDataset):
 def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
     """float32 tensor of `array[rows]`, read from a memory map without keeping it open for writing."""
     return torch.from_numpy(np.asarray(array[rows], dtype=np.float32))
+
+
+def join_batches(first: Dict, second: Dict) -> Dict:
+    """`first` with the rows of `second` behind its own in tokens, EOS positions, image ids and image features.
+
+    ``id``, ``nsentences`` and ``text_features`` stay those of `first`. Tensors come to the device of `first`.
+    """
+    device, tokens = first["image_ids"].device, (first["net_input"]["tokens"], second["net_input"]["tokens"])
+    padding, length = int(tokens[0][0, first["net_input"]["eos_positions"][0]]), max(t.shape[1] for t in tokens)
+    padded = [F.pad(part.to(device), (0, length - part.shape[1]), value=padding) for part in tokens]
+    ends = torch.cat([first["net_input"]["eos_positions"], second["net_input"]["eos_positions"].to(device)])
+    joined = {key: torch.cat([first[key], second[key].to(first[key])]) for key in ("image_ids", "image_features")}
+    return {
+        **first,
+        **joined,
+        "ntokens": first["ntokens"] + second["ntokens"],
+        "net_input": {**first["net_input"], "tokens": torch.cat(padded), "eos_positions": ends},
+    }

@@ -5,7 +5,7 @@ al. 2024, section 5.1). A score that is missing makes every value that depends o
 """
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -75,15 +75,6 @@ class ScoreMatrix:
             raise UserError(f"no model after language {step} is evaluated on language {j} of {len(self.languages)}")
         for metric, matrix in self.scores.items():
             matrix[step, j] = values[metric]
-
-    def missing(self) -> List[Tuple[int, int]]:
-        """(step, language) of every score that is missing for some metric."""
-        holes = np.any([np.isnan(matrix) for matrix in self.scores.values()], axis=0)
-        return [(int(step), int(j)) for step, j in zip(*np.nonzero(np.tril(holes)))]
-
-    def rows(self, metric: str) -> List[List[Optional[float]]]:
-        """The lower triangle, row i with i + 1 scores; None is missing."""
-        return [optional(row[: step + 1]) for step, row in enumerate(self.scores[metric])]
 
 
 @dataclass(frozen=True)

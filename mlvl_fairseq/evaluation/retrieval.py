@@ -39,7 +39,7 @@ def retrieval_scores(
     if not 1 <= n_fold <= max(1, n_images):
         raise UserError(f"cannot cut {n_images} images into {n_fold} folds")
     if n_fold == 1:
-        return _scores_of(*retrieval_ranks(image_features, text_features, text_to_image, normalise=normalise))
+        return recalls(*retrieval_ranks(image_features, text_features, text_to_image, normalise=normalise))
     folds: List[Dict[str, float]] = []
     for images in np.array_split(np.arange(n_images), n_fold):
         start, stop = images[0], images[-1] + 1
@@ -49,11 +49,12 @@ def retrieval_scores(
         ranks = retrieval_ranks(
             image_features[start:stop], text_features[texts], text_to_image[texts] - start, normalise=normalise
         )
-        folds.append(_scores_of(*ranks))
+        folds.append(recalls(*ranks))
     return {metric: float(np.mean([fold[metric] for fold in folds])) for metric in METRICS}
 
 
-def _scores_of(image_ranks: np.ndarray, text_ranks: np.ndarray) -> Dict[str, float]:
+def recalls(image_ranks: np.ndarray, text_ranks: np.ndarray) -> Dict[str, float]:
+    """The scores that follow from the ranks of :func:`mlvl_fairseq.evaluation.ranking.retrieval_ranks`."""
     queries = image_ranks[image_ranks != NO_RANK]
     if len(queries) < len(image_ranks):
         left_out = len(image_ranks) - len(queries)

@@ -21,6 +21,7 @@ from mlvl_fairseq.data.tokenizer import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.text_adapters import TextAdapter
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Encoder:
         fingerprint: sha256 of the weights; two encoders with the same one give the same features.
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
+        adapter: what languages add to the text tower, None: nothing.
     """
 
     text: CLIPTextTower
@@ -43,6 +45,7 @@ class Encoder:
     fingerprint: str
     languages: List[str]
     source: str
+    adapter: Optional[TextAdapter] = None
 
     @classmethod
     def load(cls, path, init_from=None, device: str = "cpu") -> "Encoder":
@@ -69,14 +72,15 @@ class Encoder:
             vision=weights.vision_tower() if weights.vision_config else None,
             head=_build_head(state),
             tokenizer=ClipTokenizer(vocabulary),
-            fingerprint=weights.fingerprint,
+            fingerprint=state.fingerprint if state else weights.fingerprint,
             languages=state.languages if state else [],
             source=str(path),
+            adapter=state.adapter if state else None,
         )
         return encoder._to(device)
 
     def _to(self, device: str) -> "Encoder":
-        for module in (self.text, self.vision, self.head):
+        for module in (self.text, self.adapter, self.vision, self.head):
             if module is not None:
                 module.to(device).eval()
         return self
@@ -110,7 +114,8 @@ class Encoder:
 
         Args:
             captions: texts.
-            lang: their language; only models with parts for each language need it.
+            lang: their language; models with an adapter for each language need it, and do without adapter where it
+                is unknown or was not learned.
             batch_size: captions a batch.
             progress: title of a progress bar; None shows none.
 
@@ -132,7 +137,10 @@ class Encoder:
         batch = torch.full((len(tokens), int(lengths.max())), self.tokenizer.eos)
         for row, ids in zip(batch, tokens):
             row[: len(ids)] = torch.tensor(ids)
-        return self.text(batch.to(self.device), (lengths - 1).to(self.device))
+        batch, ends = batch.to(self.device), (lengths - 1).to(self.device)
+        if self.adapter is None:
+            return self.text(batch, ends)
+        return self.adapter(self.text, batch, ends, lang).features
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> np.ndarray:

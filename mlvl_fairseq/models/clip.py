@@ -12,18 +12,22 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, fingerprint, read_clip_weights
 from mlvl_fairseq.continual.language_state import LanguageState, fingerprint_tensor
+from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
-from mlvl_fairseq.modules.expandable_embedding import grow_rows
+from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay, grow_rows
 from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.text_adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
+from mlvl_fairseq.options import with_options
 
-EMBEDDING = "text.token_embedding.weight"
+EMBEDDING, ADAPTER = "text.token_embedding.", "adapter."
+ADAPTER_SEEDS = 30_000  # the first number of those that ask for the seeds of adapters
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound on the inverse temperature
 
 
 @dataclass
-class ClipConfig(FairseqDataclass):
+class ClipBaseConfig(FairseqDataclass):
     """Dimensions default to ViT-B/32; ``--arch`` sets them all at once."""
 
     embed_dim: int = field(default=512, metadata={"help": "dimension shared by text and image features"})
@@ -59,6 +63,16 @@ class ClipConfig(FairseqDataclass):
             "cll_retrieval"
         },
     )
+    adapter: ChoiceEnum(["none", *ADAPTERS]) = field(
+        default="none",
+        metadata={
+            "help": "parts of the text tower that belong to languages (cll_retrieval only): bottleneck (MLA), prefix "
+            "(P-Tuning), lora; dual_prompt and coda_prompt need no language at test time"
+        },
+    )
+
+
+ClipConfig = with_options(ClipBaseConfig, [adapter_options()])
 
 
 @register_model("clip", dataclass=ClipConfig)
@@ -69,17 +83,20 @@ class ClipModel(BaseFairseqModel):
         text: :class:`CLIPTextTower`.
         vision: image tower or head, None where only the text tower is trained on cached image features.
         logit_scale: logarithm of the inverse temperature; only with an image tower.
+        adapter: :class:`TextAdapter`, what is language-specific in the text tower; None: nothing.
         language_state: :class:`LanguageState`, only in continual learning.
+        continual: plugins of continual learning by name, only there.
+        has_learned: a checkpoint of the sequence was loaded. is_fresh: it ends the language before this one.
     """
 
-    def __init__(self, text: CLIPTextTower, vision: Optional[nn.Module]):
+    def __init__(self, text: CLIPTextTower, vision: Optional[nn.Module], adapter: Optional[TextAdapter] = None):
         super().__init__()
-        self.text, self.vision = text, vision
+        self.text, self.vision, self.adapter = text, vision, adapter
         if vision is not None:
             self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.language_state: Optional[LanguageState] = None
         self.frozen_names: List[str] = []
-        self.has_learned = False
+        self.has_learned, self.is_fresh = False, False
 
     @classmethod
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
@@ -93,7 +110,7 @@ class ClipModel(BaseFairseqModel):
             cfg.embed_dim,
             cfg.context_length,
         )
-        model = cls(text, vision)
+        model = cls(text, vision, build_text_adapter(cfg, text, task))
         if cfg.init_from:
             model.load_weights(read_clip_weights(cfg.init_from), task.growth)
         model.freeze(task.default_freeze if cfg.freeze is None else cfg.freeze, leave_out=bool(cfg.init_from))
@@ -102,18 +119,32 @@ class ClipModel(BaseFairseqModel):
     def max_positions(self) -> int:
         return self.text.context_length
 
-    def forward(self, tokens: Tensor, eos_positions: Tensor, images: Optional[Tensor] = None) -> Dict[str, Tensor]:
+    def forward(
+        self, tokens: Tensor, eos_positions: Tensor, images: Optional[Tensor] = None, lang: Optional[str] = None
+    ) -> Dict[str, Tensor]:
         """Encode captions, and images if any.
 
         Args:
             tokens: [B, T] ids. eos_positions: [B]. images: what the image tower takes, [B, ...].
+            lang: language of the captions, for adapters; None: the language that is learned now.
 
         Returns:
-            ``text`` [B, embed_dim], not normalised; with images also ``image`` [B, embed_dim].
+            ``text`` [B, embed_dim], not normalised; with images also ``image`` [B, embed_dim]; ``auxiliary_loss``, a
+            weighted scalar, where the adapter has one.
         """
-        features = {"text": self.text(tokens, eos_positions)}
+        features = self.encode_text(tokens, eos_positions, lang)
         if images is not None:
             features["image"] = self.vision(images)
+        return features
+
+    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str]) -> Dict[str, Tensor]:
+        """The text half of :meth:`forward`."""
+        if self.adapter is None:
+            return {"text": self.text(tokens, eos_positions)}
+        adapted = self.adapter(self.text, tokens, eos_positions, lang or self.adapter.languages[-1])
+        features = {"text": adapted.features}
+        if adapted.auxiliary_loss is not None:
+            features["auxiliary_loss"] = adapted.auxiliary_loss
         return features
 
     @property
@@ -130,7 +161,7 @@ class ClipModel(BaseFairseqModel):
         """
         self._check_dimensions(weights)
         text = dict(weights.text)
-        rows = len(self.text.token_embedding.weight)
+        rows = self.text.token_embedding.num_embeddings
         text["token_embedding.weight"] = growth.grow(text["token_embedding.weight"], rows)
         self.text.load_state_dict(text)
         if isinstance(self.vision, CLIPVisionTower) and weights.vision:
@@ -147,7 +178,7 @@ class ClipModel(BaseFairseqModel):
             differ = [f"{key} {given[key]}, not {own[key]}" for key in own if own[key] != given[key]]
             if differ:
                 raise UserError(f"{weights.source}: the {name} tower has {'; '.join(differ)}: choose another --arch")
-        if len(weights.text["token_embedding.weight"]) > len(self.text.token_embedding.weight):
+        if len(weights.text["token_embedding.weight"]) > self.text.token_embedding.num_embeddings:
             raise UserError(f"{weights.source}: its vocabulary is larger than the corpus's; was it grown already?")
 
     # What is frozen and what is saved.
@@ -210,15 +241,27 @@ class ClipModel(BaseFairseqModel):
         inner = prefix + "language_state."
         if inner + "position" not in state:
             raise UserError("the checkpoint has not learned any language; start from it with --init-from")
-        if self.language_state.is_handover(state, inner):
-            weight = state[prefix + EMBEDDING]
-            state[prefix + EMBEDDING] = self.growth.grow(weight, len(self.text.token_embedding.weight))
+        self.has_learned, self.is_fresh = True, self.language_state.is_handover(state, inner)
+        if self.is_fresh:
+            embedding = prefix + EMBEDDING
+            apply_idle_decay(state, embedding)
+            rows = self.text.token_embedding.num_embeddings
+            state[embedding + "weight"] = self.growth.grow(state[embedding + "weight"], rows)
             self.language_state.hand_over(state, inner)
-        self.has_learned = True
+            hand_over_plugins(self.continual, state, prefix + "continual.", self)
+        self._hand_over_adapter(state, prefix + ADAPTER)
 
-    def begin_language(self, state: LanguageState, growth) -> None:
+    def _hand_over_adapter(self, state: Dict[str, Tensor], prefix: str) -> None:
+        if self.adapter is not None:
+            if self.is_fresh:
+                self.adapter.hand_over(state, prefix)
+            self.adapter.check(state, prefix)
+        elif any(name.startswith(prefix) for name in state):
+            raise UserError("the checkpoint was trained with an adapter: give the same --adapter and its options")
+
+    def begin_language(self, state: LanguageState, growth, plugins: nn.ModuleDict) -> None:
         """Make this the model of one language of a sequence; called before a checkpoint is loaded."""
-        self.language_state, self.growth = state, growth
+        self.language_state, self.growth, self.continual = state, growth, plugins
 
 
 @dataclass(frozen=True)
@@ -231,6 +274,20 @@ class GrowthOptions:
 
     def grow(self, weight: Tensor, rows: int) -> Tensor:
         return grow_rows(weight, rows, self.mean, self.std, self.seed)
+
+
+def build_text_adapter(cfg: ClipConfig, tower: CLIPTextTower, task) -> Optional[TextAdapter]:
+    """What a configuration adds to the text tower for the task's languages; None: nothing.
+
+    Raises:
+        UserError: the task does not learn languages one after another.
+    """
+    if str(cfg.adapter) == "none":
+        return None
+    if len(getattr(task, "current", ())) != 1:
+        raise UserError(f"--adapter {cfg.adapter} is for languages that are learned one after another (cll_retrieval)")
+    seed = task.seed_for(ADAPTER_SEEDS + task.position)
+    return build_adapter(str(cfg.adapter), cfg, TowerShape.of(tower), task.languages, seed)
 
 
 def build_image_tower(cfg: ClipConfig, feature_dim: int) -> nn.Module:

@@ -4,11 +4,13 @@ CLIP itself pools at the largest token id, which is the end-of-text token only a
 grow. Continual language learning grows it, so the position travels with the tokens (Yang et al. 2024).
 """
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import torch
 import torch.nn as nn
 
+from mlvl_fairseq.modules.block_adapter import BlockAdapter
+from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
 
 LENGTH_GROUPS = 4
@@ -39,16 +41,20 @@ class CLIPTextTower(nn.Module):
     ):
         super().__init__()
         self.context_length = context_length
-        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.token_embedding = ExpandableEmbedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.transformer = Transformer(width, layers, heads, mlp_width, causal=True)
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.text_projection, std=width**-0.5)
 
-    def forward(self, tokens: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        eos_positions: torch.Tensor,
+        adapters: Optional[Sequence[Optional[BlockAdapter]]] = None,
+    ) -> torch.Tensor:
         """Encode texts.
 
         Padding on the right needs no mask: attention is causal and nothing behind the pooled position is read.
@@ -56,6 +62,7 @@ class CLIPTextTower(nn.Module):
         Args:
             tokens: ``[B, T]`` int64 ids, begin and end of text included, ``T <= context_length``.
             eos_positions: ``[B]`` int64, position of each text's first end-of-text token.
+            adapters: what is added to each block, None: nothing; prefixes for each example follow the rows of `tokens`.
 
         Returns:
             ``[B, embed_dim]`` features, not normalised.
@@ -67,9 +74,9 @@ class CLIPTextTower(nn.Module):
         if length > self.context_length:
             raise ValueError(f"{length} tokens are more than the text tower's context length {self.context_length}")
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        return self.ln_final(self._pool(x, eos_positions)) @ self.text_projection
+        return self.ln_final(self._pool(x, eos_positions, adapters)) @ self.text_projection
 
-    def _pool(self, x: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
+    def _pool(self, x: torch.Tensor, eos_positions: torch.Tensor, adapters) -> torch.Tensor:
         """Transformer output ``[B, width]`` at the end of each text.
 
         On a CPU, time follows the number of positions, and half of a random batch is padding: texts of like length
@@ -81,6 +88,7 @@ class CLIPTextTower(nn.Module):
         for rows in order.chunk(groups):
             ends = eos_positions[rows]
             length = int(ends[-1]) + 1 if groups > 1 else x.shape[1]
-            states = self.transformer(x[rows, :length])
+            own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
+            states = self.transformer(x[rows, :length], own)
             pooled.append(states[torch.arange(len(rows), device=x.device), ends])
         return torch.cat(pooled)[order.argsort()]

@@ -3,11 +3,13 @@
 Parameters carry the names of `clip.model.Transformer`, so that official state dicts load without renaming.
 """
 
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,13 +52,54 @@ class MultiheadSelfAttention(nn.Module):
         qkv = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         return qkv[0], qkv[1], qkv[2]
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Mix values: ``[B, heads, T, width / heads]`` each -> ``[B, T, width]``."""
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """Mix values.
+
+        Args:
+            query: ``[B, heads, T, width / heads]``. key, value: ``[B, heads, S, width / heads]``.
+            mask: bool, broadcast to ``[B, heads, T, S]``, True: seen; None: as ``causal`` says.
+
+        Returns:
+            ``[B, T, width]``.
+        """
+        is_causal = self.causal and mask is None
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
         return mixed.transpose(1, 2).flatten(2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.out_proj(self.attend(*self.project(x)))
+    def forward(self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None) -> torch.Tensor:
+        """``[B, T, width] -> [B, T, width]``."""
+        query, key, value = self.project(x)
+        if adapter is None:
+            return self.out_proj(self.attend(query, key, value))
+        if adapter.query is not None:
+            query = query + self._split_heads(adapter.query(x))
+        if adapter.value is not None:
+            value = value + self._split_heads(adapter.value(x))
+        if adapter.prefix is None:
+            return self.out_proj(self.attend(query, key, value))
+        key, value = self._prepend(adapter.prefix.key, key), self._prepend(adapter.prefix.value, value)
+        return self.out_proj(self.attend(query, key, value, self._prefix_mask(adapter.prefix, x)))
+
+    def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, T, width] -> [B, heads, T, width / heads]``."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _prepend(self, prefix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """``[B or 1, P, width]`` in front of ``[B, heads, T, width / heads]``."""
+        return torch.cat([self._split_heads(prefix.to(x.dtype)).expand(len(x), -1, -1, -1), x], dim=2)
+
+    def _prefix_mask(self, prefix: Prefix, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Which keys each position sees, ``[T, P + T]`` or ``[B, 1, T, P + T]``; None: all."""
+        mask = None
+        if self.causal:
+            length = x.shape[1]
+            mask = torch.ones(length, prefix.length + length, dtype=torch.bool, device=x.device).tril(prefix.length)
+        if prefix.visible is not None:
+            visible = prefix.visible[:, None, None]
+            mask = visible if mask is None else mask & visible
+        return mask
 
 
 class MLP(nn.Module):
@@ -73,7 +116,10 @@ class MLP(nn.Module):
 
 
 class ResidualAttentionBlock(nn.Module):
-    """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``."""
+    """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``.
+
+    An adapter, if given, has its part in the attention and in the output.
+    """
 
     def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False):
         super().__init__()
@@ -82,9 +128,10 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = MLP(width, mlp_width)
         self.ln_2 = LayerNorm(width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+    def forward(self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x), adapter)
+        x = x + self.mlp(self.ln_2(x))
+        return x if adapter is None or adapter.output is None else adapter.output(x)
 
 
 class Transformer(nn.Module):
@@ -121,7 +168,8 @@ class Transformer(nn.Module):
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.resblocks:
-            x = block(x)
+    def forward(self, x: torch.Tensor, adapters: Optional[Sequence[Optional[BlockAdapter]]] = None) -> torch.Tensor:
+        """``[B, T, width] -> [B, T, width]``; `adapters`: one for each block, or None."""
+        for block, adapter in zip(self.resblocks, adapters or [None] * len(self.resblocks), strict=True):
+            x = block(x, adapter)
         return x

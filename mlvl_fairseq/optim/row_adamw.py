@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -22,27 +22,32 @@ class RowScales:
         gradient: multiplies the gradient before Adam's moments.
         update: multiplies the step after Adam's normalisation (and not the moments).
         decay: multiplies the weight decay.
+        decay_idle: called at every update with the factor by which rows decay that are kept elsewhere and do not train
+            (:meth:`ExpandableEmbedding.decay_idle`); not with `decay` scales, which leave such rows alone.
     """
 
     gradient: Optional[Tensor] = None
     update: Optional[Tensor] = None
     decay: Optional[Tensor] = None
+    decay_idle: Optional[Callable[[float], None]] = None
 
     @cached_property
     def active_rows(self) -> Optional[Tensor]:
-        """int64: the rows whose step can differ from 0; None: all."""
+        """int64: the rows whose step can differ from 0; None: most of them, picking them out would not pay."""
         scale = self.gradient if self.update is None else self.update
-        return None if scale is None else scale.nonzero().squeeze(1)
+        rows = None if scale is None else scale.nonzero().squeeze(1)
+        return None if rows is None or 2 * len(rows) > len(scale) else rows
 
     @cached_property
     def decayed_rows(self) -> Optional[Tensor]:
-        """int64: the rows that decay; None: all, alike."""
-        return None if self.decay is None else self.decay.nonzero().squeeze(1)
+        """int64: the rows that decay; None: most of them."""
+        rows = None if self.decay is None else self.decay.nonzero().squeeze(1)
+        return None if rows is None or 2 * len(rows) > len(self.decay) else rows
 
     def to(self, device) -> "RowScales":
         """These scales on a device."""
         scales = (self.gradient, self.update, self.decay)
-        return RowScales(*(scale if scale is None else scale.to(device) for scale in scales))
+        return RowScales(*(scale if scale is None else scale.to(device) for scale in scales), self.decay_idle)
 
 
 def set_row_scales(parameter: torch.nn.Parameter, scales: RowScales) -> None:
@@ -126,22 +131,20 @@ class RowAdamW(torch.optim.Optimizer):
             raise UserError("the optimizer state in the checkpoint belongs to other training captions or row scales")
         if parameter.dim() > 1:
             _decay(parameter, group["lr"] * group["weight_decay"], scales)
-        if rows is None:
-            _adam_step(parameter, parameter.grad, state, group)
-        else:
-            self._step_rows(parameter, scales, state, group)
-
-    @staticmethod
-    def _step_rows(parameter, scales: RowScales, state: dict, group: dict) -> None:
-        rows = scales.active_rows
-        gradient = parameter.grad.index_select(0, rows).float()
+        target, gradient = parameter, parameter.grad
+        if rows is not None:
+            gradient = gradient.index_select(0, rows).float()
         if scales.gradient is not None:
-            gradient *= _column(scales.gradient[rows], gradient)
-        step = torch.zeros_like(gradient)
-        _adam_step(step, gradient, state, group)
+            gradient = gradient * _column(scales.gradient, rows, gradient)
+        if rows is not None or scales.update is not None:
+            target = torch.zeros_like(gradient)
+        _adam_step(target, gradient, state, group)
         if scales.update is not None:
-            step *= _column(scales.update[rows], step)
-        parameter.index_add_(0, rows, step.to(parameter.dtype))
+            target *= _column(scales.update, rows, target)
+        if rows is not None:
+            parameter.index_add_(0, rows, target.to(parameter.dtype))
+        elif target is not parameter:
+            parameter += target
 
     def _scales(self, parameter) -> RowScales:
         """The parameter's scales on its device; none attached: scales of 1."""
@@ -179,13 +182,18 @@ def _decay(parameter: Tensor, rate: float, scales: RowScales) -> None:
     if rate == 0:
         return
     rows = scales.decayed_rows
-    if rows is None:
+    if scales.decay is None:
         parameter.mul_(1 - rate)
+        if scales.decay_idle is not None:
+            scales.decay_idle(1 - rate)
+    elif rows is None:
+        parameter.mul_(1 - rate * _column(scales.decay, None, parameter))
     else:
-        factor = 1 - rate * _column(scales.decay[rows], parameter)
+        factor = 1 - rate * _column(scales.decay, rows, parameter)
         parameter.index_copy_(0, rows, parameter.index_select(0, rows) * factor)
 
 
-def _column(scale: Tensor, like: Tensor) -> Tensor:
-    """[R] -> [R, 1, ...] with as many dimensions as `like`."""
+def _column(scale: Tensor, rows: Optional[Tensor], like: Tensor) -> Tensor:
+    """The scales of `rows` (None: of all) as [R, 1, ...] with as many dimensions as `like`."""
+    scale = scale if rows is None else scale[rows]
     return scale.view(-1, *[1] * (like.dim() - 1))

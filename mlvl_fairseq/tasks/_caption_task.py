@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 from fairseq.dataclass import FairseqDataclass
@@ -41,9 +41,9 @@ class CaptionTask(FairseqTask):
     default_freeze = ""
     prepare_option = "--order"
 
-    def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary_languages: List[str]):
+    def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary: List[str]):
         super().__init__(cfg)
-        self.corpus, self.vocabulary_languages = corpus, vocabulary_languages
+        self.corpus, self.vocabulary = corpus, vocabulary
         self.dictionary = self._load_vocabulary()
         # fairseq builds batches once, seeded by the epoch it starts in; only rebuilt ones are the same after a restart.
         if OmegaConf.is_config(cfg):
@@ -62,18 +62,18 @@ class CaptionTask(FairseqTask):
         Raises:
             UserError: it has not been prepared.
         """
-        folder = vocabulary_folder(self.corpus, self.vocabulary_languages)
+        folder = vocabulary_folder(self.corpus, self.vocabulary)
         if not (folder / "dict.txt").exists():
             raise UserError(f"no vocabulary in {folder}; {self._how_to_prepare()}")
-        vocabulary = Vocabulary.load(folder)
-        self.state.merge_state_dict({"vocabulary": vocabulary.additions(clip_vocabulary())})
+        tokens = Vocabulary.load(folder)
+        self.state.merge_state_dict({"vocabulary": tokens.additions(clip_vocabulary())})
         dictionary = self.load_dictionary(str(folder / "dict.txt"))
-        if dictionary.symbols != vocabulary.tokens:
+        if dictionary.symbols != tokens.tokens:
             raise DataError("differs from vocab.json beside it; run mlvl-prepare again", folder / "dict.txt")
         return dictionary
 
     def _how_to_prepare(self) -> str:
-        languages = ",".join(self.vocabulary_languages)
+        languages = ",".join(self.vocabulary)
         return f"make it with: mlvl-prepare {self.corpus.folder} {self.prepare_option} {languages}"
 
     @property
@@ -94,13 +94,23 @@ class CaptionTask(FairseqTask):
     def max_positions(self) -> int:
         return self.cfg.max_length
 
-    def load_captions(self, split: str, langs: List[str], **options) -> CaptionDataset:
-        """The binarized captions of a split in one or several languages (options: see :class:`CaptionDataset`).
+    def load_captions(
+        self, split: str, langs: List[str], vocabulary: Optional[Sequence[str]] = None, **options
+    ) -> CaptionDataset:
+        """The binarized captions of a split in one or several languages.
+
+        Args:
+            split, langs: which captions.
+            vocabulary: the vocabulary they were cut with; default: the task's.
+            options: see :class:`CaptionDataset`.
 
         Raises:
             UserError: they have not been prepared. DataError: caption and row counts differ.
         """
-        tokens = [self._load_tokens(split, lang) for lang in langs]
+        tokens = [
+            self._load_tokens(split, lang, self.vocabulary if vocabulary is None else vocabulary) for lang in langs
+        ]
+        options.setdefault("shuffle", split == "train")
         return CaptionDataset(
             ConcatDataset(tokens),
             np.concatenate([part.sizes for part in tokens]),
@@ -108,13 +118,12 @@ class CaptionTask(FairseqTask):
             self.dictionary.bos(),
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
-            shuffle=split == "train",
             **options,
         )
 
-    def _load_tokens(self, split: str, lang: str):
+    def _load_tokens(self, split: str, lang: str, vocabulary: Sequence[str]):
         self.corpus.require(split, lang)
-        prefix = binarized_folder(self.corpus, self.vocabulary_languages, lang) / split
+        prefix = binarized_folder(self.corpus, vocabulary, lang) / split
         if not prefix.with_suffix(".bin").exists():
             raise UserError(f"no binarized captions {prefix}.bin; {self._how_to_prepare()}")
         tokens = open_tokens(prefix)

@@ -1,31 +1,47 @@
 """Continual language learning: one language of the sequence (CLL-CLIP and TEIR, Yang et al. 2024)."""
 
 from dataclasses import dataclass, field
-from typing import List
+from typing import Iterator, List, Optional, Sequence
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from fairseq import utils as fairseq_utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from omegaconf import MISSING
+from tqdm import tqdm
 
 from mlvl_fairseq.continual.language_state import LanguageState
+from mlvl_fairseq.continual.plugins import PLUGINS, active_plugins
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
-from mlvl_fairseq.data.corpus.binarize import count_tokens
+from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
+from mlvl_fairseq.data.corpus.vocabularies import union
 from mlvl_fairseq.data.tokenizer import clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
+from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
-class CllRetrievalConfig(CaptionTaskConfig):
-    lang: str = field(default=MISSING, metadata={"help": "the language to learn now"})
+class CllRetrievalBaseConfig(CaptionTaskConfig):
+    lang: str = field(
+        default=MISSING, metadata={"help": "the language to learn now; en,de,fr: several at once (joint training)"}
+    )
     learned: str = field(
         default="",
         metadata={
             "help": "languages learned before, in order, e.g. en,de; give their checkpoint as --finetune-from-model"
+        },
+    )
+    oracle_languages: str = field(
+        default="",
+        metadata={
+            "help": "train with one vocabulary of all these languages from the first on, instead of one that grows "
+            "(CLL-CLIP's oracle vocabulary)"
         },
     )
     new_row_mean: float = field(default=0.0, metadata={"help": "mean of new token embeddings"})
@@ -49,6 +65,16 @@ class CllRetrievalConfig(CaptionTaskConfig):
             "update: scale the step after Adam's normalisation"
         },
     )
+    update_all_rows: bool = field(
+        default=False,
+        metadata={
+            "help": "keep gradient and moments of all token embeddings, not only of the language's own tokens: slower, "
+            "with the same result; needed by optimizers other than row_adamw"
+        },
+    )
+
+
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [plugin.options for plugin in PLUGINS.values()])
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
@@ -56,71 +82,175 @@ class CllRetrievalTask(CaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to
-    checkpoint, and a checkpoint that does not fit is refused.
+    checkpoint, and a checkpoint that does not fit is refused. What a method remembers is in there, too.
+
+    Attributes:
+        learned, current: languages learned before, and now.
+        model: the one that is trained, as :meth:`build_model` made it. plugins: the methods at work, by name.
     """
 
     default_freeze = r"^text\.(?!token_embedding\.)"
 
-    def __init__(self, cfg: CllRetrievalConfig, corpus: Corpus, languages: List[str]):
-        super().__init__(cfg, corpus, languages)
-        self.position = len(languages) - 1  # languages learned before
-        self.state.merge_state_dict({"languages": languages})
+    def __init__(self, cfg: CllRetrievalConfig, corpus: Corpus, learned: List[str], current: List[str]):
+        self.learned, self.current = learned, current
+        self.languages = [*learned, *current]
+        self.oracle = split_languages(cfg.oracle_languages)
+        super().__init__(cfg, corpus, self.vocabulary_after(self.languages))
+        self.position = len(learned)
+        self.state.merge_state_dict({"languages": self.languages})
+        self._has_begun = False
 
     @classmethod
     def setup_task(cls, cfg: CllRetrievalConfig, **kwargs):
-        learned = split_languages(cfg.learned)
-        if cfg.lang in learned:
-            raise UserError(f"--lang {cfg.lang} is among the learned languages ({cfg.learned})")
-        return cls(cfg, Corpus(cfg.data), [*learned, cfg.lang])
+        learned, current = split_languages(cfg.learned), split_languages(cfg.lang)
+        for lang in current:
+            if lang in learned:
+                raise UserError(f"--lang {lang} is among the learned languages ({cfg.learned})")
+        return cls(cfg, Corpus(cfg.data), learned, current)
+
+    def vocabulary_after(self, languages: List[str]) -> List[str]:
+        """The vocabulary's name in the corpus once `languages` are learned."""
+        return [union(self.oracle)] if self.oracle else languages
 
     @property
     def growth(self) -> GrowthOptions:
         return GrowthOptions(self.cfg.new_row_mean, self.cfg.new_row_std, self.seed_for(self.position))
 
+    def build_criterion(self, cfg, from_checkpoint=False):
+        self.criterion = super().build_criterion(cfg, from_checkpoint)
+        return self.criterion
+
     def build_model(self, cfg, from_checkpoint=False):
-        model = super().build_model(cfg, from_checkpoint)
-        state = LanguageState(
-            self.dictionary.symbols, len(clip_vocabulary()), self.position, self.count_current_tokens()
-        )
-        model.begin_language(state, self.growth)
+        self.model = model = super().build_model(cfg, from_checkpoint)
         self.embed_dim = cfg.embed_dim
-        self.scales = RowScales()
-        if self.cfg.regularize != "none":
-            set_row_scales(model.text.token_embedding.weight, self.scales)
+        self.plugins = active_plugins(self.cfg, self)
+        counts = self.count_current_tokens()
+        english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
+        state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
+        model.begin_language(state, self.growth, self.plugins)
+        self._prepare_rows(model.text.token_embedding, counts)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        self.state.merge_state_dict({"trainable_parameters": trained})
         return model
 
-    def count_current_tokens(self) -> torch.Tensor:
-        """int [V]: 1 for tokens of this language's training captions (not truncated; BOS and EOS excluded)."""
-        counts = count_tokens(self.corpus, self.vocabulary_languages, self.cfg.lang, len(self.dictionary))
-        counts[[self.dictionary.bos(), self.dictionary.eos()]] = 0
-        return torch.from_numpy(counts > 0).int()
+    def _prepare_rows(self, embedding, counts: np.ndarray) -> None:
+        """Let only the language's own rows train where nothing else moves, and give rows their scales."""
+        used = counts.sum(axis=0) > 0
+        used[[self.dictionary.bos(), self.dictionary.eos()]] = True
+        self.scales = RowScales()
+        if not (self.cfg.update_all_rows or any(plugin.needs_all_rows for plugin in self.plugins.values())):
+            embedding.train_rows(torch.from_numpy(used.nonzero()[0]))
+            self.scales.decay_idle = embedding.decay_idle
+        if self.needs_row_adamw(embedding):
+            set_row_scales(embedding.weight, self.scales)
 
+    def needs_row_adamw(self, embedding) -> bool:
+        return str(self.cfg.regularize) != "none" or embedding.rows is not None
+
+    def count_current_tokens(self) -> np.ndarray:
+        """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
+        counts = np.stack(
+            [count_tokens(self.corpus, self.vocabulary, lang, len(self.dictionary)) for lang in self.current]
+        )
+        counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
+        return counts
+
+    # One language from begin to end.
     def begin_epoch(self, epoch, model) -> None:
-        """Before the first update of a run: is the right checkpoint loaded? Then TEIR's scales can be computed."""
+        """Before the first update of a run: is the right checkpoint loaded? Then what depends on it can be made."""
+        self.epoch = epoch
+        if self._has_begun:
+            return
+        self._has_begun = True
         if self.position and not model.has_learned:
             raise UserError(
                 f"'{self.cfg.lang}' comes after {self.cfg.learned}: give their checkpoint as --finetune-from-model"
             )
+        self.plugins.to(model.text.positional_embedding.device)
+        for plugin in self.plugins.values():
+            if model.is_fresh:
+                plugin.begin_language(self, model)
+            plugin.begin_run(self, model)
+        self._set_scales(model)
+
+    def _set_scales(self, model) -> None:
         kind = str(self.cfg.regularize)
+        more = sum((plugin.current_tokens() for plugin in self.plugins.values()), torch.tensor(0))
+        use, rows = model.language_state.use(more), model.text.token_embedding.rows
+        special = (self.dictionary.bos(), self.dictionary.eos())
+
+        def scale(name: str) -> torch.Tensor:
+            values = row_scale(name, use, special)
+            return values if rows is None else values[rows.cpu()]
+
         if "grad" in kind:
-            scale = self._scale(model, self.cfg.grad_scale_type)
-            setattr(self.scales, str(self.cfg.row_scale_on), scale)
+            setattr(self.scales, str(self.cfg.row_scale_on), scale(self.cfg.grad_scale_type))
         if "decay" in kind:
-            self.scales.decay = self._scale(model, self.cfg.weight_decay_scale_type)
+            self.scales.decay = scale(self.cfg.weight_decay_scale_type)
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if ignore_grad:  # a rank without a batch of its own: its rows do not count
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        for plugin in self.plugins.values():
+            sample = plugin.extend_batch(sample)
+        result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        for plugin in self.plugins.values():
+            plugin.after_backward(sample)
+        return result
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """Raises UserError: TEIR was asked for, and this optimizer would silently train without its row scales."""
-        if str(self.cfg.regularize) != "none" and not has_row_scales(optimizer.optimizer):
-            raise UserError(
-                f"--regularize {self.cfg.regularize} needs --optimizer row_adamw, and with --fp16 also "
-                "--fp16-no-flatten-grads"
-            )
+        """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
+        if self.needs_row_adamw(model.text.token_embedding) and not has_row_scales(optimizer.optimizer):
+            what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
+            hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
+            raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
+        for plugin in self.plugins.values():
+            plugin.before_step(model)
         super().optimizer_step(optimizer, model, update_num)
+        for plugin in self.plugins.values():
+            plugin.after_step(model)
 
-    def _scale(self, model, kind: str) -> torch.Tensor:
-        state = model.language_state
-        special = (self.dictionary.bos(), self.dictionary.eos())
-        return row_scale(kind, state.token_frequencies.float().cpu(), state.current_tokens.cpu() > 0, special)
+    # What methods look back at.
+    @property
+    def rank(self) -> int:
+        return dist.get_rank() if dist.is_initialized() else 0
+
+    @property
+    def ranks(self) -> int:
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    @property
+    def is_first_epoch(self) -> bool:
+        return self.epoch == 1
+
+    def previous_batches(
+        self, model, batch_size: int, title: str, rows: Optional[Sequence[int]] = None, shared: bool = True
+    ) -> Iterator[dict]:
+        """Batches of the previous language's training captions, the last one perhaps short, on the model's device.
+
+        Args:
+            model, batch_size: for what, and how many captions.
+            title: of the progress bar.
+            rows: which captions; default: all, in stored order.
+            shared: each rank takes its share of the batches; otherwise each takes all.
+        """
+        dataset = self.caption_dataset("train", self.learned[-1:], vocabulary=self.vocabulary_after(self.learned))
+        rows = range(len(dataset)) if rows is None else rows
+        rank, ranks = (self.rank, self.ranks) if shared else (0, 1)
+        device = model.text.positional_embedding.device
+        starts = range(rank * batch_size, len(rows), ranks * batch_size)
+        for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
+            batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])
+            yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+
+    def caption_count(self, lang: str) -> int:
+        return len(self.corpus.rows("train", lang))
+
+    def caption_dataset(self, split: str, langs: List[str], **options):
+        """Captions with the teacher's image features, and its English features where all have an English sentence."""
+        english = self.corpus.features(split, "text") if self._has_english(split, langs) else None
+        images = self.corpus.features(split, "image")
+        return self.load_captions(split, langs, images=images, english=english, **options)
 
     def load_dataset(self, split, **kwargs):
         if split in self.datasets:
@@ -140,15 +270,15 @@ class CllRetrievalTask(CaptionTask):
             )
         if split == "valid":
             self.check_validation_images(len(images))
-        english = self.corpus.features(split, "text") if self._has_english(split) else None
-        self.datasets[split] = self.load_captions(split, [self.cfg.lang], images=images, english=english)
+        self.datasets[split] = self.caption_dataset(split, self.current)
 
-    def _has_english(self, split: str) -> bool:
+    def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""
-        missing = int((self.corpus.rows(split, self.cfg.lang)[:, 1] < 0).sum())
-        if missing and split == "train":
-            raise UserError(
-                f"{missing} training captions of '{self.cfg.lang}' have no English sentence to learn from: give "
-                f"triplets, or {self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
-            )
-        return not missing
+        missing = {lang: int((self.corpus.rows(split, lang)[:, 1] < 0).sum()) for lang in langs}
+        for lang, number in missing.items():
+            if number and split == "train":
+                raise UserError(
+                    f"{number} training captions of '{lang}' have no English sentence to learn from: give triplets, or "
+                    f"{self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
+                )
+        return not any(missing.values())

@@ -8,6 +8,7 @@ import torch
 from mlvl_fairseq.checkpoints.clip_weights import read_clip_weights
 from mlvl_fairseq.checkpoints.plugin_checkpoint import read_plugin_state
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.modules.text_adapters import TowerShape, build_adapter
 
 
 @pytest.fixture
@@ -79,3 +80,43 @@ def test_truncated_and_hostile_checkpoints_are_refused(official, tmp_path):
         with pytest.raises(DataError, match="c.pt"):
             read(path)
     assert not (tmp_path / "executed").exists()
+
+
+def save_with_adapter(official, path, languages, **options):
+    """A checkpoint with LoRA for its languages; gives its adapter."""
+    shape = TowerShape(official.text_config.width, official.text_config.layers, official.text_config.embed_dim)
+    adapter = build_adapter("lora", None, shape, ["en", "de"])
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    save_checkpoint(path, official.text, {}, adapter="lora", **options)
+    state = torch.load(path, weights_only=True)
+    state["model"].update({f"adapter.{name}": tensor for name, tensor in adapter.state_dict().items()})
+    state["task_state"] = {"languages": languages}
+    torch.save(state, path)
+    return adapter
+
+
+def test_adapter_is_not_lost_without_a_word(official, tmp_path, caplog):
+    save_with_adapter(official, tmp_path / "c.pt", ["en", "de"])
+    weights = read_clip_weights(tmp_path / "c.pt")
+    assert all(torch.equal(weights.text[name], tensor) for name, tensor in official.text.items())
+    assert "c.pt: its towers are read without the adapters of its languages" in caplog.text
+
+
+def test_adapter_comes_with_its_languages(official, tmp_path):
+    adapter = save_with_adapter(official, tmp_path / "c.pt", ["en", "de"])
+    state = read_plugin_state(tmp_path / "c.pt")
+    assert state.adapter.languages == ["en", "de"] and not state.adapter.training
+    assert all(torch.equal(state.adapter.state_dict()[name], tensor) for name, tensor in adapter.state_dict().items())
+    assert state.fingerprint != state.weights.fingerprint
+    plain = read_plugin_state(save_checkpoint(tmp_path / "plain.pt", official.text, {}))
+    assert plain.adapter is None and plain.fingerprint == plain.weights.fingerprint
+
+
+@pytest.mark.parametrize("languages, options", [
+    (["en", "de", "fr"], {}), (["en"], {}), (["en", "de"], {"lora_rank": 2}), (["en", "de"], {"lora_rank": 0})
+])  # fmt: skip
+def test_adapter_that_does_not_fit_its_options_is_refused(official, tmp_path, languages, options):
+    save_with_adapter(official, tmp_path / "c.pt", languages, **options)
+    with pytest.raises(DataError, match="c.pt: holds another adapter than its options say"):
+        read_plugin_state(tmp_path / "c.pt")

@@ -1,8 +1,12 @@
 """`mlvl-report` as a user runs it."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
+
+from mlvl_fairseq.evaluation.query_ranks import QueryRanks
 
 METRICS = ("txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean")
 
@@ -30,9 +34,9 @@ def test_all_formats_beside_the_run(run_here, run_dir, capsys):
     assert status(run_here, run_dir) == 0
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("| method ")
-    assert output[2].replace("|", "").split() == ["naive", *("49.0", "12.0", "12.0") * 3]
+    assert output[2].replace("|", "").split() == ["naive", *("49.0", "12.0", "12.0") * 4]
     assert {path.name for path in run_dir.iterdir() if path.suffix in (".json", ".md", ".png", ".csv")} == {
-        *("run.json", "report.json", "report.md", "report.png", "curves.png", "matrix_naive.png"),
+        *("run.json", "report.json", "report.md", "report.png", "curves.png", "matrix_naive.png", "summary.csv"),
         *(f"naive_CL_retrieval{part}.csv" for part in ("", "_cl_AA", "_cl_F", "_cl_Fen", "_cl_overall")),
     }
 
@@ -46,6 +50,39 @@ def test_options(run_here, run_dir, capsys, tmp_path):
     assert "| after de | 48.00 | 50.00 | 49.00 | 12.00 |" in text and "`img_r5`" in text
     assert "avalanche: score right after learning" in text and "report.png" not in text
     assert "12.00" in capsys.readouterr().out
+
+
+def test_several_folders(run_here, run_dir, tmp_path, monkeypatch, capsys):
+    """Another seed of the same run elsewhere; the report goes to ./report."""
+    other = tmp_path / "elsewhere"
+    shutil.copytree(run_dir, other)
+    for seed, folder in enumerate((run_dir, other)):
+        manifest = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**manifest, "method": "cll_clip", "seed": seed}))
+    monkeypatch.chdir(tmp_path)
+    assert status(run_here, run_dir, other, "--published", "coco", "--format", "md") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert " 49.0 ± 0.0 |" in lines[2] and lines[3].startswith("| cll_clip (published, CLIP ViT-B/16, 36 languages) ")
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["report.md"]
+
+
+def test_compare(run_here, run_dir, capsys):
+    """Ranks that give the scores of the fixture: so many of 100 images are found first, the others not at all."""
+    shutil.copytree(run_dir, run_dir.parent / "copy")
+    for folder, method in ((run_dir, "naive"), (run_dir.parent / "copy", "twin")):
+        (folder / "run.json").write_text(json.dumps({"method": method, "languages": ["en", "de"]}))
+        for lang, score in (("en", 48), ("de", 50)):
+            ranks = np.where(np.arange(100) < score, 0, 10)
+            queries = QueryRanks(np.arange(100), np.arange(100), ranks, ranks)
+            queries.save(folder / "scores" / "01-de" / f"{lang}.test.ranks.npz")
+    options = ["--compare", "naive", "twin", "--resamples", "20", "--format", "csv"]
+    assert status(run_here, run_dir.parent, *options) == 0
+    output = capsys.readouterr().out
+    assert "## naive minus twin" in output and "paired bootstrap over images, 20 draws" in output
+    assert output.count("+0.00 | [+0.00, +0.00] | 1.000 |") == 4
+    assert (run_dir.parent / "comparisons.csv").exists()
+    assert status(run_here, run_dir.parent, "--compare", "naive", "ours") == 2
+    assert "no method 'ours' in this report; there are: twin, naive" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("existing", [True, False])

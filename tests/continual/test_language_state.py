@@ -2,10 +2,12 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
 from mlvl_fairseq.continual.language_state import LanguageState, fingerprint_tensor, tokens_fingerprint
+from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.errors import UserError
 
 CLIP = ["a", "b", "<bos>", "<eos>"]
@@ -13,10 +15,11 @@ GERMAN, FRENCH = [*CLIP, "ä", "ß"], [*CLIP, "ä", "ß", "ç"]
 
 
 def state_of(tokens, position, current=()):
-    counts = torch.zeros(len(tokens))
+    """`current`: tokens of one or two languages at once; a token that occurs twice is in both."""
+    counts = np.zeros((2, len(tokens)), np.int64)
     for token in current:
-        counts[token] += 1
-    return LanguageState(tokens, len(CLIP), position, counts)
+        counts[int(counts[0, token] > 0), token] += 3
+    return LanguageState(tokens, len(CLIP), position, counts, np.zeros(len(tokens), np.int64))
 
 
 def saved(state):
@@ -67,3 +70,24 @@ def test_another_place_in_the_sequence_is_refused(position, other, learned):
 def test_another_vocabulary_is_refused(tokens, position, given, given_position):
     with pytest.raises(UserError, match="vocabulary does not fit"):
         state_of(tokens, position).is_handover(saved(state_of(given, given_position)), "model.")
+
+
+def test_shares_of_use_add_up_over_languages_and_survive_half_precision():
+    english, german = np.array([6, 2, 0, 0]), np.array([[1, 0, 0, 0, 3, 0]])
+    first = LanguageState(GERMAN, len(CLIP), 0, german, english)
+    use = first.use(0)
+    assert use.share.tolist() == pytest.approx([0.25, 0, 0, 0, 0.75, 0])
+    assert use.earlier_share.tolist() == pytest.approx([0.75, 0.25, 0, 0, 0, 0])
+    first = LanguageState(GERMAN, len(CLIP), 0, german, english).half()
+    second = LanguageState(FRENCH, len(CLIP), 1, np.array([[0, 0, 0, 0, 1, 0, 1]]), np.zeros(0, np.int64))
+    checkpoint = saved(first)
+    second.hand_over(checkpoint, "model.")
+    second.load_state_dict({name.removeprefix("model."): tensor for name, tensor in checkpoint.items()})
+    assert second.use(0).earlier_share.tolist() == pytest.approx([1.0, 0.25, 0, 0, 0.75, 0, 0], rel=1e-9)
+    expected = [0, 0, 0, 0, 0.5 / (0.5 + 0.75), 0, 1]
+    assert row_scale("usage_share", second.use(0)).tolist() == pytest.approx(expected)
+
+
+def test_tokens_that_a_method_shows_besides_count_as_current():
+    state = state_of(GERMAN, 1, [4])
+    assert state.use(torch.tensor([0, 1, 0, 0, 1, 0])).current.tolist() == [False, True, False, False, True, False]

@@ -8,6 +8,7 @@ import yaml
 from mlvl_fairseq.continual import methods
 from mlvl_fairseq.continual.methods import TABLE, as_arguments, list_methods, method_options
 from mlvl_fairseq.continual.orders import ORDERS, language_order
+from mlvl_fairseq.data.picture_world import language_codes
 from mlvl_fairseq.errors import UserError
 
 TEIR = {
@@ -80,13 +81,19 @@ def test_published_orders():
     assert language_order("order222") == ["en", *shuffled]
 
 
+def test_order36_is_a_fixed_shuffle_of_the_picture_world():
+    english, *others = language_codes()
+    random.Random(36).shuffle(others)
+    assert language_order("order36") == [english, *others]
+
+
 def test_comma_lists():
     assert language_order(" en, de ,fr,") == ["en", "de", "fr"]
     assert language_order("en") == ["en"]
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "'' is no order: give order1, order222 or languages as en,de,fr"),
+    ("", "'' is no order: give order1, order222, order36 or languages as en,de,fr"),
     (" , ", "is no order"),
     ("en,de,en,fr,de", "de, en occurs more than once"),
 ])  # fmt: skip

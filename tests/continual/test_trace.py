@@ -6,6 +6,7 @@ around them is written out here, as the reference's batches and new embedding ro
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fairseq.utils import clip_grad_norm_
@@ -56,10 +57,10 @@ def begin_task(golden, weights, task):
     model = ClipModel(golden_text_tower(size), None)
     model.load_weights(weights, GivenRows(task))
     model.freeze(CllRetrievalTask.default_freeze, leave_out=True)
-    current = torch.zeros(size)
-    current[[token for tokens in golden["seqs"][str(task)] for token in tokens[1:-1]]] = 1
-    state = LanguageState([str(i) for i in range(size)], CLIP_SIZE, task, current)
-    model.begin_language(state, GivenRows(task))
+    counts = np.zeros((1, size), np.int64)
+    counts[0, [token for tokens in golden["seqs"][str(task)] for token in tokens[1:-1]]] = 1
+    state = LanguageState([str(i) for i in range(size)], CLIP_SIZE, task, counts, np.zeros(size, np.int64))
+    model.begin_language(state, GivenRows(task), torch.nn.ModuleDict())
     return model
 
 
@@ -69,7 +70,7 @@ def scale_rows(model, options):
     acts_on = options.get("regularize", "none")
     for name, part, kind in (("gradient", "grad", "grad_scale_type"), ("decay", "decay", "weight_decay_scale_type")):
         if part in acts_on:
-            scale = row_scale(options[kind], state.token_frequencies, state.current_tokens > 0, (BOS, EOS))
+            scale = row_scale(options[kind], state.use(0), (BOS, EOS))
             setattr(scales, name, scale)
     set_row_scales(model.text.token_embedding.weight, scales)
 
@@ -117,7 +118,7 @@ def expected_numbers(step):
 
 def check_task(golden, model, task, method):
     expected = golden[method][task]
-    criterion = CllClipCriterion(CllClipCriterionConfig(), SimpleNamespace(position=task))
+    criterion = CllClipCriterion(CllClipCriterionConfig(), SimpleNamespace(position=task, plugins={}, model=None))
     embedding = model.text.token_embedding.weight
     for step, numbers in enumerate(train(golden, model, criterion, task)):
         where = f"{method}, task {task}, update {step}, "

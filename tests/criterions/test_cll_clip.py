@@ -13,7 +13,7 @@ PARTS = {"[TT]_loss_mse": "cross_lingual", "[VT]_loss_cl": "cross_modal"}
 
 
 def criterion(position=0, **options):
-    return CllClipCriterion(CllClipCriterionConfig(**options), SimpleNamespace(position=position))
+    return CllClipCriterion(CllClipCriterionConfig(**options), SimpleNamespace(position=position, plugins={}, model=None))
 
 
 def golden_sample():

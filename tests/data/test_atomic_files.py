@@ -7,6 +7,7 @@ import os
 import pytest
 
 from mlvl_fairseq.data.atomic_files import atomic_path, write_json, write_text
+from mlvl_fairseq.errors import DataError
 
 
 def test_content_appears_with_the_rename_only(tmp_path):
@@ -17,7 +18,7 @@ def test_content_appears_with_the_rename_only(tmp_path):
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_interruption_leaves_the_old_file_and_no_other(tmp_path, error):
     path = tmp_path / "file"
     write_text(path, "old")
@@ -34,9 +35,18 @@ def test_a_full_disk_while_flushing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_text(path, "old")
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match="file: cannot be saved: No space left on device. .*run the same command again"):
         write_text(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_that_stands_for_a_full_disk_is_one(tmp_path):
+    """torch.save reports file positions."""
+    with pytest.raises(DataError, match="cannot be saved: File too large"), atomic_path(tmp_path / "file"):
+        try:
+            raise OSError(27, "File too large")
+        except OSError:
+            raise RuntimeError("unexpected pos 704 vs 598")
 
 
 def test_text_is_utf8_and_json_readable(tmp_path):

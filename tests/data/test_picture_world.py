@@ -250,3 +250,18 @@ def test_command(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run(command.main, [str(tmp_path / "world"), "--train", "4"])
     assert stop.value.code == 2 and "another picture world" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("languages", [["--languages", "order36"], ["--languages", "all"], []])
+def test_all_languages_are_written_by_any_name_for_them(tmp_path, languages):
+    command.main([str(tmp_path / "world"), "--train", "1", "--valid", "1", "--test", "1", *languages])
+    assert {path.name.split(".")[1] for path in (tmp_path / "world").glob("test.*.json")} == set(language_codes())
+
+
+def test_languages_are_listed(capsys):
+    command.main(["--list-languages"])
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(listed) == language_codes() and listed["de"] == "Deutsch" and "constructed" in listed["qaa"]
+    with pytest.raises(SystemExit):
+        command.main([])
+    assert "give a folder" in capsys.readouterr().err

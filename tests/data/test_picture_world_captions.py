@@ -77,7 +77,7 @@ def check_sentences(language, captions):
     for caption in captions:
         assert unicodedata.is_normalized("NFC", caption)
         assert caption.endswith(language.stop) and caption.count(language.stop) == 1
-        assert caption[0] == caption[0].upper() and not re.search(r"  | [.,;。।、，]|[{}]|\s$|^\s", caption)
+        assert caption[0] == caption[0].title() and not re.search(r"  | [.,;。।、，]|[{}]|\s$|^\s", caption)
 
 
 def test_captions_tell_pictures_apart_in_every_language():

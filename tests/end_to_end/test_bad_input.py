@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from mlvl_fairseq.checkpoints.comparison import differing
+from mlvl_fairseq.continual import costs, evaluation
 from mlvl_fairseq.data.corpus.corpus import Corpus
 
 
@@ -225,13 +227,58 @@ def test_full_disk_in_the_second_language(run, learn, corpus, sequence_options, 
     """The first language is kept, and the same command goes on once there is room."""
     folder = learn(tmp_path / "run", "cll_clip", "en")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.json"}
-    with room_for(10):
+    with room_for(5):
         ended = run("mlvl-cll", corpus, folder, "--method", "cll_clip", "--order", "en,de", *sequence_options)
     assert "checkpoint_best.pt: cannot be saved: File too large" in ended.error
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(folder.glob("01-de/*.pt*"))
     learn(folder, "cll_clip", "en,de")
     assert (folder / "01-de" / "done.json").exists()
+
+
+@pytest.fixture
+def replaying(run, corpus, sequence_options):
+    """Starts or continues a run with replay over two languages: how it ended."""
+
+    def command(folder):
+        order = ["--method", "er_with_teir", "--order", "en,de", *sequence_options, "--memory-size", 50]
+        return run("mlvl-cll", corpus, folder, *order)
+
+    return command
+
+
+def assert_same_run(folder, whole):
+    for row in ("00-en", "01-de"):
+        assert differing(folder / row / "checkpoint_best.pt", whole / row / "checkpoint_best.pt") == []
+    for path in whole.glob("scores/*/*"):
+        assert path.read_bytes() == (folder / path.relative_to(whole)).read_bytes()
+
+
+def without_room(write, wanted):
+    """A `write_json` for which there is no room where `wanted` occurs in the path or the value."""
+
+    def full(path, value):
+        with room_for(0) if wanted in f"{path} {value}" else contextlib.nullcontext():
+            write(path, value)
+
+    return full
+
+
+def test_full_disk_while_replaying(replaying, tmp_path, monkeypatch):
+    """Wherever it happens, what was finished stays, memory included, and the same command goes on to the same end."""
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    with room_for(5):
+        assert "00-en/checkpoint_best.pt: cannot be saved: File too large" in replaying(folder).error
+    for module, wanted in ((costs, "'train'"), (evaluation, "scores/01-de/de.test.json"), (costs, "'evaluate'")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_json", without_room(module.write_json, wanted))
+            before = {path: path.read_bytes() for path in folder.glob("*/checkpoint_*.pt")}
+            error = replaying(folder).error
+        assert "cannot be saved: File too large" in error and "run the same command again" in error
+        assert all(path.read_bytes() == content for path, content in before.items() if path.exists())
+        assert not list(folder.rglob("*.tmp"))
+    assert replaying(folder).status == replaying(whole).status == 0
+    assert_same_run(folder, whole)
 
 
 def test_full_disk_while_features_are_extracted(run, succeed, own_corpus, teacher):
@@ -254,4 +301,4 @@ def test_full_disk_while_scores_are_written(run, succeed, world, teacher, tmp_pa
 
 
 def test_optimizer_that_would_drop_the_row_scales(train):
-    assert "needs --optimizer row_adamw" in train("--regularize", "grad_decay", "--optimizer", "adam")
+    assert "needs --optimizer row_adamw" in train("en", None, "--regularize", "grad_decay", "--optimizer", "adam")

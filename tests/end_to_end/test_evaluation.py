@@ -108,6 +108,100 @@ def test_language_that_was_never_learned(evaluate, pictures, world):
     assert list(evaluate(*pictures, captions=world / "test.ru.json")) == KEYS
 
 
+@pytest.fixture
+def evaluate_many(succeed, world, trained, pictures):
+    """The scores that one mlvl-evaluate prints for several languages; Russian was never learned."""
+
+    def scores(*options, lang="de,en,ru", captions=world / "test.{lang}.json"):
+        command = ["--checkpoint", trained / "01-de" / "checkpoint_best.pt", "--captions", captions, "--lang", lang]
+        return json.loads(succeed("mlvl-evaluate", *command, *pictures, *options))
+
+    return scores
+
+
+@pytest.fixture
+def uneven_captions(world, tmp_path):
+    """Caption files of languages that describe different pictures, in different orders."""
+    rows = {lang: json.loads((world / f"test.{lang}.json").read_text(encoding="utf-8")) for lang in ("en", "de", "ru")}
+    for lang, chosen in (("en", rows["en"][:7]), ("de", rows["de"][::-1]), ("ru", rows["ru"][3::2])):
+        (tmp_path / f"uneven.{lang}.json").write_text(json.dumps(chosen), encoding="utf-8")
+    return tmp_path / "uneven.{lang}.json"
+
+
+def test_languages_in_one_process_score_as_alone(evaluate_many, evaluate, pictures, uneven_captions, tmp_path):
+    result = evaluate_many("--json", tmp_path / "all.json", "--n-fold", 2, captions=uneven_captions)
+    assert list(result["languages"]) == ["de", "en", "ru"] and list(result) == ["languages", "average"]
+    for lang, scores in result["languages"].items():
+        captions = str(uneven_captions).replace("{lang}", lang)
+        assert scores == evaluate(*pictures, "--lang", lang, "--n-fold", 2, captions=captions)
+    for metric in KEYS[:7]:
+        assert result["average"][metric] == pytest.approx(np.mean([s[metric] for s in result["languages"].values()]))
+    parts = dict(part.split(":") for part in result["average"]["signature"].split("|"))
+    assert (parts["lang"], parts["data"], parts["folds"], parts["split"]) == ("*", "*", "2", "test")
+    assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8")) == result
+
+
+@pytest.fixture
+def count_calls(monkeypatch):
+    """How often images and texts were encoded since."""
+    calls = []
+    for name in ("encode_image_files", "encode_texts"):
+        method = getattr(Encoder, name)
+
+        def counted(self, *args, _name=name, _method=method, **options):
+            calls.append(_name)
+            return _method(self, *args, **options)
+
+        monkeypatch.setattr(Encoder, name, counted)
+    return calls
+
+
+def test_finished_languages_are_not_repeated(evaluate_many, tmp_path, count_calls):
+    results = tmp_path / "scores"
+    first = evaluate_many("--output-dir", results)
+    assert count_calls == ["encode_image_files", "encode_texts", "encode_texts", "encode_texts"]
+    assert json.loads((results / "de.test.json").read_text(encoding="utf-8")) == first["languages"]["de"]
+    (results / "en.test.json").unlink()  # as if it had been interrupted
+    count_calls.clear()
+    assert evaluate_many("--output-dir", results) == first
+    assert count_calls == ["encode_image_files", "encode_texts"]
+    count_calls.clear()
+    assert evaluate_many("--output-dir", results) == first and not count_calls
+
+
+def test_finished_languages_of_other_settings_are_refused(
+    run, evaluate_many, world, trained, teacher, pictures, tmp_path
+):
+    results = tmp_path / "scores"
+    evaluate_many("--output-dir", results, lang="de,en")
+    models = [teacher, trained / "01-de" / "checkpoint_best.pt"]
+    for model, more, named in (
+        (models[0], [], "model is"),
+        (models[1], ["--n-fold", 2], "n_fold is 1 there, 2 here"),
+        (
+            models[1],
+            ["--captions", world / "valid.{lang}.json", "--image-root", world / "images"],
+            "other captions than",
+        ),
+    ):
+        command = ["--checkpoint", model, "--captions", world / "test.{lang}.json", "--lang", "de,en", *pictures]
+        ended = run("mlvl-evaluate", *command, "--output-dir", results, *more)
+        assert named in ended.error and "choose another folder" in ended.error
+
+
+@pytest.mark.parametrize(
+    "lang, captions, named",
+    [
+        ("de,en", "test.de.json", "needs {lang} where the language stands"),
+        ("de,xx", "test.{lang}.json", "test.xx.json"),
+        ("de,de", "test.{lang}.json", "de occurs more than once"),
+    ],
+)
+def test_wrong_languages(run, world, teacher, pictures, lang, captions, named):
+    command = ["--checkpoint", teacher, "--captions", world / captions, "--lang", lang]
+    assert named in run("mlvl-evaluate", *command, *pictures).error
+
+
 @pytest.mark.parametrize(
     "options, named",
     [

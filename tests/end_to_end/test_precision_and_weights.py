@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from checkpoints_compared import largest_difference
 from PIL import Image
 
+from mlvl_fairseq.checkpoints.comparison import largest_difference
 from mlvl_fairseq.compat import import_clip, load_checkpoint_file
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.inference.encoder import Encoder

@@ -47,7 +47,7 @@ def test_three_languages_leave_a_lower_triangle_of_scores(runs, method, read_jso
     for row in rows:
         done = read_json(run / row / "done.json")
         files = sorted(path.name for path in (run / row).iterdir())
-        assert files == ["checkpoint_best.pt", "done.json", "eval.log", "train.log"]
+        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "train.log"]
         state = load_checkpoint_file(run / row / "checkpoint_best.pt")
         assert done["num_updates"] == 7 and "last_optimizer_state" not in state
 
@@ -108,7 +108,7 @@ def test_a_missing_score_is_computed_again(runs, learn):
     learn(run, "cll_clip_with_teir", "en,de,ru")
     assert score.read_text() == text
     changed = {path.relative_to(run).as_posix() for path, time in contents(run).items() if before[path] != time}
-    assert changed <= {"scores/01-de/en.test.json", "01-de/eval.log"}
+    assert changed <= {"scores/01-de/en.test.json", "01-de/eval.log", "01-de/costs.json"}
 
 
 @pytest.mark.parametrize(

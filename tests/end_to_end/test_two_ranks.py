@@ -10,9 +10,9 @@ import json
 import socket
 
 import pytest
-from checkpoints_compared import largest_difference
 from fairseq.trainer import Trainer
 
+from mlvl_fairseq.checkpoints.comparison import largest_difference
 from mlvl_fairseq.criterions import cll_clip
 from mlvl_fairseq.losses import contrastive_loss
 

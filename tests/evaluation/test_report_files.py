@@ -6,29 +6,14 @@ import json
 import numpy as np
 import pytest
 from golden import assert_golden, load_golden
+from run_folders import SIGNATURE, write_run
 from test_continual import golden_matrix
 
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.report import ReportOptions, read_runs, summarise, write_report
-from mlvl_fairseq.evaluation.report.drawing import spread
+from mlvl_fairseq.evaluation.report.drawing import line_styles, spread
 from mlvl_fairseq.evaluation.report.formats.markdown import summary_table
 from mlvl_fairseq.evaluation.retrieval import METRICS
-
-SIGNATURE = "data:{lang}1|split:test|lang:{lang}|images:5|texts:9|tok:bpe"
-
-
-def write_run(folder, method, languages, scores, signature=SIGNATURE, split="test", **manifest):
-    """``scores(step, j, m)`` gives metric m on language j after language step, None if missing."""
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"method": method, "languages": languages, **manifest}))
-    for step, learned in enumerate(languages):
-        (folder / "scores" / f"{step:02d}-{learned}").mkdir(parents=True)
-        for j, lang in enumerate(languages[: step + 1]):
-            values = {metric: scores(step, j, m) for m, metric in enumerate(METRICS)}
-            if None not in values.values():
-                path = folder / "scores" / f"{step:02d}-{learned}" / f"{lang}.{split}.json"
-                path.write_text(json.dumps({**values, "signature": signature.format(lang=lang)}))
-    return folder
 
 
 def falling(step, j, m):
@@ -47,7 +32,7 @@ def golden_files(tmp_path_factory):
     matrices = [golden_matrix(m) for m in range(len(METRICS))]
     order = load_golden("cl_metrics")["order"]
     write_run(folder / "run", "synthetic", order, lambda step, j, m: matrices[m][step, j], corpus="/data/xm3600")
-    report = summarise(read_runs(folder / "run"))
+    report = summarise(read_runs([folder / "run"]))
     paths = write_report(report, ReportOptions(folder / "report", ndigits=6, formats=("csv", "json", "md")))
     return {path.name: path for path in paths}
 
@@ -94,7 +79,7 @@ def test_several_methods(tmp_path):
     languages = ["en", "de", "fr"]
     write_run(tmp_path / "a", "naive", languages, falling, eval_split="test")
     write_run(tmp_path / "b", "ours", languages, lambda step, j, m: falling(step, j, m) + 3 * (step - j))
-    report = summarise(read_runs(tmp_path))
+    report = summarise(read_runs([tmp_path]))
     assert [method.name for method in report.methods] == ["naive", "ours"] and report.warnings == []
     lines = summary_table(report).split("\n")
     header, _, naive, ours = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
@@ -103,15 +88,9 @@ def test_several_methods(tmp_path):
     assert ours[:4] == ["ours", "**49.0**", "**10.5**", "**14.0**"]
 
 
-def test_runs_of_the_same_method_are_told_apart_by_folder(tmp_path):
-    for seed in ("seed1", "seed2"):
-        write_run(tmp_path / seed, "naive", ["en", "de"], falling)
-    assert [run.name for run in read_runs(tmp_path)] == ["seed1", "seed2"]
-
-
 def test_missing_scores_stay_missing(tmp_path):
     write_run(tmp_path / "run", "naive", ["en", "de", "fr"], lambda *at: None if at[:2] == (2, 0) else falling(*at))
-    report = summarise(read_runs(tmp_path / "run"))
+    report = summarise(read_runs([tmp_path / "run"]))
     assert report.warnings == ["naive: 1 of 6 scores are missing (en after fr)"]
     names = [path.name for path in write_report(report, ReportOptions(tmp_path / "out", formats=("json", "csv", "md")))]
     method = json.loads((tmp_path / "out" / "report.json").read_text())["methods"]["naive"]
@@ -123,14 +102,14 @@ def test_missing_scores_stay_missing(tmp_path):
 
 def test_a_score_of_zero_is_a_score(tmp_path):
     write_run(tmp_path / "run", "naive", ["en", "de"], lambda *_: 0)
-    report = summarise(read_runs(tmp_path / "run"))
+    report = summarise(read_runs([tmp_path / "run"]))
     assert report.warnings == [] and report.methods[0].last("AA", "r_mean") == 0
 
 
 def test_warnings_when_numbers_do_not_compare(tmp_path):
     write_run(tmp_path / "a", "naive", ["en", "de"], falling)
     write_run(tmp_path / "b", "ours", ["en", "fr"], falling, SIGNATURE.replace("bpe", "words").replace("{lang}1", "x"))
-    assert summarise(read_runs(tmp_path)).warnings == [
+    assert summarise(read_runs([tmp_path])).warnings == [
         "the methods learned different languages or orders: AA and F do not compare",
         "scores were computed in different ways: tok is 'bpe' or 'words'",
         "scores on en were computed on different data: data differ",
@@ -140,7 +119,7 @@ def test_warnings_when_numbers_do_not_compare(tmp_path):
 def test_methods_with_fewer_languages_fill_their_part_of_the_csv(tmp_path):
     write_run(tmp_path / "a", "naive", ["en", "de", "fr"], falling)
     write_run(tmp_path / "b", "ours", ["en"], falling)
-    write_report(summarise(read_runs(tmp_path)), ReportOptions(tmp_path / "out", formats=("csv",)))
+    write_report(summarise(read_runs([tmp_path])), ReportOptions(tmp_path / "out", formats=("csv",)))
     stem = tmp_path / "out" / "a_CL_retrieval"
     assert rows_of(f"{stem}.csv")[0] == ["model", "metric", "de", "en", "fr", "Average"]
     assert rows_of(f"{stem}.csv")[8] == ["ours", "txt_r1", "n/a", "50.0", "n/a", "50.0"]
@@ -153,8 +132,9 @@ def test_pictures(tmp_path):
     languages = ["en", "de", "fr"]
     write_run(tmp_path / "a", "naive/1", languages, lambda *at: None if at[:2] == (2, 1) else falling(*at))
     write_run(tmp_path / "b", "ours", languages[:1], falling)
-    paths = write_report(summarise(read_runs(tmp_path)), ReportOptions(tmp_path / "out", formats=("png",)))
-    assert [path.name for path in paths] == ["report.png", "curves.png", "matrix_naive_1.png", "matrix_ours.png"]
+    paths = write_report(summarise(read_runs([tmp_path])), ReportOptions(tmp_path / "out", formats=("png",)))
+    names = ["report.png", "curves.png", "final.png", "matrix_naive_1.png", "matrix_ours.png"]
+    assert [path.name for path in paths] == names
     for path in paths:
         picture = imread(path)
         colours = np.unique(picture[::5, ::5, :3].reshape(-1, 3), axis=0)
@@ -162,39 +142,31 @@ def test_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "positions, expected", [([], []), ([5], [5]), ([0, 9], [0, 9]), ([4, 4], [3, 5]), ([0, 1, 8], [-0.5, 1.5, 8])]
-)
-def test_labels_move_apart(positions, expected):
-    assert spread(positions, gap=2) == pytest.approx(expected)
-
-
-def test_splits(tmp_path):
-    run = write_run(tmp_path / "run", "naive", ["en"], falling, split="valid", eval_split="valid")
-    assert read_runs(run)[0].split == "valid"
-    with pytest.raises(UserError, match="no score of split 'test' yet; there are scores of valid: use --split"):
-        read_runs(run, split="test")
-
-
-@pytest.mark.parametrize(
-    "name, content, message",
+    "positions, limits, expected",
     [
-        ("run.json", "{", "run.json: not JSON"),
-        ("run.json", "[]", "expected a JSON object, found a list"),
-        ("run.json", '{"languages": ["en"]}', "run.json field 'method': expected text, found None"),
-        ("run.json", '{"method": "m", "languages": []}', "field 'languages': expected a list of different languages"),
-        ("scores/00-en/en.test.json", '{"txt_r1": NaN}', "json field 'txt_r1': expected a score in %, found nan"),
-        ("scores/00-en/en.test.json", '{"txt_r1": "9"}', "field 'txt_r1': expected a score in %, found '9'"),
-        ("scores/00-en/en.test.json", "\xff", "not JSON"),
+        ([], (0, 9), []),
+        ([5], (0, 9), [5]),
+        ([0, 9], (0, 9), [0, 9]),
+        ([4, 4], (0, 9), [3, 5]),
+        ([0, 1, 8], (-1, 9), [-0.5, 1.5, 8]),
+        ([0, 1, 8], (0, 9), [0, 2, 8]),
+        ([8, 9, 9], (0, 9), [5, 7, 9]),
     ],
 )
-def test_bad_files(tmp_path, name, content, message):
-    run = write_run(tmp_path / "run", "naive", ["en"], falling)
-    (run / name).write_text(content, encoding="latin-1")
-    with pytest.raises(DataError, match=message):
-        read_runs(run)
+def test_labels_move_apart_within_the_picture(positions, limits, expected):
+    assert spread(positions, 2, limits) == pytest.approx(expected)
+
+
+def test_few_lines_differ_in_colour_variants_of_many_in_dashes():
+    few = line_styles(["er", "er_with_teir", "der"])
+    assert len({style["color"] for style in few.values()}) == 3
+    names = [name + variant for name in "abcdefgh" for variant in ("", "_with_teir", "_with_teir_update")]
+    many = line_styles(names)
+    assert len({(style["color"], style["linestyle"]) for style in many.values()}) == len(names)
+    assert many["a"]["color"] == many["a_with_teir"]["color"] != many["b"]["color"]
 
 
 def test_unknown_format(tmp_path):
-    report = summarise(read_runs(write_run(tmp_path / "run", "naive", ["en"], falling)))
+    report = summarise(read_runs([write_run(tmp_path / "run", "naive", ["en"], falling)]))
     with pytest.raises(UserError, match="unknown report format pdf; there are: csv, json, md, png"):
         write_report(report, ReportOptions(tmp_path, formats=("pdf",)))

@@ -2,16 +2,18 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import EMBEDDING, GrowthOptions
+from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.modules.expandable_embedding import grow_rows
 
 CLIP_SIZE = 60
 TEIR = GrowthOptions(std=-1, seed=3)
+EMBEDDING = "text.token_embedding.weight"
 HELD = {EMBEDDING, "frozen_fingerprint"}
 STATE = {
     f"language_state.{name}" for name in ("position", "token_frequencies", "current_tokens", "vocabulary_fingerprint")
@@ -28,9 +30,10 @@ def learner(language_model):
 
     def build(position, size, tokens=None, current=(0,), growth=TEIR, **options):
         model = language_model(size, **options)
-        counts = torch.zeros(size)
-        counts[list(current)] = 1
-        model.begin_language(LanguageState(tokens or names(size), CLIP_SIZE, position, counts), growth)
+        counts = np.zeros((1, size), np.int64)
+        counts[0, list(current)] = 1
+        state = LanguageState(tokens or names(size), CLIP_SIZE, position, counts, np.zeros(size, np.int64))
+        model.begin_language(state, growth, torch.nn.ModuleDict())
         return model
 
     return build

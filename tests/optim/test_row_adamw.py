@@ -13,6 +13,7 @@ from mlvl_fairseq.optim.row_adamw import RowAdamW, RowAdamWConfig, RowScales, se
 
 ROWS, WIDTH = 7, 3
 SCALE = torch.tensor([0, 1, 0.5, 1 / 3, 0, 0.2, 1])
+FEW = SCALE * (SCALE > 0.4)  # 3 of 7 rows: only they have state
 
 
 def parameter(values, **scales):
@@ -76,6 +77,8 @@ def reference(weight, gradients, lr, weight_decay, scales, betas=(0.9, 0.999), e
     RowScales(gradient=SCALE, decay=SCALE),
     RowScales(gradient=SCALE),
     RowScales(gradient=SCALE * 3, update=SCALE, decay=SCALE.flip(0)),
+    RowScales(update=FEW, decay=FEW),
+    RowScales(gradient=FEW),
 ])  # fmt: skip
 def test_twelve_updates_equal_their_definition(scales):
     start, gradients = gradient(99), [gradient(step) for step in range(12)]
@@ -102,17 +105,18 @@ def test_scaling_the_step_halves_what_scaling_the_gradient_leaves_alone():
 
 
 @pytest.mark.parametrize("acts_on", ["gradient", "update"])
-def test_rows_of_scale_zero_never_move_and_have_no_state(acts_on):
+@pytest.mark.parametrize("scale, rows_with_state", [(SCALE, ROWS), (FEW, 3)])
+def test_rows_of_scale_zero_never_move_and_few_moving_ones_alone_have_state(acts_on, scale, rows_with_state):
     start = torch.randn(ROWS, WIDTH)
-    weight = parameter(start, **{acts_on: SCALE, "decay": SCALE})
+    weight = parameter(start, **{acts_on: scale, "decay": scale})
     optimizer = RowAdamW([weight], lr=0.1, weight_decay=0.5)
     for step in range(5):
         update(optimizer, [weight], [gradient(step)])
-    still = SCALE == 0
+    still = scale == 0
     assert torch.equal(weight[still], start[still])
     assert (weight[~still] != start[~still]).all()
     for name in ("exp_avg", "exp_avg_sq"):
-        assert optimizer.state[weight][name].shape == (5, WIDTH)
+        assert optimizer.state[weight][name].shape == (rows_with_state, WIDTH)
 
 
 def test_without_scales_it_is_torch_s_adamw():
@@ -156,9 +160,9 @@ def test_resuming_from_a_state_dict_is_exact():
 
 
 @pytest.mark.parametrize("before, now", [
-    (RowScales(update=SCALE), RowScales(update=torch.ones(ROWS))),
-    (RowScales(gradient=SCALE), RowScales()),
-    (RowScales(), RowScales(gradient=SCALE)),
+    (RowScales(update=FEW), RowScales(update=torch.ones(ROWS))),
+    (RowScales(gradient=FEW), RowScales()),
+    (RowScales(), RowScales(gradient=FEW)),
 ], ids=["other captions", "scales left out", "scales added"])  # fmt: skip
 def test_state_of_other_captions_or_scales_is_refused(before, now):
     first, second = parameter(torch.ones(ROWS, WIDTH)), parameter(torch.ones(ROWS, WIDTH))

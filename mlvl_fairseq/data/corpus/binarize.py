@@ -11,7 +11,7 @@ import torch
 from fairseq.data import indexed_dataset
 from tqdm import tqdm
 
-from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import tokenizer, vocabulary_folder
@@ -106,6 +106,24 @@ def count_tokens(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str,
     if len(counts) > vocab_size:
         raise DataError(f"holds token {len(counts) - 1}, the vocabulary ends at {vocab_size - 1}", path)
     return counts
+
+
+def count_english_tokens(corpus: Corpus) -> np.ndarray:
+    """int64 [CLIP's vocabulary]: how often each token of CLIP's occurs in the corpus's English training sentences.
+
+    Counted once and kept; all 0 if the corpus has no English sentence.
+    """
+    path = vocabulary_folder(corpus, []) / "english_counts.npy"
+    if not path.exists():
+        with locked(corpus.folder):
+            tokens, sentences = tokenizer(corpus, []), corpus.english("train")
+            counts = np.zeros(len(tokens), np.int64)
+            for start in range(0, len(sentences), CHUNK):
+                ids = np.concatenate(tokens.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
+                counts += np.bincount(ids, minlength=len(tokens))
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, counts)
+    return np.load(path, allow_pickle=False)
 
 
 def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:

@@ -15,6 +15,8 @@ from mlvl_fairseq.errors import UserError
 logger = logging.getLogger(__name__)
 
 CLIP_VOCABULARY = "clip"
+UNION = "&"
+UNION_BPE_SIZE = 200_000  # Yang et al. 2024: the oracle vocabulary, which has seen all languages before the first
 
 
 def vocabulary_name(languages: Sequence[str]) -> str:
@@ -22,16 +24,24 @@ def vocabulary_name(languages: Sequence[str]) -> str:
     return "+".join(languages) or CLIP_VOCABULARY
 
 
+def union(languages: Sequence[str]) -> str:
+    """A name that stands for one language whose captions are those of all `languages`: the oracle vocabulary's."""
+    return UNION.join(languages)
+
+
 def vocabulary_folder(corpus: Corpus, languages: Sequence[str]) -> Path:
     return corpus.folder / "bin" / vocabulary_name(languages)
 
 
 def language_vocabulary(corpus: Corpus, lang: str, train: bool = False) -> Vocabulary:
-    """The BPE vocabulary of one language's training captions; with `train`, made if it is not there yet."""
-    folder = corpus.folder / "bpe" / f"{lang}.{corpus.bpe_size}"
+    """The BPE vocabulary of one language's training captions, or of a :func:`union`; with `train`, made if need be."""
+    languages = lang.split(UNION)
+    size = corpus.bpe_size if len(languages) == 1 else UNION_BPE_SIZE
+    folder = corpus.folder / "bpe" / f"{lang}.{size}"
     if train and not (folder / "merges.txt").exists():
         logger.info("training the BPE vocabulary of %s", lang)
-        train_bpe(corpus.captions("train", lang), corpus.bpe_size, progress=True).save(folder)
+        captions = [caption for one in languages for caption in corpus.captions("train", one)]
+        train_bpe(captions, size, progress=True).save(folder)
     return Vocabulary.load(folder)
 
 
@@ -49,7 +59,7 @@ def grown_vocabulary(corpus: Corpus, languages: Sequence[str]) -> Vocabulary:
     else:
         *learned, lang = languages
         before = grown_vocabulary(corpus, learned)
-        own = language_vocabulary(corpus, lang)
+        own = language_vocabulary(corpus, lang, train=UNION in lang)
         vocabulary = before.grown_by(own)
         added = len(vocabulary) - len(before)
         if added == 0 and lang != corpus.source_lang:

@@ -8,9 +8,10 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from mlvl_fairseq.data.atomic_files import write_text
+from mlvl_fairseq.data.tokenizer.text_pipeline import END_OF_WORD
 from mlvl_fairseq.errors import DataError, UserError
 
 BOS_TOKEN, EOS_TOKEN = "<|startoftext|>", "<|endoftext|>"
@@ -45,6 +46,12 @@ class Vocabulary:
         merges = dict.fromkeys(self.merges)
         merges.update(dict.fromkeys(new.merges))
         return Vocabulary(list(tokens), list(merges))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text behind token ids, words separated by one space: encoded again, it gives the same words."""
+        words = "".join(self.tokens[i] for i in ids).replace(END_OF_WORD, " ")
+        data = bytes(ord(" ") if symbol == " " else _bytes_of_symbols()[symbol] for symbol in words)
+        return data.decode("utf-8", "replace").strip()
 
     def additions(self, base: "Vocabulary") -> Dict[str, List[str]]:
         """What :meth:`with_additions` needs to make this vocabulary from `base`: plain lists, fit for a checkpoint."""
@@ -129,6 +136,13 @@ def clip_vocabulary() -> Vocabulary:
 
 
 def _byte_symbols() -> List[str]:
-    """The 256 printable stand-ins for bytes, in the order of CLIP's ids: printable Latin-1 first, then the rest."""
+    """The 256 printable stand-ins for bytes, in the order of CLIP's ids."""
+    return list(_bytes_of_symbols())
+
+
+@lru_cache(maxsize=1)
+def _bytes_of_symbols() -> Dict[str, int]:
+    """Stand-in to byte: printable Latin-1 stands for itself, the others follow from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{chr(byte): byte for byte in printable}, **{chr(256 + i): byte for i, byte in enumerate(others)}}

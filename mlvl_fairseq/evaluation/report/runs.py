@@ -1,12 +1,16 @@
-"""What a run left in its folder: ``run.json`` and ``scores/<step>-<learned>/<language>.<split>.json``."""
+"""What a run left in its folder: ``run.json``, scores, and what every step cost."""
 
-import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.continual import ScoreMatrix
+from mlvl_fairseq.evaluation.query_ranks import QueryRanks, ranks_path
+from mlvl_fairseq.evaluation.report.costs import StepCosts, read_costs
+from mlvl_fairseq.evaluation.report.files import read_object, score_in, text_in
+from mlvl_fairseq.evaluation.report.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Cell, Protocol
 from mlvl_fairseq.evaluation.retrieval import METRICS
 
 MANIFEST = "run.json"
@@ -15,89 +19,135 @@ DEFAULT_SPLIT = "test"
 
 @dataclass
 class Run:
-    """One method's scores.
+    """One method trained with one seed.
 
     Attributes:
-        name: the method, or the folder where several runs have the same method.
+        folder: where it is.
+        settings: ``run.json``.
+        method: row of the table of methods.
+        protocol: how languages were learned.
         split: the split that the scores were computed on.
         dataset: short name of the data, for file names.
-        matrix: scores of all metrics; those not yet computed are missing.
-        signatures: (step, language) -> signature of the score, '' if it has none.
+        matrix: scores of all metrics, as far as they are there; the last row holds the final scores.
+        costs: of every step, as far as they are there.
+        signatures: (row, column) -> signature of the score, '' if it has none.
     """
 
-    name: str
+    folder: Path
+    settings: Dict[str, Any]
+    method: str
+    protocol: Protocol
     split: str
     dataset: str
     matrix: ScoreMatrix
+    costs: List[StepCosts]
     signatures: Dict[Tuple[int, int], str] = field(default_factory=dict)
 
+    @property
+    def seed(self) -> Optional[int]:
+        return self.settings.get("seed")
 
-def read_runs(run_dir, split: Optional[str] = None) -> List[Run]:
-    """Read one run, or all runs in the folders of ``run_dir``, sorted by folder.
+    @property
+    def languages(self) -> List[str]:
+        return self.matrix.languages
+
+    @property
+    def cells(self) -> List[Cell]:
+        """Every score that the finished run has."""
+        return list(self.protocol.cells(self.languages))
+
+    def score_path(self, cell: Cell) -> Path:
+        return self.folder / "scores" / cell.step / f"{self.languages[cell.column]}.{self.split}.json"
+
+    def missing(self) -> List[str]:
+        """Every missing score in words."""
+        missing = [cell for cell in self.cells if (cell.row, cell.column) not in self.signatures]
+        return [f"{self.languages[cell.column]} after {cell.step.partition('-')[2]}" for cell in missing]
+
+    def final_ranks(self) -> Dict[str, QueryRanks]:
+        """Language -> the ranks behind its final score.
+
+        Raises:
+            UserError: there are none.
+            DataError: a file of ranks is broken.
+        """
+        last = len(self.languages) - 1
+        paths = {self.languages[c.column]: ranks_path(self.score_path(c)) for c in self.cells if c.row == last}
+        absent = [path for path in paths.values() if not path.exists()]
+        if absent:
+            raise UserError(
+                f"{absent[0]}: no ranks of single queries there ({len(absent)} of {len(paths)} languages lack them); "
+                f"finish the run, or, if it is an old one, delete {self.folder / 'scores'} and run mlvl-cll again: "
+                "it only evaluates"
+            )
+        return {language: QueryRanks.load(path) for language, path in paths.items()}
+
+
+def read_runs(run_dirs: Sequence, split: Optional[str] = None) -> List[Run]:
+    """Read all runs in some folders, to any depth, in the order of the folders, sorted within each.
 
     Args:
-        run_dir: folder with a ``run.json``, or with folders that have one.
+        run_dirs: folders with a ``run.json`` in them or somewhere below.
         split: whose scores to read; by default the one a run evaluated on (its ``eval_split``, else test).
 
     Raises:
-        UserError: no run there, or no score of that split.
+        UserError: no run in a folder, or no score of that split in any run.
         DataError: a file is not what it should be.
     """
-    folder = Path(run_dir)
-    manifests = [folder / MANIFEST] if (folder / MANIFEST).is_file() else sorted(folder.glob(f"*/{MANIFEST}"))
-    if not manifests:
-        reason = f"no {MANIFEST} in it or in its folders" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder}: {reason}; give the folder of an mlvl-cll run, or one that holds several runs")
+    manifests = list(dict.fromkeys(path for run_dir in run_dirs for path in _find_manifests(Path(run_dir))))
     runs = [_read_run(path, split) for path in manifests]
     if not any(run.signatures for run in runs):
-        raise UserError(f"{folder}: no score of split {runs[0].split!r} yet; {_splits_found(manifests)}")
-    names = [run.name for run in runs]
-    for run, path in zip(runs, manifests):
-        if names.count(run.name) > 1:
-            run.name = path.parent.name
+        where = ", ".join(map(str, run_dirs))
+        raise UserError(f"{where}: no score of split {runs[0].split!r} yet; {_splits_found(manifests)}")
     return runs
 
 
+def _find_manifests(folder: Path) -> List[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        if MANIFEST in files:
+            found.append(Path(parent) / MANIFEST)
+            folders.clear()  # what lies in a run is the run's
+    if not found:
+        reason = f"no {MANIFEST} in it or below it" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {reason}; give the folder of an mlvl-cll run, or one that holds several runs")
+    return sorted(found)
+
+
 def _read_run(path: Path, split: Optional[str]) -> Run:
-    manifest = _read_object(path)
-    languages = manifest.get("languages")
+    settings = read_object(path)
+    languages = settings.get("languages")
     if not isinstance(languages, list) or not languages or len(set(map(str, languages))) < len(languages):
         raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
-    dataset = manifest.get("dataset") or Path(manifest.get("corpus") or path.parent.resolve()).name
-    split = split or manifest.get("eval_split") or DEFAULT_SPLIT
-    run = Run(_text(manifest, "method", path), split, dataset, ScoreMatrix(languages, METRICS))
-    for step, learned in enumerate(languages):
-        for j, language in enumerate(languages[: step + 1]):
-            score_path = path.parent / "scores" / f"{step:02d}-{learned}" / f"{language}.{split}.json"
-            if score_path.is_file():
-                scores = _read_object(score_path)
-                run.matrix.set(step, j, {metric: _score(scores, metric, score_path) for metric in METRICS})
-                run.signatures[step, j] = _text({"signature": "", **scores}, "signature", score_path)
+    protocol = _protocol(settings, path)
+    run = Run(
+        folder=path.parent,
+        settings=settings,
+        method=text_in(settings, "method", path),
+        protocol=protocol,
+        split=split or settings.get("eval_split") or DEFAULT_SPLIT,
+        dataset=settings.get("dataset") or Path(settings.get("corpus") or path.parent.resolve()).name,
+        matrix=ScoreMatrix(languages, METRICS),
+        costs=[read_costs(path.parent / step, count) for step, count in protocol.steps(languages).items()],
+    )
+    for cell in run.cells:
+        _read_score(run, cell)
     return run
 
 
-def _read_object(path: Path) -> Dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSON or UTF-8
-        raise DataError(f"not JSON ({error}); delete it and run the same command again", path) from None
-    if not isinstance(value, dict):
-        raise DataError(f"expected a JSON object, found a {type(value).__name__}", path)
-    return value
+def _protocol(settings: Dict[str, Any], path: Path) -> Protocol:
+    name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
+    if name not in PROTOCOLS:
+        raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
+    return PROTOCOLS[name]
 
 
-def _score(values: Dict[str, Any], metric: str, path: Path) -> float:
-    value = values.get(metric)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        message = f"expected a score in %, found {value!r}; delete the file and evaluate again"
-        raise DataError(message, path, field=metric)
-    return float(value)
-
-
-def _text(values: Dict[str, Any], key: str, path: Path) -> str:
-    if not isinstance(values.get(key), str):
-        raise DataError(f"expected text, found {values.get(key)!r}", path, field=key)
-    return values[key]
+def _read_score(run: Run, cell: Cell) -> None:
+    path = run.score_path(cell)
+    if path.is_file():
+        scores = read_object(path)
+        run.matrix.set(cell.row, cell.column, {metric: score_in(scores, metric, path) for metric in METRICS})
+        run.signatures[cell.row, cell.column] = text_in({"signature": "", **scores}, "signature", path)
 
 
 def _splits_found(manifests: List[Path]) -> str:

@@ -1,58 +1,118 @@
-"""The content of a report, whatever the format: matrices, metrics of continual learning, warnings."""
+"""The content of a report, whatever the format: methods with the mean and deviation over their seeds, comparisons."""
 
-from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Union
 
-from mlvl_fairseq.evaluation.continual import ContinualMetrics, ScoreMatrix, continual_metrics, optional
+import numpy as np
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.continual import ContinualMetrics, continual_metrics, optional
+from mlvl_fairseq.evaluation.report.checks import warnings_about
+from mlvl_fairseq.evaluation.report.comparison import Comparison
+from mlvl_fairseq.evaluation.report.costs import total_costs
+from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
+from mlvl_fairseq.evaluation.report.protocols import Protocol
+from mlvl_fairseq.evaluation.report.published import PublishedMethod
 from mlvl_fairseq.evaluation.report.runs import Run
-from mlvl_fairseq.evaluation.signature import common_signature, differing_keys
-
-MEASURES = ("AA", "F", "Fen")
-DATA_KEYS = ("data", "lang", "images", "texts")  # of a signature; rightly different from language to language
+from mlvl_fairseq.evaluation.report.seeds import group_by_seed, name_groups
+from mlvl_fairseq.evaluation.signature import common_signature
 
 
 @dataclass
 class MethodReport:
-    """One method: its matrix and what follows from it.
+    """One method: its runs, one for each seed, and what follows from them.
 
     Attributes:
         name: the method.
-        matrix: scores of all metrics.
-        metrics: metric -> AA, F and Fen at every step.
-        signature: what the signatures of all scores have in common.
+        runs: at least one.
+        metrics: of each run: metric -> AA, F and Fen at every step.
     """
 
     name: str
-    matrix: ScoreMatrix
-    metrics: Dict[str, ContinualMetrics]
-    signature: str
+    runs: List[Run]
+    metrics: List[Dict[str, ContinualMetrics]]
+    is_published: ClassVar[bool] = False
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.name
 
     @property
     def languages(self) -> List[str]:
-        return self.matrix.languages
+        return self.runs[0].languages
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.runs[0].protocol
+
+    @property
+    def seeds(self) -> List[Optional[int]]:
+        return [run.seed for run in self.runs]
+
+    @property
+    def signature(self) -> str:
+        """What the signatures of all scores have in common."""
+        return common_signature(signature for run in self.runs for signature in run.signatures.values())
+
+    def matrix(self, metric: str) -> np.ndarray:
+        """[n, n] scores, mean over seeds; NaN is missing."""
+        return np.mean([run.matrix[metric] for run in self.runs], axis=0)
+
+    def final(self, metric: str) -> np.ndarray:
+        """[n] final score on each language, mean over seeds."""
+        return self.matrix(metric)[-1]
+
+    def learned(self, metric: str) -> np.ndarray:
+        """[n] score on each language by the model that has just learned it, mean over seeds."""
+        return np.diagonal(self.matrix(metric)) if self.protocol.in_order else self.final(metric)
+
+    def steps(self, measure: str, metric: str) -> np.ndarray:
+        """[seeds, n] AA, F or Fen after every language."""
+        return np.array([getattr(metrics[metric], measure) for metrics in self.metrics])
+
+    def figure(self, measure: str, metrics: Sequence[str]) -> Figure:
+        """AA, F or Fen at the end, the mean of some metrics."""
+        values = np.mean([self.steps(measure, metric)[:, -1] for metric in metrics], axis=0)
+        return Figure.of(values)
 
     def last(self, measure: str, metric: str) -> float:
-        """AA, F or Fen of the final model; NaN if missing."""
-        return float(getattr(self.metrics[metric], measure)[-1])
+        """AA, F or Fen at the end, mean over seeds."""
+        return self.figure(measure, [metric]).mean
 
-    def missing(self) -> List[str]:
-        """Every missing score in words."""
-        return [f"{self.languages[j]} after {self.languages[step]}" for step, j in self.matrix.missing()]
+    def costs(self) -> Dict[str, float]:
+        """See :func:`mlvl_fairseq.evaluation.report.costs.total_costs`; mean over seeds, memory the largest."""
+        totals = [total_costs(run.costs) for run in self.runs]
+        return {key: float((np.max if key == "peak_mib" else np.mean)([t[key] for t in totals])) for key in totals[0]}
 
     def to_json(self) -> Dict[str, Any]:
-        metrics = self.metrics
+        metrics = list(self.metrics[0])
+        figures = {measure: {m: self.figure(measure, [m]) for m in metrics} for measure in MEASURES}
         return {
             "languages": self.languages,
-            "matrix": {metric: self.matrix.rows(metric) for metric in metrics},
-            **{measure: {m: optional([self.last(measure, m)])[0] for m in metrics} for measure in MEASURES},
-            "signature": self.signature,
-            "steps": {
-                measure: {m: optional(getattr(values, measure)) for m, values in metrics.items()}
-                for measure in MEASURES
+            "protocol": self.protocol.name,
+            "seeds": self.seeds,
+            "matrix": {m: self._rows(m) for m in metrics},
+            **{measure: {m: _number(figure.mean) for m, figure in row.items()} for measure, row in figures.items()},
+            "deviation": {
+                measure: {m: _number(figure.deviation) for m, figure in row.items()} for measure, row in figures.items()
             },
-            "missing": self.missing(),
+            "per_seed": {
+                measure: {m: optional(self.steps(measure, m)[:, -1]) for m in metrics} for measure in MEASURES
+            },
+            "steps": {
+                measure: {m: optional(self.steps(measure, m).mean(axis=0)) for m in metrics} for measure in MEASURES
+            },
+            "costs": {key: _number(value) for key, value in self.costs().items()},
+            "signature": self.signature,
+            "missing": sorted({text for run in self.runs for text in run.missing()}),
         }
+
+    def _rows(self, metric: str) -> List[List[Optional[float]]]:
+        """The lower triangle, row i with i + 1 scores; one row of final scores where nothing is learned in order."""
+        if not self.protocol.in_order:
+            return [optional(self.final(metric))]
+        return [optional(row[: step + 1]) for step, row in enumerate(self.matrix(metric))]
 
 
 @dataclass
@@ -65,6 +125,8 @@ class Report:
         split: evaluated split.
         forgetting: name of the definition.
         warnings: what a reader of the numbers must know, one line each.
+        published: method of the table -> its published figures.
+        comparisons: of two methods each.
     """
 
     methods: List[MethodReport]
@@ -72,14 +134,54 @@ class Report:
     split: str
     forgetting: str
     warnings: List[str]
+    published: Dict[str, PublishedMethod] = field(default_factory=dict)
+    comparisons: List[Comparison] = field(default_factory=list)
+
+    @property
+    def sequences(self) -> List[MethodReport]:
+        """The methods that learn one language after another."""
+        return [method for method in self.methods if method.protocol.in_order]
+
+    @property
+    def has_costs(self) -> bool:
+        return any(not np.isnan(value) for method in self.methods for value in method.costs().values())
+
+    def method(self, name: str) -> MethodReport:
+        """A method by its name in the report.
+
+        Raises:
+            UserError: there is none.
+        """
+        for method in self.methods:
+            if method.name == name:
+                return method
+        raise UserError(f"no method {name!r} in this report; there are: {', '.join(m.name for m in self.methods)}")
+
+    def rows(self) -> List[Union[MethodReport, PublishedMethod]]:
+        """The rows of the summary: each method, followed by its published figures where they are asked for."""
+        rows: List[Union[MethodReport, PublishedMethod]] = []
+        for method in self.methods:
+            rows.append(method)
+            if method.runs[0].method in self.published:
+                rows.append(self.published[method.runs[0].method])
+        return rows
 
     def to_json(self) -> Dict[str, Any]:
-        methods = {m.name: {**m.to_json(), "forgetting": self.forgetting} for m in self.methods}
-        return {"dataset": self.dataset, "split": self.split, "methods": methods, "warnings": self.warnings}
+        result = {
+            "dataset": self.dataset,
+            "split": self.split,
+            "methods": {m.name: {**m.to_json(), "forgetting": self.forgetting} for m in self.methods},
+            "warnings": self.warnings,
+        }
+        if self.published:
+            result["published"] = {name: row.to_json() for name, row in self.published.items()}
+        if self.comparisons:
+            result["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
+        return result
 
 
 def summarise(runs: Sequence[Run], forgetting: str = "reference", missing_as_zero: bool = False) -> Report:
-    """Compute every metric of every run.
+    """Group runs by seed and compute every metric of every run.
 
     Args:
         runs: at least one.
@@ -89,48 +191,21 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference", missing_as_zer
     Raises:
         UserError: unknown definition of forgetting.
     """
+    groups = group_by_seed(runs)
     methods = [
         MethodReport(
-            name=run.name,
-            matrix=run.matrix,
-            metrics={m: continual_metrics(a, forgetting, missing_as_zero) for m, a in run.matrix.scores.items()},
-            signature=common_signature(run.signatures.values()),
+            name,
+            list(group),
+            [
+                {m: continual_metrics(a, forgetting, missing_as_zero) for m, a in run.matrix.scores.items()}
+                for run in group
+            ],
         )
-        for run in runs
+        for name, group in zip(name_groups(groups), groups)
     ]
-    warnings = [*_missing(methods), *_different_languages(methods), *_different_signatures(runs)]
+    warnings = warnings_about({method.name: method.runs for method in methods})
     return Report(methods, runs[0].dataset, runs[0].split, forgetting, warnings)
 
 
-def _missing(methods: Sequence[MethodReport]) -> List[str]:
-    lines = []
-    for method in methods:
-        missing = method.missing()
-        if missing:
-            total = len(method.languages) * (len(method.languages) + 1) // 2
-            listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            lines.append(f"{method.name}: {len(missing)} of {total} scores are missing ({listed})")
-    return lines
-
-
-def _different_languages(methods: Sequence[MethodReport]) -> List[str]:
-    orders = {tuple(method.languages) for method in methods}
-    return ["the methods learned different languages or orders: AA and F do not compare"] if len(orders) > 1 else []
-
-
-def _different_signatures(runs: Sequence[Run]) -> List[str]:
-    """Scores must be computed alike in all cells, and on the same data in all cells of one language."""
-    by_language: Dict[str, Set[str]] = defaultdict(set)
-    for run in runs:
-        for (_, j), signature in run.signatures.items():
-            by_language[run.matrix.languages[j]].add(signature)
-    lines = [
-        f"scores were computed in different ways: {key} is {' or '.join(map(repr, values))}"
-        for key, values in differing_keys(set().union(*by_language.values())).items()
-        if key not in DATA_KEYS
-    ]
-    for language, signatures in by_language.items():
-        keys = [key for key in differing_keys(signatures) if key in DATA_KEYS]
-        if keys:
-            lines.append(f"scores on {language} were computed on different data: {', '.join(keys)} differ")
-    return lines
+def _number(value: float) -> Optional[float]:
+    return optional([value])[0]

@@ -4,15 +4,23 @@ import math
 import re
 from typing import List, Sequence
 
+from mlvl_fairseq.evaluation.report.figures import Figure
+
 MISSING = "n/a"
 
 
-def number(value: float, ndigits: int) -> str:
-    """Fixed-point, or n/a for NaN."""
+def number(value: float, ndigits: int, group: bool = False) -> str:
+    """Fixed-point, or n/a for NaN; `group`: thousands apart."""
     if math.isnan(value):
         return MISSING
-    text = f"{value:.{ndigits}f}"
-    return text.lstrip("-") if float(text) == 0 else text  # no -0.0
+    text = f"{value:{',' if group else ''}.{ndigits}f}"
+    return text.lstrip("-") if not text.strip("-0.") else text  # no -0.0
+
+
+def figure_text(figure: Figure, ndigits: int) -> str:
+    """``40.8 ± 0.3``, without the deviation where there is none."""
+    mean = number(figure.mean, ndigits)
+    return mean if math.isnan(figure.deviation) else f"{mean} ± {number(figure.deviation, ndigits)}"
 
 
 def file_stem(name: str) -> str:

@@ -1,7 +1,7 @@
-"""The languages of the picture world, one file each.
+"""The languages of the picture world: hand-written ones, one file each, and ``constructed/`` ones.
 
-A new language is one new file in this folder: a subclass of :class:`~.base.Language` under
-``@register_language``. Files are discovered, nothing else has to be changed.
+A new language is one new file in this folder, a subclass of :class:`~.base.Language` under ``@register_language``, or
+one row of ``constructed/constructed.yaml``. Both are discovered, nothing else has to be changed.
 """
 
 from importlib import import_module

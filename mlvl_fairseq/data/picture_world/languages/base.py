@@ -11,8 +11,13 @@ LANGUAGES: Dict[str, "Language"] = {}
 
 def register_language(language: Type["Language"]) -> Type["Language"]:
     """Class decorator: the language becomes known under its code."""
-    LANGUAGES[language.code] = language()
+    add_language(language())
     return language
+
+
+def add_language(language: "Language") -> None:
+    """The language becomes known under its code."""
+    LANGUAGES[language.code] = language
 
 
 def table(text: str) -> Dict[str, Tuple[str, ...]]:
@@ -70,7 +75,7 @@ class Language(ABC):
                 side_a=self.sides[plan.relation],
                 side_b=self.sides[inverse],
             )
-        return text[0].upper() + text[1:] + self.stop
+        return text[0].title() + text[1:] + self.stop  # Georgian has no capital letters but upper() knows some
 
     def inflect(self, group: Group, form: str) -> str:
         """The group, or the word that agrees with it, in the form a template asks for."""

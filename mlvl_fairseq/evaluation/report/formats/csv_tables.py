@@ -1,49 +1,67 @@
-"""CSV tables in the layout of the published CLL-CLIP results, ``{dataset}_CL_retrieval*.csv``; rows = method x metric.
+"""CSV tables.
 
-Published tables count a missing score as 0; these say n/a.
+* ``{dataset}_CL_retrieval*.csv``: the layout of the published CLL-CLIP results; rows = method x metric, mean over
+  seeds. Published tables count a missing score as 0; these say n/a.
+* ``summary.csv``: method x metric with mean and deviation over seeds, published figures marked.
+* ``costs.csv``, ``comparisons.csv``: where there are any.
 """
 
 import csv
 import io
 from pathlib import Path
-from typing import Iterable, List, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
 from mlvl_fairseq.data.atomic_files import write_text
+from mlvl_fairseq.evaluation.report.figures import COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
-from mlvl_fairseq.evaluation.report.summary import MEASURES, MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import file_stem, number
+from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
+from mlvl_fairseq.evaluation.report.text import MISSING, file_stem, number
+
+Table = List[Sequence]
 
 
 @register_format("csv")
 def write(report: Report, options: ReportOptions) -> List[Path]:
+    tables = {**_published_layout(report, options.ndigits), "summary.csv": _summary(report, options.ndigits)}
+    if report.has_costs:
+        tables["costs.csv"] = _costs(report)
+    if report.comparisons:
+        tables["comparisons.csv"] = _comparisons(report)
+    for name, table in tables.items():
+        write_text(options.folder / name, _format(table))
+    return [options.folder / name for name in tables]
+
+
+def _published_layout(report: Report, ndigits: int) -> Dict[str, Table]:
     stem = f"{file_stem(report.dataset)}_CL_retrieval"
     languages = sorted({language for method in report.methods for language in method.languages})
     steps = max(len(method.languages) for method in report.methods)
-    tables = {
-        f"{stem}.csv": ([*languages, "Average"], lambda *row: _diagonal(*row, languages)),
-        f"{stem}_cl_AA.csv": (range(steps), lambda method, metric: method.metrics[metric].AA),
-        f"{stem}_cl_F.csv": (range(steps - 1), lambda method, metric: method.metrics[metric].F[1:]),
-        f"{stem}_cl_Fen.csv": (range(steps - 1), lambda method, metric: method.metrics[metric].Fen[1:]),
+    layout = {
+        f"{stem}.csv": ([*languages, "Average"], lambda *row: _learned(*row, languages)),
+        f"{stem}_cl_AA.csv": (range(steps), lambda method, metric: method.steps("AA", metric).mean(axis=0)),
+        f"{stem}_cl_F.csv": (range(steps - 1), lambda method, metric: method.steps("F", metric).mean(axis=0)[1:]),
+        f"{stem}_cl_Fen.csv": (range(steps - 1), lambda method, metric: method.steps("Fen", metric).mean(axis=0)[1:]),
         f"{stem}_cl_overall.csv": (
             [f"cl_{measure}" for measure in MEASURES],
             lambda method, metric: [method.last(measure, metric) for measure in MEASURES],
         ),
     }
-    for name, (columns, values) in tables.items():
-        rows = (
-            [method.name, metric, *_cells(values(method, metric), len(columns), options.ndigits)]
+    tables: Dict[str, Table] = {}
+    for name, (columns, values) in layout.items():
+        rows = [
+            [method.name, metric, *_cells(values(method, metric), len(columns), ndigits)]
             for method in report.methods
-            for metric in method.metrics
-        )
-        write_text(options.folder / name, _format(["model", "metric", *columns], rows))
-    return [options.folder / name for name in tables]
+            for metric in method.metrics[0]
+        ]
+        tables[name] = [["model", "metric", *columns], *rows]
+    return tables
 
 
-def _diagonal(method: MethodReport, metric: str, languages: Sequence[str]) -> List[float]:
+def _learned(method: MethodReport, metric: str, languages: Sequence[str]) -> List[float]:
     """The score on each language right after it was learned, and their average."""
-    learned = dict(zip(method.languages, np.diagonal(method.matrix[metric])))
+    learned = dict(zip(method.languages, method.learned(metric)))
     return [*(learned.get(language, np.nan) for language in languages), np.mean(list(learned.values()))]
 
 
@@ -52,7 +70,36 @@ def _cells(values: Iterable[float], width: int, ndigits: int) -> List[str]:
     return cells + [""] * (width - len(cells))  # a method with fewer languages
 
 
-def _format(header: Sequence, rows: Iterable[Sequence]) -> str:
+def _summary(report: Report, ndigits: int) -> Table:
+    table: Table = [
+        ["model", "source", "seeds", "metric", *(f"{m}{part}" for m in MEASURES for part in ("", "_deviation"))]
+    ]
+    for row in report.rows():
+        head = [row.name, *((row.source, MISSING) if row.is_published else ("ours", len(row.runs)))]
+        for name, metrics in COLUMNS.items():
+            figures = [row.figure(measure, metrics) for measure in MEASURES]
+            table.append([*head, name, *(number(value, ndigits) for figure in figures for value in figure)])
+    return table
+
+
+def _costs(report: Report) -> Table:
+    keys = list(report.methods[0].costs())
+    rows = [[method.name, *(number(value, 2) for value in method.costs().values())] for method in report.methods]
+    return [["model", *keys], *rows]
+
+
+def _comparisons(report: Report) -> Table:
+    table: Table = [["first", "second", "metric", "difference", "low_95", "high_95", "p_value", "resamples"]]
+    for comparison in report.comparisons:
+        for name, metrics in COLUMNS.items():
+            difference = comparison.difference(metrics)
+            values = (difference.observed, *difference.interval(), difference.p_value)
+            names = [comparison.first, comparison.second, name]
+            table.append([*names, *(number(value, 4) for value in values), comparison.resamples])
+    return table
+
+
+def _format(table: Table) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue()

@@ -1,60 +1,142 @@
-"""``report.md``: the summary of all methods, then each method's matrix."""
+"""``report.md``: the summary of all methods, comparisons, costs, then each method's matrix."""
 
 import math
 from pathlib import Path
-from typing import List
+from typing import Dict, List
+
+import numpy as np
 
 from mlvl_fairseq.data.atomic_files import write_text
 from mlvl_fairseq.evaluation.continual import FORGETTING
+from mlvl_fairseq.evaluation.report.comparison import Comparison
+from mlvl_fairseq.evaluation.report.figures import ARROWS, COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
-from mlvl_fairseq.evaluation.report.summary import MEASURES, MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import markdown_table, number
+from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
+from mlvl_fairseq.evaluation.report.text import figure_text, markdown_table, number
 
-SUMMARY_METRICS = ("r_mean", "txt_r1", "img_r1")
-_ARROWS = {"AA": "↑", "F": "↓", "Fen": "↓"}
+_COSTS = {
+    "training s": ("train_seconds", 0),
+    "training s a language": ("train_seconds_per_language", 1),
+    "preparing, finishing s": ("other_seconds", 0),
+    "evaluating s": ("evaluate_seconds", 0),
+    "peak memory MiB": ("peak_mib", 0),
+    "trainable parameters": ("trainable_parameters", 0),
+    "checkpoint MiB": ("checkpoint_mib", 1),
+}
 
 
 @register_format("md")
 def write(report: Report, options: ReportOptions) -> List[Path]:
+    pictures = "png" in options.formats
     parts = [
         f"# {report.dataset}: {len(report.methods[0].languages)} languages, {report.split} split",
-        "AA: average score over all languages at the end, higher is better. F: average forgetting of the languages "
-        f"learned before the last, Fen: that of the first language, lower is better ({report.forgetting}: "
-        f"{FORGETTING[report.forgetting].about}). Scores in %.",
+        _explanation(report),
         summary_table(report, options.ndigits),
+        _sources(report),
         "\n".join(f"- Warning: {warning}" for warning in report.warnings),
-        "![Scores, average and forgetting](report.png)" if "png" in options.formats else "",
-        *(_method_section(method, options) for method in report.methods),
+        "![Scores, average and forgetting](report.png)" if pictures else "",
+        *(comparison_section(comparison) for comparison in report.comparisons),
+        _final_section(report, options) if len(report.methods) > 1 else "",
+        _costs_section(report, pictures) if report.has_costs else "",
+        *(_method_section(method, options) for method in report.sequences),
+        *(f"`{method.name}`: signature `{method.signature}`" for method in _others(report) if method.signature),
     ]
     path = options.folder / "report.md"
     write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return [path]
 
 
+def _explanation(report: Report) -> str:
+    lines = [
+        "AA: average score over all languages at the end, higher is better. F: average forgetting of the languages "
+        f"learned before the last, Fen: that of the first language, lower is better ({report.forgetting}: "
+        f"{FORGETTING[report.forgetting].about}). Scores in %."
+    ]
+    seeds = {len(method.runs) for method in report.methods}
+    if max(seeds) > 1:
+        counts = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else max(seeds)
+        lines.append(f"Mean ± sample standard deviation over {counts} seeds.")
+    lines += [f"{method.name}: {method.protocol.about}; nothing can be forgotten." for method in _others(report)]
+    return " ".join(lines)
+
+
+def _others(report: Report) -> List[MethodReport]:
+    return [method for method in report.methods if not method.protocol.in_order]
+
+
 def summary_table(report: Report, ndigits: int = 1) -> str:
-    """AA, F and Fen of the main metrics, one row a method; the best of several is bold."""
-    columns = [(measure, metric) for metric in SUMMARY_METRICS for measure in MEASURES]
-    cells = [[method.name for method in report.methods]]
-    for measure, metric in columns:
-        values = [method.last(measure, metric) for method in report.methods]
-        texts = [number(value, ndigits) for value in values]
-        known = [value for value in values if not math.isnan(value)]
-        if len(known) > 1:
-            best = number((max if measure == "AA" else min)(known), ndigits)
-            texts = [f"**{text}**" if text == best else text for text in texts]
-        cells.append(texts)
-    header = ["method", *(f"{measure} {metric} {_ARROWS[measure]}" for measure, metric in columns)]
-    return markdown_table(header, list(zip(*cells)))
+    """AA, F and Fen of the main metrics, one row a method; the best of several of ours is bold."""
+    rows = report.rows()
+    cells = [[row.label for row in rows]]
+    for metrics in COLUMNS.values():
+        for measure in MEASURES:
+            best = _best([method.figure(measure, metrics).mean for method in report.methods], measure, ndigits)
+            figures = [row.figure(measure, metrics) for row in rows]
+            texts = [figure_text(figure, ndigits) for figure in figures]
+            bold = [not row.is_published and number(f.mean, ndigits) == best for row, f in zip(rows, figures)]
+            cells.append([f"**{text}**" if is_best else text for text, is_best in zip(texts, bold)])
+    header = [f"{measure} {name} {ARROWS[measure]}" for name in COLUMNS for measure in MEASURES]
+    return markdown_table(["method", *header], list(zip(*cells)))
+
+
+def _best(values: List[float], measure: str, ndigits: int) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    return number((max if ARROWS[measure] == "↑" else min)(known), ndigits) if len(known) > 1 else ""
+
+
+def _sources(report: Report) -> str:
+    shown = {row.source for row in report.rows() if row.is_published}
+    return f"Published figures: {', '.join(sorted(shown))}; not measured here." if shown else ""
+
+
+def comparison_section(comparison: Comparison) -> str:
+    """The table of one paired bootstrap."""
+    rows = []
+    for name, metrics in COLUMNS.items():
+        difference = comparison.difference(metrics)
+        low, high = difference.interval()
+        rows.append([name, f"{difference.observed:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{difference.p_value:.3f}"])
+    seeds = f", mean over seeds {', '.join(map(str, comparison.seeds))}" if len(comparison.seeds) > 1 else ""
+    title = f"## {comparison.first} minus {comparison.second}"
+    draws = f"{comparison.resamples:,} draws{seeds}"
+    about = f"Difference of AA in percentage points; paired bootstrap over images, {draws}."
+    return f"{title}\n\n{about}\n\n{markdown_table(['metric', 'difference', '95 % interval', 'p'], rows)}"
+
+
+def _final_section(report: Report, options: ReportOptions) -> str:
+    languages = max((method.languages for method in report.methods), key=len)
+    rows = []
+    for method in report.methods:
+        final = dict(zip(method.languages, method.final(options.metric)))
+        rows.append([method.name, *(number(final.get(language, np.nan), options.ndigits) for language in languages)])
+    title = f"## Final scores\n\n`{options.metric}` of the final model on each language."
+    return f"{title}\n\n{markdown_table(['', *languages], rows)}"
+
+
+def _costs_section(report: Report, pictures: bool) -> str:
+    rows = [[method.name, *_cost_cells(method.costs())] for method in report.methods]
+    about = (
+        "Seconds over all languages, mean over seeds; the largest memory of any process; parameters that training "
+        "changes, mean over languages; the checkpoint of the last language."
+    )
+    picture = "\n\n![Seconds and memory along the sequence](costs.png)" if pictures else ""
+    return f"## Costs\n\n{about}\n\n{markdown_table(['method', *_COSTS], rows)}{picture}"
+
+
+def _cost_cells(costs: Dict[str, float]) -> List[str]:
+    return [number(costs[key], ndigits, group=True) for key, ndigits in _COSTS.values()]
 
 
 def _method_section(method: MethodReport, options: ReportOptions) -> str:
-    metrics, matrix = method.metrics[options.metric], method.matrix[options.metric]
+    matrix = method.matrix(options.metric)
+    average, forgotten = (method.steps(measure, options.metric).mean(axis=0) for measure in ("AA", "F"))
     rows = []
     for step, language in enumerate(method.languages):
         scores = [number(score, options.ndigits) for score in matrix[step, : step + 1]]
         blank = [""] * (len(method.languages) - step - 1)
-        forgotten = number(metrics.F[step], options.ndigits) if step else ""
-        rows.append([f"after {language}", *scores, *blank, number(metrics.AA[step], options.ndigits), forgotten])
-    title = f"## {method.name}\n\n`{options.metric}` on each language (columns) after learning each language (rows)."
+        lost = number(forgotten[step], options.ndigits) if step else ""
+        rows.append([f"after {language}", *scores, *blank, number(average[step], options.ndigits), lost])
+    mean = f" Mean over {len(method.runs)} seeds." if len(method.runs) > 1 else ""
+    about = f"`{options.metric}` on each language (columns) after learning each language (rows).{mean}"
     signature = f"\n\nSignature: `{method.signature}`" if method.signature else ""
-    return f"{title}\n\n{markdown_table(['', *method.languages, 'AA', 'F'], rows)}{signature}"
+    return f"## {method.name}\n\n{about}\n\n{markdown_table(['', *method.languages, 'AA', 'F'], rows)}{signature}"

@@ -1,0 +1,135 @@
+"""`mlvl-analyse`: what happened inside the models of mlvl-cll runs, from their checkpoints and their corpus.
+
+attention    how far attention on earlier languages' captions drifts until the end of the sequence (KL divergence)
+convergence  loss of the final model under weight noise, and the trace of its Fisher information
+
+Prints a Markdown table of all runs given; writes it with all numbers and a picture to the output folder. Finished
+parts are kept in RUN/analysis and not repeated.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Dict, List, Optional
+
+EPILOG = """\
+examples:
+  mlvl-analyse attention runs/naive runs/teir --output analysis
+  mlvl-analyse attention runs/teir --max-captions 1000
+  mlvl-analyse convergence runs/naive runs/teir --noise 0 0.001 0.003 --noise-draws 3 --output analysis
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
+    attention = commands.add_parser("attention", help="attention KL of every language but the last")
+    convergence = commands.add_parser("convergence", help="loss under weight noise, Fisher trace")
+    for command, function in ((attention, analyse_attention), (convergence, analyse_convergence)):
+        command.set_defaults(function=function)
+        command.add_argument("run_dir", nargs="+", type=Path, help="folders of finished mlvl-cll runs")
+        command.add_argument(
+            "--output", type=Path, metavar="DIR", help="folder of table and picture (default: RUN/analysis of one run)"
+        )
+        command.add_argument(
+            "--max-captions", type=positive, metavar="N", help="training captions a language (default: all)"
+        )
+        command.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
+        command.add_argument("--init-from", metavar="PATH", help="the checkpoints' frozen weights, if they were moved")
+        command.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    convergence.add_argument(
+        "--noise", type=float, nargs="+", metavar="STD", default=[0, 0.001, 0.002, 0.005, 0.01],
+        help="standard deviations of the noise on every weight of the text tower (default: %(default)s)",
+    )  # fmt: skip
+    convergence.add_argument(
+        "--noise-draws", type=positive, default=1, help="noises that are averaged (default: %(default)s)"
+    )
+    convergence.add_argument("--no-fisher", action="store_true", help="leave the Fisher trace out")
+    convergence.add_argument("--batch-size", type=positive, default=128, help="captions a batch (default: %(default)s)")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = build_parser().parse_args(argv)
+    from mlvl_fairseq.data.atomic_files import write_json, write_text
+    from mlvl_fairseq.errors import UserError
+    from mlvl_fairseq.inference.run_folder import RunFolder
+
+    if args.output is None and len(args.run_dir) > 1:
+        raise UserError("say where to write the comparison of several runs: --output DIR")
+    runs = [RunFolder.read(folder) for folder in args.run_dir]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in args.run_dir]
+    output = args.output or runs[0].folder / "analysis"
+    output.mkdir(parents=True, exist_ok=True)
+    found, table = args.function(dict(zip(names, runs)), output / f"{args.analysis}.png", args)
+    write_json(output / f"{args.analysis}.json", found)
+    write_text(output / f"{args.analysis}.md", f"{table}\n")
+    print(table)
+
+
+def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
+    """Attention KL of every run, and its table; draws it."""
+    from mlvl_fairseq.inference.analysis_tables import draw_lines, value_table
+    from mlvl_fairseq.inference.attention_drift import attention_drift
+
+    found = {
+        name: attention_drift(run, args.max_captions, args.seed, args.init_from, args.device)
+        for name, run in runs.items()
+    }
+    languages = list(dict.fromkeys(lang for drift in found.values() for lang in drift))
+    kl = {name: [drift[lang]["kl"] if lang in drift else None for lang in languages] for name, drift in found.items()}
+    curves = {
+        name: (range(len(values)), [float("nan") if v is None else v for v in values]) for name, values in kl.items()
+    }
+    draw_lines(picture, curves, "Drift of attention until the final model", "language", "attention KL", languages)
+    means = {
+        name: [*values, sum(d["kl"] for d in found[name].values()) / len(found[name])] for name, values in kl.items()
+    }
+    return found, value_table("attention KL", [*languages, "mean"], means)
+
+
+def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
+    """Loss under noise and Fisher trace of every run, and their table; draws the loss."""
+    from mlvl_fairseq.inference.analysis_tables import draw_lines, value_table
+    from mlvl_fairseq.inference.convergence import analyse_convergence as analyse
+
+    noise = sorted(set(args.noise))
+    found = {
+        name: analyse(
+            run,
+            noise,
+            args.noise_draws,
+            not args.no_fisher,
+            args.max_captions,
+            args.batch_size,
+            args.seed,
+            args.init_from,
+            args.device,
+        )
+        for name, run in runs.items()
+    }
+    losses = {name: [row["loss"] for row in result["noise"]] for name, result in found.items()}
+    curves = {name: (noise, values) for name, values in losses.items()}
+    draw_lines(picture, curves, "Flatness of the final model", "standard deviation of weight noise", "loss")
+    rows = {name: [*values, found[name].get("fisher_trace")] for name, values in losses.items()}
+    return found, value_table("loss", [*(f"noise {std:g}" for std in noise), "Fisher trace"], rows)
+
+
+def cli_main() -> None:
+    from mlvl_fairseq.cli.common import run
+
+    run(main)
+
+
+if __name__ == "__main__":
+    cli_main()

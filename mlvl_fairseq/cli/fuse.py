@@ -1,0 +1,125 @@
+"""`mlvl-fuse`: captions translated to English beside the captions themselves: translate-test, and fusion of both.
+
+eta weighs the translations: at 1 they alone are scored (translate-test), at 0 the captions alone. Score fusion mixes
+the similarities, feature fusion the text features. Prints a table over eta.
+"""
+
+import argparse
+from typing import Dict, List, Optional
+
+EPILOG = """\
+examples:
+  # Hebrew captions with our model, their machine translations with CLIP
+  mlvl-fuse --checkpoint runs/teir/35-hu/checkpoint_best.pt --lang he --captions he.json \\
+      --english-checkpoint ViT-B-16.pt --english-captions he.translated.json \\
+      --image-features xm3600.npy --image-list xm3600.txt --json fusion.json --plot fusion.png
+  # translations in the same file (triplets: image, English, caption), one model
+  mlvl-fuse --checkpoint ViT-B-16.pt --lang de --captions test.vision-en-de.tsv --image-root images
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.cli.image_options import add_image_options
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="model of the captions and the images")
+    parser.add_argument("--init-from", metavar="PATH", help="the checkpoint's frozen weights, if they were moved")
+    parser.add_argument(
+        "--english-checkpoint",
+        metavar="PATH",
+        help="model of the translations, of the same feature space (default: the same model)",
+    )
+    parser.add_argument("--captions", required=True, metavar="FILE", help="caption file")
+    parser.add_argument("--lang", required=True, help="language of the captions")
+    parser.add_argument(
+        "--english-captions",
+        metavar="FILE",
+        help="their translations: the k-th of an image is that of its k-th caption "
+        "(default: the English sentences in the caption file)",
+    )
+    parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
+    add_image_options(parser)
+    parser.add_argument(
+        "--fusion",
+        nargs="+",
+        choices=("score", "feature"),
+        default=["score", "feature"],
+        help="what is mixed (default: both, one after the other)",
+    )
+    parser.add_argument("--eta", type=float, nargs="+", metavar="ETA", help="weights of English (default: 0 0.1 ... 1)")
+    parser.add_argument(
+        "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument("--json", metavar="OUT", help="write the scores here")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw r_mean over eta")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = build_parser().parse_args(argv)
+    from mlvl_fairseq.cli.image_options import check_image_options, encode_images
+    from mlvl_fairseq.data.atomic_files import write_json
+    from mlvl_fairseq.data.captions import read_captions
+    from mlvl_fairseq.inference.encoder import Encoder
+    from mlvl_fairseq.inference.fusion import ETAS
+    from mlvl_fairseq.inference.translate_test import translate_test
+
+    check_image_options(args)
+    foreign = read_captions(args.captions)
+    english = read_captions(args.english_captions) if args.english_captions else None
+    encoder = Encoder.load(args.checkpoint, args.init_from, args.device)
+    translator = Encoder.load(args.english_checkpoint, None, args.device) if args.english_checkpoint else encoder
+    result = translate_test(
+        encoder,
+        translator,
+        foreign,
+        english,
+        lambda names: encode_images(encoder, names, args),
+        args.lang,
+        args.split,
+        args.fusion,
+        args.eta or ETAS,
+        args.n_fold,
+    )
+    print(table(result["scores"]))
+    print(f"\nsignature: {result['signature']}")
+    if args.json:
+        write_json(args.json, result)
+    if args.plot:
+        draw(args.plot, result["scores"], args.lang)
+
+
+def table(rows: List[Dict[str, object]]) -> str:
+    """Markdown: a row for each fusion and eta."""
+    from mlvl_fairseq.evaluation.report.text import markdown_table
+    from mlvl_fairseq.evaluation.retrieval import METRICS
+
+    cells = [[f"{row['fusion']}, eta {row['eta']:g}", *(f"{row[metric]:.1f}" for metric in METRICS)] for row in rows]
+    return markdown_table(["fusion", *METRICS], cells)
+
+
+def draw(path: str, rows: List[Dict[str, object]], lang: str) -> None:
+    """r_mean over eta, one line a fusion."""
+    from mlvl_fairseq.inference.analysis_tables import draw_lines
+
+    curves: Dict[str, tuple] = {}
+    for row in rows:
+        etas, values = curves.setdefault(f"{row['fusion']} fusion", ([], []))
+        etas.append(row["eta"])
+        values.append(row["r_mean"])
+    draw_lines(
+        path, curves, f"{lang}: captions and their translations", "eta (weight of the translations)", "r_mean in %"
+    )
+
+
+def cli_main() -> None:
+    from mlvl_fairseq.cli.common import run
+
+    run(main)
+
+
+if __name__ == "__main__":
+    cli_main()

@@ -1,0 +1,38 @@
+"""Memory aware synapses (Aljundi et al. 2018)."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from mlvl_fairseq.continual.plugins.base import register_plugin
+from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
+
+
+@dataclass
+class MasOptions:
+    mas_scale: float = field(default=0.0, metadata={"help": "weight of the penalty of memory aware synapses; 0: off"})
+    mas_batch_size: int = field(
+        default=128, metadata={"help": "captions of which one mean gradient is taken; 1: as in the paper, slower"}
+    )
+
+
+@register_plugin("mas", MasOptions)
+class Mas(QuadraticPenalty):
+    """Importance: how much the features move with a parameter, ``mean over batches |gradient of mean ||h||^2|``, summed
+    over languages. No label is needed (equation 3 of the paper)."""
+
+    @classmethod
+    def is_active(cls, cfg) -> bool:
+        return cfg.mas_scale > 0
+
+    @property
+    def scale(self) -> float:
+        return self.cfg.mas_scale
+
+    def importance_of_previous(self, task, model, parameters):
+        def absolute_gradients():
+            for sample in task.previous_batches(model, self.cfg.mas_batch_size, "importance of weights"):
+                norm = task.criterion.features(model, sample)["text"].float().square().sum(dim=1).mean()
+                yield [gradient.abs() for gradient in torch.autograd.grad(norm, parameters)]
+
+        return self.mean(absolute_gradients(), parameters)

@@ -1,0 +1,97 @@
+"""What EWC, MAS and SI share: parameters that mattered are pulled back to where the language before left them."""
+
+from typing import Iterable, Iterator, List, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mlvl_fairseq.continual.plugins.base import ContinualPlugin
+
+
+class QuadraticPenalty(ContinualPlugin):
+    """``scale * sum_i importance_i (p_i - anchor_i)^2`` over all parameters that languages share.
+
+    The anchor is where the previous language ended (new embedding rows: where they start). Importance of new rows is 0.
+    A subclass says what importance is. Buffers are named ``importance/<parameter>`` and ``anchor/<parameter>``.
+    """
+
+    BUFFERS = ("importance", "anchor")
+    needs_all_rows = True
+    gamma = 1.0
+
+    def __init__(self, cfg, task):
+        super().__init__(cfg, task)
+        self.name = type(self).__name__.lower()
+
+    @property
+    def scale(self) -> float:
+        """Weight of the penalty."""
+        raise NotImplementedError
+
+    def importance_of_previous(self, task, model, parameters: List[nn.Parameter]) -> List[Tensor]:
+        """What the previous language adds to the importance of each of `parameters`, float32 of their shapes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def shared_parameters(model) -> Iterator[Tuple[str, nn.Parameter]]:
+        """Trained parameters that are not one language's own (adapters, prompts)."""
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and not name.startswith("adapter."):
+                yield name, parameter
+
+    def begin_language(self, task, model) -> None:
+        names, parameters = zip(*self.shared_parameters(model))
+        was_training = model.training
+        model.eval()
+        for name, parameter, own in zip(names, parameters, self.importance_of_previous(task, model, parameters)):
+            earlier = self.get("importance", name)
+            if earlier is not None:
+                own[: len(earlier)] += self.gamma * earlier
+            self.set("importance", name, own)
+            self.set("anchor", name, parameter.detach().float().clone())
+        model.train(was_training)
+
+    def losses(self, model, features, sample):
+        parameters = [
+            (name, p) for name, p in self.shared_parameters(model) if self.get("importance", name) is not None
+        ]
+        if not parameters:
+            return {}
+        penalty = sum(
+            (self.get("importance", name) * (parameter.float() - self.get("anchor", name)) ** 2).sum()
+            for name, parameter in parameters
+        )
+        return {self.name: (self.scale, penalty)}
+
+    def get(self, kind: str, name: str) -> Optional[Tensor]:
+        return self._buffers.get(_buffer_name(kind, name))
+
+    def set(self, kind: str, name: str, value: Tensor) -> None:
+        self.register_buffer(_buffer_name(kind, name), value)
+
+    @staticmethod
+    def mean(batches: Iterable[List[Tensor]], parameters: List[nn.Parameter]) -> List[Tensor]:
+        """Mean over the batches of all ranks; a value that is not finite counts as 0."""
+        totals = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+        number = torch.zeros((), device=totals[0].device)
+        for batch in batches:
+            number += 1
+            for total, value in zip(totals, batch):
+                total += value.nan_to_num(0.0, 0.0, 0.0)
+        for tensor in (number, *totals):
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(tensor)
+        return [total / number for total in totals]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        for key in list(state_dict):  # which parameters are remembered is the checkpoint's to say
+            name = key[len(prefix) :]
+            if key.startswith(prefix) and name.partition("/")[0] in self.BUFFERS and name not in self._buffers:
+                self.register_buffer(name, state_dict[key])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _buffer_name(kind: str, parameter: str) -> str:
+    """Names of buffers must not hold a dot."""
+    return f"{kind}/{parameter.replace('.', '/')}"

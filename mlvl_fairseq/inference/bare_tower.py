@@ -1,0 +1,12 @@
+"""Models whose features are those of their text tower alone: what analyses look into."""
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.inference.encoder import Encoder
+
+
+def load_bare(path, init_from=None, device: str = "cpu") -> Encoder:
+    """:meth:`Encoder.load`. Raises UserError: the model's method adds adapters or prompts to the text tower."""
+    encoder = Encoder.load(path, init_from, device)
+    if encoder.adapter is not None:
+        raise UserError(f"{path}: only bare text towers are analysed, and this model's method adds adapters or prompts")
+    return encoder

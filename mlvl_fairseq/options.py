@@ -1,0 +1,23 @@
+"""Options that belong to plugged-in parts: each part brings a dataclass, a task's or model's config is their union."""
+
+from dataclasses import dataclass, fields
+from typing import Iterable
+
+from mlvl_fairseq.errors import UserError
+
+
+def with_options(base: type, parts: Iterable[type]) -> type:
+    """A dataclass with the fields of `base` and of all `parts`, under the name of `base`.
+
+    Raises:
+        UserError: two of them have a field of the same name.
+    """
+    parts = tuple(parts)
+    owners = {}
+    for part in (base, *parts):
+        for option in fields(part):
+            if owners.setdefault(option.name, part) is not part:
+                raise UserError(
+                    f"option '{option.name}' is in {owners[option.name].__name__} and in {part.__name__}: rename one"
+                )
+    return dataclass(type(base.__name__, (base, *parts), {"__module__": base.__module__, "__doc__": base.__doc__}))

@@ -1,0 +1,73 @@
+"""What evaluating a step leaves in the run's folder: a score for each language, and the ranks behind it before it."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mlvl_fairseq.continual import evaluation
+from mlvl_fairseq.evaluation.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.retrieval import METRICS, recalls, retrieval_scores
+from mlvl_fairseq.inference.retrieval_score import score_retrieval
+
+ROWS = np.array([[0], [3], [3], [1], [4]])  # images of the captions; image 2 has none
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    """Captions are numbers; their features are drawn from them."""
+
+    def encode_texts(captions, lang=None):
+        return np.stack([np.random.default_rng(int(caption)).standard_normal(8) for caption in captions])
+
+    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77)
+    monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
+    return encoder
+
+
+@pytest.fixture
+def corpus():
+    features = np.random.default_rng(99).standard_normal((5, 8)).astype(np.float32)
+    return SimpleNamespace(
+        features=lambda split, kind: features,
+        images=lambda split: list("abcde"),
+        rows=lambda split, lang: ROWS,
+        captions=lambda split, lang: ["1", "2", "3", "4", "5"] if lang == "en" else ["6", "7", "8", "9", "10"],
+    )
+
+
+@pytest.fixture
+def sequence(tmp_path):
+    return SimpleNamespace(
+        settings=SimpleNamespace(eval_split="test"),
+        gpus=0,
+        checkpoint=lambda step: tmp_path / "checkpoint_best.pt",
+        missing_scores=lambda step: ["en", "de"],
+        score_path=lambda step, lang: tmp_path / "scores" / "01-de" / f"{lang}.test.json",
+    )
+
+
+def test_scores_and_ranks(sequence, corpus, encoder):
+    evaluation.evaluate_step(sequence, corpus, 1)
+    for lang in ("en", "de"):
+        path = sequence.score_path(1, lang)
+        scores = json.loads(path.read_text())
+        captions, features = corpus.captions("test", lang), corpus.features("test", "image")
+        assert scores == score_retrieval(encoder, features, list("abcde"), captions, ROWS[:, 0], lang, "test")
+        text = encoder.encode_texts(captions)
+        expected = retrieval_scores(features[[0, 1, 3, 4]], text, np.array([0, 2, 2, 1, 3]))
+        assert {metric: scores[metric] for metric in METRICS} == expected
+        ranks = QueryRanks.load(path.with_name(f"{lang}.test.ranks.npz"))
+        assert recalls(ranks.image_ranks, ranks.text_ranks) == expected
+        assert ranks.images.tolist() == [0, 1, 3, 4] and ranks.text_to_image.tolist() == [0, 2, 2, 1, 3]
+
+
+def test_a_score_implies_its_ranks(sequence, corpus, encoder, monkeypatch):
+    def full_disk(path, value):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(evaluation, "write_json", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        evaluation.evaluate_step(sequence, corpus, 1)
+    assert [path.name for path in sequence.score_path(1, "en").parent.iterdir()] == ["en.test.ranks.npz"]

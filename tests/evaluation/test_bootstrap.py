@@ -1,0 +1,118 @@
+"""The vectorised bootstrap against a loop that follows the definition in float64, and what its numbers mean."""
+
+import time
+
+import numpy as np
+import pytest
+from run_folders import random_ranks, same_images
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.bootstrap import paired_bootstrap
+from mlvl_fairseq.evaluation.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.retrieval import METRICS, RECALL_AT, recalls
+
+
+def slow_recalls(ranks, drawn):
+    """Recalls in % on drawn images (repeated as often as drawn), their captions with them; then their mean."""
+    captions = {image: np.flatnonzero(ranks.text_to_image == image) for image in set(drawn)}
+    of_images = [ranks.image_ranks[image] for image in drawn]
+    of_texts = [ranks.text_ranks[text] for image in drawn for text in captions[image]]
+    values = [
+        100.0 * sum(rank < k for rank in queries) / len(queries) for queries in (of_images, of_texts) for k in RECALL_AT
+    ]
+    return np.array([*values, sum(values) / len(values)])
+
+
+@pytest.fixture
+def pairs():
+    """Three languages, two seeds; the first two languages share their images, the third has others."""
+    rng = np.random.default_rng(1)
+    languages = []
+    for n_images in (13, 13, 9):
+        ranks = random_ranks(rng, n_images, 0.2, n_texts=4)
+        languages.append([(same_images(ranks, rng, 0.3), same_images(ranks, rng, 0.2)) for _ in range(2)])
+    return languages
+
+
+def test_against_the_definition(pairs):
+    resamples, rng = 150, np.random.default_rng(7)
+    differences = paired_bootstrap(pairs, resamples, seed=7)
+    draws = {size: [rng.integers(size, size=size) for _ in range(resamples)] for size in (13, 9)}
+    for draw in range(resamples):
+        expected = np.zeros(7)
+        for language in pairs:
+            drawn = draws[len(language[0][0].images)][draw]
+            for first, second in language:
+                expected += (slow_recalls(first, drawn) - slow_recalls(second, drawn)) / 6
+        actual = [differences[metric].draws[draw] for metric in METRICS]
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_observed_difference_is_that_of_the_scores(pairs):
+    differences = paired_bootstrap(pairs, resamples=1)
+    for metric in METRICS:
+        expected = [
+            recalls(first.image_ranks, first.text_ranks)[metric]
+            - recalls(second.image_ranks, second.text_ranks)[metric]
+            for language in pairs
+            for first, second in language
+        ]
+        assert differences[metric].observed == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_interval_and_p_value(pairs):
+    difference = paired_bootstrap(pairs, resamples=200)["r_mean"]
+    draws = sorted(difference.draws)
+    low, high = difference.interval()
+    assert draws[4] <= low <= draws[5] and draws[194] <= high <= draws[195]
+    centre = sum(draws) / 200
+    assert difference.p_value == (sum(abs(d - centre) >= abs(difference.observed) for d in draws) + 1) / 201
+
+
+def test_better_is_significant_equal_is_not():
+    rng = np.random.default_rng(2)
+    ranks = random_ranks(rng, 400, 0.2)
+    better, equal = same_images(ranks, rng, 0.5), same_images(ranks, rng, 0.2)
+    sure = paired_bootstrap([[(better, ranks)]])["img_r1"]
+    assert sure.p_value < 0.01 and sure.interval()[0] > 0
+    unsure = paired_bootstrap([[(equal, ranks)]])["r_mean"]
+    assert unsure.p_value > 0.05 and unsure.interval()[0] < 0 < unsure.interval()[1]
+    itself = paired_bootstrap([[(ranks, ranks)]])["r_mean"]
+    assert (itself.observed, itself.p_value, itself.interval()) == (0, 1, (0, 0))
+
+
+def test_reversed_pairs_reverse_the_difference(pairs):
+    there = paired_bootstrap(pairs, 50)
+    back = paired_bootstrap([[(second, first) for first, second in language] for language in pairs], 50)
+    for metric in METRICS:
+        np.testing.assert_allclose(back[metric].draws, -there[metric].draws, atol=1e-12)
+
+
+def test_images_drawn_together_are_hard_together():
+    """Shared images: two equal languages vary as much as one. Their own images: they average out."""
+    rng = np.random.default_rng(3)
+    first = random_ranks(rng, 300, 0.3)
+    pair = (first, same_images(first, rng, 0.3))
+    elsewhere = tuple(QueryRanks(r.images + 1000, r.text_to_image, r.image_ranks, r.text_ranks) for r in pair)
+    one, shared, apart = (
+        paired_bootstrap([[p] for p in languages])["r_mean"].draws.std()
+        for languages in ([pair], [pair, pair], [pair, elsewhere])
+    )
+    assert shared == pytest.approx(one) and apart == pytest.approx(one / np.sqrt(2), rel=0.15)
+
+
+def test_wrong_input(pairs):
+    (first, second), _ = pairs[0]
+    with pytest.raises(UserError, match="different images or captions"):
+        paired_bootstrap([[(first, QueryRanks(second.images + 1, *list(vars(second).values())[1:]))]])
+    with pytest.raises(UserError, match="at least one resample"):
+        paired_bootstrap(pairs, resamples=0)
+
+
+def test_fast():
+    rng = np.random.default_rng(4)
+    ranks = random_ranks(rng, 3600, 0.2, n_texts=3)
+    pairs = [[(same_images(ranks, rng, 0.2), ranks)] for _ in range(36)]
+    start = time.process_time()
+    paired_bootstrap(pairs, resamples=1000)
+    assert time.process_time() - start < 10

@@ -1,0 +1,187 @@
+"""The run scripts of examples/cll_clip: which commands they give, and that these commands take them.
+
+The commands are replaced by ones that write down how they were called, so a script takes no time; every line is then
+read by the parser of the real command.
+"""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from mlvl_fairseq.continual.methods import list_methods
+from mlvl_fairseq.continual.orders import language_order
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "cll_clip"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.sh"))
+COMMANDS = (
+    "mlvl-picture-world mlvl-prepare mlvl-cll mlvl-report mlvl-analyse mlvl-fuse mlvl-evaluate fairseq-train".split()
+)
+RECORD = """#!{python} -IS
+import json, pathlib, sys
+arguments = sys.argv[1:]
+with open({log!r}, "a") as log:
+    print(json.dumps([{name!r}, *arguments]), file=log)
+if {name!r} == "mlvl-cll" and arguments == ["--list-methods"]:
+    print("cll_clip   one\\njoint      two")
+elif {name!r} == "mlvl-cll":
+    step = pathlib.Path(arguments[1]) / "35-qak"
+    step.mkdir(parents=True, exist_ok=True)
+    (step / "done.json").touch()
+if {name!r} == "fairseq-train":
+    pathlib.Path(arguments[arguments.index("--save-dir") + 1]).mkdir(parents=True)
+if "fail" in arguments:
+    sys.exit(2)
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    """``call(script, *arguments, **environment)``: the commands it gave, by name; it must end well."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    log = tmp_path / "log"
+    stubs = {name: RECORD.format(python=sys.executable, log=str(log), name=name) for name in COMMANDS}
+    stubs["mlvl-path"] = "#!/bin/sh\necho /plugin\n"
+    stubs["python"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    for name, text in stubs.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+
+    def script(name, *arguments, status=0, **environment):
+        log.write_text("")
+        ended = subprocess.run(
+            ["bash", str(FOLDER / name), *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env={"PYTHONPATH": str(FOLDER.parents[1]), "PATH": f"{commands}:/usr/bin:/bin", **environment},
+        )  # fmt: skip
+        assert ended.returncode == status, ended.stderr
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        for line in lines:
+            check_arguments(*line)
+        return {name: [line[1:] for line in lines if line[0] == name] for name in COMMANDS}
+
+    return script
+
+
+def check_arguments(command, *arguments):
+    """The parser of the real command takes them, with nothing left over but fairseq-train's options."""
+    if command == "fairseq-train":
+        return
+    parser = import_module(f"mlvl_fairseq.cli.{command.removeprefix('mlvl-').replace('-', '_')}").build_parser()
+    _, rest = parser.parse_known_args(arguments)
+    assert not rest or command == "mlvl-cll" and rest == ["--cpu"]
+
+
+def option(arguments, name):
+    return arguments[arguments.index(name) + 1]
+
+
+def methods(calls):
+    return [option(arguments, "--method") for arguments in calls["mlvl-cll"]]
+
+
+def test_published_scripts_are_there():
+    published = "sota ablation_study analysis_attention analysis_converge translate_test flickr30k cl".split()
+    assert {f"run_{name}.sh" for name in published} <= set(SCRIPTS)
+
+
+def test_comparison_runs_every_published_method_in_its_three_variants(call):
+    calls = call("run_sota.sh", "cpu")
+    families = "cll_clip oewc er der mla p_tuning lora dualprompt codaprompt".split()
+    variants = ("", "_with_teir", "_with_teir_update")
+    assert methods(calls) == [*(family + variant for family in families for variant in variants), "joint"]
+    first = calls["mlvl-cll"][0]
+    assert first[:2] == ["outputs/cll_clip/corpus", "outputs/cll_clip/runs/seed1/cll_clip"]
+    assert option(first, "--order") == "order36" and option(first, "--seed") == "1" and first[-1] == "--cpu"
+    assert option(first, "--init-from") == "outputs/cll_clip/teacher/checkpoint_best.pt"
+    assert calls["mlvl-report"] == [["outputs/cll_clip/runs"]]
+    assert option(calls["mlvl-prepare"][0], "--languages") == ",".join(language_order("order36"))
+    assert len(calls["fairseq-train"]) == 1 and "--cpu" in calls["fairseq-train"][0]
+
+
+def test_ablation_runs_the_settings_of_the_published_table(call):
+    assert methods(call("run_ablation_study.sh", "cpu")) == [
+        "cll_clip", "ablation_init", "ablation_grad", "ablation_decay", "ablation_grad_decay", "cll_clip_with_teir",
+        "oracle_teir", "ablation_train_all", "ablation_only_cross_modal", "ablation_only_cross_lingual",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("script", ["run_sota.sh", "run_ablation_study.sh", "run_analysis_converge.sh"])
+def test_methods_that_scripts_name_exist(call, script):
+    assert set(methods(call(script, "cpu"))) <= set(list_methods())
+
+
+def test_a_gpu_is_chosen_by_its_index(call):
+    calls = call("run_sota.sh", "3", METHODS="cll_clip")
+    assert "--cpu" not in calls["mlvl-cll"][0] and option(calls["mlvl-prepare"][-1], "--device") == "cuda"
+
+
+def test_a_corpus_of_ones_own_is_used_as_it_is(call):
+    calls = call("run_sota.sh", "0", "mine", "here", INIT_FROM="w.pt", ARCH="clip_vit_b16", METHODS="er", UPDATES="0")
+    assert not calls["mlvl-picture-world"] and not calls["mlvl-prepare"] and not calls["fairseq-train"]
+    (run,) = calls["mlvl-cll"]
+    assert run[:2] == ["mine", "here/runs/seed1/er"]
+    assert (option(run, "--init-from"), option(run, "--arch"), option(run, "--max-update")) == (
+        "w.pt",
+        "clip_vit_b16",
+        "0",
+    )
+    call("run_sota.sh", "0", "mine", status=2)  # and says that INIT_FROM is missing
+
+
+def test_methods_seeds_and_jobs_come_from_the_environment(call):
+    calls = call("run_sota.sh", "cpu", METHODS="all", SEEDS="1 2", JOBS="2", MLVL_CLL_OPTIONS="--lr 1")
+    assert sorted(run[1] for run in calls["mlvl-cll"] if len(run) > 1) == [
+        f"outputs/cll_clip/runs/seed{seed}/{method}" for seed in (1, 2) for method in ("cll_clip", "joint")
+    ]
+    assert all(run[-2:] == ["--lr", "1"] for run in calls["mlvl-cll"] if len(run) > 1)
+    assert calls["mlvl-report"] == [["outputs/cll_clip/runs"]]  # over both seeds
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_failed_run_stops_the_script(call, jobs):
+    calls = call(
+        "run_sota.sh", "cpu", status=2, METHODS="cll_clip er der", JOBS=jobs, MLVL_CLL_OPTIONS="--eval-split fail"
+    )
+    assert not calls["mlvl-report"] and len(calls["mlvl-cll"]) <= int(jobs) + 1
+
+
+@pytest.mark.parametrize("script, analysis, number", [
+    ("run_analysis_attention.sh", "attention", 2),
+    ("run_analysis_converge.sh", "convergence", 7),
+])  # fmt: skip
+def test_analyses_compare_runs(call, script, analysis, number):
+    calls = call(script, "cpu")
+    (line,) = calls["mlvl-analyse"]
+    assert line[0] == analysis and line[1 : number + 1] == [run[1] for run in calls["mlvl-cll"]]
+    assert option(line, "--output") == "outputs/cll_clip/analysis/seed1"
+
+
+def test_translate_test_takes_the_worlds_english_sentences(call):
+    (line,) = call("run_translate_test.sh", "cpu")["mlvl-fuse"]
+    assert option(line, "--captions") == "outputs/cll_clip/world/test.qaf.json"
+    assert option(line, "--english-captions") == "outputs/cll_clip/world/test.en.json"
+    assert option(line, "--checkpoint") == "outputs/cll_clip/runs/seed1/cll_clip_with_teir/35-qak/checkpoint_best.pt"
+
+
+def test_transfer_scores_the_teacher_and_final_models_on_other_pictures(call):
+    calls = call("run_flickr30k.sh", "cpu", METHODS="cll_clip")
+    teacher, model = calls["mlvl-evaluate"]
+    assert option(teacher, "--checkpoint").endswith("teacher/checkpoint_best.pt")
+    assert option(model, "--checkpoint").endswith("35-qak/checkpoint_best.pt")
+    assert option(model, "--lang") == "en,de,fr,cs" and "other_world/" in option(model, "--captions")
+    assert option(calls["mlvl-picture-world"][1], "--seed") != "1"
+
+
+def test_one_method_with_the_arguments_of_the_published_script(call):
+    (line,) = call("run_cl.sh", "CLL_CLIP_with_TEIR", "L14", "coco", "222", "--max-epoch 1 --cpu", "out")["mlvl-cll"]
+    assert line[:2] == ["corpora/coco", "out/coco/CL/L14_CLL_CLIP_with_TEIR/order222"]
+    assert option(line, "--method") == "cll_clip_with_teir" and option(line, "--order") == "order222"
+    assert option(line, "--init-from") == "./ViT-L-14.pt" and line[-3:] == ["--max-epoch", "1", "--cpu"]
+    (line,) = call("run_cl.sh", "CLL_CLIP_Oracle0_ID0_REG1_gd", "B32", CKPT_HOME="/models")["mlvl-cll"]
+    assert option(line, "--method") == "ablation_grad_decay" and option(line, "--init-from") == "/models/ViT-B-32.pt"
+    call("run_cl.sh", "oEWC", "B16", "coco,cc3m", status=2)
+    call("run_cl.sh", "oEWC", "B64", status=2)
