@@ -35,8 +35,7 @@ class RowUse:
 
 
 def register_row_scale(name: str, numbered: bool = False):
-    """Register ``f(use: RowUse) -> scale``; a `numbered` one takes N from its name, e.g. ``fixed_10``: ``f(use, N)``.
-    """
+    """Register ``f(use: RowUse) -> scale``; a `numbered` one is ``f(use, N)``, with N from its name: ``fixed_10``."""
 
     def decorate(function):
         (_NUMBERED if numbered else ROW_SCALES)[name] = function

@@ -43,7 +43,9 @@ def extract_teacher_features(
                 "text",
                 english,
                 encoder,
-                lambda rows: encoder.encode_texts(english[rows], batch_size=batch_size, progress=f"{split} sentences"),
+                lambda rows: encoder.encode_texts(
+                    english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
+                ),
             )
             _extract_images(corpus, split, encoder, batch_size, num_workers, policy)
 

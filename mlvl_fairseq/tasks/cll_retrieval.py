@@ -145,7 +145,7 @@ class CllRetrievalTask(CaptionTask):
             set_row_scales(embedding.weight, self.scales)
 
     def needs_row_adamw(self, embedding) -> bool:
-        return str(self.cfg.regularize) != "none" or embedding.rows is not None
+        return embedding.weight.requires_grad and (str(self.cfg.regularize) != "none" or embedding.rows is not None)
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
@@ -241,6 +241,7 @@ class CllRetrievalTask(CaptionTask):
         starts = range(rank * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
             batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])
+            batch["net_input"]["lang"] = self.learned[-1]
             yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 
     def caption_count(self, lang: str) -> int:

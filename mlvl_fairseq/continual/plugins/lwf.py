@@ -34,7 +34,7 @@ class Lwf(ContinualPlugin):
 
     def begin_language(self, task, model) -> None:
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and not name.startswith("adapter."):  # the previous model had none of this
                 self.register_buffer(name.replace(".", "/"), parameter.detach().clone())
 
     def losses(self, model, features, sample):

@@ -14,6 +14,9 @@ class MasOptions:
     mas_batch_size: int = field(
         default=128, metadata={"help": "captions of which one mean gradient is taken; 1: as in the paper, slower"}
     )
+    mas_batches: int = field(
+        default=0, metadata={"help": "batches of the previous language to take importance from, evenly spread; 0: all"}
+    )
 
 
 @register_plugin("mas", MasOptions)
@@ -29,9 +32,13 @@ class Mas(QuadraticPenalty):
     def scale(self) -> float:
         return self.cfg.mas_scale
 
+    @property
+    def batches(self):
+        return self.cfg.mas_batches, self.cfg.mas_batch_size
+
     def importance_of_previous(self, task, model, parameters):
         def absolute_gradients():
-            for sample in task.previous_batches(model, self.cfg.mas_batch_size, "importance of weights"):
+            for sample in self.previous_batches(task, model, "importance of weights"):
                 norm = task.criterion.features(model, sample)["text"].float().square().sum(dim=1).mean()
                 yield [gradient.abs() for gradient in torch.autograd.grad(norm, parameters)]
 

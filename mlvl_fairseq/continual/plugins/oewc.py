@@ -20,6 +20,9 @@ class OewcOptions:
         default=128,
         metadata={"help": "captions of which one squared mean gradient is taken; 1: Fisher information of samples"},
     )
+    ewc_batches: int = field(
+        default=0, metadata={"help": "batches of the previous language to take it from, evenly spread; 0: all"}
+    )
 
 
 @register_plugin("oewc", OewcOptions)
@@ -39,9 +42,13 @@ class Oewc(QuadraticPenalty):
     def gamma(self) -> float:
         return self.cfg.ewc_gamma
 
+    @property
+    def batches(self):
+        return self.cfg.ewc_batches, self.cfg.ewc_batch_size
+
     def importance_of_previous(self, task, model, parameters):
         def squared_gradients():
-            for sample in task.previous_batches(model, self.cfg.ewc_batch_size, "Fisher information"):
+            for sample in self.previous_batches(task, model, "Fisher information"):
                 terms = task.criterion.base_losses(task.criterion.features(model, sample), sample)
                 loss = sum(weight * term for weight, term in terms.values())
                 yield [gradient**2 for gradient in torch.autograd.grad(loss, parameters)]

@@ -2,6 +2,7 @@
 
 from typing import Iterable, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -32,6 +33,18 @@ class QuadraticPenalty(ContinualPlugin):
     def importance_of_previous(self, task, model, parameters: List[nn.Parameter]) -> List[Tensor]:
         """What the previous language adds to the importance of each of `parameters`, float32 of their shapes."""
         raise NotImplementedError
+
+    @property
+    def batches(self) -> Tuple[int, int]:
+        """How many batches (0: all) of how many captions importance is taken from."""
+        raise NotImplementedError
+
+    def previous_batches(self, task, model, title: str) -> Iterator[dict]:
+        """The previous language's captions that importance is taken from."""
+        number, size = self.batches
+        captions = task.caption_count(task.learned[-1])
+        rows = np.linspace(0, captions, min(captions, number * size or captions), endpoint=False).astype(int)
+        return task.previous_batches(model, size, title, rows)
 
     @staticmethod
     def shared_parameters(model) -> Iterator[Tuple[str, nn.Parameter]]:
