@@ -13,7 +13,8 @@ PARTS = {"[TT]_loss_mse": "cross_lingual", "[VT]_loss_cl": "cross_modal"}
 
 
 def criterion(position=0, **options):
-    return CllClipCriterion(CllClipCriterionConfig(**options), SimpleNamespace(position=position, plugins={}, model=None))
+    task = SimpleNamespace(position=position, plugins={}, model=None)
+    return CllClipCriterion(CllClipCriterionConfig(**options), task)
 
 
 def golden_sample():
