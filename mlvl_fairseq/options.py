@@ -20,4 +20,5 @@ def with_options(base: type, parts: Iterable[type]) -> type:
                 raise UserError(
                     f"option '{option.name}' is in {owners[option.name].__name__} and in {part.__name__}: rename one"
                 )
-    return dataclass(type(base.__name__, (base, *parts), {"__module__": base.__module__, "__doc__": base.__doc__}))
+    bases = (*reversed(parts), base)  # a dataclass lists the fields of its last base first
+    return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))

@@ -5,7 +5,7 @@ from typing import Callable, Optional
 
 from torch import Tensor
 
-Map = Callable[[Tensor], Tensor]  # [B, T, width] -> [B, T, width]
+Map = Callable[[Tensor], Tensor]  # [B, T, width] -> [B, T, width], each position by itself
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,5 @@ class CLIPTextTower(nn.Module):
             ends = eos_positions[rows]
             length = int(ends[-1]) + 1 if groups > 1 else x.shape[1]
             own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
-            states = self.transformer(x[rows, :length], own)
-            pooled.append(states[torch.arange(len(rows), device=x.device), ends])
+            pooled.append(self.transformer(x[rows, :length], own, at=ends))
         return torch.cat(pooled)[order.argsort()]

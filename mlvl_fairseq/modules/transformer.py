@@ -68,19 +68,26 @@ class MultiheadSelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
         return mixed.transpose(1, 2).flatten(2)
 
-    def forward(self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``."""
-        query, key, value = self.project(x)
-        if adapter is None:
-            return self.out_proj(self.attend(query, key, value))
-        if adapter.query is not None:
-            query = query + self._split_heads(adapter.query(x))
-        if adapter.value is not None:
+    def forward(
+        self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None, at: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``."""
+        query, key, value = self.project(x) if at is None else self._project_at(x, at)
+        prefix = adapter and adapter.prefix
+        if adapter and adapter.query is not None:
+            query = query + self._split_heads(adapter.query(take_positions(x, at)))
+        if adapter and adapter.value is not None:
             value = value + self._split_heads(adapter.value(x))
-        if adapter.prefix is None:
-            return self.out_proj(self.attend(query, key, value))
-        key, value = self._prepend(adapter.prefix.key, key), self._prepend(adapter.prefix.value, value)
-        return self.out_proj(self.attend(query, key, value, self._prefix_mask(adapter.prefix, x)))
+        if prefix is not None:
+            key, value = self._prepend(prefix.key, key), self._prepend(prefix.value, value)
+        return self.out_proj(self.attend(query, key, value, self._mask(x, prefix, at)))
+
+    def _project_at(self, x: torch.Tensor, at: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As :meth:`project`, the query for position `at` only: ``[B, heads, 1, width / heads]``."""
+        width = x.shape[-1]
+        query = F.linear(take_positions(x, at), self.in_proj_weight[:width], self.in_proj_bias[:width])
+        key, value = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+        return self._split_heads(query), self._split_heads(key), self._split_heads(value)
 
     def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, T, width] -> [B, heads, T, width / heads]``."""
@@ -90,16 +97,26 @@ class MultiheadSelfAttention(nn.Module):
         """``[B or 1, P, width]`` in front of ``[B, heads, T, width / heads]``."""
         return torch.cat([self._split_heads(prefix.to(x.dtype)).expand(len(x), -1, -1, -1), x], dim=2)
 
-    def _prefix_mask(self, prefix: Prefix, x: torch.Tensor) -> Optional[torch.Tensor]:
-        """Which keys each position sees, ``[T, P + T]`` or ``[B, 1, T, P + T]``; None: all."""
-        mask = None
+    def _mask(
+        self, x: torch.Tensor, prefix: Optional[Prefix], at: Optional[torch.Tensor]
+    ) -> Optional[torch.Tensor]:
+        """Which keys are seen, bool ``[T, P + T]``, or ``[B, 1, T or 1, P + T]``; None: as ``causal`` says."""
+        if prefix is None and at is None:
+            return None
+        mask, length = None, x.shape[1]
+        front = 0 if prefix is None else prefix.length
         if self.causal:
-            length = x.shape[1]
-            mask = torch.ones(length, prefix.length + length, dtype=torch.bool, device=x.device).tril(prefix.length)
-        if prefix.visible is not None:
+            last = torch.arange(length, device=x.device)[:, None] if at is None else at[:, None, None, None]
+            mask = torch.arange(front + length, device=x.device) <= front + last
+        if prefix is not None and prefix.visible is not None:
             visible = prefix.visible[:, None, None]
             mask = visible if mask is None else mask & visible
         return mask
+
+
+def take_positions(x: torch.Tensor, at: Optional[torch.Tensor]) -> torch.Tensor:
+    """``[B, T, width] -> [B, 1, width]``, one position of each example, `at` int64 ``[B]``; None: `x`, all of them."""
+    return x if at is None else x[torch.arange(len(x), device=x.device), at].unsqueeze(1)
 
 
 class MLP(nn.Module):
@@ -118,7 +135,8 @@ class MLP(nn.Module):
 class ResidualAttentionBlock(nn.Module):
     """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``.
 
-    An adapter, if given, has its part in the attention and in the output.
+    An adapter, if given, has its part in the attention and in the output. With `at`, int64 ``[B]``, only that position
+    of each example is computed, from all it sees: ``[B, 1, width]``.
     """
 
     def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False):
@@ -128,8 +146,10 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = MLP(width, mlp_width)
         self.ln_2 = LayerNorm(width)
 
-    def forward(self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x), adapter)
+    def forward(
+        self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None, at: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        x = take_positions(x, at) + self.attn(self.ln_1(x), adapter, at)
         x = x + self.mlp(self.ln_2(x))
         return x if adapter is None or adapter.output is None else adapter.output(x)
 
@@ -168,8 +188,24 @@ class Transformer(nn.Module):
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)
 
-    def forward(self, x: torch.Tensor, adapters: Optional[Sequence[Optional[BlockAdapter]]] = None) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``; `adapters`: one for each block, or None."""
-        for block, adapter in zip(self.resblocks, adapters or [None] * len(self.resblocks), strict=True):
-            x = block(x, adapter)
-        return x
+    def forward(
+        self,
+        x: torch.Tensor,
+        adapters: Optional[Sequence[Optional[BlockAdapter]]] = None,
+        at: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        """Run all blocks.
+
+        Args:
+            x: ``[B, T, width]``.
+            adapters: one for each block, or None.
+            at: int64 ``[B]``, the position whose output is wanted. The last block, of which nothing else is read, then
+                computes no more than that: keys and values of all positions, everything else of one.
+
+        Returns:
+            ``[B, T, width]``; with `at` ``[B, width]``.
+        """
+        last = len(self.resblocks) - 1
+        for number, (block, adapter) in enumerate(zip(self.resblocks, adapters or [None] * (last + 1), strict=True)):
+            x = block(x, adapter, at if number == last else None)
+        return x if at is None else x.squeeze(1)

@@ -17,7 +17,7 @@ from mlvl_fairseq.criterions import cll_clip
 from mlvl_fairseq.losses import contrastive_loss
 
 LOSS_TOLERANCE = 1e-6  # relative
-WEIGHT_TOLERANCE = 1e-5  # absolute; a learning rate of 1e-3 has moved weights by up to 1e-2
+WEIGHT_TOLERANCE = 3e-5  # absolute; a learning rate of 1e-3 has moved weights by up to 1e-2
 RECALLS = [f"valid_{name}" for name in ("txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean")]
 
 
