@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Real photos: an English teacher on frozen image features, then German, French, Czech, Portuguese, Chinese and Arabic
-# one after another, with three methods and three seeds. Safe to run twice: what is done is skipped.
+# one after another, with three methods and three seeds, or METHODS=all. Safe to run twice: what is done is skipped.
 #
 # usage: bash examples/cll_clip/run_flickr8k.sh DATA [OUTPUT]
 #   DATA    folder with train.vision-en-<lang>.tsv, val.<lang>.json and squeezenet.{train,val}.{npy,images.txt}
 #   OUTPUT  default: outputs/flickr8k
-# SEEDS="1 2 3" METHODS="..." UPDATES=250 in the environment change what is run.
+# SEEDS="1 2 3" METHODS="..." UPDATES=250 LR=1e-3 in the environment change what is run; JOBS=2 runs two at a time.
+# OEWC and MAS take importance from FISHER_BATCHES=30 batches of a language.
 set -euo pipefail
 
 data=${1:?usage: run_flickr8k.sh DATA [OUTPUT]}
 out=${2:-outputs/flickr8k}
 order=en,de,fr,cs,pt,zh,ar
 read -r -a methods <<<"${METHODS:-cll_clip cll_clip_with_teir cll_clip_with_teir_update}"
+if [[ ${METHODS:-} == all ]]; then
+  mapfile -t methods < <(mlvl-cll --list-methods | cut -d ' ' -f 1)
+fi
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
@@ -33,11 +37,15 @@ if [[ ! -e $out/teacher/done ]]; then
 fi
 mlvl-prepare "$out/corpus" --teacher "$out/teacher/checkpoint_best.pt"
 
+learn() { # learn SEED METHOD
+  mlvl-cll "$out/corpus" "$out/seed$1/$2" --method "$2" --order "$order" --seed "$1" \
+    --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
+    --lr "${LR:-1e-3}" --max-epoch 100 --max-update "${UPDATES:-250}" --cpu \
+    --ewc-batches "${FISHER_BATCHES:-30}" --mas-batches "${FISHER_BATCHES:-30}"
+}
+export -f learn
+export out order LR UPDATES FISHER_BATCHES
 for seed in "${seeds[@]}"; do
-  for method in "${methods[@]}"; do
-    mlvl-cll "$out/corpus" "$out/seed$seed/$method" --method "$method" --order "$order" --seed "$seed" \
-      --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
-      --lr 1e-3 --max-epoch 100 --max-update "${UPDATES:-250}" --cpu
-  done
-done
+  for method in "${methods[@]}"; do echo "$seed $method"; done
+done | xargs -P "${JOBS:-1}" -L 1 bash -c 'learn "$@"' _
 mlvl-report "$out" --split valid

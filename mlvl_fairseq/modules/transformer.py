@@ -97,9 +97,7 @@ class MultiheadSelfAttention(nn.Module):
         """``[B or 1, P, width]`` in front of ``[B, heads, T, width / heads]``."""
         return torch.cat([self._split_heads(prefix.to(x.dtype)).expand(len(x), -1, -1, -1), x], dim=2)
 
-    def _mask(
-        self, x: torch.Tensor, prefix: Optional[Prefix], at: Optional[torch.Tensor]
-    ) -> Optional[torch.Tensor]:
+    def _mask(self, x: torch.Tensor, prefix: Optional[Prefix], at: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
         """Which keys are seen, bool ``[T, P + T]``, or ``[B, 1, T or 1, P + T]``; None: as ``causal`` says."""
         if prefix is None and at is None:
             return None

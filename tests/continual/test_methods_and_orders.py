@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from mlvl_fairseq.continual import methods
-from mlvl_fairseq.continual.methods import TABLE, as_arguments, list_methods, method_options
+from mlvl_fairseq.continual.methods import PRESETS, TABLE, as_arguments, list_methods, method_options, method_protocol
 from mlvl_fairseq.continual.orders import ORDERS, language_order
+from mlvl_fairseq.continual.protocols import PROTOCOLS
 from mlvl_fairseq.data.picture_world import language_codes
 from mlvl_fairseq.errors import UserError
 
@@ -44,7 +45,8 @@ def test_every_row_is_made_of_options_that_fairseq_train_knows():
     configs = (CllRetrievalConfig, CllClipCriterionConfig, ClipConfig)
     known = {name for config in configs for name in config.__dataclass_fields__}
     for name in list_methods():
-        assert method_options(name).keys() <= known, name
+        for preset in PRESETS:
+            assert method_options(name, preset).keys() <= known, name
 
 
 def test_parts_of_methods_are_not_listed_but_described():
@@ -52,7 +54,7 @@ def test_parts_of_methods_are_not_listed_but_described():
     hidden = {name for name, row in rows.items() if row.get("hidden")}
     assert hidden and list_methods().keys() == rows.keys() - hidden
     assert all(list_methods().values())
-    for name in [*hidden, "CLL_CLIP", ""]:
+    for name in [*hidden, "CLL-CLIP", ""]:
         with pytest.raises(UserError, match=f"no method '{name}'; there are: cll_clip, cll_clip_with_teir"):
             method_options(name)
 
@@ -68,8 +70,51 @@ def test_later_parents_and_own_options_win(monkeypatch):
     assert method_options("grandchild") == {"lr": 2, "seed": 3, "freeze": "b"}
 
 
+def test_published_names_are_understood():
+    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    published = {row["published_as"]: name for name, row in rows.items() if "published_as" in row}
+    assert len(published) == sum("published_as" in row for row in rows.values()) and not published.keys() & rows.keys()
+    for theirs, ours in published.items():
+        assert not rows[ours].get("hidden") and method_options(theirs) == method_options(ours)
+        assert method_protocol(theirs) == method_protocol(ours)
+    assert method_options("DER_with_TEIR") == {**TEIR, "memory_size": 8000, "memory_label": "student"}
+
+
+def test_methods_joined_by_plus_work_together_and_later_ones_win():
+    joined = method_options("er+oEWC+cll_clip_with_teir_update")
+    assert joined == {"memory_size": 8000, "ewc_scale": 1000, **TEIR, "row_scale_on": "update"}
+    assert method_options("ablation_grad+cll_clip_with_teir")["regularize"] == "grad_decay"
+    assert method_options("cll_clip_with_teir+ablation_grad")["regularize"] == "grad"
+    assert method_protocol("joint+cll_clip_with_teir") == "joint" and method_protocol("er+si") == "sequence"
+    for wrong in ("er+", "+er", "er+nothing", "er+teir_initialisation"):
+        with pytest.raises(UserError, match="no method '.*'; there are: cll_clip, "):
+            method_options(wrong)
+
+
+def test_quirks_of_the_published_code_are_a_preset():
+    assert method_options("er") == {"memory_size": 8000}
+    quirks = {"memory_every_epoch": True, "memory_counts_as_use": True}
+    assert method_options("er", "reference") == {"memory_size": 8000, **quirks}
+    inherited = method_options("der_with_teir", "reference")
+    assert inherited == {"memory_size": 8000, "memory_label": "student", **quirks, **TEIR}
+    assert method_options("cll_clip_with_teir", "reference") == TEIR
+    with pytest.raises(UserError, match="no preset 'fast'; there are: default, reference"):
+        method_options("er", "fast")
+
+
+def test_protocols_of_methods_are_registered_and_no_training_option():
+    assert {method_protocol(name) for name in list_methods()} == {"sequence", "joint", "single"} == PROTOCOLS.keys()
+    assert all("protocol" not in method_options(name) for name in list_methods())
+    assert method_options("joint") == {"oracle_languages": "{languages}"}
+
+
 def test_arguments_survive_minus_signs_and_empty_values():
     assert as_arguments({"new_row_std": -1, "freeze": ""}) == ["--new-row-std=-1", "--freeze="]
+
+
+def test_arguments_of_flags_and_languages():
+    options = {"memory_every_epoch": True, "update_all_rows": False, "oracle_languages": "{languages}"}
+    assert as_arguments(options, languages="en,de") == ["--memory-every-epoch", "--oracle-languages=en,de"]
 
 
 def test_published_orders():

@@ -77,3 +77,40 @@ def test_temperature_resumes_within_a_language_and_starts_anew_with_the_next():
         other.load_state_dict(learned.state_dict())
     assert resumed.temperature.item() == pytest.approx(0.2)
     assert following.temperature.item() == pytest.approx(0.07) and int(following.position) == 2
+
+
+class Term:
+    """A plugin that adds one term to the loss."""
+
+    def losses(self, model, features, sample):
+        return {"term": (10.0, features["text"].mean())}
+
+
+def test_plugins_add_terms_in_training_only():
+    ours, plain, sample = criterion(), criterion(), golden_sample()
+    ours.task.plugins = {"x": Term()}
+    expected = plain(student, sample)[0] / 6
+    mean = sample["net_input"]["text"].double().mean()
+    loss, rows, log = ours(student, sample)
+    assert_golden(loss / rows, (expected.double() + 10 * mean).item())
+    assert_golden(log["term"] / rows, mean.item())
+    ours.eval()
+    loss, rows, log = ours(student, sample)
+    assert "term" not in log and torch.equal(loss / rows, expected)
+
+
+def test_within_the_previous_language_its_temperature_holds():
+    learned, following = criterion(position=1), criterion(position=2)
+    learned.temperature.data.fill_(0.2)
+    following.load_state_dict(learned.state_dict())
+    sample = golden_sample()
+    text = {"text": sample["net_input"]["text"], "image": sample["image_features"]}
+    with following.as_the_previous_language_ended():
+        assert not following.training
+        terms = following.base_losses(text, sample)
+    learned.eval()
+    assert terms == learned.base_losses(text, sample) and terms.keys() == {"cross_lingual", "cross_modal"}
+    assert following.training and following.temperature.item() == pytest.approx(0.07)
+    with pytest.raises(KeyError), following.as_the_previous_language_ended():
+        raise KeyError
+    assert following.training and following.temperature.item() == pytest.approx(0.07)

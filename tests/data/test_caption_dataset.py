@@ -5,7 +5,7 @@ import pytest
 import torch
 from fairseq.data import data_utils
 
-from mlvl_fairseq.data.caption_dataset import CaptionDataset
+from mlvl_fairseq.data.caption_dataset import CaptionDataset, join_batches
 
 BOS, EOS = 98, 99
 CAPTIONS = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9, 10], [11, 12]]
@@ -110,3 +110,44 @@ def test_other_captions_are_left_out_in_other_epochs():
     captions.keep_multiple_of = 4
     left_out = {*range(5)}.difference
     assert len({tuple(left_out(order)) for order in orders(captions, range(20))}) > 2
+
+
+def joined(first_rows, second_rows, **options):
+    images, english = np.arange(8, dtype=np.float32).reshape(4, 2), np.arange(6, dtype=np.float32).reshape(2, 3)
+    captions = dataset(images=images, english=english, **options)
+    first, second = batch(captions, first_rows), batch(captions, second_rows)
+    return first, second, join_batches(first, second)
+
+
+@pytest.mark.parametrize("first_rows, second_rows", [([1, 4], [3, 0]), ([3, 0], [1, 4]), ([0], [0, 1])])
+def test_joined_batches_are_the_batch_of_all_rows(first_rows, second_rows):
+    """Whichever of the two is longer."""
+    first, second, both = joined(first_rows, second_rows)
+    expected = batch(dataset(images=np.arange(8, dtype=np.float32).reshape(4, 2)), first_rows + second_rows)
+    assert both["ntokens"] == expected["ntokens"] == first["ntokens"] + second["ntokens"]
+    for name in ("tokens", "eos_positions"):
+        assert torch.equal(both["net_input"][name], expected["net_input"][name]), name
+    for name in ("image_ids", "image_features"):
+        assert torch.equal(both[name], expected[name]), name
+
+
+def test_what_belongs_to_the_first_batch_s_rows_stays_and_nothing_is_changed_in_place():
+    first, second, both = joined([1, 4], [3])
+    for name in ("id", "nsentences", "text_features"):
+        assert both[name] is first[name]
+    assert (first["net_input"]["tokens"].shape, second["net_input"]["tokens"].shape) == ((2, 4), (1, 8))
+    assert len(first["image_ids"]) == 2 and both["nsentences"] == 2 and len(both["net_input"]["tokens"]) == 3
+
+
+def test_what_else_the_model_is_given_stays():
+    captions = dataset(images=np.zeros((4, 2), np.float32))
+    first = batch(captions, [0])
+    first["net_input"]["lang"] = "de"
+    assert join_batches(first, batch(captions, [1]))["net_input"]["lang"] == "de"
+
+
+def test_joined_features_take_the_first_batch_s_precision():
+    captions = dataset(images=np.ones((4, 2), np.float32))
+    first = batch(captions, [0])
+    first["image_features"] = first["image_features"].half()
+    assert join_batches(first, batch(captions, [1]))["image_features"].dtype == torch.float16

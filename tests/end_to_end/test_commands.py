@@ -53,7 +53,8 @@ def test_every_field_is_an_option():
 def test_options_of_one_component(succeed, run):
     printed = succeed("mlvl-options", "cll_retrieval")
     assert "--row-scale-on {gradient,update}" in printed and "--embed-dim" not in printed
-    assert "the language to learn now; en,de,fr: several at once (joint training) (required)" in " ".join(printed.split())
+    about = "the language to learn now; en,de,fr: several at once (joint training) (required)"
+    assert about in " ".join(printed.split())
     assert "no component nonsense; there are: cll_retrieval" in run("mlvl-options", "nonsense").error
 
 

@@ -5,7 +5,6 @@ import shlex
 import pytest
 
 from mlvl_fairseq.compat import load_checkpoint_file
-from mlvl_fairseq.continual.methods import list_methods
 from mlvl_fairseq.data.locking import locked
 
 METHODS = ["cll_clip", "cll_clip_with_teir", "cll_clip_with_teir_update"]
@@ -156,12 +155,3 @@ def test_methods_are_listed(succeed):
     lines = succeed("mlvl-cll", "--list-methods").splitlines()
     assert [line.split()[0] for line in lines] == list(list_methods())
     assert all(len(line.split()) > 3 for line in lines)
-
-
-@pytest.mark.parametrize("method", sorted(set(list_methods()) - set(METHODS)))
-def test_every_method_learns_two_languages(learn, method, tmp_path, read_json):
-    """`joint` is one step with the updates of both."""
-    steps = {"00-joint": 6} if method == "joint" else {"00-en": 3, "01-de": 3}
-    run = learn(tmp_path / "run", method, "en,de", "--max-update", "3")
-    assert {row.parent.name: read_json(row)["num_updates"] for row in run.glob("*/done.json")} == steps
-    assert read_json(run / "scores" / max(steps) / "de.test.json")["r_mean"] >= 0

@@ -12,7 +12,7 @@ import socket
 import pytest
 from fairseq.trainer import Trainer
 
-from mlvl_fairseq.checkpoints.comparison import largest_difference
+from mlvl_fairseq.checkpoints.comparison import largest_difference, tensors
 from mlvl_fairseq.criterions import cll_clip
 from mlvl_fairseq.losses import contrastive_loss
 
@@ -112,6 +112,22 @@ def test_control_ranks_that_do_not_gather_have_other_losses(german, train, monke
     monkeypatch.setattr(cll_clip, "contrastive_loss", lambda *args, gather: contrastive_loss(*args, gather=False))
     alone = train("alone", 2, *german, "--batch-size", 8, "--max-update", 1)
     assert alone.losses()[0] < gathered.losses()[0] * (1 - 1000 * LOSS_TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["er", "der+oewc"])
+def test_ranks_keep_one_memory(method, cll, english, train):
+    """What is replayed, what enters the memory, and what a penalty weighs are those of one process."""
+    options = [*cll("de", "en", method), "--finetune-from-model", english(method), "--max-update", 6]
+    alone = train("one", 1, *options, "--batch-size", 16, "--ewc-batch-size", 16)
+    both = train("two", 2, *options, "--batch-size", 8, "--ewc-batch-size", 16, "--ddp-backend", "legacy_ddp")
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert both.rows() == alone.rows() == {16}
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
+    memories = [tensors(run.last, ("model",)) for run in (alone, both)]
+    for name in ("items", "next_items", "seen"):
+        first, second = (memory[f"model.continual.replay.{name}"] for memory in memories)
+        assert first.equal(second), name
+    assert len(memories[0]["model.continual.replay.items"]) > 50
 
 
 def test_gradients_are_accumulated(german, train):

@@ -15,9 +15,8 @@ CLIP_SIZE = 60
 TEIR = GrowthOptions(std=-1, seed=3)
 EMBEDDING = "text.token_embedding.weight"
 HELD = {EMBEDDING, "frozen_fingerprint"}
-STATE = {
-    f"language_state.{name}" for name in ("position", "token_frequencies", "current_tokens", "vocabulary_fingerprint")
-}
+COUNTS = ("token_frequencies", "earlier_share", "current_tokens", "current_share")
+STATE = {f"language_state.{name}" for name in ("position", *COUNTS, "vocabulary_fingerprint")}
 
 
 def names(size):

@@ -71,6 +71,8 @@ def test_the_next_language_remembers_the_last_model_only(learned):
     following = through_a_checkpoint(plugin, lwf(), ToyTask(2), grown)
     assert term(following, grown, toy_batch())[1] == 0
     assert following.state_dict()["embedding"].shape == (6, 3)
+    grown.head.requires_grad = False
+    assert through_a_checkpoint(following, lwf(), ToyTask(3), grown).state_dict().keys() == {"embedding"}
 
 
 def test_frozen_parts_and_adapters_are_not_copied():

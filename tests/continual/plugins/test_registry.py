@@ -9,7 +9,7 @@ from mlvl_fairseq.continual.plugins import PLUGINS, ContinualPlugin, active_plug
 from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 
-NEW = '''
+NEW = """
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class Counter(ContinualPlugin):
     @classmethod
     def is_active(cls, cfg):
         return cfg.counter_scale > 0
-'''
+"""
 
 
 @pytest.fixture
@@ -82,11 +82,12 @@ def test_memory_of_a_method_that_is_not_in_use_is_refused():
         hand_over_plugins(active_plugins(everything(si_scale=1.0), ToyTask()), state, "continual.", None)
 
 
-def test_buffers_take_the_checkpoint_s_size_and_are_not_shared_with_it(counter):
-    plugin = counter(everything(), ToyTask())
+def test_buffers_take_the_checkpoint_s_size_and_precision_and_are_not_shared_with_it(counter):
+    plugin = counter(everything(), ToyTask()).half()  # as with --fp16
     saved = {"count": torch.arange(5.0)}
     plugin.load_state_dict(saved)
     plugin.count += 1
+    assert plugin.count.dtype == torch.float32
     assert plugin.count.tolist() == [1, 2, 3, 4, 5] and saved["count"].tolist() == [0, 1, 2, 3, 4]
 
 

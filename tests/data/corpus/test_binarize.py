@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
-from mlvl_fairseq.data.corpus.binarize import binarize, binarized_folder, count_tokens, prepare_sequence
+from mlvl_fairseq.data.corpus.binarize import (
+    binarize,
+    binarized_folder,
+    count_english_tokens,
+    count_tokens,
+    prepare_sequence,
+)
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
@@ -161,3 +167,20 @@ def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
         name = "+".join(order[:step])
         assert (prepared.folder / "bin" / name / order[step - 1] / "lengths.json").exists()
     assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3
+
+
+def test_english_counts_are_those_of_distinct_sentences_with_clip_s_own_vocabulary(prepared, monkeypatch):
+    encoder = tokenizer(prepared, [])
+    counts = count_english_tokens(prepared)
+    sentences = prepared.english("train")
+    assert len(set(sentences)) == len(sentences)
+    expected = Counter(i for text in sentences for i in encoder.encode(text))
+    assert {int(i): counts[i] for i in np.flatnonzero(counts)} == dict(expected)
+    assert counts.shape == (49408,) and counts.dtype == np.int64
+    monkeypatch.setattr(ClipTokenizer, "encode_batch", None)  # kept: not counted again
+    assert np.array_equal(count_english_tokens(prepared), counts)
+
+
+def test_without_english_sentences_nothing_is_counted(prepared, monkeypatch):
+    monkeypatch.setattr(type(prepared), "english", lambda self, split: [])
+    assert not count_english_tokens(prepared).any()

@@ -5,7 +5,13 @@ import pytest
 from mlvl_fairseq.data.corpus import CLIP_VOCABULARY, vocabulary_name
 from mlvl_fairseq.data.corpus import vocabularies as module
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.vocabularies import grown_vocabulary, language_vocabulary, tokenizer, vocabulary_folder
+from mlvl_fairseq.data.corpus.vocabularies import (
+    grown_vocabulary,
+    language_vocabulary,
+    tokenizer,
+    union,
+    vocabulary_folder,
+)
 from mlvl_fairseq.data.dictionary import ClipDictionary
 from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import DataError, UserError
@@ -65,3 +71,16 @@ def test_a_language_must_bring_tokens_unless_it_is_clip_s_own(new_tables, tmp_pa
     with pytest.raises(UserError, match="language 'de' adds no token to the vocabulary"):
         grown_vocabulary(corpus, ["en", "de"])
     assert not vocabulary_folder(corpus, ["en", "de"]).exists()
+
+
+def test_the_union_of_languages_is_one_vocabulary_of_all_their_captions(corpus, monkeypatch):
+    """The oracle: trained on first use, of a size of its own."""
+    monkeypatch.setattr(module, "UNION_BPE_SIZE", 90)
+    name = union(["de", "cs"])
+    assert name == "de&cs" and union(["de"]) == "de"
+    captions = corpus.captions("train", "de") + corpus.captions("train", "cs")
+    expected = train_bpe(captions, 90)
+    assert grown_vocabulary(corpus, [name]) == clip_vocabulary().grown_by(expected)
+    assert language_vocabulary(corpus, name) == expected and (corpus.folder / "bpe" / "de&cs.90").is_dir()
+    monkeypatch.setattr(module, "train_bpe", None)
+    assert len(grown_vocabulary(corpus, [name])) == len(tokenizer(corpus, [name]))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from mlvl_fairseq.data.picture_world import WorldSettings, get_language, language_codes, plan_world
 from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -112,3 +113,37 @@ def test_without_clip_s_package_its_vocabulary_is_asked_for(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install openai-clip"):
         clip_vocabulary.__wrapped__()
+
+
+REAL = [
+    "  Ein   Mädchen, das 12 Äpfel isst!  ",
+    "it's the dogs' ball, isn't it? they'll 'start",
+    "เด็กผู้หญิงกำลังกินแอปเปิล",
+    "一个女孩在吃12个苹果。",
+    "लड़की सेब खा रही है",
+    "İstanbul'da J\u030c x\u0301",
+    "a\u0308 ist ä",
+    "emoji \U0001f469\u200d\U0001f467 here…",
+    "<|x|> </w> 'S",
+    "한국어 캡션",
+    "مرحبا، بالعالم",
+]
+
+
+def test_decoded_ids_are_cut_as_the_text_was():
+    """In all languages of the picture world and real text, also by a vocabulary that has grown since."""
+    pictures = plan_world(WorldSettings(train=6, valid=1, test=1))["train"]
+    plans = [plan for picture in pictures for plan in picture.plans]
+    texts = REAL + [get_language(code).caption(plan) for code in language_codes() for plan in plans]
+    then = clip_vocabulary()
+    later = then.grown_by(train_bpe(texts[: len(texts) // 2], 600)).grown_by(train_bpe(texts, 900))
+    encoder, now = ClipTokenizer(then), ClipTokenizer(later)
+    decoded = [then.decode(ids) for ids in encoder.encode_batch(texts)]
+    assert encoder.encode_batch(decoded) == encoder.encode_batch(texts)
+    assert now.encode_batch(decoded) == now.encode_batch(texts) != encoder.encode_batch(texts)
+
+
+def test_decoded_words_are_separated_by_one_space():
+    vocabulary = clip_vocabulary()
+    assert vocabulary.decode(ClipTokenizer(vocabulary).encode("Zwei  Äpfel, 12!")) == "zwei äpfel , 1 2 !"
+    assert vocabulary.decode([]) == ""
