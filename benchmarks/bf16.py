@@ -77,7 +77,7 @@ def pass_times(tower: CLIPTextTower, args: argparse.Namespace) -> Dict[str, np.n
 
 def judge(images: np.ndarray, text: np.ndarray, text_to_image: np.ndarray) -> tuple:
     """Scores, the text features themselves, and the rank of each caption's image."""
-    ranks = retrieval_ranks(images, text, text_to_image)
+    ranks = retrieval_ranks(images, text, text_to_image, normalise=True)
     return recalls(*ranks), text, ranks[1]
 
 
@@ -134,11 +134,9 @@ def print_scores(scores: Dict[str, tuple]) -> None:
         print(f"| {name} | {' | '.join(f'{metrics[key]:.2f}' for key in SHOWN)} |")
     (_, full, full_ranks), (_, half, half_ranks) = scores["float32"], scores["bfloat16"]
     alike, moved = cosines(full, half), 100 * np.mean(full_ranks != half_ranks)
-    print(
-        f"\nCosine of a caption's two features: mean {alike.mean():.6f}, least {alike.min():.6f}; another rank of ",
-        end="",
-    )
-    print(f"the image: {moved:.1f} % of {len(full):,} captions, by {np.abs(full_ranks - half_ranks).max()} at most")
+    furthest = np.abs(full_ranks - half_ranks).max()
+    print(f"\nCosine of a caption's two features: mean {alike.mean():.6f}, least {alike.min():.6f}.")
+    print(f"The rank of its image differs for {moved:.1f} % of {len(full):,} captions, by {furthest} at most.")
 
 
 def main() -> None:

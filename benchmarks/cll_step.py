@@ -2,8 +2,8 @@
 
 Runs fairseq's own `Trainer.train_step` on the second language of a generated corpus with cached features of a teacher,
 as `mlvl-cll` sets it up, and after every update the model's text features and their backward pass alone, on the same
-batch: with the rows that are replayed, and with the adapter, if the method has them. The ratio and the parts are medians
-over updates of one process's CPU time (one thread), so that other work on the machine matters little.
+batch: with the rows that are replayed, and with the adapter, if the method has them. Ratio and parts are medians over
+updates, in CPU time of one thread, so that other work on the machine matters little.
 
     python benchmarks/cll_step.py                              # a B/16-sized text tower, some minutes a method
     python benchmarks/cll_step.py --layers 2 --updates 20
@@ -83,7 +83,8 @@ def write_corpus(folder: Path, captions: int, mean_length: int, embed_dim: int) 
 
     rng = np.random.default_rng(1)
     tokens = (token.removesuffix("</w>") for token in clip_vocabulary().tokens if token.endswith("</w>"))
-    words = np.array([token for token in tokens if token.isascii() and token.isalpha() and len(token) > 2])[:8000]
+    words = np.array([token for token in tokens if token.isascii() and token.isalpha() and len(token) > 2])
+    words = rng.choice(words[[len(word) < 7 for word in words]], 2500, replace=False)  # most become one token
     lengths = np.clip(rng.gamma(4.0, (mean_length - 2) / 4, captions).astype(int), 2, 60)
     english = [" ".join(rng.choice(words, length)) for length in lengths]
     for lang, texts in (("en", english), ("xx", [text[::-1] for text in english])):
@@ -91,7 +92,7 @@ def write_corpus(folder: Path, captions: int, mean_length: int, embed_dim: int) 
         (folder / f"train.vision-en-{lang}.tsv").write_text("".join(rows), encoding="utf-8")
     corpus = folder / "corpus"
     train = f"--train={folder / 'train.vision-en-{lang}.tsv'}"
-    prepare([str(corpus), "--languages=en,xx", train, "--order=en,xx", "--bpe-size=30000"])
+    prepare([str(corpus), "--languages=en,xx", train, "--order=en,xx"])
     features = Corpus(corpus)
     for kind, names in (("image", features.images("train")), ("text", features.english("train"))):
         with FeatureWriter(features.feature_stem("train", kind), names, embed_dim, "random", "random") as writer:

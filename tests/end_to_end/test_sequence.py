@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.continual.methods import list_methods
 from mlvl_fairseq.data.locking import locked
 
 METHODS = ["cll_clip", "cll_clip_with_teir", "cll_clip_with_teir_update"]
