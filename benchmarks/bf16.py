@@ -30,7 +30,7 @@ from mlvl_fairseq.modules.clip_text import CLIPTextTower  # noqa: E402
 
 PRECISIONS = {"float32": nullcontext, "bfloat16": lambda: torch.autocast("cpu", dtype=torch.bfloat16)}
 INSTRUCTIONS = ("avx512f", "avx512_bf16", "amx_bf16")
-VOCABULARY, NOISE = 20_000, 1.0
+VOCABULARY, NOISE = 20_000, 4.0
 SHOWN = ("txt_r1", "txt_r10", "img_r1", "img_r10", "r_mean")
 
 

@@ -74,8 +74,8 @@ class Clock:
         setattr(owner, method, timed)
 
 
-def write_corpus(folder: Path, captions: int, mean_length: int, embed_dim: int) -> Path:
-    """A corpus of English and a generated language (CLIP's words backwards), and random features as its teacher's."""
+def write_corpus(folder: Path, captions: int, mean_words: int, embed_dim: int) -> Path:
+    """A corpus of English and a generated language (its words backwards), and random teacher features."""
     from mlvl_fairseq.cli.prepare import main as prepare
     from mlvl_fairseq.data.corpus import Corpus
     from mlvl_fairseq.data.features import FeatureWriter
@@ -84,8 +84,8 @@ def write_corpus(folder: Path, captions: int, mean_length: int, embed_dim: int) 
     rng = np.random.default_rng(1)
     tokens = (token.removesuffix("</w>") for token in clip_vocabulary().tokens if token.endswith("</w>"))
     words = np.array([token for token in tokens if token.isascii() and token.isalpha() and len(token) > 2])
-    words = rng.choice(words[[len(word) < 7 for word in words]], 2500, replace=False)  # most become one token
-    lengths = np.clip(rng.gamma(4.0, (mean_length - 2) / 4, captions).astype(int), 2, 60)
+    words = rng.choice(words, 5000, replace=False)
+    lengths = np.clip(rng.gamma(4.0, mean_words / 4, captions).astype(int), 2, 40)
     english = [" ".join(rng.choice(words, length)) for length in lengths]
     for lang, texts in (("en", english), ("xx", [text[::-1] for text in english])):
         rows = [f"{n % (captions // 5)}.jpg\t{english[n]}\t{text}\n" for n, text in enumerate(texts)]
@@ -166,7 +166,7 @@ def bare_seconds(trainer, sample: dict) -> float:
 
 
 def measure(args: argparse.Namespace, corpus: Path, method: str) -> List[dict]:
-    """CPU seconds of each part and of the bare tower (``bare``) for every update of the second language."""
+    """CPU seconds of each part and of the bare tower (``bare``), and ``tokens`` a caption, for every update."""
     start = corpus.parent / f"{method}.pt"
     trainer, batches = build_trainer(args, corpus, method, "", "en")
     trainer.train_step(next(batches))  # a memory, if the method has one, is filled
@@ -181,17 +181,25 @@ def measure(args: argparse.Namespace, corpus: Path, method: str) -> List[dict]:
             samples = next(batches)
         with clock.part(OTHER):
             trainer.train_step(samples)
-        updates.append({**clock.seconds, "bare": bare_seconds(trainer, seen[0])})
+        tokens = samples[0]["ntokens"] / samples[0]["nsentences"]
+        parts = dict(clock.seconds)
+        updates.append({**parts, "bare": bare_seconds(trainer, seen[0]), "tokens": tokens})
     start.unlink()
     return updates[1:]  # the first allocates
 
 
 def table_row(method: str, updates: List[dict]) -> str:
-    """Milliseconds of an update and of the bare tower, their ratio, and the parts' shares."""
+    """Tokens a caption, milliseconds of an update and of the bare tower, their ratio, and the parts' shares."""
     whole = np.array([sum(update.get(part, 0.0) for part in PARTS) for update in updates])
     bare = np.array([update["bare"] for update in updates])
     shares = [np.median([update.get(part, 0.0) for update in updates] / whole) for part in PARTS]
-    cells = [f"{1e3 * np.median(whole):.0f}", f"{1e3 * np.median(bare):.0f}", f"**{np.median(whole / bare):.3f}**"]
+    tokens = np.mean([update["tokens"] for update in updates])
+    cells = [
+        f"{tokens:.1f}",
+        f"{1e3 * np.median(whole):.0f}",
+        f"{1e3 * np.median(bare):.0f}",
+        f"**{np.median(whole / bare):.3f}**",
+    ]
     return f"| `{method}` | {' | '.join(cells)} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |"
 
 
@@ -203,7 +211,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=5, help="of each method (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--captions", type=int, default=20_000, help="of each language (default: %(default)s)")
-    parser.add_argument("--mean-length", type=int, default=16, help="of captions, in tokens (default: %(default)s)")
+    parser.add_argument("--mean-words", type=int, default=6, help="of captions (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     import mlvl_fairseq
@@ -211,11 +219,12 @@ def main() -> None:
 
     mlvl_fairseq.register()
     print(f"{args.arch}, {args.layers or 'all'} layers, batch {args.batch_size}, {args.updates} updates, one thread\n")
-    print(f"| method | update, ms | bare, ms | ratio | {' | '.join(PARTS)} |\n|---|{'---:|' * (3 + len(PARTS))}")
+    columns = ("tokens a caption", "update, ms", "bare, ms", "ratio", *PARTS)
+    print(f"| method | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}", flush=True)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null:
         with redirect_stderr(null):
             embed_dim = ARCHITECTURES[args.arch].get("embed_dim", 512)
-            corpus = write_corpus(Path(folder), args.captions, args.mean_length, embed_dim)
+            corpus = write_corpus(Path(folder), args.captions, args.mean_words, embed_dim)
             for method in args.methods:
                 print(table_row(method, measure(args, corpus, method)), flush=True)
                 gc.collect()

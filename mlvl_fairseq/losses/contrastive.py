@@ -12,9 +12,7 @@ def multi_positive_targets(query_ids: Tensor, key_ids: Tensor) -> Tensor:
     return same / same.sum(dim=1, keepdim=True)
 
 
-def contrastive_loss(
-    text: Tensor, image: Tensor, temperature: Tensor, ids: Tensor, gather: bool = False
-) -> Tensor:
+def contrastive_loss(text: Tensor, image: Tensor, temperature: Tensor, ids: Tensor, gather: bool = False) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
 
     Args:

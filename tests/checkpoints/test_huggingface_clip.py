@@ -164,7 +164,7 @@ def test_interrupted_export_leaves_the_earlier_one(official, folder, monkeypatch
 
     before = (folder / "model.safetensors").read_bytes()
     monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="No space left on device"):
         to_huggingface(official, folder)
     assert (folder / "model.safetensors").read_bytes() == before
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}

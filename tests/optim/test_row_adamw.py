@@ -44,9 +44,7 @@ def test_four_updates_match_the_reference(variant, acts_on):
         "other": parameter(det((2, 3), 1, 0.9)),
         "vec": parameter(det((3,), 1, 1.3)),
     }
-    optimizer = RowAdamW(
-        parameters.values(), golden["lr"], golden["betas"], golden["eps"], golden["weight_decay"]
-    )
+    optimizer = RowAdamW(parameters.values(), golden["lr"], golden["betas"], golden["eps"], golden["weight_decay"])
     for k, expected in enumerate(golden[variant], 1):
         update(optimizer, parameters.values(), [det(p.shape, 0.1 * k, 0.2 * k) for p in parameters.values()])
         for name, values in expected.items():
