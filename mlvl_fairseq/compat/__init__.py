@@ -5,6 +5,7 @@ commands which need no fairseq start at once.
 """
 
 from mlvl_fairseq.compat import (  # noqa: F401  each of them registers its patches
+    best_score,
     ddp_on_cpu,
     distributed_on_cpu,
     end_with_parent,
