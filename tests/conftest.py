@@ -30,9 +30,6 @@ def run_here():
     """``run_here("fairseq-train", *arguments)`` runs the command's entry point in this process."""
 
     def run(command, *arguments):
-        from fairseq import checkpoint_utils
-
-        vars(checkpoint_utils.save_checkpoint).pop("best", None)  # a process of its own would not have it
         package = "fairseq_cli" if command.startswith("fairseq-") else "mlvl_fairseq.cli"
         entry = importlib.import_module(f"{package}.{command.partition('-')[2].replace('-', '_')}")
         with pytest.MonkeyPatch.context() as patch:
