@@ -65,10 +65,11 @@ class ContinualPlugin(nn.Module):
         """The parameters have moved."""
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Buffers may have another size than those they replace."""
-        for name, buffer in self.named_buffers(recurse=False):
-            if prefix + name in state_dict:
-                self._buffers[name] = state_dict[prefix + name].to(buffer.device, copy=True)
+        """Which buffers there are, and their sizes, is the checkpoint's to say."""
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            name = key[len(prefix) :]
+            device = self._buffers[name].device if name in self._buffers else state_dict[key].device
+            self.register_buffer(name, state_dict[key].to(device, copy=True))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

@@ -46,8 +46,3 @@ class Lwf(ContinualPlugin):
             target = functional_call(model, previous, kwargs=sample["net_input"])["text"]
         mse = feature_mse(features["text"][:rows], target[:rows]) / rows
         return {"lwf": (self.cfg.lwf_scale, mse)}
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            self.register_buffer(key[len(prefix) :], state_dict[key])
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

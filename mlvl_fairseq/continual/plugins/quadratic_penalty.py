@@ -97,13 +97,6 @@ class QuadraticPenalty(ContinualPlugin):
                 dist.all_reduce(tensor)
         return [total / number for total in totals]
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        for key in list(state_dict):  # which parameters are remembered is the checkpoint's to say
-            name = key[len(prefix) :]
-            if key.startswith(prefix) and name.partition("/")[0] in self.BUFFERS and name not in self._buffers:
-                self.register_buffer(name, state_dict[key])
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
 
 def _buffer_name(kind: str, parameter: str) -> str:
     """Names of buffers must not hold a dot."""
