@@ -17,7 +17,6 @@ class QuadraticPenalty(ContinualPlugin):
     A subclass says what importance is. Buffers are named ``importance/<parameter>`` and ``anchor/<parameter>``.
     """
 
-    BUFFERS = ("importance", "anchor")
     needs_all_rows = True
     gamma = 1.0
 

@@ -21,10 +21,8 @@ class Si(QuadraticPenalty):
     """Importance: how much of the loss each parameter's own path has taken away,
     ``sum over languages max(0, -sum over updates gradient * step) / (distance^2 + xi)`` (equations 3 to 5).
 
-    The gradient is the one the optimizer gets: averaged over ranks and clipped.
+    The gradient is the one the optimizer gets: averaged over ranks and clipped. Buffers ``path/<parameter>`` are added.
     """
-
-    BUFFERS = ("importance", "anchor", "path")
 
     @classmethod
     def is_active(cls, cfg) -> bool:

@@ -180,13 +180,12 @@ class Report:
         return result
 
 
-def summarise(runs: Sequence[Run], forgetting: str = "reference", missing_as_zero: bool = False) -> Report:
+def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
     """Group runs by seed and compute every metric of every run.
 
     Args:
         runs: at least one.
         forgetting: name in :data:`mlvl_fairseq.evaluation.continual.FORGETTING`.
-        missing_as_zero: see :func:`mlvl_fairseq.evaluation.continual.continual_metrics`.
 
     Raises:
         UserError: unknown definition of forgetting.
@@ -196,10 +195,7 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference", missing_as_zer
         MethodReport(
             name,
             list(group),
-            [
-                {m: continual_metrics(a, forgetting, missing_as_zero) for m, a in run.matrix.scores.items()}
-                for run in group
-            ],
+            [{m: continual_metrics(a, forgetting) for m, a in run.matrix.scores.items()} for run in group],
         )
         for name, group in zip(name_groups(groups), groups)
     ]
