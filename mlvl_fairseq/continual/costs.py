@@ -1,11 +1,10 @@
 """What a step of a sequence has cost, in ``costs.json``: seconds, memory and runs of each of its jobs."""
 
-import json
 from pathlib import Path
 from typing import Dict
 
 from mlvl_fairseq.data.atomic_files import write_json
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.data.json_files import read_object
 
 
 class JobCosts:
@@ -40,9 +39,4 @@ class JobCosts:
         write_json(self.path, {**self._read(), self.job: entry})
 
     def _read(self) -> Dict[str, Dict[str, float]]:
-        if not self.path.exists():
-            return {}
-        try:
-            return json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"is no JSON ({error}): remove it", self.path) from None
+        return read_object(self.path) if self.path.exists() else {}

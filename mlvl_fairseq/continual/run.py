@@ -1,6 +1,5 @@
 """Carry a sequence out: prepare, train, finish and evaluate each language, in child processes."""
 
-import json
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ from mlvl_fairseq.continual.jobs import run_job
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
+from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.data.locking import locked
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
 
 
 def _r_mean(sequence: Sequence, step: int, lang: str) -> float:
-    return json.loads(sequence.score_path(step, lang).read_text(encoding="utf-8"))["r_mean"]
+    return read_object(sequence.score_path(step, lang))["r_mean"]
 
 
 def import_training() -> None:

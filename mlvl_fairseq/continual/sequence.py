@@ -1,6 +1,5 @@
 """A run: languages learned one after another, each by an ordinary ``fairseq-train``; what is done stays done."""
 
-import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from mlvl_fairseq.continual.protocols import PROTOCOLS
 from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import union
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.data.json_files import read_object
+from mlvl_fairseq.errors import UserError
 
 USER_DIR = Path(__file__).resolve().parents[1]
 
@@ -172,10 +172,7 @@ def _given(arguments: List[str], name: str, default):
 
 
 def _refuse_other_run(path: Path, mine: dict) -> None:
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"not a run manifest: {error}", path) from None
+    theirs = read_object(path)
     if mine["protocol"] != "joint" and mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
         theirs["languages"] = mine["languages"]  # the same run, with more languages
     differ = [f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here" for key in mine if theirs.get(key) != mine[key]]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional
 
 from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.report.files import read_object
 
 SETTINGS = "settings.json"
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List
 
-from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.report.files import read_object, text_in
-from mlvl_fairseq.evaluation.report.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
-
-MANIFEST = "run.json"
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.report.fields import text_in
+from mlvl_fairseq.evaluation.report.manifest import MANIFEST, read_manifest
+from mlvl_fairseq.evaluation.report.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,9 @@ class RunFolder:
         path = Path(folder) / MANIFEST
         if not path.is_file():
             raise UserError(f"{folder}: no {MANIFEST} in it; give the folder of an mlvl-cll run")
-        manifest = read_object(path)
-        languages = manifest.get("languages")
-        if not isinstance(languages, list) or not languages:
-            raise DataError(f"expected a list of languages, found {languages!r}", path, field="languages")
-        protocol = text_in({"protocol": DEFAULT_PROTOCOL, **manifest}, "protocol", path)
-        if protocol not in PROTOCOLS:
-            raise DataError(f"unknown protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
-        return cls(path.parent, languages, PROTOCOLS[protocol], Path(text_in(manifest, "corpus", path)))
+        manifest = read_manifest(path)
+        corpus = Path(text_in(manifest.settings, "corpus", path))
+        return cls(path.parent, manifest.languages, manifest.protocol, corpus)
 
     @property
     def name(self) -> str:

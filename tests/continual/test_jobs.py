@@ -135,7 +135,7 @@ def test_costs_of_a_killed_driver_are_known(log, costs, monkeypatch):
 def test_damaged_costs_are_named(log, costs):
     costs.path.parent.mkdir()
     costs.path.write_text("{")
-    with pytest.raises(DataError, match="costs.json: is no JSON"):
+    with pytest.raises(DataError, match="costs.json: not JSON"):
         run_job("job", lambda: None, log, costs=costs)
 
 

@@ -2,6 +2,7 @@
 
 from mlvl_fairseq.continual import protocols
 from mlvl_fairseq.continual.protocols import PROTOCOLS, Step, register_protocol
+from mlvl_fairseq.evaluation.report import protocols as report_protocols
 
 LANGUAGES = ["en", "de", "fr"]
 
@@ -28,6 +29,17 @@ def test_single():
         Step("01-de", ["de"], [], None, ["de"]),
         Step("02-fr", ["fr"], [], None, ["fr"]),
     ]
+
+
+def test_reports_expect_the_scores_that_runs_have():
+    """`evaluation` imports nothing of `continual`: it has a table of its own."""
+    assert PROTOCOLS.keys() == report_protocols.PROTOCOLS.keys()
+    for name, plan in PROTOCOLS.items():
+        steps, protocol = plan(LANGUAGES), report_protocols.PROTOCOLS[name]
+        expected = [(cell.step, LANGUAGES[cell.column]) for cell in protocol.cells(LANGUAGES)]
+        assert [(step.name, lang) for step in steps for lang in step.evaluated] == expected
+        assert {step.name: len(step.current) for step in steps} == protocol.steps(LANGUAGES)
+        assert protocol.in_order == any(step.follows is not None for step in steps)
 
 
 def test_titles_are_what_follows_the_number():

@@ -7,8 +7,9 @@ from typing import Dict, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.evaluation.report.files import amount_in, read_object
+from mlvl_fairseq.evaluation.report.fields import amount_in
 
 TRAIN, EVALUATE = "train", "evaluate"
 _OTHER = ("binarize", "finish")

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.data.json_files import read_object
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.continual import ScoreMatrix
 from mlvl_fairseq.evaluation.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.report.costs import StepCosts, read_costs
-from mlvl_fairseq.evaluation.report.files import read_object, score_in, text_in
-from mlvl_fairseq.evaluation.report.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Cell, Protocol
+from mlvl_fairseq.evaluation.report.fields import score_in, text_in
+from mlvl_fairseq.evaluation.report.manifest import MANIFEST, read_manifest
+from mlvl_fairseq.evaluation.report.protocols import Cell, Protocol
 from mlvl_fairseq.evaluation.retrieval import METRICS
 
-MANIFEST = "run.json"
 DEFAULT_SPLIT = "test"
 
 
@@ -115,31 +116,21 @@ def _find_manifests(folder: Path) -> List[Path]:
 
 
 def _read_run(path: Path, split: Optional[str]) -> Run:
-    settings = read_object(path)
-    languages = settings.get("languages")
-    if not isinstance(languages, list) or not languages or len(set(map(str, languages))) < len(languages):
-        raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
-    protocol = _protocol(settings, path)
+    manifest = read_manifest(path)
+    settings, steps = manifest.settings, manifest.protocol.steps(manifest.languages)
     run = Run(
         folder=path.parent,
         settings=settings,
         method=text_in(settings, "method", path),
-        protocol=protocol,
+        protocol=manifest.protocol,
         split=split or settings.get("eval_split") or DEFAULT_SPLIT,
         dataset=settings.get("dataset") or Path(settings.get("corpus") or path.parent.resolve()).name,
-        matrix=ScoreMatrix(languages, METRICS),
-        costs=[read_costs(path.parent / step, count) for step, count in protocol.steps(languages).items()],
+        matrix=ScoreMatrix(manifest.languages, METRICS),
+        costs=[read_costs(path.parent / step, count) for step, count in steps.items()],
     )
     for cell in run.cells:
         _read_score(run, cell)
     return run
-
-
-def _protocol(settings: Dict[str, Any], path: Path) -> Protocol:
-    name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
-    if name not in PROTOCOLS:
-        raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
-    return PROTOCOLS[name]
 
 
 def _read_score(run: Run, cell: Cell) -> None:

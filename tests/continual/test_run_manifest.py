@@ -1,0 +1,43 @@
+"""``run.json`` of a folder in which a run goes on."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from mlvl_fairseq.continual.sequence import Sequence, Settings
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.evaluation.report.manifest import read_manifest
+
+CORPUS = SimpleNamespace(fingerprint="f")
+SETTINGS = Settings(
+    method="cll_clip", preset="default", protocol="sequence", languages=["en", "de"], corpus="c", init_from=None,
+    arch="clip_tiny", max_epoch=1, max_update=0, batch_size=16, lr=0.1, warmup_ratio=0.1, seed=1, eval_split="test",
+    extra=[],
+)  # fmt: skip
+
+
+def test_what_a_run_writes_a_report_reads(tmp_path):
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    manifest = read_manifest(tmp_path / "run.json")
+    assert manifest.languages == ["en", "de"] and manifest.protocol.name == "sequence"
+    assert manifest.settings == {**vars(SETTINGS), "corpus_fingerprint": "f"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match="run.json: "):
+        Sequence(tmp_path, SETTINGS).open(CORPUS)
+    assert (tmp_path / "run.json").read_text() == content
+
+
+def test_only_a_sequence_can_become_longer(tmp_path):
+    longer = {"languages": ["en", "de", "fr"]}
+    for protocol in ("sequence", "joint"):
+        Sequence(tmp_path / protocol, replace(SETTINGS, protocol=protocol)).open(CORPUS)
+    Sequence(tmp_path / "sequence", replace(SETTINGS, **longer)).open(CORPUS)
+    assert json.loads((tmp_path / "sequence" / "run.json").read_text())["languages"] == longer["languages"]
+    with pytest.raises(UserError, match="holds another run .*languages is"):
+        Sequence(tmp_path / "joint", replace(SETTINGS, protocol="joint", **longer)).open(CORPUS)
