@@ -1,6 +1,6 @@
 """Retrieval scores of an encoder on captions, each with the signature that says how it was computed."""
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -33,11 +33,10 @@ def score_retrieval(
     Returns:
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``. Images without a caption take no part.
     """
-    used, text_to_image = np.unique(image_rows, return_inverse=True)
-    text = encoder.encode_texts(captions, lang)
-    scores = retrieval_scores(image_features[used], text, text_to_image, n_fold=n_fold)
-    names = [image_names[row] for row in used]
-    return {**scores, "signature": _signature(encoder, names, captions, text_to_image, lang, split, n_fold)}
+    test = _encode(encoder, image_features, image_names, captions, image_rows, lang)
+    scores = retrieval_scores(test.images, test.texts, test.text_to_image, n_fold=n_fold)
+    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split, n_fold)
+    return {**scores, "signature": signature}
 
 
 def rank_retrieval(
@@ -50,21 +49,39 @@ def rank_retrieval(
     split: str,
 ) -> Tuple[Dict[str, object], QueryRanks]:
     """What :func:`score_retrieval` returns without folds, and the rank of every query behind it."""
+    test = _encode(encoder, image_features, image_names, captions, image_rows, lang)
+    ranks = retrieval_ranks(test.images, test.texts, test.text_to_image, normalise=True)
+    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split)
+    return {**recalls(*ranks), "signature": signature}, QueryRanks(test.used, test.text_to_image, *ranks)
+
+
+class _Test(NamedTuple):
+    """A retrieval test whose images all have captions: int [n] `used`, their rows among the given images; features
+    [n, D] and names of the images; features [m, D] of the captions; int [m] the image of each."""
+
+    used: np.ndarray
+    images: np.ndarray
+    image_names: List[str]
+    texts: np.ndarray
+    text_to_image: np.ndarray
+
+
+def _encode(encoder: Encoder, image_features, image_names, captions: List[str], image_rows, lang: str) -> _Test:
     used, text_to_image = np.unique(image_rows, return_inverse=True)
-    text = encoder.encode_texts(captions, lang)
-    ranks = QueryRanks(used, text_to_image, *retrieval_ranks(image_features[used], text, text_to_image, normalise=True))
     names = [image_names[row] for row in used]
-    signature = _signature(encoder, names, captions, text_to_image, lang, split, n_fold=1)
-    return {**recalls(ranks.image_ranks, ranks.text_ranks), "signature": signature}, ranks
+    return _Test(used, image_features[used], names, encoder.encode_texts(captions, lang), text_to_image)
 
 
-def _signature(encoder: Encoder, names, captions, text_to_image, lang: str, split: str, n_fold: int) -> str:
+def signature_of(
+    encoder: Encoder, image_names: Sequence[str], texts: Sequence[str], text_to_image, lang: str, split: str, n_fold=1
+) -> str:
+    """How scores of an encoder are computed; arguments as in :func:`score_retrieval`, all images with texts."""
     signature = Signature(
-        data=data_fingerprint(names, captions, text_to_image),
+        data=data_fingerprint(image_names, texts, text_to_image),
         split=split,
         lang=lang,
-        images=len(names),
-        texts=len(captions),
+        images=len(image_names),
+        texts=len(texts),
         tok="clip-bpe",
         maxlen=encoder.max_length,
         precision="fp32",

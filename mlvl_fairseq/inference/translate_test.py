@@ -7,9 +7,9 @@ import torch
 
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.inference.fusion import ETAS, FUSIONS, fusion_scores, paired_translations
+from mlvl_fairseq.inference.retrieval_score import signature_of
 
 ENGLISH = "en"
 
@@ -56,18 +56,8 @@ def translate_test(
         n_fold,
     )
     pairs = [f"{caption}\n{translation}" for caption, translation in zip(foreign.captions, translations)]
-    signature = Signature(
-        data=data_fingerprint(foreign.images, pairs, foreign.image_rows),
-        split=split,
-        lang=f"{lang}+{ENGLISH}",
-        images=len(foreign.images),
-        texts=len(pairs),
-        tok="clip-bpe",
-        maxlen=encoder.max_length,
-        precision="fp32",
-        folds=n_fold,
-    )
-    return {"scores": rows, "signature": str(signature)}
+    signature = signature_of(encoder, foreign.images, pairs, foreign.image_rows, f"{lang}+{ENGLISH}", split, n_fold)
+    return {"scores": rows, "signature": signature}
 
 
 def require_one_space(first: Encoder, second: Encoder) -> None:
