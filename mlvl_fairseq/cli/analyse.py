@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from mlvl_fairseq.cli.common import positive, run
+
 EPILOG = """\
 examples:
   mlvl-analyse attention runs/naive runs/teir --output analysis
@@ -48,13 +50,6 @@ def build_parser() -> argparse.ArgumentParser:
     convergence.add_argument("--no-fisher", action="store_true", help="leave the Fisher trace out")
     convergence.add_argument("--batch-size", type=positive, default=128, help="captions a batch (default: %(default)s)")
     return parser
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -126,8 +121,6 @@ def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.N
 
 
 def cli_main() -> None:
-    from mlvl_fairseq.cli.common import run
-
     run(main)
 
 

@@ -8,6 +8,8 @@ import argparse
 import os
 from typing import List, Optional
 
+from mlvl_fairseq.cli.common import positive, run
+
 EPILOG = """\
 examples:
   mlvl-cll corpus runs/teir --method cll_clip_with_teir --order en,de,fr --arch clip_vit_b16 --init-from ViT-B-16.pt
@@ -35,13 +37,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="reference: with the quirks of the published code (docs/methods.md); default: as the methods are meant",
     )
     parser.add_argument(
-        "--order", default="order222", help="order222, order1 (36 languages) or a comma list (default: %(default)s)"
+        "--order",
+        default="order222",
+        help="order222, order1, order36 (36 languages each) or a comma list (default: %(default)s)",
     )
     parser.add_argument("--arch", default="clip_vit_b32", help="architecture (default: %(default)s)")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
     parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
     parser.add_argument("--max-update", type=int, default=0, help="updates a language at most; 0: no limit")
-    parser.add_argument("--batch-size", type=int, default=128, help="captions a batch and rank (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=128, help="captions a batch and rank (default: %(default)s)"
+    )
     parser.add_argument("--lr", type=float, default=5e-5, help="learning rate (default: %(default)s)")
     parser.add_argument(
         "--warmup-ratio",
@@ -49,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.1,
         help="share of a language's updates to warm up (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=42, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=42, help="of batches and of everything that is drawn (default: %(default)s)"
+    )
     parser.add_argument(
         "--eval-split", help="split of the score matrix (default: test if the corpus has it, else valid)"
     )
@@ -103,8 +111,6 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 
 def cli_main() -> None:
-    from mlvl_fairseq.cli.common import run
-
     run(main)
 
 

@@ -1,5 +1,6 @@
-"""What every `mlvl-*` command shares: error handling and exit statuses."""
+"""What `mlvl-*` commands share: error handling, exit statuses, a type of options."""
 
+import argparse
 import logging
 import os
 import sys
@@ -38,3 +39,10 @@ def describe_os_error(error: OSError) -> str:
     """``No space left on device: FILE`` instead of ``[Errno 28] ...``."""
     reason = error.strerror or str(error)
     return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)

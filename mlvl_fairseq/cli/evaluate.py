@@ -43,7 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="caption file (json, triplets, ...); with several languages {lang} stands for the language",
     )
     parser.add_argument(
-        "--lang", required=True, metavar="LIST", help="language of the captions, or several: en,de,fr or order222"
+        "--lang",
+        required=True,
+        metavar="LIST",
+        help="language of the captions, or several: en,de,fr or a named order as order222",
     )
     parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
     add_image_options(parser)

@@ -5,6 +5,8 @@ import hashlib
 import os
 from typing import Dict, List
 
+from mlvl_fairseq.cli.common import positive
+
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("images (one of both)")
@@ -16,7 +18,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         "features of the model's own space if it has no head",
     )
     images.add_argument("--image-list", metavar="FILE.txt", help="with --image-features: their image names, one a line")
-    images.add_argument("--batch-size", type=int, default=64, help="images a batch (default: %(default)s)")
+    images.add_argument("--batch-size", type=positive, default=64, help="images a batch (default: %(default)s)")
     images.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
 
 

@@ -14,6 +14,8 @@ from typing import Callable, List, Optional
 
 from tqdm import tqdm
 
+from mlvl_fairseq.cli.common import positive, run
+
 METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
 BATCH_SIZE = 128
@@ -23,13 +25,17 @@ BPE_SIZE = 500  # a larger one would turn whole sentences of languages without s
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", default="outputs/quickstart", help="default: %(default)s")
-    parser.add_argument("--methods", default=METHODS, help="see mlvl-cll --list-methods (default: %(default)s)")
+    parser.add_argument("--output", default="outputs/quickstart", help="folder of everything (default: %(default)s)")
+    parser.add_argument(
+        "--methods", default=METHODS, help="comma list, see mlvl-cll --list-methods (default: %(default)s)"
+    )
     parser.add_argument("--order", default=LANGUAGES, help="languages, English first (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=3000, help="training pictures (default: %(default)s)")
-    parser.add_argument("--teacher-epochs", type=int, default=8, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs a language (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--pictures", type=positive, default=3000, help="training pictures (default: %(default)s)")
+    parser.add_argument(
+        "--teacher-epochs", type=positive, default=8, help="epochs of the teacher (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=positive, default=3, help="epochs a language (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of pictures and trainings (default: %(default)s)")
     return parser
 
 
@@ -154,8 +160,6 @@ class Quickstart:
 
 
 def cli_main() -> None:
-    from mlvl_fairseq.cli.common import run
-
     run(main)
 
 
