@@ -6,7 +6,7 @@
 #   DATA    folder with triplet/coco_vision-en-<lang>.tsv.gz, annotations/coco/<lang>/{val,test}.json, MSCOCO/ (images)
 #   OUTPUT  default: outputs/mscoco36
 # DEVICE=cuda (default) or cpu in the environment says where the teacher computes.
-set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage="usage: run_mscoco36.sh DATA ViT-B-16.pt [OUTPUT] [METHOD ...]"
 data=${1:?$usage}
@@ -14,7 +14,7 @@ weights=${2:?$usage}
 out=${3:-outputs/mscoco36}
 methods=("${@:4}")
 [[ ${#methods[@]} -gt 0 ]] || methods=(cll_clip cll_clip_with_teir cll_clip_with_teir_update)
-languages=en,it,de,fil,tr,uk,nl,bn,he,fi,sv,quz,fa,mi,fr,el,zh,id,sw,no,hi,da,te,th,pt,ru,ro,pl,hr,es,vi,ar,cs,ko,ja,hu
+languages=$(languages_of order222)
 
 if [[ ! -e $out/corpus/corpus.json ]]; then
   mlvl-prepare "$out/corpus" --languages "$languages" --image-root "$data/MSCOCO" \

@@ -11,8 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
-from mlvl_fairseq.continual.methods import list_methods
+from mlvl_fairseq.continual.methods import TABLE, list_methods
 from mlvl_fairseq.continual.orders import language_order
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "cll_clip"
@@ -72,7 +73,7 @@ def check_arguments(command, *arguments):
         return
     parser = import_module(f"mlvl_fairseq.cli.{command.removeprefix('mlvl-').replace('-', '_')}").build_parser()
     _, rest = parser.parse_known_args(arguments)
-    assert not rest or command == "mlvl-cll" and rest == ["--cpu"]
+    assert not rest or command == "mlvl-cll" and set(rest) <= {"--cpu", "--ewc-batches", "--mas-batches", "30"}
 
 
 def option(arguments, name):
@@ -185,3 +186,35 @@ def test_one_method_with_the_arguments_of_the_published_script(call):
     assert option(line, "--method") == "ablation_grad_decay" and option(line, "--init-from") == "/models/ViT-B-32.pt"
     call("run_cl.sh", "oEWC", "B16", "coco,cc3m", status=2)
     call("run_cl.sh", "oEWC", "B64", status=2)
+
+
+def test_published_names_are_our_rows(call):
+    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    published = {row["published_as"]: name for name, row in rows.items() if "published_as" in row}
+    others = {theirs: ours for theirs, ours in published.items() if theirs.lower() != ours}
+    assert len(others) > 5
+    for theirs, ours in others.items():
+        (line,) = call("run_cl.sh", theirs, "B16")["mlvl-cll"]
+        assert option(line, "--method") == ours
+
+
+def test_the_published_setting(call):
+    calls = call("run_mscoco36.sh", "data", "ViT-B-16.pt", "out", "er", "cll_clip")
+    assert option(calls["mlvl-prepare"][0], "--languages") == ",".join(language_order("order222"))
+    assert option(calls["mlvl-prepare"][1], "--teacher") == "ViT-B-16.pt"
+    assert methods(calls) == ["er", "cll_clip"] and calls["mlvl-report"] == [["out/runs"]]
+    assert {option(run, "--order") for run in calls["mlvl-cll"]} == {"order222"}
+    assert methods(call("run_mscoco36.sh", "data", "ViT-B-16.pt")) == [
+        "cll_clip",
+        "cll_clip_with_teir",
+        "cll_clip_with_teir_update",
+    ]
+
+
+def test_real_photos(call):
+    calls = call("run_flickr8k.sh", "data", "out", SEEDS="1 2", METHODS="cll_clip oewc", UPDATES="9")
+    assert [run[1] for run in calls["mlvl-cll"]] == [
+        f"out/seed{seed}/{method}" for seed in (1, 2) for method in ("cll_clip", "oewc")
+    ]
+    assert all(option(run, "--max-update") == "9" for run in calls["mlvl-cll"])
+    assert calls["mlvl-report"] == [["out", "--split", "valid"]]
