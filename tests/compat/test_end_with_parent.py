@@ -2,11 +2,11 @@
 
 import multiprocessing
 import time
-from pathlib import Path
 
 import pytest
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.distributed import utils
+from processes import assert_ends, is_at_work, needs_proc
 
 from mlvl_fairseq.compat.end_with_parent import end_with_parent
 
@@ -34,26 +34,16 @@ def parent(child, pid, started):
     process.join()
 
 
-def at_work(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@needs_proc
 @pytest.mark.parametrize("child", [watched, training])
 def test_child_ends_when_its_parent_is_killed(child):
     pid, started = fork.Value("i", 0), fork.Event()
     process = fork.Process(target=parent, args=(child, pid, started))
     process.start()
-    assert started.wait(30) and at_work(pid.value)
+    assert started.wait(30) and is_at_work(pid.value)
     process.kill()
     process.join()
-    end = time.monotonic() + 10
-    while at_work(pid.value):
-        assert time.monotonic() < end, "it goes on without its parent"
-        time.sleep(0.01)
+    assert_ends(pid.value)
 
 
 def test_process_that_multiprocessing_did_not_start_is_let_alone():

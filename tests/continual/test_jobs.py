@@ -5,9 +5,9 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
+from processes import assert_ends, needs_proc
 
 from mlvl_fairseq.compat.stop_signals import Stopped
 from mlvl_fairseq.continual import jobs
@@ -161,14 +161,7 @@ def test_failure_of_one_job_stops_the_others(tmp_path):
     assert time.monotonic() - began < 30 and not multiprocessing.active_children()
 
 
-def at_work(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@needs_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_driver_of_drivers_takes_all_along(tmp_path, number):
     """As mlvl-quickstart, which runs several mlvl-cll: whatever ends it, nothing stays at work."""
@@ -186,8 +179,5 @@ def test_driver_of_drivers_takes_all_along(tmp_path, number):
         time.sleep(0.01)
     os.kill(process.pid, number)
     process.join()
-    end = time.monotonic() + 10
-    while at_work(int((tmp_path / "pid").read_text())):
-        assert time.monotonic() < end, "it goes on without its driver"
-        time.sleep(0.01)
+    assert_ends(int((tmp_path / "pid").read_text()))
     assert process.exitcode == (143 if number == signal.SIGTERM else -signal.SIGKILL)

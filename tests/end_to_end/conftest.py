@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,12 @@ def corpus(succeed, corpus_without_teacher, teacher):
     """The corpus with the teacher's features; not to be changed by any test."""
     succeed("mlvl-prepare", corpus_without_teacher, "--teacher", teacher)
     return corpus_without_teacher
+
+
+@pytest.fixture
+def own_corpus(corpus, tmp_path):
+    """A copy of the corpus, to damage."""
+    return shutil.copytree(corpus, tmp_path / "corpus")
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+from run_comparison import assert_same_run
 
-from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.continual import costs, evaluation
 from mlvl_fairseq.data.corpus.corpus import Corpus
-
-
-@pytest.fixture
-def own_corpus(corpus, tmp_path):
-    """A copy of the corpus, to damage."""
-    return shutil.copytree(corpus, tmp_path / "corpus")
 
 
 @pytest.fixture
@@ -245,13 +239,6 @@ def replaying(run, corpus, sequence_options):
         return run("mlvl-cll", corpus, folder, *order)
 
     return command
-
-
-def assert_same_run(folder, whole):
-    for row in ("00-en", "01-de"):
-        assert differing(folder / row / "checkpoint_best.pt", whole / row / "checkpoint_best.pt") == []
-    for path in whole.glob("scores/*/*"):
-        assert path.read_bytes() == (folder / path.relative_to(whole)).read_bytes()
 
 
 def without_room(write, wanted):

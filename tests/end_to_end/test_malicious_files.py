@@ -85,11 +85,6 @@ def test_sequence(run, corpus, sequence_options, checkpoint, tmp_path):
     assert "evil.pt" in run("mlvl-cll", corpus, tmp_path / "run", *more).error
 
 
-@pytest.fixture
-def own_corpus(corpus, tmp_path):
-    return shutil.copytree(corpus, tmp_path / "corpus")
-
-
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_teacher_features(run, cll, own_corpus, marker, tmp_path, kind):
     path = array(own_corpus / "features" / f"train.{kind}.npy", marker)

@@ -32,6 +32,11 @@ def write_run(
     return folder
 
 
+def falling(step, j, m):
+    """Scores for `write_run`: each language loses 10 points with every one that is learned after it."""
+    return 50.0 + m - 10 * (step - j)
+
+
 def write_score(folder, step, lang, split, values):
     path = folder / "scores" / step / f"{lang}.{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from golden import assert_golden, load_golden
-from run_folders import SIGNATURE, write_run
+from run_folders import SIGNATURE, falling, write_run
 from test_continual import golden_matrix
 
 from mlvl_fairseq.errors import UserError
@@ -14,10 +14,6 @@ from mlvl_fairseq.evaluation.report import ReportOptions, read_runs, summarise, 
 from mlvl_fairseq.evaluation.report.drawing import line_styles, spread
 from mlvl_fairseq.evaluation.report.formats.markdown import summary_table
 from mlvl_fairseq.evaluation.retrieval import METRICS
-
-
-def falling(step, j, m):
-    return 50.0 + m - 10 * (step - j)
 
 
 def rows_of(path):

@@ -4,16 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from run_folders import write_run
+from run_folders import falling, write_run
 
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.report import read_runs, summarise
 
 LANGUAGES = ["en", "de", "fr"]
-
-
-def falling(step, j, m):
-    return 50.0 + m - 10 * (step - j)
 
 
 def names(folder):
