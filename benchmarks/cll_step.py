@@ -205,11 +205,13 @@ def table_row(method: str, updates: List[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="clip_vit_b16", help="default: %(default)s (its text tower)")
+    parser.add_argument("--arch", default="clip_vit_b16", help="whose text tower trains (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=0, help="of the text tower, to shorten it; 0: the arch's")
-    parser.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, help="default: %(default)s")
+    parser.add_argument(
+        "--methods", nargs="+", default=DEFAULT_METHODS, help="rows of mlvl-cll --list-methods (default: %(default)s)"
+    )
     parser.add_argument("--updates", type=int, default=5, help="of each method (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=128, help="captions a batch (default: %(default)s)")
     parser.add_argument("--captions", type=int, default=20_000, help="of each language (default: %(default)s)")
     parser.add_argument("--mean-words", type=int, default=6, help="of captions (default: %(default)s)")
     args = parser.parse_args()

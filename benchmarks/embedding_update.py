@@ -181,7 +181,7 @@ def row(name: str, ms: float, base_ms: float, state: float, peak: float, fused: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="of the embedding (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=512, help="default: %(default)s")
+    parser.add_argument("--dim", type=int, default=512, help="columns of the embedding (default: %(default)s)")
     parser.add_argument("--active", type=int, default=10_000, help="rows the language uses (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=12, help="updates of each variant (default: %(default)s)")
     args = parser.parse_args()

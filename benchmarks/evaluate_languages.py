@@ -144,12 +144,21 @@ def measure(source: str, languages: List[str], args: argparse.Namespace) -> Dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", nargs="+", choices=("photos", "features"), default=["photos", "features"])
-    parser.add_argument("--languages", type=int, default=36, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=3600, help="default: %(default)s")
-    parser.add_argument("--captions-per-image", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
-        "--apart", type=int, default=3, help="languages in a process of their own (default: %(default)s)"
+        "--source",
+        nargs="+",
+        choices=("photos", "features"),
+        default=["photos", "features"],
+        help="where images come from (default: both)",
+    )
+    parser.add_argument("--languages", type=int, default=36, help="number of languages (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=3600, help="number of images (default: %(default)s)")
+    parser.add_argument("--captions-per-image", type=int, default=2, help="of each language (default: %(default)s)")
+    parser.add_argument(
+        "--apart",
+        type=int,
+        default=3,
+        help="languages that are measured in a process of their own (default: %(default)s)",
     )
     args = parser.parse_args()
     languages = [f"l{number:02d}" for number in range(args.languages)]

@@ -341,9 +341,11 @@ def prepare(folder: Path) -> None:
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
-    parser.add_argument("--method", default="er_with_teir", help="default: %(default)s")
+    parser.add_argument(
+        "--method", default="er_with_teir", help="row of mlvl-cll --list-methods, with a memory (default: %(default)s)"
+    )
     parser.add_argument("--folder", type=Path, help="work there and keep it (default: a temporary folder)")
     args = parser.parse_args(argv)
     from mlvl_fairseq.continual.run import import_training

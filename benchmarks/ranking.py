@@ -180,9 +180,9 @@ def image_text_size(text: str) -> Tuple[int, int]:
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=image_text_size, action="append", metavar="IMAGESxTEXTS", help="may be repeated")
-    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--dim", type=int, default=512, help="of the features (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=5.0, help="of the texts, relative to the images; default 5")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the features (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="fresh processes a method (one-hot: one); default 3")
     parser.add_argument("--skip-one-hot-large", action="store_true", help="no one-hot above 50 million scores")
     parser.add_argument("--child", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)

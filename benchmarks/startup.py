@@ -27,7 +27,7 @@ def cpu_seconds(arguments) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=7, help="of each command (default: %(default)s)")
     args = parser.parse_args()
     plain, plugin = [], []
     for _ in range(args.runs + 1):  # the first pair warms the file cache up and is not counted

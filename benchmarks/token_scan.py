@@ -63,8 +63,10 @@ def timed(function, *arguments):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=int, default=600_000, help="default: %(default)s")
-    parser.add_argument("--vocab-size", type=int, default=200_000, help="default: %(default)s")
+    parser.add_argument("--captions", type=int, default=600_000, help="number of captions (default: %(default)s)")
+    parser.add_argument(
+        "--vocab-size", type=int, default=200_000, help="entries of the vocabulary (default: %(default)s)"
+    )
     parser.add_argument("--repeat", type=int, default=5, help="the median is printed (default: %(default)s)")
     args = parser.parse_args()
     from mlvl_fairseq.data.corpus.binarize import count_tokens
