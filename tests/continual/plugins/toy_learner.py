@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from mlvl_fairseq.continual.plugins.base import hand_over_plugins
+
 TEXTS = torch.tensor([[0, 1], [1, 2], [3, 0], [2, 2], [1, 3], [0, 0]])
 
 
@@ -61,9 +63,7 @@ def toy_batch(tokens=TEXTS, **more):
 def through_a_checkpoint(plugin, following, task, model):
     """`following`, a new plugin, takes over what `plugin` left in a checkpoint, as the model's loading has it."""
     state = {f"continual.x.{name}": tensor.clone() for name, tensor in plugin.state_dict().items()}
-    for name, tensor in following.state_dict().items():
-        state.setdefault(f"continual.x.{name}", tensor)
-    following.hand_over(state, "continual.x.", model)
+    hand_over_plugins(nn.ModuleDict({"x": following}), state, "continual.", model)
     following.load_state_dict({name.removeprefix("continual.x."): tensor for name, tensor in state.items()})
     following.begin_language(task, model)
     following.begin_run(task, model)

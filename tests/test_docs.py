@@ -1,0 +1,49 @@
+"""What the documentation names is there: links, commands, options."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from fairseq import options
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from mlvl_fairseq.cli.options import components
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
+PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
+COMMANDS = ("analyse", "cll", "evaluate", "fuse", "picture-world", "prepare", "quickstart", "report")
+
+
+def names(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def known_options():
+    """Every option of our commands, of fairseq's, and of the benchmarks."""
+    parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
+    for command in COMMANDS:
+        parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
+        nested = [action.choices.values() for action in parser._actions if isinstance(action.choices, dict)]
+        parsers += [parser, *(inner for group in nested for inner in group)]
+    for _, dataclass in components().values():
+        if dataclass is not None:
+            gen_parser_from_dataclass(parsers[0], dataclass(), delete_default=True)
+    known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
+    benchmarks = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("benchmarks/*.py"))
+    return known | set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', benchmarks))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_options(page, known_options):
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text(encoding="utf-8")))
+    assert not named - known_options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_links(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
