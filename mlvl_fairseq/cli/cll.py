@@ -9,6 +9,8 @@ import os
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import positive, run
+from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_protocol
+from mlvl_fairseq.continual.orders import ORDERS, language_order
 
 EPILOG = """\
 examples:
@@ -32,14 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--preset",
-        choices=["default", "reference"],
+        choices=PRESETS,
         default="default",
         help="reference: with the quirks of the published code (docs/methods.md); default: as the methods are meant",
     )
     parser.add_argument(
         "--order",
         default="order222",
-        help="order222, order1, order36 (36 languages each) or a comma list (default: %(default)s)",
+        help=f"{', '.join(ORDERS)} (36 languages each) or a comma list (default: %(default)s)",
     )
     parser.add_argument("--arch", default="clip_vit_b32", help="architecture (default: %(default)s)")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
@@ -69,8 +71,6 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser = build_parser()
     args, extra = parser.parse_known_args(argv)
     if args.list_methods:
-        from mlvl_fairseq.continual.methods import list_methods
-
         for name, about in list_methods().items():
             print(f"{name:32} {about}")
         return
@@ -78,8 +78,6 @@ def main(argv: Optional[List[str]] = None) -> None:
         parser.error("give a corpus and a run folder (or --list-methods)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
 
-    from mlvl_fairseq.continual.methods import method_protocol
-    from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.continual.run import run_sequence
     from mlvl_fairseq.continual.sequence import Sequence, Settings
     from mlvl_fairseq.data.corpus import Corpus

@@ -1,4 +1,8 @@
-"""Protocols: which trainings a run is made of. A new one is one registered function."""
+"""Protocols: which trainings a run is made of.
+
+A new one is a registered function here, and one in :mod:`mlvl_fairseq.evaluation.report.protocols`, which imports
+nothing of this package.
+"""
 
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional

@@ -1,6 +1,7 @@
 """Protocols of learning languages: which models a run has and what each is evaluated on.
 
-``run.json: protocol`` names one. A new protocol is one decorated function.
+``run.json: protocol`` names one. A new protocol is one decorated function; the trainings of a run, of which these are
+the scores, are in :mod:`mlvl_fairseq.continual.protocols`.
 """
 
 from dataclasses import dataclass
