@@ -9,7 +9,7 @@ import os
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import positive, run
-from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_protocol
+from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_name, method_protocol
 from mlvl_fairseq.continual.orders import ORDERS, language_order
 
 EPILOG = """\
@@ -84,7 +84,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     corpus = Corpus(args.corpus)
     settings = Settings(
-        method=args.method,
+        method=method_name(args.method),
         preset=args.preset,
         protocol=method_protocol(args.method),
         languages=language_order(args.order),

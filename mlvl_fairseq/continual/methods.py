@@ -24,6 +24,15 @@ def list_methods() -> Dict[str, str]:
     return {name: row["about"] for name, row in _rows().items() if not row.get("hidden")}
 
 
+def method_name(name: str) -> str:
+    """Our name of a method, also where `name` is the published one, so that runs of both are compared as one method.
+
+    Raises:
+        UserError: no such method.
+    """
+    return "+".join(_find(part) for part in name.split("+"))
+
+
 def method_options(name: str, preset: str = "default") -> Dict[str, Any]:
     """The fairseq-train options of a method, inherited ones included: ``{"new_row_std": -1, ...}``.
 

@@ -6,7 +6,15 @@ import pytest
 import yaml
 
 from mlvl_fairseq.continual import methods
-from mlvl_fairseq.continual.methods import PRESETS, TABLE, as_arguments, list_methods, method_options, method_protocol
+from mlvl_fairseq.continual.methods import (
+    PRESETS,
+    TABLE,
+    as_arguments,
+    list_methods,
+    method_name,
+    method_options,
+    method_protocol,
+)
 from mlvl_fairseq.continual.orders import ORDERS, language_order
 from mlvl_fairseq.continual.protocols import PROTOCOLS
 from mlvl_fairseq.data.picture_world import language_codes
@@ -76,12 +84,13 @@ def test_published_names_are_understood():
     assert len(published) == sum("published_as" in row for row in rows.values()) and not published.keys() & rows.keys()
     for theirs, ours in published.items():
         assert not rows[ours].get("hidden") and method_options(theirs) == method_options(ours)
-        assert method_protocol(theirs) == method_protocol(ours)
+        assert method_protocol(theirs) == method_protocol(ours) and method_name(theirs) == ours
     assert method_options("DER_with_TEIR") == {**TEIR, "memory_size": 8000, "memory_label": "student"}
 
 
 def test_methods_joined_by_plus_work_together_and_later_ones_win():
     joined = method_options("er+oEWC+cll_clip_with_teir_update")
+    assert method_name("er+oEWC") == "er+oewc"
     assert joined == {"memory_size": 8000, "ewc_scale": 1000, **TEIR, "row_scale_on": "update"}
     assert method_options("ablation_grad+cll_clip_with_teir")["regularize"] == "grad_decay"
     assert method_options("cll_clip_with_teir+ablation_grad")["regularize"] == "grad"
