@@ -40,10 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--order",
-        default="order222",
-        help=f"{', '.join(ORDERS)} (36 languages each) or a comma list (default: %(default)s)",
+        help=f"{', '.join(ORDERS)} (36 languages each) or a comma list (default: as the corpus was prepared)",
     )
-    parser.add_argument("--arch", default="clip_vit_b32", help="architecture (default: %(default)s)")
+    parser.add_argument(
+        "--arch",
+        default="clip_vit_b32",
+        help="clip_vit_b32, clip_vit_b16, clip_vit_l14, or small: clip_tiny, clip_tiny_vit (default: %(default)s)",
+    )
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
     parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
     parser.add_argument("--max-update", type=int, default=0, help="updates a language at most; 0: no limit")
@@ -76,6 +79,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         return
     if args.corpus is None or args.run_dir is None:
         parser.error("give a corpus and a run folder (or --list-methods)")
+    method, protocol = method_name(args.method), method_protocol(args.method)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
 
     from mlvl_fairseq.continual.run import run_sequence
@@ -84,10 +88,10 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     corpus = Corpus(args.corpus)
     settings = Settings(
-        method=method_name(args.method),
+        method=method,
         preset=args.preset,
-        protocol=method_protocol(args.method),
-        languages=language_order(args.order),
+        protocol=protocol,
+        languages=language_order(args.order) if args.order else corpus.languages("train"),
         corpus=os.path.abspath(args.corpus),
         init_from=args.init_from and os.path.abspath(args.init_from),
         arch=args.arch,

@@ -1,5 +1,6 @@
 """The table of methods: rows of options that inherit from each other."""
 
+import difflib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List
@@ -37,11 +38,11 @@ def method_options(name: str, preset: str = "default") -> Dict[str, Any]:
     """The fairseq-train options of a method, inherited ones included: ``{"new_row_std": -1, ...}``.
 
     Args:
-        name: a row of the table, by our name or the published one; several joined by + work together, later ones win.
+        name: a row of the table, by our name or the published one; several joined by + work together.
         preset: ``reference``: with the quirks that shaped the published numbers.
 
     Raises:
-        UserError: no such method or preset.
+        UserError: no such method or preset, or joined rows contradict each other.
     """
     if preset not in PRESETS:
         raise UserError(f"no preset '{preset}'; there are: {', '.join(PRESETS)}")
@@ -54,9 +55,18 @@ def method_protocol(name: str) -> str:
 
 
 def _merged(name: str, preset: str) -> Dict[str, Any]:
+    """The options of one row, or of several that go together. Raises UserError: they do not."""
+    parts = {part: _resolve(_find(part), preset) for part in name.split("+")}
     options: Dict[str, Any] = {}
-    for part in name.split("+"):
-        options.update(_resolve(_find(part), preset))
+    for part, own in parts.items():
+        for key, value in own.items():
+            if options.setdefault(key, value) != value:
+                option = f"--{key.replace('_', '-')}"
+                raise UserError(f"{name}: {part} needs {option} {value}, another of them {options[key]}")
+    for part, own in parts.items():
+        others = {key for other, its in parts.items() if other != part for key in its}
+        if len(parts) > 1 and own.keys() <= others:
+            raise UserError(f"{name}: {part} adds nothing to the others; leave it out")
     return options
 
 
@@ -67,7 +77,9 @@ def _find(name: str) -> str:
     for row, content in _rows().items():
         if name and content.get("published_as") == name:
             return row
-    raise UserError(f"no method '{name}'; there are: {', '.join(list_methods())}")
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), list_methods(), n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise UserError(f"no method '{name}': {hint}mlvl-cll --list-methods shows what there is")
 
 
 def _resolve(name: str, preset: str) -> Dict[str, Any]:

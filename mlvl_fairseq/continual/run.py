@@ -3,16 +3,18 @@
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Callable, Optional
 
 from mlvl_fairseq.continual.costs import JobCosts
 from mlvl_fairseq.continual.finish import finish_checkpoint
 from mlvl_fairseq.continual.jobs import run_job
-from mlvl_fairseq.continual.sequence import Sequence
+from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
 from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.data.locking import locked
+from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +29,35 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     for lang in sequence.languages:
         for split in ("train", "valid", sequence.settings.eval_split):
             corpus.require(split, lang)
+    import_training()
+    check_model(sequence.settings)
     sequence.folder.mkdir(parents=True, exist_ok=True)
     with locked(sequence.folder, wait=False):
         sequence.open(corpus)
         _run_steps(sequence, corpus)
 
 
+def check_model(settings: Settings) -> None:
+    """Raises UserError: there is no such architecture, or no such weights. It is said before a folder is made."""
+    from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+
+    if settings.arch not in ARCHITECTURES:
+        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")
+    if settings.init_from is None:
+        logger.warning("no --init-from: the student starts from random weights, not from its teacher's")
+    elif not Path(settings.init_from).exists():
+        raise UserError(f"--init-from {settings.init_from}: no such file or folder")
+
+
 def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
-    import_training()
     for step, plan in enumerate(sequence.steps):
         title = f"[{step + 1}/{len(sequence.steps)}] {plan.title}"
         if not sequence.is_trained(step):
             _train(sequence, corpus, step, title)
         if sequence.missing_scores(step):
             _evaluate(sequence, corpus, step, title)
+        logger.info("%s: %s", title, _scores(sequence, step))
+    logger.info("all languages are learned and scored; tables and curves: mlvl-report %s", sequence.folder)
 
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
@@ -63,17 +80,18 @@ def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None
 
     log, costs = sequence.step_folder(step) / "eval.log", _costs(sequence, step, "evaluate")
     run_job(f"{title} evaluate", lambda: evaluate_step(sequence, corpus, step), log, costs=costs)
-    scores = {lang: _r_mean(sequence, step, lang) for lang in sequence.steps[step].evaluated}
-    average = sum(scores.values()) / len(scores)
-    logger.info("%s: r_mean %s | average %.1f", title, " ".join(f"{k} {v:.1f}" for k, v in scores.items()), average)
 
 
 def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
     return JobCosts(sequence.step_folder(step) / "costs.json", job)
 
 
-def _r_mean(sequence: Sequence, step: int, lang: str) -> float:
-    return read_object(sequence.score_path(step, lang))["r_mean"]
+def _scores(sequence: Sequence, step: int) -> str:
+    """``r_mean en 51.2 de 40.1 | average 45.7`` of the model of a step."""
+    languages = sequence.steps[step].evaluated
+    scores = [read_object(sequence.score_path(step, lang))["r_mean"] for lang in languages]
+    each = " ".join(f"{lang} {score:.1f}" for lang, score in zip(languages, scores))
+    return f"r_mean {each} | average {sum(scores) / len(scores):.1f}"
 
 
 def import_training() -> None:

@@ -71,7 +71,7 @@ class Sequence:
             UserError: it holds a run with other settings.
         """
         mine = {**asdict(self.settings), "corpus_fingerprint": corpus.fingerprint}
-        if self.manifest_path.exists():
+        if self.manifest_path.exists() and any(self.folder.glob("*/checkpoint*.pt")):  # else it has learned nothing
             _refuse_other_run(self.manifest_path, mine)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.manifest_path, mine)

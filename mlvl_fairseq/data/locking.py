@@ -1,10 +1,13 @@
 """One process at a time in a folder. The lock ends with the process that holds it, however it ends."""
 
 import contextlib
+import logging
 import time
 from pathlib import Path
 
 from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds: children of a killed process hold its lock until they have ended, too
 POLL_SECONDS = 0.1
@@ -24,13 +27,16 @@ def locked(folder, wait: bool = True):
     import fcntl
 
     with open(Path(folder) / ".lock", "a") as file:
-        deadline = time.monotonic() + PATIENCE
+        deadline, told = time.monotonic() + PATIENCE, False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait and told else fcntl.LOCK_NB))
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if not told:
+                    logger.info("waiting for another process in %s", folder)
+                    told = True
+                elif time.monotonic() > deadline:
                     message = f"another process is at work in {folder}: wait until it has ended, or end it"
                     raise UserError(message) from None
                 time.sleep(POLL_SECONDS)

@@ -63,7 +63,7 @@ def test_parts_of_methods_are_not_listed_but_described():
     assert hidden and list_methods().keys() == rows.keys() - hidden
     assert all(list_methods().values())
     for name in [*hidden, "CLL-CLIP", ""]:
-        with pytest.raises(UserError, match=f"no method '{name}'; there are: cll_clip, cll_clip_with_teir"):
+        with pytest.raises(UserError, match=f"no method '{name}': .*mlvl-cll --list-methods"):
             method_options(name)
 
 
@@ -88,16 +88,27 @@ def test_published_names_are_understood():
     assert method_options("DER_with_TEIR") == {**TEIR, "memory_size": 8000, "memory_label": "student"}
 
 
-def test_methods_joined_by_plus_work_together_and_later_ones_win():
+def test_methods_joined_by_plus_work_together():
     joined = method_options("er+oEWC+cll_clip_with_teir_update")
     assert method_name("er+oEWC") == "er+oewc"
     assert joined == {"memory_size": 8000, "ewc_scale": 1000, **TEIR, "row_scale_on": "update"}
-    assert method_options("ablation_grad+cll_clip_with_teir")["regularize"] == "grad_decay"
-    assert method_options("cll_clip_with_teir+ablation_grad")["regularize"] == "grad"
     assert method_protocol("joint+cll_clip_with_teir") == "joint" and method_protocol("er+si") == "sequence"
     for wrong in ("er+", "+er", "er+nothing", "er+teir_initialisation"):
-        with pytest.raises(UserError, match="no method '.*'; there are: cll_clip, "):
+        with pytest.raises(UserError, match="no method '.*': .*--list-methods"):
             method_options(wrong)
+
+
+@pytest.mark.parametrize(
+    "joined, message",
+    [
+        ("lora+mla", r"lora\+mla: mla needs --adapter bottleneck, another of them lora"),
+        ("er+si+der", "er adds nothing to the others"),
+        ("ablation_grad+cll_clip_with_teir", "cll_clip_with_teir needs --regularize grad_decay, another of them grad"),
+    ],
+)
+def test_methods_that_contradict_each_other_are_refused(joined, message):
+    with pytest.raises(UserError, match=message):
+        method_options(joined)
 
 
 def test_quirks_of_the_published_code_are_a_preset():

@@ -25,8 +25,14 @@ def test_what_a_run_writes_a_report_reads(tmp_path):
     assert manifest.settings == {**vars(SETTINGS), "corpus_fingerprint": "f"}
 
 
+def has_trained(folder):
+    (folder / "00-en").mkdir(parents=True)
+    (folder / "00-en" / "checkpoint_last.pt").touch()
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_manifest_is_named(tmp_path, content):
+    has_trained(tmp_path)
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(DataError, match="run.json: "):
         Sequence(tmp_path, SETTINGS).open(CORPUS)
@@ -36,8 +42,18 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
 def test_only_a_sequence_can_become_longer(tmp_path):
     longer = {"languages": ["en", "de", "fr"]}
     for protocol in ("sequence", "joint"):
+        has_trained(tmp_path / protocol)
         Sequence(tmp_path / protocol, replace(SETTINGS, protocol=protocol)).open(CORPUS)
     Sequence(tmp_path / "sequence", replace(SETTINGS, **longer)).open(CORPUS)
     assert json.loads((tmp_path / "sequence" / "run.json").read_text())["languages"] == longer["languages"]
     with pytest.raises(UserError, match="holds another run .*languages is"):
         Sequence(tmp_path / "joint", replace(SETTINGS, protocol="joint", **longer)).open(CORPUS)
+
+
+def test_a_run_that_failed_before_it_trained_gives_its_folder_free(tmp_path):
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    other = replace(SETTINGS, extra=["--clip-norm", "2"])
+    Sequence(tmp_path, other).open(CORPUS)
+    has_trained(tmp_path)
+    with pytest.raises(UserError, match="holds another run .*extra is"):
+        Sequence(tmp_path, SETTINGS).open(CORPUS)

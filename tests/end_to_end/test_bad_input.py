@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 
@@ -142,7 +143,16 @@ def test_unknown_language(train, run, corpus, own_corpus, sequence_options, tmp_
 
 def test_unknown_method(run, corpus, sequence_options, tmp_path):
     ended = run("mlvl-cll", corpus, tmp_path / "run", "--method", "cll_clap", "--order", "en,de", *sequence_options)
-    assert "no method 'cll_clap'; there are: cll_clip, " in ended.error
+    assert "no method 'cll_clap': did you mean cll_clip" in ended.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_architecture_and_weights(run, corpus, tmp_path):
+    arguments = ["mlvl-cll", corpus, tmp_path / "run", "--order", "en,de", "--cpu"]
+    assert "no --arch clip_tini; there are: clip_vit_b32, " in run(*arguments, "--arch", "clip_tini").error
+    assert "--init-from nowhere.pt: no such file" in run(*arguments, "--init-from", "nowhere.pt").error.replace(
+        f"{os.getcwd()}/", ""
+    )
     assert not (tmp_path / "run").exists()
 
 
