@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import resource
 import shutil
 
@@ -150,9 +149,8 @@ def test_unknown_method(run, corpus, sequence_options, tmp_path):
 def test_unknown_architecture_and_weights(run, corpus, tmp_path):
     arguments = ["mlvl-cll", corpus, tmp_path / "run", "--order", "en,de", "--cpu"]
     assert "no --arch clip_tini; there are: clip_vit_b32, " in run(*arguments, "--arch", "clip_tini").error
-    assert "--init-from nowhere.pt: no such file" in run(*arguments, "--init-from", "nowhere.pt").error.replace(
-        f"{os.getcwd()}/", ""
-    )
+    missing = tmp_path / "nowhere.pt"
+    assert f"--init-from {missing}: no such file" in run(*arguments, "--init-from", missing).error
     assert not (tmp_path / "run").exists()
 
 
