@@ -1,11 +1,10 @@
 """The options that say where a model's images come from, for every command that needs them."""
 
 import argparse
-import hashlib
 import os
 from typing import Dict, List
 
-from mlvl_fairseq.cli.common import positive
+from mlvl_fairseq.cli.common import not_negative, positive
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +18,9 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     images.add_argument("--image-list", metavar="FILE.txt", help="with --image-features: their image names, one a line")
     images.add_argument("--batch-size", type=positive, default=64, help="images a batch (default: %(default)s)")
-    images.add_argument("--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)")
+    images.add_argument(
+        "--num-workers", type=not_negative, default=0, help="processes that read images (default: %(default)s)"
+    )
 
 
 def check_image_options(args: argparse.Namespace) -> None:
@@ -41,11 +42,8 @@ def encode_images(encoder, names: List[str], args: argparse.Namespace):
 
 def image_source(args: argparse.Namespace) -> Dict[str, str]:
     """What identifies the images: their folder, or the sha256 of features and names."""
+    from mlvl_fairseq.data.features import file_sha256
+
     if args.image_root:
         return {"image_root": os.path.abspath(args.image_root)}
-    return {name: _sha256(getattr(args, name)) for name in ("image_features", "image_list")}
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: file_sha256(getattr(args, name)) for name in ("image_features", "image_list")}

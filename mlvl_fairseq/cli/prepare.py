@@ -1,9 +1,10 @@
 """`mlvl-prepare`: caption files, images and a teacher in; a corpus folder out. Every step is done once and resumes."""
 
 import argparse
-import hashlib
 import logging
 from typing import Dict, List, Optional
+
+from mlvl_fairseq.cli.common import not_negative, positive
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
     captions.add_argument("--format", default="auto", help="json, triplet, aligned or auto (default: %(default)s)")
     captions.add_argument("--source-lang", default="en", help="the teacher's language (default: %(default)s)")
-    captions.add_argument("--bpe-size", type=int, default=10_000, help="BPE entries a language (default: %(default)s)")
+    captions.add_argument(
+        "--bpe-size", type=positive, default=10_000, help="BPE entries a language (default: %(default)s)"
+    )
     captions.add_argument("--image-root", metavar="DIR", help="folder that image names start from")
     captions.add_argument("--check-images", action="store_true", help="leave out captions whose image is not there")
     captions.add_argument("--drop-duplicates", action="store_true", help="leave out repeated captions of an image")
@@ -44,16 +47,18 @@ def build_parser() -> argparse.ArgumentParser:
         default="skip",
         help="unusable captions: count and leave out, or stop at the first (default: %(default)s)",
     )
-    captions.add_argument("--max-problems", type=int, metavar="N", help="stop after N unusable captions a file")
+    captions.add_argument(
+        "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
+    )
     features = parser.add_argument_group("features")
     features.add_argument(
         "--image-features", nargs="+", metavar="SPLIT=FILE.npy", help="image features [images, dims] you already have"
     )
     features.add_argument("--image-list", nargs="+", metavar="SPLIT=FILE.txt", help="their image names, one a line")
     features.add_argument("--teacher", metavar="PATH", help="model that encodes images and English sentences")
-    features.add_argument("--batch-size", type=int, default=256, help="of the teacher (default: %(default)s)")
+    features.add_argument("--batch-size", type=positive, default=256, help="of the teacher (default: %(default)s)")
     features.add_argument(
-        "--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)"
+        "--num-workers", type=not_negative, default=0, help="processes that read images (default: %(default)s)"
     )
     features.add_argument(
         "--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)"
@@ -64,7 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="error",
         help="an image that cannot be read: stop, or leave its feature zero and list it (default: %(default)s)",
     )
-    features.add_argument("--max-bad-images", type=int, default=100, help="with skip: stop after so many")
+    features.add_argument(
+        "--max-bad-images", type=positive, default=100, help="with skip: stop after so many (default: %(default)s)"
+    )
     text = parser.add_argument_group("text")
     text.add_argument(
         "--order", metavar="LIST", help="vocabularies and captions for learning languages in this order (cll_retrieval)"
@@ -128,7 +135,7 @@ def build_captions(args):
 def import_image_features(corpus, args) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs."""
     from mlvl_fairseq.data.feature_import import import_features
-    from mlvl_fairseq.data.features import FeatureWriter
+    from mlvl_fairseq.data.features import FeatureWriter, file_sha256
     from mlvl_fairseq.errors import UserError
 
     files, lists = _by_split(args.image_features), _by_split(args.image_list or [])
@@ -138,13 +145,8 @@ def import_image_features(corpus, args) -> None:
         names = corpus.images(split)
         features = import_features(path, lists[split], names)
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
-        with FeatureWriter(stem, names, features.shape[1], "given", _file_fingerprint(path), dtype) as writer:
+        with FeatureWriter(stem, names, features.shape[1], "given", file_sha256(path), dtype) as writer:
             writer.write(features[writer.rows_done :])
-
-
-def _file_fingerprint(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_split(entries: List[str]) -> Dict[str, str]:

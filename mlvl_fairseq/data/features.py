@@ -75,6 +75,12 @@ def fingerprint_of_names(names: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def file_sha256(path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_manifest(stem) -> Manifest:
     """Read ``STEM.json``.
 
