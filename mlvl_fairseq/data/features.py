@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.atomic_files import write_json
+from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.errors import DataError
 
 FORMAT_VERSION = 1
@@ -109,7 +109,8 @@ def read_manifest(stem) -> Manifest:
 class FeatureWriter:
     """Writes features row by row and continues where an interrupted run stopped.
 
-    Rows reach the disk before the manifest counts them, so what is counted is there. Use as a context manager.
+    Rows reach the disk before the manifest counts them, so what is counted is there. Features of the first of these
+    rows, made with the same settings before there were more, are kept and continued, too. Use as a context manager.
 
     Args:
         stem: path without ``.npy``; its folder must exist.
@@ -142,7 +143,7 @@ class FeatureWriter:
         shape = (len(row_names), dim)
         self.manifest = Manifest(model, weights_fingerprint, dtype, shape, fingerprint_of_names(row_names))
         if manifest_path(stem).exists():
-            self.manifest = _resumed(stem, self.manifest)
+            self.manifest = _resumed(stem, self.manifest, row_names)
         elif array_path(stem).exists():
             raise DataError("was not written by this command; move it away or give another place", array_path(stem))
         else:
@@ -216,9 +217,7 @@ class FeatureWriter:
             file = open(path, "r+b")
         else:
             file = open(path, "w+b")
-            header = {"descr": np.dtype(manifest.dtype).str, "fortran_order": False, "shape": manifest.shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + manifest.shape[0] * self._row_bytes)
+            _write_rows(file, manifest, np.empty((0, manifest.shape[1]), manifest.dtype))
         file.seek(-(manifest.shape[0] - manifest.rows_done) * self._row_bytes, os.SEEK_END)
         return file
 
@@ -233,8 +232,12 @@ class FeatureWriter:
             raise OSError(error.errno, error.strerror, str(array_path(self.stem))) from error
 
 
-def _resumed(stem, wanted: Manifest) -> Manifest:
-    found = read_manifest(stem)
+def _resumed(stem, wanted: Manifest, row_names: Sequence[str]) -> Manifest:
+    found, rows_are_missing = read_manifest(stem), False
+    if _is_of_first_rows(found, row_names):
+        shape = (wanted.shape[0], found.shape[1])
+        found = replace(found, shape=shape, row_names_fingerprint=wanted.row_names_fingerprint, complete=False)
+        rows_are_missing = True
     old, new = found.settings(), wanted.settings()
     for name in new:
         if old[name] != new[name]:
@@ -243,7 +246,36 @@ def _resumed(stem, wanted: Manifest) -> Manifest:
                 f"to start over, delete {array_path(stem)} and {manifest_path(stem)}",
                 manifest_path(stem),
             )
+    if rows_are_missing:
+        _make_room(stem, found)
     return found
+
+
+def _is_of_first_rows(manifest: Manifest, row_names: Sequence[str]) -> bool:
+    """Do the features there belong to the first of these rows, with more behind them?"""
+    rows = manifest.shape[0]
+    return rows < len(row_names) and manifest.row_names_fingerprint == fingerprint_of_names(row_names[:rows])
+
+
+def _make_room(stem, manifest: Manifest) -> None:
+    """Give the array as many rows as its new manifest says. Interrupted between the two files, it can be repeated."""
+    if manifest.rows_done:
+        rows = map_array(array_path(stem))[: manifest.rows_done]
+        if rows.shape != (manifest.rows_done, manifest.shape[1]) or rows.dtype != manifest.dtype:
+            message = f"lacks some of the {manifest.rows_done} rows that its manifest counts; delete both to start over"
+            raise DataError(message, array_path(stem))
+        with atomic_path(array_path(stem)) as path, open(path, "w+b") as file:
+            _write_rows(file, manifest, rows)
+    write_json(manifest_path(stem), asdict(manifest))
+
+
+def _write_rows(file: BinaryIO, manifest: Manifest, rows: np.ndarray) -> None:
+    """An ``.npy`` file of the manifest's shape: its first rows, and room for the others."""
+    header = {"descr": np.dtype(manifest.dtype).str, "fortran_order": False, "shape": manifest.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    size = file.tell() + manifest.shape[0] * manifest.shape[1] * np.dtype(manifest.dtype).itemsize
+    file.write(rows.data)
+    file.truncate(size)
 
 
 def open_features(
@@ -279,6 +311,9 @@ def open_features(
         )
         raise DataError(message, path)
     if expect_row_names is not None and manifest.row_names_fingerprint != fingerprint_of_names(expect_row_names):
+        if _is_of_first_rows(manifest, expect_row_names):
+            message = f"holds {manifest.shape[0]} of {len(expect_row_names)} rows, more have been added since; "
+            raise DataError(message + "run the same extraction again for the others", path)
         raise DataError("its rows have other names or another order; extract them again", path)
     return _open_array(path, manifest)
 

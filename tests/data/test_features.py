@@ -102,6 +102,49 @@ def test_other_settings_are_not_mixed_in(stem, options, setting):
     assert np.array_equal(open_features(stem), FEATURES)
 
 
+@pytest.mark.parametrize("done", [0, 4, 6])
+def test_rows_that_are_added_behind_go_on_where_the_first_ended(tmp_path, done):
+    with writer(tmp_path / "f", names=NAMES[:6]) as store:
+        store.write(FEATURES[:done], bad=range(min(done, 1)))
+    if done == 6:
+        with pytest.raises(DataError, match="holds 6 of 10 rows, more have been added since; run the same extraction"):
+            open_features(tmp_path / "f", expect_row_names=NAMES)
+    with writer(tmp_path / "f") as store:
+        assert store.rows_done == done
+        store.write(FEATURES[done:])
+    expected = np.where(np.arange(10)[:, None] < min(done, 1), 0, FEATURES)
+    assert np.array_equal(open_features(tmp_path / "f", expect_row_names=NAMES), expected)
+    assert read_manifest(tmp_path / "f").bad_rows == [0] * min(done, 1)
+
+
+def test_an_interrupted_addition_of_rows_is_repeated(tmp_path, monkeypatch):
+    with writer(tmp_path / "f", names=NAMES[:6]) as store:
+        store.write(FEATURES[:6])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mlvl_fairseq.data.features.write_json", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        writer(tmp_path / "f")
+    assert np.load(tmp_path / "f.npy").shape == (10, 4) and read_manifest(tmp_path / "f").shape == (6, 4)
+    with writer(tmp_path / "f") as store:
+        assert store.rows_done == 6
+        store.write(FEATURES[6:])
+    assert np.array_equal(open_features(tmp_path / "f", expect_row_names=NAMES), FEATURES)
+
+
+@pytest.mark.parametrize("damaged", [FEATURES[:9], FEATURES[:, :3], FEATURES.astype(np.float64)])
+def test_nothing_is_added_to_a_damaged_array(stem, damaged):
+    np.save(f"{stem}.npy", damaged)
+    with pytest.raises(DataError, match="f.npy: lacks some of the 10 rows that its manifest counts"):
+        writer(stem, names=[*NAMES, "x"])
+    assert np.array_equal(np.load(f"{stem}.npy"), damaged) and read_manifest(stem).shape == (10, 4)
+
+
+@pytest.mark.parametrize("options", [{"weights": "w2"}, {"dim": 5}, {"names": ["x", *NAMES]}])
+def test_nothing_is_added_to_features_of_other_settings(stem, options):
+    with pytest.raises(DataError, match="to start over, delete"):
+        writer(stem, **{"names": [*NAMES, "x"], **options})
+    assert np.array_equal(open_features(stem, expect_row_names=NAMES), FEATURES)
+
+
 def test_foreign_array_is_not_overwritten(tmp_path):
     np.save(tmp_path / "f.npy", FEATURES)
     with pytest.raises(DataError, match="f.npy: was not written by this command"):
