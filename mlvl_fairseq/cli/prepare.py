@@ -8,11 +8,19 @@ from mlvl_fairseq.cli.common import not_negative, positive
 
 logger = logging.getLogger(__name__)
 
+# What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
+FOR_CAPTIONS = (
+    "--train --valid --test --format --source-lang --bpe-size --check-images --drop-duplicates --on-problem "
+    "--max-problems"
+).split()
+
 EPILOG = """\
 examples:
   # captions of three languages, image features that somebody has already
   mlvl-prepare corpus --languages en,de,fr --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json' \\
       --image-features train=feats/train.npy valid=feats/val.npy --image-list train=feats/train.txt valid=feats/val.txt
+  # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
+  mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
@@ -27,25 +35,32 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
-    captions = parser.add_argument_group("captions (makes the corpus)")
-    captions.add_argument("--languages", metavar="LIST", help="languages of the files below, e.g. en,de,fr")
+    captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
+    captions.add_argument(
+        "--languages",
+        metavar="LIST",
+        help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
+    )
     for split in ("train", "valid", "test"):
         captions.add_argument(
             f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
         )
-    captions.add_argument("--format", default="auto", help="json, triplet, aligned or auto (default: %(default)s)")
-    captions.add_argument("--source-lang", default="en", help="the teacher's language (default: %(default)s)")
+    captions.add_argument("--format", help="json, triplet, aligned or auto (default: auto)")
+    captions.add_argument("--source-lang", metavar="LANG", help="the teacher's language (default: the corpus's, or en)")
     captions.add_argument(
-        "--bpe-size", type=positive, default=10_000, help="BPE entries a language (default: %(default)s)"
+        "--bpe-size", type=positive, metavar="N", help="BPE entries a language (default: the corpus's, or 10000)"
     )
-    captions.add_argument("--image-root", metavar="DIR", help="folder that image names start from")
+    captions.add_argument(
+        "--image-root",
+        metavar="DIR",
+        help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
+    )
     captions.add_argument("--check-images", action="store_true", help="leave out captions whose image is not there")
     captions.add_argument("--drop-duplicates", action="store_true", help="leave out repeated captions of an image")
     captions.add_argument(
         "--on-problem",
         choices=("skip", "error"),
-        default="skip",
-        help="unusable captions: count and leave out, or stop at the first (default: %(default)s)",
+        help="unusable captions: count and leave out, or stop at the first (default: skip)",
     )
     captions.add_argument(
         "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
@@ -86,10 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.data.corpus import Corpus
-
-    corpus = build_captions(args) if args.languages else Corpus(args.corpus)
-    if args.image_features:
+    corpus = build_captions(args) if args.languages else open_corpus(args)
+    if args.image_features or args.image_list:
         import_image_features(corpus, args)
     prepare_text(corpus, args)
     if args.teacher:
@@ -103,8 +116,25 @@ def main(argv: Optional[List[str]] = None) -> None:
     logger.info("corpus ready: %s", corpus.folder)
 
 
+def open_corpus(args):
+    """The corpus that is there, with its images where ``--image-root`` says.
+
+    Raises:
+        UserError: an option is given that would do nothing.
+    """
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.image_root import set_image_root
+    from mlvl_fairseq.errors import UserError
+
+    ignored = [option for option in FOR_CAPTIONS if getattr(args, option[2:].replace("-", "_")) not in (None, False)]
+    if ignored:
+        raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")
+    corpus = Corpus(args.corpus)
+    return set_image_root(corpus, args.image_root) if args.image_root else corpus
+
+
 def build_captions(args):
-    """Read the caption files of all splits and write the corpus's text half."""
+    """Read the caption files of all splits and write the corpus's text half, or add languages to it."""
     from mlvl_fairseq.data.captions import read_captions
     from mlvl_fairseq.data.corpus.build import build_corpus
     from mlvl_fairseq.errors import UserError
@@ -120,11 +150,11 @@ def build_captions(args):
         splits[split] = {
             lang: read_captions(
                 pattern.replace("{lang}", lang),
-                format=args.format,
+                format=args.format or "auto",
                 image_root=args.image_root,
                 check_images=args.check_images,
                 drop_duplicates=args.drop_duplicates,
-                on_problem=args.on_problem,
+                on_problem=args.on_problem or "skip",
                 max_problems=args.max_problems,
             )
             for lang in languages
@@ -134,7 +164,7 @@ def build_captions(args):
 
 def import_image_features(corpus, args) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs."""
-    from mlvl_fairseq.data.feature_import import import_features
+    from mlvl_fairseq.data.feature_import import import_features, source_of_first_rows
     from mlvl_fairseq.data.features import FeatureWriter, file_sha256
     from mlvl_fairseq.errors import UserError
 
@@ -145,7 +175,8 @@ def import_image_features(corpus, args) -> None:
         names = corpus.images(split)
         features = import_features(path, lists[split], names)
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
-        with FeatureWriter(stem, names, features.shape[1], "given", file_sha256(path), dtype) as writer:
+        source = source_of_first_rows(stem, features) or file_sha256(path)
+        with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:
             writer.write(features[writer.rows_done :])
 
 

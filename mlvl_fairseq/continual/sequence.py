@@ -70,9 +70,10 @@ class Sequence:
         Raises:
             UserError: it holds a run with other settings.
         """
-        mine = {**asdict(self.settings), "corpus_fingerprint": corpus.fingerprint}
+        fingerprints = {lang: corpus.language_fingerprint(lang) for lang in self.languages}
+        mine = {**asdict(self.settings), "corpus_fingerprint": fingerprints}
         if self.manifest_path.exists() and any(self.folder.glob("*/checkpoint*.pt")):  # else it has learned nothing
-            _refuse_other_run(self.manifest_path, mine)
+            _refuse_other_run(self.manifest_path, mine, corpus)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.manifest_path, mine)
 
@@ -171,10 +172,32 @@ def _given(arguments: List[str], name: str, default):
     return default
 
 
-def _refuse_other_run(path: Path, mine: dict) -> None:
+def _refuse_other_run(path: Path, mine: dict, corpus: Corpus) -> None:
     theirs = read_object(path)
     if mine["protocol"] != "joint" and mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
         theirs["languages"] = mine["languages"]  # the same run, with more languages
-    differ = [f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here" for key in mine if theirs.get(key) != mine[key]]
+    differ = [
+        f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here"
+        for key in mine
+        if key != "corpus_fingerprint" and theirs.get(key) != mine[key]
+    ]
+    differ += _corpus_differences(theirs.get("corpus_fingerprint"), mine["corpus_fingerprint"], corpus)
     if differ:
         raise UserError(f"{path.parent} holds another run ({'; '.join(differ)}): choose another folder")
+
+
+def _corpus_differences(recorded, now: Dict[str, str], corpus: Corpus) -> List[str]:
+    """What has changed in the corpus since a run began. Languages that the run had not then do not count.
+
+    Args:
+        recorded: fingerprint by language; in runs of earlier versions, one of the whole folder.
+        now: fingerprint by language.
+    """
+    if not isinstance(recorded, dict):
+        return (
+            []
+            if recorded == corpus.fingerprint
+            else ["the corpus has changed since, and it is not recorded whether in these languages"]
+        )
+    changed = [lang for lang in now if recorded.get(lang, now[lang]) != now[lang]]
+    return [f"the corpus holds other captions in {', '.join(changed)} than it did"] if changed else []

@@ -1,11 +1,11 @@
 """Features that users already have: an ``.npy`` array and a text file that names its rows."""
 
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 
 from mlvl_fairseq.data.captions.text_file import text_lines
-from mlvl_fairseq.data.features import FEATURE_DTYPES, map_array
+from mlvl_fairseq.data.features import FEATURE_DTYPES, array_path, manifest_path, map_array, read_manifest
 from mlvl_fairseq.errors import DataError
 
 
@@ -40,6 +40,26 @@ def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
     if wanted_rows.size and not np.isfinite([wanted_rows.min(), wanted_rows.max()]).all():
         raise DataError("holds features that are not finite (NaN or infinity); compute them again", npy_path)
     return wanted_rows
+
+
+def source_of_first_rows(stem, features: np.ndarray) -> Optional[str]:
+    """What stored features were taken from, if they are the first of these: a larger file may go on with them.
+
+    Args:
+        stem: where they are stored, see `FeatureWriter`.
+        features: ``[n, d]``.
+
+    Returns:
+        the fingerprint in their manifest; None if there are none, or others.
+    """
+    if not manifest_path(stem).exists():
+        return None
+    manifest = read_manifest(stem)
+    if not manifest.rows_done:
+        return None
+    rows = map_array(array_path(stem))[: manifest.rows_done]
+    same = rows.dtype == features.dtype and np.array_equal(rows, features[: len(rows)])
+    return manifest.weights_fingerprint if same else None
 
 
 def _read_row_names(path) -> Dict[str, int]:

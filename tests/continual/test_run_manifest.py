@@ -10,7 +10,7 @@ from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.report.manifest import read_manifest
 
-CORPUS = SimpleNamespace(fingerprint="f")
+CORPUS = SimpleNamespace(fingerprint="f", language_fingerprint="f-{}".format)
 SETTINGS = Settings(
     method="cll_clip", preset="default", protocol="sequence", languages=["en", "de"], corpus="c", init_from=None,
     arch="clip_tiny", max_epoch=1, max_update=0, batch_size=16, lr=0.1, warmup_ratio=0.1, seed=1, eval_split="test",
@@ -22,7 +22,7 @@ def test_what_a_run_writes_a_report_reads(tmp_path):
     Sequence(tmp_path, SETTINGS).open(CORPUS)
     manifest = read_manifest(tmp_path / "run.json")
     assert manifest.languages == ["en", "de"] and manifest.protocol.name == "sequence"
-    assert manifest.settings == {**vars(SETTINGS), "corpus_fingerprint": "f"}
+    assert manifest.settings == {**vars(SETTINGS), "corpus_fingerprint": {"en": "f-en", "de": "f-de"}}
 
 
 def has_trained(folder):
@@ -57,3 +57,29 @@ def test_a_run_that_failed_before_it_trained_gives_its_folder_free(tmp_path):
     has_trained(tmp_path)
     with pytest.raises(UserError, match="holds another run .*extra is"):
         Sequence(tmp_path, SETTINGS).open(CORPUS)
+
+
+def other_corpus(fingerprint, **changed):
+    return SimpleNamespace(fingerprint=fingerprint, language_fingerprint=lambda lang: changed.get(lang, f"f-{lang}"))
+
+
+def test_a_run_goes_on_with_a_corpus_that_has_got_languages_and_with_no_other(tmp_path):
+    has_trained(tmp_path)
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    longer = Sequence(tmp_path, replace(SETTINGS, languages=["en", "de", "fr"]))
+    with pytest.raises(UserError, match=r"holds another run \(the corpus holds other captions in de than it did\)"):
+        longer.open(other_corpus("f2", de="g"))
+    longer.open(other_corpus("f2"))
+    with pytest.raises(UserError, match="other captions in de, fr than it did"):
+        longer.open(other_corpus("f2", de="g", fr="g"))
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_same_corpus_only(tmp_path):
+    has_trained(tmp_path)
+    manifest = tmp_path / "run.json"
+    manifest.write_text(json.dumps({**vars(SETTINGS), "corpus_fingerprint": "f"}))
+    with pytest.raises(UserError, match="the corpus has changed since"):
+        Sequence(tmp_path, SETTINGS).open(other_corpus("f2"))
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    assert json.loads(manifest.read_text())["corpus_fingerprint"] == {"en": "f-en", "de": "f-de"}
+    Sequence(tmp_path, SETTINGS).open(other_corpus("f2"))  # now it is known what it depends on

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.tokens import open_tokens
-from mlvl_fairseq.data.corpus.vocabularies import tokenizer, vocabulary_folder
+from mlvl_fairseq.data.corpus.vocabularies import english_counts_path, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.data.tokenizer import ClipTokenizer
 from mlvl_fairseq.errors import DataError
@@ -113,7 +113,7 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 
     Counted once and kept; all 0 if the corpus has no English sentence.
     """
-    path = vocabulary_folder(corpus, []) / "english_counts.npy"
+    path = english_counts_path(corpus)
     if not path.exists():
         with locked(corpus.folder):
             tokens, sentences = tokenizer(corpus, []), corpus.english("train")

@@ -9,76 +9,125 @@ import numpy as np
 
 from mlvl_fairseq.data.atomic_files import atomic_path, write_json, write_text
 from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
-from mlvl_fairseq.data.corpus.corpus import FORMAT, Corpus
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.data.corpus.corpus import FORMAT, MANIFEST, Corpus
+from mlvl_fairseq.data.corpus.extension import refuse_other_content, refuse_other_settings
+from mlvl_fairseq.data.corpus.image_root import checked_image_root
+from mlvl_fairseq.data.corpus.vocabularies import english_counts_path
+from mlvl_fairseq.data.locking import locked
 
 logger = logging.getLogger(__name__)
 
 Tables = Dict[str, CaptionTable]  # by language
+DEFAULTS = {"source_lang": "en", "bpe_size": 10_000, "image_root": None}
 
 
 def build_corpus(
-    folder, splits: Dict[str, Tables], source_lang: str = "en", bpe_size: int = 10_000, image_root: Optional[str] = None
+    folder,
+    splits: Dict[str, Tables],
+    source_lang: Optional[str] = None,
+    bpe_size: Optional[int] = None,
+    image_root: Optional[str] = None,
 ) -> Corpus:
-    """Write captions, image lists and rows of every split, and the manifest.
+    """Write captions, image lists and rows of every split, and the manifest; or add languages to what is there.
 
     Args:
         folder: the corpus folder; made if it is not there.
         splits: caption tables by split and language. The source language, where a split has it, gives the English
-            rows; triplets bring their English sentences along.
-        source_lang: the teacher's language.
-        bpe_size: largest BPE vocabulary of a language.
-        image_root: folder of the image names, for what reads images later.
+            rows; triplets bring their English sentences along. To add languages, give those that are there, too.
+        source_lang: the teacher's language. bpe_size: largest BPE vocabulary of a language. image_root: folder of the
+            image names, for what reads images later. None: as it is there, else ``en``, 10,000, and not known.
 
     Raises:
-        UserError: the folder holds a corpus of other captions or settings.
+        UserError: the folder holds a corpus of other captions or settings, or an image is not under `image_root`.
     """
     folder = Path(folder)
-    manifest = {
-        "format": FORMAT,
-        "source_lang": source_lang,
-        "bpe_size": bpe_size,
-        "image_root": str(Path(image_root).resolve()) if image_root else None,
-        "splits": {},
+    there = Corpus(folder) if (folder / MANIFEST).exists() else None
+    held = there.manifest if there else DEFAULTS
+    settings = {
+        "source_lang": held["source_lang"] if source_lang is None else source_lang,
+        "bpe_size": held["bpe_size"] if bpe_size is None else bpe_size,
     }
-    parts = {split: _SplitBuilder(tables, source_lang) for split, tables in splits.items()}
-    manifest["splits"] = {split: part.summary() for split, part in parts.items()}
-    _refuse_other_corpus(folder, manifest)
-    paths = Corpus.__new__(Corpus)  # only its paths: there is no manifest to read yet
-    paths.folder = folder
-    for sub in ("images", "captions", "features", "bpe", "bin"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    for split, part in parts.items():
-        part.write(paths, split)
-    write_json(folder / "corpus.json", manifest)  # last: its presence says the corpus is complete
+    if there:
+        refuse_other_settings(there, settings, splits)
+    parts = {split: _build_split(there, split, tables, settings["source_lang"]) for split, tables in splits.items()}
+    root = held["image_root"]
+    if image_root:
+        root = checked_image_root(image_root, {split: next(iter(part.images)) for split, part in parts.items()})
+    summaries = {split: part.summary() for split, part in parts.items()}
+    _write(folder, parts, {"format": FORMAT, **settings, "image_root": root, "splits": summaries})
+    if there:
+        _tell_what_was_added(there, summaries)
     return Corpus(folder)
 
 
-def _refuse_other_corpus(folder: Path, manifest: dict) -> None:
-    if (folder / "corpus.json").exists() and Corpus(folder).manifest != manifest:
-        raise UserError(
-            f"{folder} holds a corpus of other captions or settings, and features and vocabularies that belong to it; "
-            "choose another folder or remove this one"
-        )
+def _build_split(there: Optional[Corpus], split: str, tables: Tables, source_lang: str) -> "_SplitBuilder":
+    """Languages that the corpus has come first, so that what is new is numbered behind."""
+    held = there.languages(split) if there else list(tables)
+    part = _SplitBuilder(source_lang)
+    part.add({lang: tables[lang] for lang in held})
+    if there:
+        lists = {"images": list(part.images), "English sentences": [_one_line(text) for text in part.english]}
+        refuse_other_content(there, split, part.digest(), part.captions, part.rows, lists)
+    part.add({lang: table for lang, table in tables.items() if lang not in held})
+    return part
+
+
+def _write(folder: Path, parts: Dict[str, "_SplitBuilder"], manifest: dict) -> None:
+    paths = Corpus.__new__(Corpus)  # only its paths: there may be no manifest to read yet
+    paths.folder = folder
+    for sub in ("images", "captions", "features", "bpe", "bin"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        for split, part in parts.items():
+            part.write(paths, split)
+        english_counts_path(paths).unlink(missing_ok=True)  # counted again when asked for
+        write_json(folder / MANIFEST, manifest)  # last: its presence says the corpus is complete
+
+
+def _tell_what_was_added(there: Corpus, summaries: Dict[str, dict]) -> None:
+    for split, summary in summaries.items():
+        before = there.manifest["splits"][split]
+        languages = [lang for lang in summary["captions"] if lang not in before["captions"]]
+        more = {kind: summary[kind] - before[kind] for kind in ("images", "english")}
+        if languages:
+            logger.info(
+                "%s: added %s, with %d more images and %d more English sentences%s",
+                split,
+                ", ".join(languages),
+                more["images"],
+                more["english"],
+                "; run mlvl-prepare --teacher again for their features" if any(more.values()) else "",
+            )
 
 
 class _SplitBuilder:
     """One split: images and English sentences numbered across all its languages."""
 
-    def __init__(self, tables: Tables, source_lang: str):
+    def __init__(self, source_lang: str):
+        self.source_lang = source_lang
         self.captions: Dict[str, List[str]] = {}
         self.rows: Dict[str, np.ndarray] = {}
         self.problems: Dict[str, Dict[str, int]] = {}
-        source = tables.get(source_lang)
-        self.images = {name: row for row, name in enumerate(source.images if source else [])}
-        self.english, self.source_rows = unique_texts(source.captions) if source else ([], None)
+        self.images: Dict[str, int] = {}
+        self.english: List[str] = []
+        self.source: Optional[CaptionTable] = None
+        self.source_rows: Optional[np.ndarray] = None
+
+    def add(self, tables: Tables) -> None:
+        """Add languages; the source language among them is numbered first."""
+        if self.source_lang in tables:
+            self.source = tables[self.source_lang]
+            for name in self.source.images:
+                self.images.setdefault(name, len(self.images))
+            sentences, numbers = unique_texts(self.source.captions)
+            self.source_rows = self._number_english(sentences)[numbers]
         for lang, table in tables.items():
-            self._add(lang, table, source)
+            self._add(lang, table, self.source)
 
     def _add(self, lang: str, table: CaptionTable, source: Optional[CaptionTable]) -> None:
         image_rows = np.array([self.images.setdefault(name, len(self.images)) for name in table.images], np.int32)
         english = self.source_rows if table is source else self._english_rows(table, source)
-        self.captions[lang] = [" ".join(caption.split()) for caption in table.captions]
+        self.captions[lang] = [_one_line(caption) for caption in table.captions]
         self.rows[lang] = np.stack([image_rows[table.image_rows], english], axis=1).astype(np.int32)
         self.problems[lang] = dict(table.problems.counts)
         if table.problems:
@@ -92,10 +141,15 @@ class _SplitBuilder:
             found = english_rows(table, source, problems=Problems() if table.english else None)
             rows = np.where(found >= 0, self.source_rows[found], -1)
         sentences, extra = unmatched_english(table, rows)
+        numbers = self._number_english(sentences)
+        return np.where(extra >= 0, numbers[extra] if len(numbers) else -1, rows)
+
+    def _number_english(self, sentences: List[str]) -> np.ndarray:
+        """int32: the row in the English list of each sentence; those that are not in it yet are appended."""
         known = {sentence: row for row, sentence in enumerate(self.english)} if sentences else {}
         numbers = np.array([known.setdefault(sentence, len(known)) for sentence in sentences], np.int32)
         self.english += list(known)[len(self.english) :]
-        return np.where(extra >= 0, numbers[extra] if len(numbers) else -1, rows)
+        return numbers
 
     def summary(self) -> dict:
         return {
@@ -103,11 +157,11 @@ class _SplitBuilder:
             "english": len(self.english),
             "captions": {lang: len(captions) for lang, captions in self.captions.items()},
             "problems": self.problems,
-            "sha256": self._digest(),
+            "sha256": self.digest(),
         }
 
-    def _digest(self) -> str:
-        """Of everything that :meth:`write` writes: two corpora of as many captions need not be the same."""
+    def digest(self) -> str:
+        """Of everything that :meth:`write` writes so far: two corpora of as many captions need not be the same."""
         digest = hashlib.sha256()
         for texts in (self.images, self.english, *self.captions.values()):
             digest.update(_lines(texts).encode() + b"\0")
@@ -117,11 +171,15 @@ class _SplitBuilder:
 
     def write(self, corpus: Corpus, split: str) -> None:
         write_text(corpus.images_path(split), _lines(self.images))
-        write_text(corpus.english_path(split), _lines(" ".join(sentence.split()) for sentence in self.english))
+        write_text(corpus.english_path(split), _lines(map(_one_line, self.english)))
         for lang, captions in self.captions.items():
             write_text(corpus.captions_path(split, lang), _lines(captions))
             with atomic_path(corpus.rows_path(split, lang)) as path, open(path, "wb") as file:
                 np.save(file, self.rows[lang])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _lines(texts) -> str:

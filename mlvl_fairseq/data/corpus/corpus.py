@@ -11,6 +11,7 @@ from mlvl_fairseq.data.features import array_path, manifest_path, map_array, ope
 from mlvl_fairseq.errors import DataError, UserError
 
 FORMAT = 1
+MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 TEACHER_FEATURES = ("image", "text")
 
@@ -27,7 +28,7 @@ class Corpus:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        path = self.folder / "corpus.json"
+        path = self.folder / MANIFEST
         try:
             self.manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -40,12 +41,28 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the manifest and of every caption and row file it names."""
-        digest = hashlib.sha256((self.folder / "corpus.json").read_bytes())
+        """sha256 (hex) of the manifest and of every caption and row file it names: what earlier versions wrote
+        into ``run.json``, see :meth:`language_fingerprint`."""
+        digest = hashlib.sha256((self.folder / MANIFEST).read_bytes())
         for split in self.manifest["splits"]:
             for lang in self.languages(split):
                 for path in (self.captions_path(split, lang), self.rows_path(split, lang)):
                     digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def language_fingerprint(self, lang: str) -> str:
+        """sha256 (hex) of one language: settings, captions, rows, and what rows can point to. Other languages that are
+        added to the corpus do not change it, nor does another image root."""
+        digest = hashlib.sha256(f"{self.source_lang} {self.bpe_size}".encode())
+        for split in self.manifest["splits"]:
+            if lang not in self.languages(split):
+                continue
+            digest.update(f"\0{split}\0".encode())
+            for path in (self.captions_path(split, lang), self.rows_path(split, lang)):
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            lists = self.images(split), self.english(split)
+            for names, last in zip(lists, self.rows(split, lang).max(axis=0)):
+                digest.update(hashlib.sha256("\n".join(names[: last + 1]).encode()).digest())
         return digest.hexdigest()
 
     @property

@@ -33,6 +33,11 @@ def vocabulary_folder(corpus: Corpus, languages: Sequence[str]) -> Path:
     return corpus.folder / "bin" / vocabulary_name(languages)
 
 
+def english_counts_path(corpus: Corpus) -> Path:
+    """Counted tokens of the corpus's English training sentences; to be removed when there are more of them."""
+    return vocabulary_folder(corpus, []) / "english_counts.npy"
+
+
 def language_vocabulary(corpus: Corpus, lang: str, train: bool = False) -> Vocabulary:
     """The BPE vocabulary of one language's training captions, or of a :func:`union`; with `train`, made if need be."""
     languages = lang.split(UNION)

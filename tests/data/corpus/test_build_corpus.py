@@ -88,10 +88,16 @@ def test_other_captions_in_the_same_folder_are_refused(corpus, new_tables, germa
     assert contents(corpus.folder) == before
 
 
-@pytest.mark.parametrize("settings", [{"bpe_size": 61}, {"source_lang": "de"}, {"image_root": "."}])
-def test_other_settings_in_the_same_folder_are_refused(corpus, new_tables, settings):
-    with pytest.raises(UserError, match="other captions or settings"):
-        build_corpus(corpus.folder, new_tables(), **{"bpe_size": 60, **settings})
+@pytest.mark.parametrize(
+    "settings, named",
+    [({"bpe_size": 61}, "bpe_size is 60 there, 61 here"), ({"source_lang": "de"}, "source_lang is en there, de here")],
+)
+def test_other_settings_in_the_same_folder_are_refused(corpus, new_tables, settings, named):
+    with pytest.raises(UserError, match=rf"other captions or settings \({named}\)"):
+        build_corpus(corpus.folder, new_tables(), **settings)
+    assert (
+        build_corpus(corpus.folder, new_tables()).manifest == corpus.manifest
+    )  # where none are given, it keeps its own
 
 
 def test_an_interrupted_build_is_no_corpus_and_can_be_repeated(new_tables, tmp_path, monkeypatch):
