@@ -1,7 +1,8 @@
 """`mlvl-cll`: learn languages one after another, evaluate after each on all languages so far.
 
 Finished languages are skipped, an interrupted one goes on where it was: run the same command again. A longer --order
-adds languages to a finished run. Options that are not listed here go to fairseq-train and win over the method's.
+adds languages to a finished run; those that the corpus lacks are added to it by mlvl-prepare first. Options that are
+not listed here go to fairseq-train and win over the method's.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from mlvl_fairseq.continual.orders import ORDERS, language_order
 EPILOG = """\
 examples:
   mlvl-cll corpus runs/teir --method cll_clip_with_teir --order en,de,fr --arch clip_vit_b16 --init-from ViT-B-16.pt
-  mlvl-cll corpus runs/teir ... --order en,de,fr,cs                 # one more language
+  mlvl-prepare corpus --languages en,de,fr,cs --train ...           # one more language, if the corpus lacks it:
+  mlvl-cll corpus runs/teir ... --order en,de,fr,cs                 # the run goes on with it
   mlvl-cll corpus runs/quick ... --max-epoch 1 --cpu --dry-run      # print the fairseq-train commands
 """
 

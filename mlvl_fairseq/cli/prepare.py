@@ -126,7 +126,8 @@ def open_corpus(args):
     from mlvl_fairseq.data.corpus.image_root import set_image_root
     from mlvl_fairseq.errors import UserError
 
-    ignored = [option for option in FOR_CAPTIONS if getattr(args, option[2:].replace("-", "_")) not in (None, False)]
+    values = {option: getattr(args, option[2:].replace("-", "_")) for option in FOR_CAPTIONS}
+    ignored = [option for option, value in values.items() if value is not None and value is not False]
     if ignored:
         raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")
     corpus = Corpus(args.corpus)
@@ -168,7 +169,7 @@ def import_image_features(corpus, args) -> None:
     from mlvl_fairseq.data.features import FeatureWriter, file_sha256
     from mlvl_fairseq.errors import UserError
 
-    files, lists = _by_split(args.image_features), _by_split(args.image_list or [])
+    files, lists = _by_split(args.image_features or []), _by_split(args.image_list or [])
     if files.keys() != lists.keys():
         raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
     for split, path in files.items():

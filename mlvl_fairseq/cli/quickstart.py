@@ -29,7 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--methods", default=METHODS, help="comma list, see mlvl-cll --list-methods (default: %(default)s)"
     )
-    parser.add_argument("--order", default=LANGUAGES, help="languages, English first (default: %(default)s)")
+    parser.add_argument(
+        "--order", default=LANGUAGES, help="languages, English first; a longer list goes on (default: %(default)s)"
+    )
     parser.add_argument("--pictures", type=positive, default=3000, help="training pictures (default: %(default)s)")
     parser.add_argument(
         "--teacher-epochs", type=positive, default=8, help="epochs of the teacher (default: %(default)s)"

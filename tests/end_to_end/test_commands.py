@@ -104,3 +104,9 @@ def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
     assert len(trained) == 3
     succeed("mlvl-quickstart", "--output", out, *sizes)
     assert trained == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
+    succeed("mlvl-quickstart", "--output", out, *sizes, "--order", "en,de,it")  # one language more
+    longer = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
+    assert trained.items() < longer.items() and longer.keys() - trained.keys() == {
+        out / "runs" / "cll_clip" / "02-it" / "checkpoint_best.pt"
+    }
+    assert read_json(out / "report.json")["methods"]["cll_clip"]["languages"] == ["en", "de", "it"]
