@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar=("METHOD_A", "METHOD_B"),
         help="paired bootstrap over test images: difference of AA (A minus B), its 95%% interval and p-value; methods "
-        "as named in the table; may be given several times",
+        "as named in the table, or folders of their runs; may be given several times",
     )
     parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)"

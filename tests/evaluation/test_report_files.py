@@ -12,6 +12,7 @@ from test_continual import golden_matrix
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.report import ReportOptions, read_runs, summarise, write_report
 from mlvl_fairseq.evaluation.report.drawing import line_styles, spread
+from mlvl_fairseq.evaluation.report.formats import pictures
 from mlvl_fairseq.evaluation.report.formats.markdown import summary_table
 from mlvl_fairseq.evaluation.retrieval import METRICS
 
@@ -82,6 +83,53 @@ def test_several_methods(tmp_path):
     assert header[:4] == ["method", "AA r_mean ↑", "F r_mean ↓", "Fen r_mean ↓"]
     assert naive[:4] == ["naive", "46.0", "15.0", "20.0"]
     assert ours[:4] == ["ours", "**49.0**", "**10.5**", "**14.0**"]
+
+
+def test_runs_without_any_score_are_left_out_and_named(tmp_path):
+    write_run(tmp_path / "a", "failed", ["en", "de"], lambda *_: None)
+    write_run(tmp_path / "b", "naive", ["en", "de"], falling)
+    report = summarise(read_runs([tmp_path]))
+    assert [method.name for method in report.methods] == ["naive"] and report.dataset == "b"
+    assert report.warnings == [f"without any score of split 'test' yet, left out: {tmp_path / 'a'}"]
+    assert report.comparable
+
+
+def mixed_report(folder):
+    """Two, three and four languages; the method with two has the best figures."""
+    for count in (3, 2, 4):
+        write_run(folder / str(count), f"of{count}", ["en", "de", "fr", "ru"][:count], falling)
+    return summarise(read_runs([folder]))
+
+
+def test_other_numbers_of_languages_are_said_and_nothing_is_best(tmp_path):
+    report = mixed_report(tmp_path / "runs")
+    assert not report.comparable and "**" not in summary_table(report)
+    write_report(report, ReportOptions(tmp_path, formats=("md",)))
+    assert (tmp_path / "report.md").read_text().startswith("# 2: 2 to 4 languages, test split\n")
+    assert pictures._title(report) == "2 (test split): 2 to 4 languages, one after another"
+
+
+def test_final_scores_have_a_column_for_every_language(tmp_path):
+    write_run(tmp_path / "a", "naive", ["en", "de", "fr"], falling)
+    write_run(tmp_path / "b", "ours", ["en", "ru"], falling)
+    report = summarise(read_runs([tmp_path]))
+    write_report(report, ReportOptions(tmp_path / "out", formats=("md",)))
+    section = (tmp_path / "out" / "report.md").read_text().partition("## Final scores")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section if line.startswith("|")]
+    assert rows[0] == ["", "en", "de", "fr", "ru"] and rows[3] == ["ours", "46.0", "n/a", "n/a", "56.0"]
+
+
+def test_scores_computed_in_other_ways_have_no_best(tmp_path):
+    write_run(tmp_path / "a", "naive", ["en", "de"], falling)
+    write_run(tmp_path / "b", "ours", ["en", "de"], lambda *at: falling(*at) + 1, SIGNATURE.replace("bpe", "words"))
+    assert "**" not in summary_table(summarise(read_runs([tmp_path])))
+
+
+def test_identical_runs_have_no_best(tmp_path):
+    for folder in ("a", "b"):
+        write_run(tmp_path / folder, "naive", ["en", "de"], falling)
+    report = summarise(read_runs([tmp_path]))
+    assert len(report.methods) == 2 and report.comparable and "**" not in summary_table(report)
 
 
 def test_missing_scores_stay_missing(tmp_path):

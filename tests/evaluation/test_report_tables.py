@@ -123,7 +123,7 @@ def test_what_cannot_be_compared(compared, tmp_path):
     write_run(tmp_path / "other" / "late", "late", LANGUAGES, fifty, seed=9)
     report = report_of(tmp_path)
     messages = {
-        "german": "learned different languages",
+        "german": r"cannot compare good and german: they learned different languages \(only good: en\)",
         "late": "no seed in common",
         "old": "no ranks of single queries",
     }
@@ -132,6 +132,22 @@ def test_what_cannot_be_compared(compared, tmp_path):
             compare(report.method("good"), report.method(name))
     with pytest.raises(UserError, match="no method 'best' in this report; there are: german, late, old, good, naive"):
         report.method("best")
+    with pytest.raises(UserError, match=r"\(only german: de; only english: en\)"):
+        write_run(tmp_path / "other" / "en", "english", ["en"], fifty, seed=1)
+        report = report_of(tmp_path)
+        compare(report.method("german"), report.method("english"))
+
+
+def test_methods_are_known_by_the_folders_of_their_runs_too(tmp_path, monkeypatch):
+    for folder, method in (("a/first", "one"), ("b/second", "two"), ("c/second", "three"), ("d/one", "four")):
+        write_run(tmp_path / folder, method, LANGUAGES, fifty)
+    report = report_of(tmp_path)
+    monkeypatch.chdir(tmp_path / "b")
+    for name, method in (("first", "one"), (str(tmp_path / "c" / "second"), "three"), ("./second", "two")):
+        assert report.method(name).name == method
+    assert report.method("one").name == "one"  # a method's name goes first
+    with pytest.raises(UserError, match="several methods have a run in a folder 'second'; say which: two, three"):
+        report.method("second")
 
 
 def test_ranks_that_do_not_belong_to_their_score(compared):
@@ -158,14 +174,14 @@ def test_published_headlines():
 
 
 def test_published_figures_stand_beside_ours_and_are_marked(tmp_path):
-    write_run(tmp_path / "a", "cll_clip", LANGUAGES, fifty)
-    write_run(tmp_path / "b", "mine", LANGUAGES, fifty)
+    write_run(tmp_path / "a", "cll_clip", LANGUAGES, lambda *_: 20.0)
+    write_run(tmp_path / "b", "mine", LANGUAGES, lambda *_: 30.0)
     report = report_of(tmp_path)
     report.published = published_methods("xm3600")
     lines = summary_table(report).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[0] for row in cells] == ["cll_clip", "cll_clip (published, CLIP ViT-B/16, 36 languages)", "mine"]
-    assert cells[1][1:4] == ["36.9", "25.3", "15.3"] and cells[0][1] == cells[2][1] == "**50.0**"
+    assert [row[1] for row in cells] == ["20.0", "36.9", "**30.0**"] and cells[1][2:4] == ["25.3", "15.3"]
     write_report(report, ReportOptions(tmp_path / "out", formats=TABLES))
     assert "Yang et al. 2024" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     rows = rows_of(tmp_path / "out" / "summary.csv")

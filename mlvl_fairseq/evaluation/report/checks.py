@@ -18,12 +18,20 @@ def warnings_about(methods: Methods) -> List[str]:
         methods: name -> its runs, one for each seed.
     """
     runs = [run for group in methods.values() for run in group]
-    return [
-        *_missing(methods),
-        *_different_languages(runs),
-        *_different_seeds(methods),
-        *_different_signatures(runs),
-    ]
+    return [*_missing(methods), *_different_languages(runs), *_different_seeds(methods), *_different_signatures(runs)]
+
+
+def without_scores(runs: Sequence[Run]) -> List[str]:
+    """The line that names the runs without any score, none where there are none."""
+    if not runs:
+        return []
+    folders = ", ".join(str(run.folder) for run in runs)
+    return [f"without any score of split {runs[0].split!r} yet, left out: {folders}"]
+
+
+def comparable(runs: Sequence[Run]) -> bool:
+    """Whether AA and F of the runs compare: same languages and order, scores computed alike on the same data."""
+    return not (_different_languages(runs) or _different_signatures(runs))
 
 
 def _missing(methods: Methods) -> List[str]:

@@ -56,7 +56,8 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
         DataError: ranks that do not belong to their score.
     """
     if set(first.languages) != set(second.languages):
-        raise UserError(f"cannot compare {first.name} and {second.name}: they learned different languages")
+        only = "; ".join(filter(None, (_only(first, second), _only(second, first))))
+        raise UserError(f"cannot compare {first.name} and {second.name}: they learned different languages ({only})")
     pairs = _pair_by_seed(first.runs, second.runs)
     if not pairs:
         seeds = f"{first.seeds} and {second.seeds}"
@@ -65,6 +66,12 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     by_language = [[(one[lang], other[lang]) for one, other in ranks] for lang in first.languages]
     differences = paired_bootstrap(by_language, resamples)
     return Comparison(first.name, second.name, [one.seed for one, _ in pairs], resamples, differences)
+
+
+def _only(method: "MethodReport", other: "MethodReport") -> str:
+    """The languages that only one of two methods has learned, in words."""
+    languages = [language for language in method.languages if language not in other.languages]
+    return f"only {method.name}: {', '.join(languages)}" if languages else ""
 
 
 def _pair_by_seed(first: Sequence[Run], second: Sequence[Run]) -> list:

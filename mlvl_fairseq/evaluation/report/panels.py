@@ -163,17 +163,19 @@ def draw_matrices(figure, methods: Sequence[MethodReport], limits: Range, option
 
 def final_size(report: Report) -> Tuple[float, float]:
     """(width, height) of the final scores of all methods."""
-    languages = max(len(method.languages) for method in report.methods)
+    languages = len(report.languages)
     height = (0.36 if len(report.methods) <= CROWDED else 0.24) * len(report.methods) + 1.6
     return max(7.0, languages * cell_inches(languages) + _NAMES_WIDTH + 1.2), height
 
 
 def draw_final(figure, report: Report, options: ReportOptions) -> None:
-    """The final score of each method (rows, best AA first) on each language (columns)."""
+    """The final score of each method (rows, best AA first where they compare) on each language (columns)."""
     metric = options.metric
-    languages = max((method.languages for method in report.methods), key=len)
+    languages = report.languages
     averages = {method.name: method.last("AA", metric) for method in report.methods}
-    methods = sorted(report.methods, key=lambda method: -np.nan_to_num(averages[method.name], nan=-1))
+    methods = list(report.methods)
+    if report.comparable:
+        methods.sort(key=lambda method: -np.nan_to_num(averages[method.name], nan=-1))
     values = np.full((len(methods), len(languages)), np.nan)
     for row, method in enumerate(methods):
         final = dict(zip(method.languages, method.final(metric)))

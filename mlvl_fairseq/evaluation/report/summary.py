@@ -1,13 +1,14 @@
 """The content of a report, whatever the format: methods with the mean and deviation over their seeds, comparisons."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.continual import ContinualMetrics, continual_metrics, optional
-from mlvl_fairseq.evaluation.report.checks import warnings_about
+from mlvl_fairseq.evaluation.report.checks import comparable, warnings_about, without_scores
 from mlvl_fairseq.evaluation.report.comparison import Comparison
 from mlvl_fairseq.evaluation.report.costs import total_costs
 from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
@@ -45,6 +46,11 @@ class MethodReport:
     @property
     def protocol(self) -> Protocol:
         return self.runs[0].protocol
+
+    def has_run(self, folder: str) -> bool:
+        """Whether one of its runs is in a folder of this name or path."""
+        paths = [run.folder.resolve() for run in self.runs]
+        return any(folder == path.name or Path(folder).resolve() == path for path in paths)
 
     @property
     def seeds(self) -> List[Optional[int]]:
@@ -125,6 +131,8 @@ class Report:
         split: evaluated split.
         forgetting: name of the definition.
         warnings: what a reader of the numbers must know, one line each.
+        comparable: the methods learned the same languages in the same order and were scored alike, so that one of them
+            can be the best.
         published: method of the table -> its published figures.
         comparisons: of two methods each.
     """
@@ -134,6 +142,7 @@ class Report:
     split: str
     forgetting: str
     warnings: List[str]
+    comparable: bool = True
     published: Dict[str, PublishedMethod] = field(default_factory=dict)
     comparisons: List[Comparison] = field(default_factory=list)
 
@@ -146,16 +155,34 @@ class Report:
     def has_costs(self) -> bool:
         return any(not np.isnan(value) for method in self.methods for value in method.costs().values())
 
+    @property
+    def languages(self) -> List[str]:
+        """Every language of any method, those of the longest sequence first."""
+        longest_first = sorted(self.methods, key=lambda method: -len(method.languages))
+        return list(dict.fromkeys(language for method in longest_first for language in method.languages))
+
+    @property
+    def languages_text(self) -> str:
+        """``7 languages``, ``2 to 4 languages``, or the language where it is the only one."""
+        if len(self.languages) == 1:
+            return self.languages[0]
+        counts = sorted({len(method.languages) for method in self.methods})
+        return f"{counts[0]} to {counts[-1]} languages" if len(counts) > 1 else _languages(counts[0])
+
     def method(self, name: str) -> MethodReport:
-        """A method by its name in the report.
+        """A method by its name in the report, or by the name or path of the folder of one of its runs.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or the folder's name is that of several methods' runs.
         """
-        for method in self.methods:
-            if method.name == name:
-                return method
-        raise UserError(f"no method {name!r} in this report; there are: {', '.join(m.name for m in self.methods)}")
+        named = [method for method in self.methods if method.name == name]
+        found = named or [method for method in self.methods if method.has_run(name)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(method.name for method in found or self.methods)
+        if found:
+            raise UserError(f"several methods have a run in a folder {name!r}; say which: {names}")
+        raise UserError(f"no method {name!r} in this report; there are: {names}")
 
     def rows(self) -> List[Union[MethodReport, PublishedMethod]]:
         """The rows of the summary: each method, followed by its published figures where they are asked for."""
@@ -183,14 +210,17 @@ class Report:
 def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
     """Group runs by seed and compute every metric of every run.
 
+    Runs without any score (just begun, or failed at once) are left out; a warning names them.
+
     Args:
-        runs: at least one.
+        runs: at least one with a score.
         forgetting: name in :data:`mlvl_fairseq.evaluation.continual.FORGETTING`.
 
     Raises:
         UserError: unknown definition of forgetting.
     """
-    groups = group_by_seed(runs)
+    scored = [run for run in runs if run.signatures]
+    groups = group_by_seed(scored)
     methods = [
         MethodReport(
             name,
@@ -199,8 +229,13 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
         )
         for name, group in zip(name_groups(groups), groups)
     ]
-    warnings = warnings_about({method.name: method.runs for method in methods})
-    return Report(methods, runs[0].dataset, runs[0].split, forgetting, warnings)
+    warnings = without_scores([run for run in runs if not run.signatures])
+    warnings += warnings_about({method.name: method.runs for method in methods})
+    return Report(methods, scored[0].dataset, scored[0].split, forgetting, warnings, comparable(scored))
+
+
+def _languages(count: int) -> str:
+    return "1 language" if count == 1 else f"{count} languages"
 
 
 def _number(value: float) -> Optional[float]:

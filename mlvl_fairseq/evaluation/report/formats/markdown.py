@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ _COSTS = {
 def write(report: Report, options: ReportOptions) -> List[Path]:
     pictures = "png" in options.formats
     parts = [
-        f"# {report.dataset}: {len(report.methods[0].languages)} languages, {report.split} split",
+        f"# {report.dataset}: {report.languages_text}, {report.split} split",
         _explanation(report),
         summary_table(report, options.ndigits),
         _sources(report),
@@ -65,12 +65,12 @@ def _others(report: Report) -> List[MethodReport]:
 
 
 def summary_table(report: Report, ndigits: int = 1) -> str:
-    """AA, F and Fen of the main metrics, one row a method; the best of several of ours is bold."""
+    """AA, F and Fen of the main metrics, one row a method; the best of several of ours is bold, if they compare."""
     rows = report.rows()
     cells = [[row.label for row in rows]]
     for metrics in COLUMNS.values():
         for measure in MEASURES:
-            best = _best([method.figure(measure, metrics).mean for method in report.methods], measure, ndigits)
+            best = _best(report, measure, metrics, ndigits)
             figures = [row.figure(measure, metrics) for row in rows]
             texts = [figure_text(figure, ndigits) for figure in figures]
             bold = [not row.is_published and number(f.mean, ndigits) == best for row, f in zip(rows, figures)]
@@ -79,9 +79,13 @@ def summary_table(report: Report, ndigits: int = 1) -> str:
     return markdown_table(["method", *header], list(zip(*cells)))
 
 
-def _best(values: List[float], measure: str, ndigits: int) -> str:
+def _best(report: Report, measure: str, metrics: Sequence[str], ndigits: int) -> str:
+    """The best figure as it is shown, '' where there is none: methods do not compare, or all show the same."""
+    values = [method.figure(measure, metrics).mean for method in report.methods]
     known = [value for value in values if not math.isnan(value)]
-    return number((max if ARROWS[measure] == "↑" else min)(known), ndigits) if len(known) > 1 else ""
+    if not report.comparable or len({number(value, ndigits) for value in known}) < 2:
+        return ""
+    return number((max if ARROWS[measure] == "↑" else min)(known), ndigits)
 
 
 def _sources(report: Report) -> str:
@@ -104,13 +108,13 @@ def comparison_section(comparison: Comparison) -> str:
 
 
 def _final_section(report: Report, options: ReportOptions) -> str:
-    languages = max((method.languages for method in report.methods), key=len)
     rows = []
     for method in report.methods:
         final = dict(zip(method.languages, method.final(options.metric)))
-        rows.append([method.name, *(number(final.get(language, np.nan), options.ndigits) for language in languages)])
+        scores = [number(final.get(language, np.nan), options.ndigits) for language in report.languages]
+        rows.append([method.name, *scores])
     title = f"## Final scores\n\n`{options.metric}` of the final model on each language."
-    return f"{title}\n\n{markdown_table(['', *languages], rows)}"
+    return f"{title}\n\n{markdown_table(['', *report.languages], rows)}"
 
 
 def _costs_section(report: Report, pictures: bool) -> str:

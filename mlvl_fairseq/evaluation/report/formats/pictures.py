@@ -112,9 +112,8 @@ def _matrix_figure(method: MethodReport, report: Report, options: ReportOptions)
 
 
 def _title(report: Report) -> str:
-    count = max(len(method.languages) for method in report.methods)
-    languages = f"{count} languages" if count > 1 else report.methods[0].languages[0]
-    order = ", one after another" if count > 1 and report.sequences else ""
+    several = any(len(method.languages) > 1 for method in report.sequences)
+    order = ", one after another" if several else ""
     seeds = max(len(method.runs) for method in report.methods)
     mean = f", mean over {seeds} seeds" if seeds > 1 else ""
-    return f"{report.dataset} ({report.split} split): {languages}{order}{mean}"
+    return f"{report.dataset} ({report.split} split): {report.languages_text}{order}{mean}"
