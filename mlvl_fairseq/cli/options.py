@@ -52,6 +52,18 @@ def help_text(title: str, dataclass: Optional[type]) -> str:
     return text or f"{title}\n  (no options of its own)"
 
 
+def is_method(name: str) -> bool:
+    """Whether `name` is a row of the table of methods, by our name or the published one."""
+    from mlvl_fairseq.continual.methods import method_name
+    from mlvl_fairseq.errors import UserError
+
+    try:
+        method_name(name)
+    except UserError:
+        return False
+    return True
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="e.g. cll_retrieval cll_clip (default: all)")
@@ -61,6 +73,12 @@ def main(argv: Optional[List[str]] = None) -> None:
     known = components()
     unknown = [name for name in args.names if name not in known]
     if unknown:
+        methods = list(filter(is_method, unknown))
+        if methods:
+            raise UserError(
+                f"{', '.join(methods)}: a method (mlvl-cll --method), not a component with options of its own; "
+                "docs/methods.md explains the methods, mlvl-cll --list-methods lists them"
+            )
         raise UserError(f"no component {', '.join(unknown)}; there are: {', '.join(known)}")
     print("\n\n".join(help_text(*known[name]) for name in args.names or known))
 

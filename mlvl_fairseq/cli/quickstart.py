@@ -1,8 +1,8 @@
 """`mlvl-quickstart`: the main job from end to end on a small picture world that the package draws itself.
 
 Draws the pictures, trains an English teacher, learns the other languages one after another with each method, and
-writes the report. Every step is a command that you can run by yourself; it is printed before it runs. What is done is
-skipped: run it again to continue.
+writes the report, whose summary is printed. Every step is a command that you can run by yourself; it is printed before
+it runs. What is done is skipped: run it again to continue.
 """
 
 import argparse
@@ -11,8 +11,6 @@ import shlex
 from functools import partial
 from pathlib import Path
 from typing import Callable, List, Optional
-
-from tqdm import tqdm
 
 from mlvl_fairseq.cli.common import positive, run
 
@@ -113,6 +111,8 @@ class Quickstart:
 
     def learn_languages(self) -> None:
         """The whole sequence with every method, as many at a time as there are processors for."""
+        from tqdm import tqdm
+
         from mlvl_fairseq.continual.jobs import run_jobs
 
         methods, cores = self.args.methods.split(","), os.cpu_count() or 1
@@ -144,11 +144,15 @@ class Quickstart:
         cll.main(shlex.split(self._sequence(method))[1:])
 
     def write_report(self) -> None:
-        """The report of all methods, printed, too."""
+        """The report of all methods; its summary is printed."""
         from mlvl_fairseq.cli import report
+        from mlvl_fairseq.evaluation.report import read_runs, summarise
 
         self.step(f"mlvl-report {self.runs} --output {shlex.quote(str(self.out))}", report.main)
-        print((self.out / "report.md").read_text(encoding="utf-8"))
+        found = summarise(read_runs([self.out / "runs"]))
+        warnings = "".join(f"Warning: {warning}\n" for warning in found.warnings)
+        print(f"\n{report.terminal_text(found)}\n\n{warnings}report:  {self.out / 'report.md'}")
+        print(f"picture: {self.out / 'report.png'}")
 
     def _log(self, name: str) -> Path:
         path = self.out / "logs" / f"{name}.log"

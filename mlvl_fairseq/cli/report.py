@@ -90,7 +90,6 @@ def main(argv: Optional[List[str]] = None) -> None:
         summarise,
         write_report,
     )
-    from mlvl_fairseq.evaluation.report.formats.markdown import comparison_section, summary_table
 
     report = summarise(read_runs(args.run_dirs, args.split), args.forgetting)
     for first, second in args.compare:
@@ -100,10 +99,17 @@ def main(argv: Optional[List[str]] = None) -> None:
     folder = args.output or (args.run_dirs[0] if len(args.run_dirs) == 1 else Path("report"))
     options = ReportOptions(folder, args.metric, args.ndigits, tuple(args.format))
     paths = write_report(report, options)
-    print("\n\n".join([summary_table(report, args.ndigits), *map(comparison_section, report.comparisons)]))
+    print(terminal_text(report, args.ndigits))
     for warning in report.warnings:
         logger.warning(warning)
     logger.info("wrote to %s: %s", options.folder, " ".join(path.name for path in paths))
+
+
+def terminal_text(report, ndigits: int = 1) -> str:
+    """What is shown of a report where it is written: its summary and comparisons, as Markdown."""
+    from mlvl_fairseq.evaluation.report.formats.markdown import comparison_section, summary_table
+
+    return "\n\n".join([summary_table(report, ndigits), *map(comparison_section, report.comparisons)])
 
 
 def cli_main() -> None:

@@ -56,6 +56,9 @@ def test_options_of_one_component(succeed, run):
     about = "the language to learn now; en,de,fr: several at once (joint training) (required)"
     assert about in " ".join(printed.split())
     assert "no component nonsense; there are: cll_retrieval" in run("mlvl-options", "nonsense").error
+    for method in ("der_with_teir", "er+oewc"):
+        error = run("mlvl-options", method).error
+        assert error.startswith(f"{method}: a method") and "docs/methods.md" in error and "--list-methods" in error
 
 
 class Stream(io.TextIOWrapper):
@@ -98,8 +101,10 @@ def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
     report = read_json(out / "report.json")["methods"]
     assert list(report) == ["cll_clip"] and report["cll_clip"]["languages"] == ["en", "de"]
     assert [len(row) for row in report["cll_clip"]["matrix"]["r_mean"]] == [1, 2]
-    assert (out / "report.md").read_text(encoding="utf-8").strip() in printed
-    assert (out / "report.png").exists()
+    end = printed.partition("$ mlvl-report ")[2].splitlines()
+    assert end[-2:] == [f"report:  {out / 'report.md'}", f"picture: {out / 'report.png'}"]
+    assert end[2].startswith("| method ") and end[4].startswith("| cll_clip ") and len(end) == 8
+    assert (out / "report.md").exists() and (out / "report.png").exists()
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
     assert len(trained) == 3
     succeed("mlvl-quickstart", "--output", out, *sizes)
