@@ -37,7 +37,7 @@ setup(
         "tokenizers>=0.15",
         "torch>=2.6",  # older ones cannot load checkpoints safely (CVE-2025-32434)
         "torchvision>=0.21",
-        "tqdm>=4.64",
+        "tqdm>=4.66",
     ],
     extras_require={"test": ["pytest>=7.4", "pytest-xdist>=3.3"]},
     entry_points={

@@ -4,10 +4,13 @@ import argparse
 import logging
 import os
 import sys
-import warnings
 from typing import Callable, List, Optional
 
 from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
+if not sys.stderr.isatty():  # in a log every change of a progress bar is a line; tqdm reads this when it is imported
+    os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
 def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]] = None) -> None:
@@ -19,8 +22,6 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
     )
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)  # advertises tensorboardX
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # fairseq's business, not the user's
     name = os.path.basename(sys.argv[0])
     try:
         sys.exit(main(argv) or 0)
@@ -33,6 +34,13 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def tell_written(*paths) -> None:
+    """Say which files a command wrote; None stands for one that was not asked for."""
+    written = [str(path) for path in paths if path is not None]
+    if written:
+        logger.info("wrote %s", " ".join(written))
 
 
 def describe_os_error(error: OSError) -> str:

@@ -23,6 +23,7 @@ from mlvl_fairseq.compat import (  # noqa: F401  each of them registers its patc
 )
 from mlvl_fairseq.compat.clip_import import import_clip
 from mlvl_fairseq.compat.exit_status import install_excepthook
+from mlvl_fairseq.compat.import_messages import silence_import_messages
 from mlvl_fairseq.compat.patching import install_patches
 from mlvl_fairseq.compat.safe_loading import load_checkpoint_file
 
@@ -35,5 +36,6 @@ def apply() -> None:
     Raises:
         UserError: what was imported as ``fairseq`` is some folder of that name, not the package.
     """
+    silence_import_messages()
     install_patches()
     install_excepthook()

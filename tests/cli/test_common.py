@@ -1,0 +1,27 @@
+"""What the commands share."""
+
+import logging
+
+from mlvl_fairseq.cli.common import tell_written
+
+BARS = """
+import mlvl_fairseq.cli.common, sys, time
+from tqdm import tqdm
+for _ in tqdm(range(20)):
+    time.sleep(0.02)
+"""
+
+
+def test_written_files_are_told(caplog):
+    with caplog.at_level(logging.INFO):
+        tell_written(None, "a.json", None, "b.png")
+        tell_written(None)
+    assert [record.getMessage() for record in caplog.records] == ["wrote a.json b.png"]
+
+
+def test_progress_bars_in_a_log_are_a_few_lines(run_alone, root):
+    """The empty bar and the full one; on a terminal a bar changes as often as usual."""
+    ended = run_alone("python", "-c", BARS, cwd=root)
+    assert ended.returncode == 0 and len(ended.stderr.replace("\r", "\n").split("\n")) <= 4
+    often = run_alone("python", "-c", BARS, cwd=root, env={"TQDM_MININTERVAL": "0.01"})
+    assert len(often.stderr.replace("\r", "\n").split("\n")) > 10
