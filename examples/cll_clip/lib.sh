@@ -16,7 +16,10 @@ set -euo pipefail
 published="cll_clip oewc er der mla p_tuning lora dualprompt codaprompt"
 
 begin() {
-  local gpu=${1:?first argument: index of a GPU, or cpu}
+  require 1 "GPU|cpu [CORPUS] [OUTPUT]" "$@"
+  local gpu=$1
+  # shellcheck disable=SC2086  # a list of names
+  check_methods ${METHODS:-}
   own_corpus=${2:-}
   out=${3:-outputs/cll_clip}
   corpus=${own_corpus:-$out/corpus}
@@ -39,10 +42,61 @@ begin() {
   [[ -n $own_corpus ]] || prepare_world
 }
 
+# Exits with the usage of the script unless there are enough arguments.
+require() { # NUMBER USAGE ARGUMENT ...
+  (($# - 2 >= $1)) && return
+  echo "usage: $(basename "$0") $2" >&2
+  exit 2
+}
+
+# Wrong names are told before anything is drawn or trained.
+check_methods() { # METHOD ...
+  [[ -n $* && $* != all ]] || return 0
+  python - "$@" <<'END'
+import sys
+
+from mlvl_fairseq.cli.common import run
+from mlvl_fairseq.continual.methods import method_name
+
+
+def main(_):
+    for name in sys.argv[1:]:
+        method_name(name)
+
+
+sys.argv[0] = "METHODS"
+run(main)
+END
+}
+
+# A world keeps its sizes; a second call must give those of the first one again.
+check_sizes() {
+  [[ -e $world/picture_world.json ]] || return 0
+  local drawn wanted="PICTURES=${PICTURES:-1000} TEST_PICTURES=${TEST_PICTURES:-100}"
+  drawn=$(python -c 'import json, sys; print("PICTURES={train} TEST_PICTURES={test}".format(**json.load(sys.stdin)))' \
+    <"$world/picture_world.json")
+  [[ $drawn != "$wanted" ]] || return 0
+  echo "$world was drawn with $drawn, this call has $wanted: give the same again, or another OUTPUT" >&2
+  exit 2
+}
+
+# Runs a command with its output in a file; of one that fails the last lines are shown.
+logged() { # LOG COMMAND ...
+  local log=$1 status=0
+  mkdir -p "$(dirname "$log")"
+  echo "$2 is at work; what it prints goes to $log" >&2
+  "${@:2}" >>"$log" 2>&1 || status=$?
+  ((status)) || return 0
+  tail -n 20 "$log" >&2
+  echo "$2 failed (exit status $status); log: $log" >&2
+  exit "$status"
+}
+
 # Pictures and captions -> corpus -> English teacher -> its features.
 prepare_world() {
   local languages
   languages=$(languages_of "$order")
+  check_sizes
   mlvl-picture-world "$world" --languages "$languages" \
     --train "${PICTURES:-1000}" --valid "${TEST_PICTURES:-100}" --test "${TEST_PICTURES:-100}"
   if [[ ! -e $corpus/corpus.json ]]; then
@@ -52,7 +106,8 @@ prepare_world() {
   fi
   if [[ -z ${INIT_FROM:-} && ! -e $out/teacher/done ]]; then
     mlvl-prepare "$corpus" --order en
-    fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
+    logged "$out/teacher/train.log" \
+      fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
       --arch clip_tiny_vit --criterion clip_contrastive --optimizer row_adamw --lr 1e-3 \
       --lr-scheduler warmup_constant --warmup-updates 50 --clip-norm 1 --batch-size 128 \
       --required-batch-size-multiple 1 --max-epoch "${TEACHER_EPOCHS:-24}" --seed 1 "${cpu[@]}" \

@@ -6,19 +6,20 @@
 #   ARCH       B16, B32 or L14; OpenAI's file of it is looked for in $CKPT_HOME (default: the working directory)
 #   DATASETS   name of a corpus folder of mlvl-prepare in $CORPORA (default: coco in corpora/)
 #   ORDER      222 (default), 1, or anything mlvl-cll --order takes
-#   CMD        further options of mlvl-cll, one string, e.g. "--max-epoch 1 --cpu"
+#   CMD        further options of mlvl-cll, one string, e.g. "--max-epoch 1 --cpu"; its --arch and --init-from win
 #   ROOT       output (default: output); the run goes to ROOT/DATASETS/CL/ARCH_METHOD/order222
 # CUDA_VISIBLE_DEVICES chooses the GPU.
-set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: run_cl.sh METHOD B16|B32|L14 [DATASETS] [ORDER] [CMD] [ROOT]"
-method=${1:?$usage} variant=${2:?$usage} datasets=${3:-coco} order=${4:-222} root=${6:-output}
+usage="METHOD B16|B32|L14 [DATASETS] [ORDER] [CMD] [ROOT]"
+require 2 "$usage" "$@"
+method=$1 variant=$2 datasets=${3:-coco} order=${4:-222} root=${6:-output}
 read -r -a options <<<"${5:-}"
 case $variant in
   B16) arch=clip_vit_b16 file=ViT-B-16.pt ;;
   B32) arch=clip_vit_b32 file=ViT-B-32.pt ;;
   L14) arch=clip_vit_l14 file=ViT-L-14.pt ;;
-  *) echo "$usage" >&2 && exit 2 ;;
+  *) require 2 "$usage" ;;
 esac
 if [[ $datasets == *,* ]]; then
   echo "several data sets are one corpus here: make it with mlvl-prepare and give its name" >&2
@@ -36,7 +37,12 @@ case $method in
   Ablation_onlyCrossLingual) row=ablation_only_cross_lingual ;;
   *) row=${method,,} ;;
 esac
+weights=${CKPT_HOME:-.}/$file
+if [[ ! -e $weights && " ${5:-}" != *" --init-from"* ]]; then
+  echo "$weights: no such file; put OpenAI's $file there, or say with CKPT_HOME=... in which folder it is" >&2
+  exit 2
+fi
 [[ $order != [0-9]* || $order == *,* ]] || order=order$order
 
 mlvl-cll "${CORPORA:-corpora}/$datasets" "$root/$datasets/CL/${variant}_$method/${order//,/-}" --method "$row" \
-  --arch "$arch" --init-from "${CKPT_HOME:-.}/$file" --order "$order" "${options[@]}"
+  --arch "$arch" --init-from "$weights" --order "$order" "${options[@]}"

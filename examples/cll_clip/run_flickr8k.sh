@@ -7,15 +7,15 @@
 #   OUTPUT  default: outputs/flickr8k
 # SEEDS="1 2 3" METHODS="..." UPDATES=250 LR=1e-3 in the environment change what is run; JOBS=2 runs two at a time.
 # OEWC and MAS take importance from FISHER_BATCHES=30 batches of a language.
-set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-data=${1:?usage: run_flickr8k.sh DATA [OUTPUT]}
+require 1 "DATA [OUTPUT]" "$@"
+# shellcheck disable=SC2086  # a list of names
+check_methods ${METHODS:-}
+data=$1
 out=${2:-outputs/flickr8k}
 order=en,de,fr,cs,pt,zh,ar
-read -r -a methods <<<"${METHODS:-cll_clip cll_clip_with_teir cll_clip_with_teir_update}"
-if [[ ${METHODS:-} == all ]]; then
-  mapfile -t methods < <(mlvl-cll --list-methods | cut -d ' ' -f 1)
-fi
+read -r -a methods <<<"$(chosen_methods cll_clip cll_clip_with_teir cll_clip_with_teir_update)"
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
@@ -27,7 +27,8 @@ if [[ ! -e $out/corpus/corpus.json ]]; then
 fi
 
 if [[ ! -e $out/teacher/done ]]; then
-  fairseq-train "$out/corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
+  logged "$out/teacher/train.log" \
+    fairseq-train "$out/corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
     --arch clip_tiny --image-dropout 0.2 --criterion clip_contrastive \
     --optimizer row_adamw --weight-decay 0.1 --lr 1e-3 --lr-scheduler warmup_constant --warmup-updates 100 \
     --clip-norm 1 --batch-size 256 --required-batch-size-multiple 1 --max-epoch 4 --seed 1 --cpu \

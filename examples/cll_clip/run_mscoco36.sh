@@ -8,11 +8,12 @@
 # DEVICE=cuda (default) or cpu in the environment says where the teacher computes.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: run_mscoco36.sh DATA ViT-B-16.pt [OUTPUT] [METHOD ...]"
-data=${1:?$usage}
-weights=${2:?$usage}
+require 2 "DATA ViT-B-16.pt [OUTPUT] [METHOD ...]" "$@"
+data=$1
+weights=$2
 out=${3:-outputs/mscoco36}
 methods=("${@:4}")
+check_methods "${methods[@]}"
 [[ ${#methods[@]} -gt 0 ]] || methods=(cll_clip cll_clip_with_teir cll_clip_with_teir_update)
 languages=$(languages_of order222)
 

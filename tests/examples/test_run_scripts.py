@@ -33,7 +33,8 @@ elif {name!r} == "mlvl-cll":
     step.mkdir(parents=True, exist_ok=True)
     (step / "done.json").touch()
 if {name!r} == "fairseq-train":
-    pathlib.Path(arguments[arguments.index("--save-dir") + 1]).mkdir(parents=True)
+    pathlib.Path(arguments[arguments.index("--save-dir") + 1]).mkdir(parents=True, exist_ok=True)
+    print("epoch 1 | loss 2")
 if "fail" in arguments:
     sys.exit(2)
 """
@@ -41,10 +42,13 @@ if "fail" in arguments:
 
 @pytest.fixture
 def call(tmp_path):
-    """``call(script, *arguments, **environment)``: the commands it gave, by name; it must end well."""
+    """``call(script, *arguments, **environment)``: the commands it gave, by name; it must end well, or with `status`
+    and `says` on standard error. OpenAI's files are there, but empty."""
     commands = tmp_path / "bin"
     commands.mkdir()
     log = tmp_path / "log"
+    for name in ("ViT-B-16.pt", "ViT-B-32.pt", "ViT-L-14.pt"):
+        (tmp_path / name).touch()
     stubs = {name: RECORD.format(python=sys.executable, log=str(log), name=name) for name in COMMANDS}
     stubs["mlvl-path"] = "#!/bin/sh\necho /plugin\n"
     stubs["python"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
@@ -52,13 +56,14 @@ def call(tmp_path):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
 
-    def script(name, *arguments, status=0, **environment):
+    def script(name, *arguments, status=0, says="", **environment):
         log.write_text("")
         ended = subprocess.run(
             ["bash", str(FOLDER / name), *arguments], cwd=tmp_path, capture_output=True, text=True,
             env={"PYTHONPATH": str(FOLDER.parents[1]), "PATH": f"{commands}:/usr/bin:/bin", **environment},
         )  # fmt: skip
-        assert ended.returncode == status, ended.stderr
+        assert ended.returncode == status and says in ended.stderr, ended.stderr
+        assert "epoch 1" not in ended.stdout, "fairseq's log is for a file"
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         for line in lines:
             check_arguments(*line)
@@ -130,7 +135,7 @@ def test_a_corpus_of_ones_own_is_used_as_it_is(call):
         "clip_vit_b16",
         "0",
     )
-    call("run_sota.sh", "0", "mine", status=2)  # and says that INIT_FROM is missing
+    call("run_sota.sh", "0", "mine", status=2, says="INIT_FROM=...")
 
 
 def test_methods_seeds_and_jobs_come_from_the_environment(call):
@@ -148,6 +153,51 @@ def test_a_failed_run_stops_the_script(call, jobs):
         "run_sota.sh", "cpu", status=2, METHODS="cll_clip er der", JOBS=jobs, MLVL_CLL_OPTIONS="--eval-split fail"
     )
     assert not calls["mlvl-report"] and len(calls["mlvl-cll"]) <= int(jobs) + 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_arguments_scripts_say_their_usage(call, script):
+    if script.startswith("run_"):
+        calls = call(script, status=2, says=f"usage: {script} ")
+        assert not any(calls.values())
+
+
+@pytest.mark.parametrize("script, arguments", [
+    ("run_sota.sh", ["cpu"]),
+    ("run_flickr8k.sh", ["data"]),
+    ("run_mscoco36.sh", ["data", "ViT-B-16.pt", "out", "cll_clip", "cll_clap"]),
+])  # fmt: skip
+def test_wrong_methods_are_told_before_anything_is_done(call, script, arguments):
+    calls = call(script, *arguments, status=2, says="METHODS: error: no method 'cll_clap'", METHODS="er cll_clap")
+    assert not any(calls.values())
+
+
+def test_methods_may_be_joined_and_have_published_names(call):
+    assert methods(call("run_sota.sh", "cpu", METHODS="er+oewc DER_with_TEIR")) == ["er+oewc", "DER_with_TEIR"]
+
+
+def test_the_teachers_log_goes_to_a_file(call, tmp_path):
+    for script, folder in (("run_sota.sh", "outputs/cll_clip"), ("run_flickr8k.sh", "outputs/flickr8k")):
+        call(script, "cpu", says=f"goes to {folder}/teacher/train.log", METHODS="cll_clip")
+        assert (tmp_path / folder / "teacher" / "train.log").read_text() == "epoch 1 | loss 2\n"
+
+
+def test_a_failed_teacher_shows_the_end_of_its_log(call, tmp_path):
+    (tmp_path / "out").mkdir()
+    stub = tmp_path / "bin" / "fairseq-train"
+    stub.write_text(stub.read_text().replace('if "fail"', 'print("the reason"); sys.exit(3)\nif "fail"'))
+    calls = call("run_sota.sh", "cpu", "", "out", status=3, says="epoch 1 | loss 2\nthe reason\nfairseq-train failed")
+    assert not calls["mlvl-cll"] and not (tmp_path / "out" / "teacher" / "done").exists()
+
+
+def test_another_size_of_a_drawn_world_is_told_by_the_names_of_the_variables(call, tmp_path):
+    world = tmp_path / "outputs" / "cll_clip" / "world"
+    world.mkdir(parents=True)
+    drawn = {"generator": 1, "seed": 1, "train": 60, "valid": 12, "test": 12}
+    (world / "picture_world.json").write_text(json.dumps(drawn))
+    names = "was drawn with PICTURES=60 TEST_PICTURES=12, this call has PICTURES=1000 TEST_PICTURES=12"
+    assert not any(call("run_sota.sh", "cpu", status=2, says=names, TEST_PICTURES="12").values())
+    assert call("run_sota.sh", "cpu", METHODS="er", PICTURES="60", TEST_PICTURES="12")["mlvl-cll"]
 
 
 @pytest.mark.parametrize("script, analysis, number", [
@@ -177,15 +227,29 @@ def test_transfer_scores_the_teacher_and_final_models_on_other_pictures(call):
     assert option(calls["mlvl-picture-world"][1], "--seed") != "1"
 
 
-def test_one_method_with_the_arguments_of_the_published_script(call):
+def test_one_method_with_the_arguments_of_the_published_script(call, tmp_path):
     (line,) = call("run_cl.sh", "CLL_CLIP_with_TEIR", "L14", "coco", "222", "--max-epoch 1 --cpu", "out")["mlvl-cll"]
     assert line[:2] == ["corpora/coco", "out/coco/CL/L14_CLL_CLIP_with_TEIR/order222"]
     assert option(line, "--method") == "cll_clip_with_teir" and option(line, "--order") == "order222"
     assert option(line, "--init-from") == "./ViT-L-14.pt" and line[-3:] == ["--max-epoch", "1", "--cpu"]
-    (line,) = call("run_cl.sh", "CLL_CLIP_Oracle0_ID0_REG1_gd", "B32", CKPT_HOME="/models")["mlvl-cll"]
-    assert option(line, "--method") == "ablation_grad_decay" and option(line, "--init-from") == "/models/ViT-B-32.pt"
+    (line,) = call("run_cl.sh", "CLL_CLIP_Oracle0_ID0_REG1_gd", "B32", CKPT_HOME="../" + tmp_path.name)["mlvl-cll"]
+    assert option(line, "--method") == "ablation_grad_decay"
+    assert option(line, "--init-from") == f"../{tmp_path.name}/ViT-B-32.pt"
     call("run_cl.sh", "oEWC", "B16", "coco,cc3m", status=2)
-    call("run_cl.sh", "oEWC", "B64", status=2)
+    call("run_cl.sh", "oEWC", "B64", status=2, says="usage: run_cl.sh METHOD B16|B32|L14")
+
+
+def test_weights_that_are_not_there_are_told_before_training(call):
+    calls = call("run_cl.sh", "oEWC", "B16", status=2, says="models/ViT-B-16.pt: no such file", CKPT_HOME="models")
+    assert not calls["mlvl-cll"]
+    call("run_cl.sh", "oEWC", "B16", status=2, says="CKPT_HOME=...", CKPT_HOME="models")
+    own = "--arch clip_tiny_vit --init-from teacher.pt"
+    (line,) = call("run_cl.sh", "oEWC", "B16", "coco", "en,de", own, CKPT_HOME="models")["mlvl-cll"]
+    assert line[-4:] == own.split() and parse(line).arch == "clip_tiny_vit" and parse(line).init_from == "teacher.pt"
+
+
+def parse(line):
+    return import_module("mlvl_fairseq.cli.cll").build_parser().parse_known_args(line)[0]
 
 
 def test_published_names_are_our_rows(call):
