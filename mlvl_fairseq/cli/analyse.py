@@ -11,13 +11,14 @@ import argparse
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from mlvl_fairseq.cli.common import positive, run
+from mlvl_fairseq.cli.common import positive, run, tell_written
 
 EPILOG = """\
 examples:
   mlvl-analyse attention runs/naive runs/teir --output analysis
   mlvl-analyse attention runs/teir --max-captions 1000
   mlvl-analyse convergence runs/naive runs/teir --noise 0 0.001 0.003 --noise-draws 3 --output analysis
+  mlvl-analyse convergence runs/teir --max-captions 500 --no-fisher            # quick
 """
 
 
@@ -66,10 +67,12 @@ def main(argv: Optional[List[str]] = None) -> None:
         names = [str(folder) for folder in args.run_dir]
     output = args.output or runs[0].folder / "analysis"
     output.mkdir(parents=True, exist_ok=True)
-    found, table = args.function(dict(zip(names, runs)), output / f"{args.analysis}.png", args)
-    write_json(output / f"{args.analysis}.json", found)
-    write_text(output / f"{args.analysis}.md", f"{table}\n")
+    picture, numbers, text = (output / f"{args.analysis}.{kind}" for kind in ("png", "json", "md"))
+    found, table = args.function(dict(zip(names, runs)), picture, args)
+    write_json(numbers, found)
+    write_text(text, f"{table}\n")
     print(table)
+    tell_written(text, numbers, picture)
 
 
 def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Namespace):

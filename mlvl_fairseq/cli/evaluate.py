@@ -3,12 +3,15 @@
 Any model, any language: one it never learned gives a zero-shot score. Several languages are evaluated in one process
 that loads the model and encodes the images once; their scores are those of one command a language.
 
-txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
+txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six. Prints the scores of one
+language as JSON, those of several as a table (--format); --json and --output-dir write JSON.
 """
 
 import argparse
 import json
 from typing import Dict, List, Optional
+
+from mlvl_fairseq.cli.common import run, tell_written
 
 EPILOG = """\
 examples:
@@ -54,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--format",
+        choices=("json", "table"),
+        help="what is printed (default: json of one language, a table of several)",
+    )
     parser.add_argument("--json", metavar="OUT", help="write the scores here, too")
     parser.add_argument(
         "--output-dir",
@@ -75,9 +83,23 @@ def main(argv: Optional[List[str]] = None) -> None:
     scores = evaluate(tables, args)
     many = len(scores) > 1
     result = {"languages": scores, "average": average_scores(scores)} if many else next(iter(scores.values()))
-    print(json.dumps(result, indent=1))
+    shape = args.format or ("table" if many else "json")
+    print(table(scores) if shape == "table" else json.dumps(result, indent=1))
     if args.json:
         write_json(args.json, result)
+    tell_written(args.json, args.output_dir and f"{args.output_dir}/*.{args.split}.json")
+
+
+def table(scores: Dict[str, Dict[str, object]]) -> str:
+    """Markdown: a row for each language and their average, rounded as in reports, and the signature."""
+    from mlvl_fairseq.evaluation.report.text import markdown_table, number
+    from mlvl_fairseq.evaluation.retrieval import METRICS
+    from mlvl_fairseq.inference.languages import average_scores
+
+    average = average_scores(scores)
+    rows = {**scores, "average": average} if len(scores) > 1 else scores
+    cells = [[name, *(number(row[metric], 1) for metric in METRICS)] for name, row in rows.items()]
+    return f"{markdown_table(['', *METRICS], cells)}\n\nsignature: {average['signature']}"
 
 
 def read_tables(pattern: str, languages: List[str]) -> Dict[str, object]:
@@ -112,8 +134,6 @@ def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, D
 
 
 def cli_main() -> None:
-    from mlvl_fairseq.cli.common import run
-
     run(main)
 
 

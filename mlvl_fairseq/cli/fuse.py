@@ -7,6 +7,8 @@ the similarities, feature fusion the text features. Prints a table over eta.
 import argparse
 from typing import Dict, List, Optional
 
+from mlvl_fairseq.cli.common import run, tell_written
+
 EPILOG = """\
 examples:
   # Hebrew captions with our model, their machine translations with CLIP
@@ -90,6 +92,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         write_json(args.json, result)
     if args.plot:
         draw(args.plot, result["scores"], args.lang)
+    tell_written(args.json, args.plot)
 
 
 def table(rows: List[Dict[str, object]]) -> str:
@@ -116,8 +119,6 @@ def draw(path: str, rows: List[Dict[str, object]], lang: str) -> None:
 
 
 def cli_main() -> None:
-    from mlvl_fairseq.cli.common import run
-
     run(main)
 
 

@@ -113,13 +113,15 @@ def analyse_convergence(
 
         def loss(std: float, draw: int) -> Dict[str, float]:
             name = f"noise-{std:g}-{draw}"
-            return results.once(name, lambda: loss_under_noise(encoder, data, batches, std, seed + draw, name))
+            return results.once(
+                name, lambda: loss_under_noise(encoder, data, batches, std, seed + draw, f"{run.name} {name}")
+            )
 
         summary["noise"] = [
             {"std": std, **_mean([loss(std, draw) for draw in range(draws if std else 1)])} for std in noise
         ]
         if fisher:
-            parts = results.once("fisher", lambda: fisher_diagonal_sums(encoder, data, batches, "Fisher trace"))
+            parts = results.once("fisher", lambda: fisher_diagonal_sums(encoder, data, batches, f"{run.name} Fisher"))
             summary.update(fisher_trace=sum(parts.values()), fisher_by_parameter=parts)
     return summary
 

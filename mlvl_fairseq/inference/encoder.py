@@ -19,6 +19,7 @@ from mlvl_fairseq.data.feature_extraction import collate_images
 from mlvl_fairseq.data.images import ImageDataset, clip_transform
 from mlvl_fairseq.data.tokenizer import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.inference.run_folder import RunFolder
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.feature_head import FeatureHead
 from mlvl_fairseq.modules.text_adapters import TextAdapter
@@ -57,8 +58,10 @@ class Encoder:
             device: where to compute.
 
         Raises:
-            DataError: the file is missing, damaged, refused, or of no known format. UserError: frozen weights differ.
+            DataError: the file is missing, damaged, refused, or of no known format.
+            UserError: frozen weights differ, or it is the folder of a run, which holds several models.
         """
+        RunFolder.refuse(path)
         state = read_plugin_state(path, init_from) if is_plugin_checkpoint(path) else None
         weights = state.weights if state else read_clip_weights(path)
         additions = state.vocabulary if state else None

@@ -56,6 +56,22 @@ class RunFolder:
             raise UserError(f"{folder} is not finished: let mlvl-cll finish the run first")
         return folder / "checkpoint_best.pt"
 
+    @classmethod
+    def refuse(cls, path) -> None:
+        """Say which model to give where a run's folder was given for a model.
+
+        Raises:
+            UserError: `path` is a run's folder. DataError: it is, and its manifest is damaged.
+        """
+        if not (Path(path) / MANIFEST).is_file():
+            return
+        run = cls.read(path)
+        finished = [name for name in run.step_names if (run.folder / name / "done.json").exists()]
+        if not finished:
+            raise UserError(f"{path} is a run of mlvl-cll, and has no finished model yet")
+        model = run.folder / finished[-1] / "checkpoint_best.pt"
+        raise UserError(f"{path} is a run of mlvl-cll, not a model; its last model is {model}")
+
     def final_checkpoint(self) -> Path:
         """The model of all languages. Raises UserError: there is none, or it is not finished."""
         if len(self.step_names) > 1 and not self.protocol.in_order:

@@ -1,6 +1,7 @@
 """mlvl-evaluate on a run's checkpoints, and mlvl-report on the run."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def evaluate_many(succeed, world, trained, pictures):
 
     def scores(*options, lang="de,en,ru", captions=world / "test.{lang}.json"):
         command = ["--checkpoint", trained / "01-de" / "checkpoint_best.pt", "--captions", captions, "--lang", lang]
-        return json.loads(succeed("mlvl-evaluate", *command, *pictures, *options))
+        return json.loads(succeed("mlvl-evaluate", *command, *pictures, "--format", "json", *options))
 
     return scores
 
@@ -139,6 +140,28 @@ def test_languages_in_one_process_score_as_alone(evaluate_many, evaluate, pictur
     parts = dict(part.split(":") for part in result["average"]["signature"].split("|"))
     assert (parts["lang"], parts["data"], parts["folds"], parts["split"]) == ("*", "*", "2", "test")
     assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8")) == result
+
+
+def test_several_languages_are_printed_as_a_table_and_written_as_json(run, world, teacher, pictures, tmp_path, caplog):
+    command = ["--checkpoint", teacher, "--captions", world / "test.{lang}.json", "--lang", "de,en", *pictures]
+    files = ["--json", tmp_path / "all.json", "--output-dir", tmp_path / "scores"]
+    with caplog.at_level(logging.INFO):
+        ended = run("mlvl-evaluate", *command, *files)
+    result = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in ended.out.splitlines()[:5]]
+    assert rows[0] == ["", *KEYS[:7]] and len(rows) == 5
+    for name, row in zip(("de", "en", "average"), rows[2:]):
+        scores = {**result["languages"], "average": result["average"]}[name]
+        assert row == [name, *(f"{scores[metric]:.1f}" for metric in KEYS[:7])]
+    assert ended.out.splitlines()[5:] == ["", f"signature: {result['average']['signature']}"]
+    assert f"wrote {tmp_path / 'all.json'} {tmp_path / 'scores'}/*.test.json" in caplog.text
+
+
+def test_a_run_is_no_model(run, trained, world, pictures):
+    command = ["--checkpoint", trained, "--captions", world / "test.de.json", "--lang", "de", *pictures]
+    message = f"is a run of mlvl-cll, not a model; its last model is {trained / '01-de' / 'checkpoint_best.pt'}"
+    assert message in run("mlvl-evaluate", *command).error
+    assert message in run("mlvl-fuse", *command).error
 
 
 @pytest.fixture

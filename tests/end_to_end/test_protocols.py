@@ -1,6 +1,7 @@
 """mlvl-fuse on a run's checkpoint, and mlvl-analyse on the run."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -27,8 +28,10 @@ def fuse(runs, teacher, world):
     return [*german, "--lang", "de", *english, "--image-root", world / "images"]
 
 
-def test_translate_test_and_fusion(succeed, fuse, runs, teacher, world, tmp_path):
-    printed = succeed("mlvl-fuse", *fuse, "--json", tmp_path / "fusion.json", "--plot", tmp_path / "fusion.png")
+def test_translate_test_and_fusion(succeed, fuse, runs, teacher, world, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        printed = succeed("mlvl-fuse", *fuse, "--json", tmp_path / "fusion.json", "--plot", tmp_path / "fusion.png")
+    assert f"wrote {tmp_path / 'fusion.json'} {tmp_path / 'fusion.png'}" in caplog.text
     result = json.loads((tmp_path / "fusion.json").read_text(encoding="utf-8"))
     rows = {(row["fusion"], row["eta"]): row for row in result["scores"]}
     assert len(rows) == 22 and "|lang:de+en|" in result["signature"] and "|texts:24|" in result["signature"]
@@ -65,9 +68,11 @@ def test_wrong_fusions(run, fuse, world, more, named):
     assert named in run("mlvl-fuse", *fuse, *[option.format(world=world) for option in more]).error
 
 
-def test_attention(succeed, runs, corpus, tmp_path):
+def test_attention(succeed, runs, corpus, tmp_path, caplog):
     options = ["--max-captions", 20, "--output", tmp_path]
-    printed = succeed("mlvl-analyse", "attention", *runs, *options)
+    with caplog.at_level(logging.INFO):
+        printed = succeed("mlvl-analyse", "attention", *runs, *options)
+    assert "wrote " + " ".join(str(tmp_path / f"attention.{kind}") for kind in ("md", "json", "png")) in caplog.text
     found = json.loads((tmp_path / "attention.json").read_text(encoding="utf-8"))
     assert list(found) == ["cll_clip", "cll_clip_with_teir"] and all(list(drift) == ["en"] for drift in found.values())
     for drift in found.values():

@@ -4,6 +4,7 @@ import pytest
 
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.attention_drift import attention_drift
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.inference.run_folder import RunFolder
 
 
@@ -60,3 +61,14 @@ def test_folder_without_run(tmp_path):
 def test_attention_drifts_along_a_sequence_only(run_of, manifest):
     with pytest.raises(UserError, match="sequence of at least two languages"):
         attention_drift(run_of(**manifest))
+
+
+def test_a_run_given_for_a_model_names_its_last_model(run_of, tmp_path):
+    RunFolder.refuse(tmp_path)  # not a run
+    RunFolder.refuse(tmp_path / "nowhere.pt")
+    run_of()
+    with pytest.raises(UserError, match="is a run of mlvl-cll, and has no finished model yet"):
+        Encoder.load(tmp_path)
+    run_of(["00-en"])
+    with pytest.raises(UserError, match="its last model is .*/00-en/checkpoint_best.pt"):
+        Encoder.load(tmp_path)
