@@ -39,7 +39,7 @@ MODEL = (
 )
 TRAINING = "--lr 1e-3 --batch-size 16 --num-workers 0 --cpu --seed 1"
 SEQUENCE = "--max-epoch 2 --save-interval-updates 5 --log-interval 1 --memory-size 100"
-PATIENCE = 120.0  # seconds for a moment to come
+PATIENCE = 600.0  # seconds for a moment to come
 EXACT = ("**/*.pt", "*/done.json", "scores/*/*")
 COSTS = ("checkpoint_bytes",)  # fairseq notes every start of a training in its checkpoints
 GATHERED = ("next_items", "next_labels", "seen", "draws")
