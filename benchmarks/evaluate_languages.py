@@ -108,7 +108,7 @@ def cpu_seconds() -> float:
 def evaluate(folder: Path, languages: List[str], options: List[str]) -> Tuple[dict, float]:
     """Run mlvl-evaluate in a process of its own; returns its scores by language and its CPU seconds."""
     command = [sys.executable, "-m", "mlvl_fairseq.cli.evaluate", "--checkpoint", str(folder / "model.pt")]
-    command += ["--lang", ",".join(languages), "--captions", str(folder / "{lang}.json"), *options]
+    command += ["--format", "json", "--lang", ",".join(languages), "--captions", str(folder / "{lang}.json"), *options]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
     start = cpu_seconds()
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
