@@ -1,7 +1,8 @@
 """Pure functions on tensors: every training objective, once."""
 
-from mlvl_fairseq.losses.contrastive import contrastive_loss, multi_positive_targets
+from mlvl_fairseq.losses.contrastive import contrastive_loss
 from mlvl_fairseq.losses.distillation import feature_mse
 from mlvl_fairseq.losses.gather import gather_with_grad
+from mlvl_fairseq.losses.positives import POSITIVES, multi_positive_targets
 
-__all__ = ["contrastive_loss", "feature_mse", "gather_with_grad", "multi_positive_targets"]
+__all__ = ["POSITIVES", "contrastive_loss", "feature_mse", "gather_with_grad", "multi_positive_targets"]

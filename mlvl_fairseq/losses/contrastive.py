@@ -1,34 +1,57 @@
 """The contrastive loss of every family here: softmax over similarities, with one or several positives a row."""
 
+from typing import Optional, Union
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlvl_fairseq.losses.gather import gather_with_grad
+from mlvl_fairseq.losses.gather import GatheredRows
+from mlvl_fairseq.losses.positives import POSITIVES, Targets
 
 
-def multi_positive_targets(query_ids: Tensor, key_ids: Tensor) -> Tensor:
-    """Target distribution [Q, K]: uniform over the keys that carry the query's id (Yang et al. 2024, section 3.3)."""
-    same = (query_ids[:, None] == key_ids[None, :]).float()
-    return same / same.sum(dim=1, keepdim=True)
-
-
-def contrastive_loss(text: Tensor, image: Tensor, temperature: Tensor, ids: Tensor, gather: bool = False) -> Tensor:
+def contrastive_loss(
+    text: Tensor,
+    image: Tensor,
+    temperature: Union[float, Tensor],
+    ids: Tensor,
+    gather: bool = False,
+    positives: str = "mean",
+    valid: Optional[Tensor] = None,
+) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
 
     Args:
         text, image: [B, D] features, not normalised; row i of both belongs together.
         temperature: scalar that divides the cosines.
-        ids: [B] image ids; rows with the same id are positives of each other.
+        ids: [B] image ids; rows with the same id show the same image.
         gather: contrast with the rows of all ranks. Divided by the number of rows of all ranks, the sum over ranks is
-            the loss of one process with all rows, gradients included; each rank computes only its own rows.
+            the loss of one process with all rows, gradients included; each rank computes only its own rows. Every rank
+            has to call this equally often, also one whose rows are all invalid.
+        positives: what rows of the same image are to each other, a name in :data:`POSITIVES`: ``mean``, ``sum``,
+            ``diagonal`` or ``masked``.
+        valid: bool [B], rows that count; None: all. The others are neither queries nor keys, on any rank, and have no
+            gradient, whatever is in them.
 
     Returns:
         scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)``, in float32.
     """
+    if valid is not None:
+        text, image, ids = text[valid], image[valid], ids[valid]
     text, image = F.normalize(text.float(), dim=-1), F.normalize(image.float(), dim=-1)
-    all_text, all_image = (gather_with_grad(text), gather_with_grad(image)) if gather else (text, image)
-    all_ids = gather_with_grad(ids) if gather else ids
-    targets = multi_positive_targets(ids, all_ids)
-    text_to_image = F.cross_entropy(text @ all_image.t() / temperature, targets, reduction="sum")
-    image_to_text = F.cross_entropy(image @ all_text.t() / temperature, targets, reduction="sum")
+    own = torch.arange(len(ids), device=ids.device)
+    all_text, all_image, all_ids = text, image, ids
+    if gather:
+        rows = GatheredRows(ids)
+        all_text, all_image, all_ids, own = rows(text), rows(image), rows(ids), own + rows.first
+    targets = POSITIVES[positives](ids, all_ids, own)
+    text_to_image = _cross_entropy(text @ all_image.t() / temperature, targets)
+    image_to_text = _cross_entropy(image @ all_text.t() / temperature, targets)
     return 0.5 * (text_to_image + image_to_text)
+
+
+def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
+    """Summed over rows; `logits` is [Q, K]."""
+    if targets.excluded is not None:
+        logits = logits.masked_fill(targets.excluded, float("-inf"))
+    return F.cross_entropy(logits, targets.positives, reduction="sum")

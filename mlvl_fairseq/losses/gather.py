@@ -1,26 +1,47 @@
 """Rows of all ranks in one tensor, with gradients: what makes N ranks equal to one process with N times the batch."""
 
+from typing import List
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-def gather_with_grad(local: Tensor) -> Tensor:
-    """Concatenate the [B, ...] tensors of all ranks in the order of ranks; B may differ from rank to rank.
+class GatheredRows:
+    """Where the rows of this rank are among those of all ranks, and a way to get them all.
 
-    The gradient of a rank's rows is the sum of what all ranks send back, so with losses averaged over ranks (as
-    data-parallel training does) it equals the gradient in one process. Without torch.distributed: the input itself.
+    Making one is a collective operation: every rank has to take part, also one without rows.
+
+    Args:
+        local: tensor with as many rows as this rank has, on their device.
+
+    Attributes:
+        sizes: number of rows of each rank. first: how many rows the ranks before this one have.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return local
-    return _Gather.apply(local)
+
+    def __init__(self, local: Tensor):
+        alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+        self.sizes = [len(local)] if alone else _sizes(local)
+        self.first = 0 if alone else sum(self.sizes[: dist.get_rank()])
+
+    def __call__(self, local: Tensor) -> Tensor:
+        """Concatenate the [B, ...] tensors of all ranks in the order of ranks. Without other ranks: the input itself.
+
+        The gradient of a rank's rows is the sum of what all ranks send back, so with losses averaged over ranks (as
+        data-parallel training does) it equals the gradient in one process.
+        """
+        return local if len(self.sizes) == 1 else _Gather.apply(local, self.sizes, self.first)
+
+
+def gather_with_grad(local: Tensor) -> Tensor:
+    """The [B, ...] tensors of all ranks as :class:`GatheredRows` concatenates them; B may differ from rank to rank."""
+    return GatheredRows(local)(local)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, local: Tensor) -> Tensor:
-        sizes = _sizes(local)
-        ctx.start, ctx.rows = sum(sizes[: dist.get_rank()]), len(local)
+    def forward(ctx, local: Tensor, sizes: List[int], first: int) -> Tensor:
+        ctx.first, ctx.rows = first, len(local)
         padded = local.new_zeros(max(sizes), *local.shape[1:])
         padded[: len(local)] = local
         blocks = [torch.empty_like(padded) for _ in sizes]
@@ -28,13 +49,13 @@ class _Gather(torch.autograd.Function):
         return torch.cat([block[:size] for block, size in zip(blocks, sizes)])
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx, grad: Tensor):
         grad = grad.contiguous()
         dist.all_reduce(grad)
-        return grad[ctx.start : ctx.start + ctx.rows]
+        return grad[ctx.first : ctx.first + ctx.rows], None, None
 
 
-def _sizes(local: Tensor):
+def _sizes(local: Tensor) -> List[int]:
     mine = torch.tensor([len(local)], device=local.device)
     sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, mine)

@@ -7,9 +7,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mlvl_fairseq.losses import contrastive_loss, gather_with_grad
+from mlvl_fairseq.losses import POSITIVES, contrastive_loss, gather_with_grad
 
 ROWS = {2: (5, 2), 3: (1, 4, 2)}
+VALID = {
+    "all rows": None,
+    "some rows": [True, False, True, True, False, True, True],
+    "none on the last rank, a dummy batch": [True, True, True, True, True, False, False],
+    "none at all": [False] * 7,
+}
+CASES = list(itertools.product(POSITIVES, VALID))
 
 
 def batch():
@@ -18,13 +25,15 @@ def batch():
     return text, image, torch.tensor([1, 2, 1, 3, 2, 1, 4])
 
 
-def run(rows, gather):
+def run(rows, gather, positives, valid):
     """Loss summed over `rows`, and gradients of two encoders and a temperature."""
     torch.manual_seed(0)
     text_tower, image_tower = torch.nn.Linear(6, 4), torch.nn.Linear(6, 4)
     temperature = torch.tensor(0.2, requires_grad=True)
     text, image, ids = (column[rows] for column in batch())
-    loss = contrastive_loss(text_tower(text), image_tower(image), temperature, ids, gather=gather)
+    valid = None if VALID[valid] is None else torch.tensor(VALID[valid])[rows]
+    features = text_tower(text), image_tower(image)
+    loss = contrastive_loss(*features, temperature, ids, gather=gather, positives=positives, valid=valid)
     loss.backward()
     parameters = [*text_tower.parameters(), *image_tower.parameters(), temperature]
     return [loss.detach(), *(parameter.grad for parameter in parameters)]
@@ -35,27 +44,45 @@ def run_rank(rank, sizes, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(sizes))
     ends = [0, *itertools.accumulate(sizes)]
     rows = slice(ends[rank], ends[rank + 1])
-    results = run(rows, gather=True)
-    for result in results:
+    results = [run(rows, True, *case) for case in CASES]
+    for result in itertools.chain(*results):
         dist.all_reduce(result)
         result /= len(sizes)  # as data-parallel training does
     torch.save({"results": results, "ids": gather_with_grad(batch()[2][rows])}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_equal_one_process(ranks, tmp_path):
+@pytest.fixture(scope="module", params=ROWS, ids=lambda ranks: f"{ranks} ranks")
+def gathered(request, tmp_path_factory):
+    """What each of the ranks saved."""
+    ranks, folder = request.param, tmp_path_factory.mktemp("ranks")
     fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(rank, ROWS[ranks], tmp_path)) for rank in range(ranks)]
+    processes = [fork.Process(target=run_rank, args=(rank, ROWS[ranks], folder)) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=60)
     assert [process.exitcode for process in processes] == [0] * ranks
-    expected = run(slice(None), gather=False)
-    for rank in range(ranks):
-        saved = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert saved["ids"].tolist() == batch()[2].tolist()
-        for average, whole in zip(saved["results"], expected, strict=True):
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=", ".join)
+def test_ranks_equal_one_process(case, gathered):
+    expected = run(slice(None), False, *case)
+    rows = max(1, sum(VALID[case[1]] or [True] * 7))
+    for saved in gathered:
+        for average, whole in zip(saved["results"][CASES.index(case)], expected, strict=True):
             # A mean over the batch is what is trained on: sums over ranks, divided by all rows.
-            torch.testing.assert_close(average * ranks / 7, whole / 7, rtol=0, atol=1e-6)
+            torch.testing.assert_close(average * len(gathered) / rows, whole / rows, rtol=1e-6, atol=1e-6)
+
+
+def test_rows_come_in_the_order_of_ranks(gathered):
+    assert all(saved["ids"].tolist() == batch()[2].tolist() for saved in gathered)
+
+
+@pytest.mark.parametrize("kind", POSITIVES)
+def test_control_without_gathering_the_losses_differ(kind):
+    """What the tolerance must tell apart: negatives, and false ones, of the own rank only."""
+    whole = run(slice(None), False, kind, "all rows")
+    parts = [run(slice(*ends), False, kind, "all rows") for ends in ((0, 5), (5, 7))]
+    assert max((sum(part) - both).abs().max() / 7 for *part, both in zip(*parts, whole)) > 1e-3
