@@ -8,6 +8,9 @@ from torch import Tensor
 
 from mlvl_fairseq.losses.gather import GatheredRows
 from mlvl_fairseq.losses.positives import POSITIVES, Targets
+from mlvl_fairseq.modules.chunking import in_chunks
+
+MAX_SIMILARITIES = 2**24  # larger matrices are worked through in blocks of rows: 64 MiB each, not 256 MiB for 8192 rows
 
 
 def contrastive_loss(
@@ -20,6 +23,9 @@ def contrastive_loss(
     valid: Optional[Tensor] = None,
 ) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
+
+    Memory follows the number of rows, not its square: blocks of a large similarity matrix are computed anew for the
+    gradient.
 
     Args:
         text, image: [B, D] features, not normalised; row i of both belongs together.
@@ -44,10 +50,15 @@ def contrastive_loss(
     if gather:
         rows = GatheredRows(ids)
         all_text, all_image, all_ids, own = rows(text), rows(image), rows(ids), own + rows.first
-    targets = POSITIVES[positives](ids, all_ids, own)
-    text_to_image = _cross_entropy(text @ all_image.t() / temperature, targets)
-    image_to_text = _cross_entropy(image @ all_text.t() / temperature, targets)
-    return 0.5 * (text_to_image + image_to_text)
+
+    def block(text: Tensor, image: Tensor, ids: Tensor, own: Tensor) -> Tensor:
+        targets = POSITIVES[positives](ids, all_ids, own)
+        text_to_image = _cross_entropy(text @ all_image.t() / temperature, targets)
+        image_to_text = _cross_entropy(image @ all_text.t() / temperature, targets)
+        return (0.5 * (text_to_image + image_to_text)).unsqueeze(0)
+
+    block_rows = max(1, MAX_SIMILARITIES // max(1, len(all_ids)))
+    return in_chunks(block, (text, image, ids, own), block_rows).sum()
 
 
 def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:

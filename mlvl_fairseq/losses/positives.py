@@ -2,7 +2,6 @@
 
 from typing import Callable, Dict, NamedTuple, Optional
 
-import torch
 from torch import Tensor
 
 
@@ -23,7 +22,7 @@ POSITIVES: Dict[str, Rule] = {}
 
 
 def register_positives(name: str) -> Callable[[Rule], Rule]:
-    """A rule ``(query_ids [Q], key_ids [K], own [Q]) -> Targets``; key ``own[i]`` belongs to the same row as query i."""
+    """A rule ``(query_ids [Q], key_ids [K], own [Q]) -> Targets``; key ``own[i]`` is of query i's own row."""
 
     def register(rule: Rule) -> Rule:
         POSITIVES[name] = rule

@@ -14,6 +14,7 @@ from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, fingerprint, read
 from mlvl_fairseq.continual.language_state import LanguageState, fingerprint_tensor
 from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay, grow_rows
@@ -48,6 +49,15 @@ class ClipBaseConfig(FairseqDataclass):
     vision_heads: int = field(default=12, metadata={"help": "attention heads of the image tower (vit)"})
     image_feature_dim: int = field(default=0, metadata={"help": "dimension of given image features (0: the corpus's)"})
     image_dropout: float = field(default=0.0, metadata={"help": "dropout on given image features (features)"})
+    encode_chunk: int = field(
+        default=0,
+        metadata={
+            "help": "encode so many captions, and images, of a batch at a time; 0: all at once. An update then takes "
+            "the memory of so many rows whatever the --batch-size, with the same gradients, and one more forward pass. "
+            "This is how a contrastive loss gets a large batch: --update-freq adds up the losses of small batches, "
+            "whose rows are no negatives of each other"
+        },
+    )
     init_from: Optional[str] = field(
         default=None,
         metadata={
@@ -86,6 +96,7 @@ class ClipModel(BaseFairseqModel):
         adapter: :class:`TextAdapter`, what is language-specific in the text tower; None: nothing.
         language_state: :class:`LanguageState`, only in continual learning.
         continual: plugins of continual learning by name, only there.
+        encode_chunk: rows encoded at a time, 0: all.
         has_learned: a checkpoint of the sequence was loaded. is_fresh: it ends the language before this one.
     """
 
@@ -96,11 +107,18 @@ class ClipModel(BaseFairseqModel):
             self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.language_state: Optional[LanguageState] = None
         self.frozen_names: List[str] = []
+        self.encode_chunk = 0
         self.has_learned, self.is_fresh = False, False
 
     @classmethod
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
-        """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here."""
+        """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here.
+
+        Raises:
+            UserError: the options do not fit together, or the weights to start from do not fit them.
+        """
+        if cfg.encode_chunk < 0:
+            raise UserError(f"--encode-chunk {cfg.encode_chunk} is no number of rows; 0 encodes all at once")
         vision = build_image_tower(cfg, task.image_feature_dim) if task.trains_image_tower else None
         text = CLIPTextTower(
             len(task.source_dictionary),
@@ -111,6 +129,7 @@ class ClipModel(BaseFairseqModel):
             cfg.context_length,
         )
         model = cls(text, vision, build_text_adapter(cfg, text, task))
+        model.encode_chunk = cfg.encode_chunk
         if cfg.init_from:
             model.load_weights(read_clip_weights(cfg.init_from), task.growth)
         model.freeze(task.default_freeze if cfg.freeze is None else cfg.freeze, leave_out=bool(cfg.init_from))
@@ -132,9 +151,10 @@ class ClipModel(BaseFairseqModel):
             ``text`` [B, embed_dim], not normalised; with images also ``image`` [B, embed_dim]; ``auxiliary_loss``, a
             weighted scalar, where the adapter has one.
         """
-        features = self.encode_text(tokens, eos_positions, lang)
+        captions = (tokens, eos_positions)
+        features = in_chunks(lambda *rows: self.encode_text(*rows, lang), captions, self.encode_chunk)
         if images is not None:
-            features["image"] = self.vision(images)
+            features["image"] = in_chunks(self.vision, (images,), self.encode_chunk)
         return features
 
     def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str]) -> Dict[str, Tensor]:

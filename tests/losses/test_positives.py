@@ -115,3 +115,12 @@ def test_a_number_is_a_temperature_too(features):
     text, image = (torch.tensor(x, dtype=torch.float32) for x in features)
     both = [contrastive_loss(text, image, t, torch.arange(ROWS)) for t in (0.5, torch.tensor(0.5))]
     assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("kind", POSITIVES)
+@pytest.mark.parametrize("similarities", [1, 2 * ROWS, 3 * ROWS])
+def test_blocks_of_a_large_matrix_change_nothing(kind, similarities, features, monkeypatch):
+    whole = computed(kind, *features)
+    monkeypatch.setattr("mlvl_fairseq.losses.contrastive.MAX_SIMILARITIES", similarities)
+    for blocks, expected in zip(computed(kind, *features), whole, strict=True):
+        np.testing.assert_allclose(blocks, expected, rtol=1e-5, atol=1e-6)

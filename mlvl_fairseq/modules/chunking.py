@@ -1,0 +1,50 @@
+"""Batches larger than memory: rows go through a function a chunk at a time, with the gradients of the whole batch.
+
+What is kept of a chunk is its input and output; when its gradient is due, it is computed again. That is the cached
+gradient of Gao et al. 2021 (GradCache), with the outputs of all chunks in one graph, so that the loss sees the batch.
+"""
+
+from typing import Callable, Dict, List, Sequence, Union
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Output = Union[Tensor, Dict[str, "Output"]]
+
+
+def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: int) -> Output:
+    """``function(*tensors)`` with the memory of `size` rows, at the price of one more forward pass.
+
+    Gradients are exact, to the inputs as well as to whatever parameters `function` uses. Random numbers are drawn chunk
+    after chunk, and again the same ones when a chunk is computed the second time.
+
+    Args:
+        function: takes chunks [size, ...] of all tensors; its rows must not depend on each other. It runs twice, so it
+            must not change anything but its result, nor talk to other ranks.
+        tensors: each [B, ...].
+        size: rows of a chunk; 0: all at once.
+
+    Returns:
+        what `function` returns, its tensors [size, ...] concatenated to [B, ...], also those in (nested) dictionaries.
+        A scalar is taken for a mean over rows and becomes the mean over all.
+    """
+    rows = len(tensors[0])
+    if size <= 0 or rows <= size:
+        return function(*tensors)
+    chunks = list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+    return _join([_run(function, chunk) for chunk in chunks], [len(chunk[0]) / rows for chunk in chunks])
+
+
+def _run(function: Callable[..., Output], chunk: Sequence[Tensor]) -> Output:
+    return checkpoint(function, *chunk, use_reentrant=False) if torch.is_grad_enabled() else function(*chunk)
+
+
+def _join(outputs: List[Output], shares: List[float]) -> Output:
+    """One output from those of chunks, which have these shares of all rows."""
+    first = outputs[0]
+    if isinstance(first, dict):
+        return {key: _join([output[key] for output in outputs], shares) for key in first}
+    if first.dim() == 0:
+        return sum(share * output for share, output in zip(shares, outputs))
+    return torch.cat(outputs)
