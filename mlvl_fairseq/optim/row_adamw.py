@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.optim._betas import parse_betas
 
 
 @dataclass
@@ -85,10 +86,9 @@ class FairseqRowAdamW(FairseqOptimizer):
 
     @property
     def optimizer_config(self):
-        first, second = (float(beta) for beta in self.cfg.adam_betas.strip("()[] ").split(","))
         return {
             "lr": self.cfg.lr[0],
-            "betas": (first, second),
+            "betas": parse_betas(self.cfg.adam_betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }
