@@ -106,6 +106,15 @@ def test_two_ranks_train_as_one_with_twice_the_batch(options, train):
         assert both.recalls() == alone.recalls() and len(alone.recalls()) == 2
 
 
+def test_ranks_that_encode_in_chunks_train_as_one_that_does_not(corpus, teacher_options, train):
+    options = [corpus, *teacher_options, "--max-epoch", 1]
+    alone = train("one", 1, *options, "--batch-size", 16)
+    for backend in ("legacy_ddp", "pytorch_ddp"):
+        both = train(backend, 2, *options, "--batch-size", 8, "--encode-chunk", 3, "--ddp-backend", backend)
+        assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+        assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
+
+
 def test_control_ranks_that_do_not_gather_have_other_losses(german, train, monkeypatch):
     """What the tolerance must tell apart: each rank with the negatives of its own captions only."""
     gathered = train("gathered", 2, *german, "--batch-size", 8, "--max-update", 1)
