@@ -11,16 +11,17 @@ of each counts. The results are compared with a plain dense implementation in fl
 
 import argparse
 import gc
-import multiprocessing
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch  # noqa: E402  (after the number of threads is set)
+from peak_memory import measure  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -136,28 +137,12 @@ def difference(result: Tensor, expected: Tensor) -> float:
     return float((result - expected).abs_().max() / expected.abs().max())
 
 
-def extra_peak_mib(name: str, data: Data) -> float:
-    """What updates take beside the table, at most: a process of its own, peak over what is resident before."""
-    receive, send = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_measure_peak, args=(name, data, send))
-    child.start()
-    extra = receive.recv()
-    child.join()
-    return extra
-
-
-def _measure_peak(name: str, data: Data, pipe) -> None:
+def first_updates(name: str, data: Data, start: Callable[[], None]) -> None:
+    """What memory is measured of."""
     variant = VARIANTS[name](data)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _resident_mib("VmRSS")
+    start()
     for tokens in data.batches[:3]:
         variant.update(tokens, data.upstream)
-    pipe.send(_resident_mib("VmHWM") - before)
-
-
-def _resident_mib(entry: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry))
-    return int(line.split()[1]) / 1024
 
 
 def least_times(variants: Dict[str, Variant], data: Data) -> Dict[str, float]:
@@ -187,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = build_data(args)
-    peaks = {name: extra_peak_mib(name, data) for name in VARIANTS}
+    peaks = {name: measure(partial(first_updates, name, data)).extra_mib for name in VARIANTS}
     variants = {name: build(data) for name, build in VARIANTS.items()}
     ms = least_times(variants, data)
     state = {name: variant.state_mib() for name, variant in variants.items()}
