@@ -7,7 +7,7 @@ compared with those of the whole batch.
 
     python benchmarks/large_batch.py                                   # 8192 rows; takes about 10 GB of memory
     python benchmarks/large_batch.py --batch-size 1024 --chunks 0 64
-    python benchmarks/large_batch.py --arch clip_vit_b32 --batch-size 8192 --chunks 64    # the whole would not fit
+    python benchmarks/large_batch.py --arch clip_vit_b32 --batch-size 128 --chunks 0 16
 """
 
 import argparse

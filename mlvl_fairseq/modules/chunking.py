@@ -33,11 +33,8 @@ def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: 
     if size <= 0 or rows <= size:
         return function(*tensors)
     chunks = list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
-    return _join([_run(function, chunk) for chunk in chunks], [len(chunk[0]) / rows for chunk in chunks])
-
-
-def _run(function: Callable[..., Output], chunk: Sequence[Tensor]) -> Output:
-    return checkpoint(function, *chunk, use_reentrant=False) if torch.is_grad_enabled() else function(*chunk)
+    outputs = [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]
+    return _join(outputs, [len(chunk[0]) / rows for chunk in chunks])
 
 
 def _join(outputs: List[Output], shares: List[float]) -> Output:

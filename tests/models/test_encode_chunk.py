@@ -52,11 +52,15 @@ def test_an_update_is_the_same(options, size, new_model):
         torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-6)
 
 
-def test_validation_is_the_same_and_keeps_nothing(new_model):
+def test_validation_is_the_same_with_few_rows_at_a_time_in_either_tower(new_model):
     torch.manual_seed(0)
     model, images = new_model(with_images=True, encode_chunk=7), torch.randn(ROWS, 3, 16, 16)
+    rows = []
+    for tower in (model.text, model.vision):
+        tower.register_forward_hook(lambda _, args, __: rows.append(len(args[0])))
     with torch.no_grad():
         chunked = model(**captions(), images=images)
+        assert rows == 2 * [7, 7, 7, 7, 7, 5]
         model.encode_chunk = 0
         whole = model(**captions(), images=images)
     for name in ("text", "image"):
