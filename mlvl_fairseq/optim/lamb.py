@@ -16,9 +16,7 @@ from mlvl_fairseq.optim._betas import parse_betas
 class LambConfig(FairseqDataclass):
     lamb_betas: str = field(default="(0.9, 0.999)", metadata={"help": "betas of LAMB, e.g. '(0.9, 0.999)'"})
     lamb_eps: float = field(default=1e-8, metadata={"help": "epsilon of LAMB"})
-    weight_decay: float = field(
-        default=0.01, metadata={"help": "weight decay, decoupled and within the trust ratio (0.01: apex's default)"}
-    )
+    weight_decay: float = field(default=0.01, metadata={"help": "weight decay, decoupled and within the trust ratio"})
     lamb_max_grad_norm: float = field(
         default=1.0,
         metadata={"help": "scale gradients down to this norm, of all parameters together, as apex does; 0: do not"},
