@@ -11,7 +11,9 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
-COMMANDS = "analyse cll doctor encode evaluate fuse options path picture-world prepare quickstart report".split()
+COMMANDS = (
+    "analyse cll doctor encode evaluate fuse options path picture-world prepare quickstart report sentencepiece"
+).split()
 
 setup(
     name="mlvl_fairseq",
@@ -33,7 +35,9 @@ setup(
         "pillow>=9.4",
         "pyyaml>=6.0",
         "regex>=2022.1.18",
+        "sacrebleu>=2.3",
         "safetensors>=0.4",
+        "sentencepiece>=0.1.99",
         "tokenizers>=0.15",
         "torch>=2.6",  # older ones cannot load checkpoints safely (CVE-2025-32434)
         "torchvision>=0.21",

@@ -16,8 +16,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
 import torch
 import torch.nn as nn
-from torch.overrides import TorchFunctionMode
 
+from mlvl_fairseq.checkpoints.skeletons import without_values
 from mlvl_fairseq.checkpoints.torchscript_archive import is_torchscript
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
@@ -300,8 +300,7 @@ def _count_layers(tensors: Tensors) -> int:
 
 def _check_tensors(source, tower: Type[nn.Module], config: Any, tensors: Tensors) -> None:
     try:
-        with torch.device("meta"), _NoInitialisation():
-            expected = tower(**asdict(config)).state_dict()
+        expected = without_values(tower, **asdict(config)).state_dict()
     except ValueError as error:
         raise DataError(f"no {tower.__name__} has these dimensions: {error}", source) from None
     for name in expected.keys() - tensors.keys():
@@ -315,16 +314,6 @@ def _check_tensors(source, tower: Type[nn.Module], config: Any, tensors: Tensors
 
 
 def _build(tower: Type[nn.Module], config: Any, tensors: Tensors) -> Any:
-    with torch.device("meta"), _NoInitialisation():
-        module = tower(**asdict(config))
+    module = without_values(tower, **asdict(config))
     module.load_state_dict(tensors, assign=True)
     return module
-
-
-class _NoInitialisation(TorchFunctionMode):
-    """Skips `torch.nn.init`: drawing "random numbers" on the meta device imports torch's compiler, two seconds."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))

@@ -1,23 +1,45 @@
-"""`mlvl-encode`: captions on standard input to lines of tokens on standard output, for fairseq-preprocess."""
+"""`mlvl-encode`: text on standard input to lines of tokens on standard output, for fairseq-preprocess."""
 
 import argparse
 import sys
-from typing import List, Optional
+from typing import Callable, List, Optional
+
+EPILOG = """\
+examples:
+  mlvl-encode --vocabulary corpus/bin/en+de <captions.de >train.bpe
+  mlvl-encode --sentencepiece xlmr_base <train.de >bpe/train.de
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    tokenizer = parser.add_mutually_exclusive_group(required=True)
+    tokenizer.add_argument("--vocabulary", metavar="DIR", help="CLIP's tokens: folder with vocab.json and merges.txt")
+    tokenizer.add_argument(
+        "--sentencepiece", metavar="DIR", help="XLM-R's: folder with sentencepiece.bpe.model and dict.txt"
+    )
+    return parser
+
+
+def tokens_of(args) -> Callable[[str], List[str]]:
+    """The function from a line to its tokens that the options ask for."""
+    if args.sentencepiece:
+        from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(args.sentencepiece).pieces
+    from mlvl_fairseq.data.tokenizer import ClipTokenizer, Vocabulary
+
+    return ClipTokenizer(Vocabulary.load(args.vocabulary)).tokens
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="mlvl-encode --vocabulary corpus/bin/en+de <captions.de >train.bpe"
-    )
-    parser.add_argument("--vocabulary", required=True, metavar="DIR", help="folder with vocab.json and merges.txt")
-    args = parser.parse_args(argv)
-    from mlvl_fairseq.data.tokenizer import ClipTokenizer, Vocabulary
-
-    tokenizer = ClipTokenizer(Vocabulary.load(args.vocabulary))
+    tokens = tokens_of(build_parser().parse_args(argv))
     sys.stdin.reconfigure(encoding="utf-8")
     sys.stdout.reconfigure(encoding="utf-8")
     for line in sys.stdin:
-        print(*tokenizer.tokens(line.rstrip("\n")))
+        print(*tokens(line.rstrip("\n")))
 
 
 def cli_main() -> None:
