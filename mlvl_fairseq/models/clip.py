@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -11,9 +11,10 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, fingerprint, read_clip_weights
-from mlvl_fairseq.continual.language_state import LanguageState, fingerprint_tensor
+from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
@@ -86,7 +87,7 @@ ClipConfig = with_options(ClipBaseConfig, [adapter_options()])
 
 
 @register_model("clip", dataclass=ClipConfig)
-class ClipModel(BaseFairseqModel):
+class ClipModel(LeavesOutFrozen, BaseFairseqModel):
     """CLIP (Radford et al. 2021) whose token embedding can grow (Yang et al. 2024, section 3.2).
 
     Attributes:
@@ -106,7 +107,6 @@ class ClipModel(BaseFairseqModel):
         if vision is not None:
             self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.language_state: Optional[LanguageState] = None
-        self.frozen_names: List[str] = []
         self.encode_chunk = 0
         self.has_learned, self.is_fresh = False, False
 
@@ -220,16 +220,8 @@ class ClipModel(BaseFairseqModel):
         for name in frozen:
             parameters[name].requires_grad = False
         if leave_out and frozen:
-            self.frozen_names = frozen
             digest = fingerprint({name: parameters[name] for name in frozen})
-            self.register_buffer("frozen_fingerprint", fingerprint_tensor(digest))
-
-    def state_dict(self, *args, **kwargs):
-        """All but the frozen tensors that ``init_from`` holds; their fingerprint stands for them."""
-        state = super().state_dict(*args, **kwargs)
-        for name in self.frozen_names:
-            del state[kwargs.get("prefix", "") + name]
-        return state
+            self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
 
     # What happens to a checkpoint on its way in.
     def upgrade_state_dict_named(self, state: Dict[str, Tensor], name: str) -> None:
@@ -239,23 +231,12 @@ class ClipModel(BaseFairseqModel):
             UserError: the checkpoint was trained on other frozen weights, or does not fit this place of the sequence.
         """
         prefix = f"{name}." if name else ""
-        self._fill_in_frozen(state, prefix)
+        if not self.left_out and prefix + "frozen_fingerprint" in state:
+            raise UserError("the checkpoint leaves out frozen weights: say with --init-from where they are")
+        self.fill_in(state, prefix)
         if self.language_state is not None:
             self._hand_over(state, prefix)
         super().upgrade_state_dict_named(state, name)
-
-    def _fill_in_frozen(self, state: Dict[str, Tensor], prefix: str) -> None:
-        given = state.get(prefix + "frozen_fingerprint")
-        if not self.frozen_names:
-            if given is not None:
-                raise UserError("the checkpoint leaves out frozen weights: say with --init-from where they are")
-            return
-        if given is None or not torch.equal(given.cpu(), self.frozen_fingerprint.cpu()):
-            raise UserError(
-                "the checkpoint was trained on other frozen weights than --init-from holds, or with another --freeze"
-            )
-        own = dict(self.named_parameters())
-        state.update({prefix + frozen: own[frozen].data for frozen in self.frozen_names})
 
     def _hand_over(self, state: Dict[str, Tensor], prefix: str) -> None:
         inner = prefix + "language_state."
