@@ -20,12 +20,13 @@ class CaptionDataset(FairseqDataset):
         tokens: indexed dataset; item i = ids of caption i and a final EOS, without BOS.
         sizes: int [captions], length of each item.
         rows: int32 [captions, 2], image row and English row (-1: none) of each caption.
-        bos, eos: token ids; padding is `eos`, as in CLIP.
+        bos, eos: token ids.
         images: image row -> what the image tower takes: an array [images, dims] of features, or an object whose
             ``__getitem__(row)`` gives a float tensor [3, H, W].
         english: array [English rows, dims] of teacher text features, or None.
         max_length: longest caption, BOS and EOS included; longer ones are cut and keep their EOS.
         shuffle: draw a new order every epoch (the order follows fairseq's seed and epoch only).
+        pad: id of padding; None: `eos`, as in CLIP.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class CaptionDataset(FairseqDataset):
         english: Optional[np.ndarray] = None,
         max_length: int = 77,
         shuffle: bool = False,
+        pad: Optional[int] = None,
     ):
         self.tokens, self.rows, self.bos, self.eos = tokens, rows, bos, eos
+        self.pad = eos if pad is None else pad
         self.images, self.english = images, english
         self.max_length, self.shuffle = max_length, shuffle
         self.sizes = np.minimum(sizes + 1, max_length)  # + 1: the BOS that the file does not hold
@@ -79,7 +82,7 @@ class CaptionDataset(FairseqDataset):
         if not samples:
             return {}
         lengths = torch.tensor([min(len(s["tokens"]) + 1, self.max_length) for s in samples])
-        tokens = torch.full((len(samples), int(lengths.max())), self.eos, dtype=torch.long)
+        tokens = torch.full((len(samples), int(lengths.max())), self.pad, dtype=torch.long)
         tokens[:, 0] = self.bos
         for row, length, sample in zip(tokens, lengths.tolist(), samples):
             row[1 : length - 1] = sample["tokens"][: length - 2]

@@ -120,6 +120,7 @@ class FeatureWriter:
         weights_fingerprint: of the model's weights.
         dtype: ``float16`` or ``float32``.
         flush_seconds: time between two updates of the manifest.
+        rows: number of rows, where names stand for more or fewer than one each; None: one a name.
 
     Raises:
         DataError: there are no rows, or the files there were made with other settings.
@@ -134,13 +135,14 @@ class FeatureWriter:
         weights_fingerprint: str,
         dtype: str = "float32",
         flush_seconds: float = FLUSH_SECONDS,
+        rows: Optional[int] = None,
     ):
         if not len(row_names):
             raise DataError("no rows to write features of", array_path(stem))
         if dtype not in FEATURE_DTYPES:
             raise DataError(f"dtype {dtype} is none of {', '.join(FEATURE_DTYPES)}", array_path(stem))
         self.stem, self._flush_seconds, self._flushed = stem, flush_seconds, time.monotonic()
-        shape = (len(row_names), dim)
+        shape = (len(row_names) if rows is None else rows, dim)
         self.manifest = Manifest(model, weights_fingerprint, dtype, shape, fingerprint_of_names(row_names))
         if manifest_path(stem).exists():
             self.manifest = _resumed(stem, self.manifest, row_names)

@@ -1,10 +1,12 @@
-"""What the tasks on a corpus folder share: dictionary, datasets, exact restarts, and recall on the validation set."""
+"""What the tasks on a corpus folder share: datasets, exact restarts, and recall on the validation set."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Type
 
 import numpy as np
+from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
@@ -15,11 +17,7 @@ from mlvl_fairseq.data.caption_dataset import CaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarized_folder
 from mlvl_fairseq.data.corpus.tokens import open_tokens
-from mlvl_fairseq.data.corpus.vocabularies import vocabulary_folder
-from mlvl_fairseq.data.dictionary import ClipDictionary
-from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.retrieval import METRICS
 from mlvl_fairseq.tasks._validation import RecallCollector
 
 MIN_VALIDATION_IMAGES = 10
@@ -34,62 +32,36 @@ class CaptionTaskConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
-class CaptionTask(FairseqTask):
-    """Base of the retrieval tasks. A subclass says which images, languages and vocabulary it trains on."""
+class CaptionTask(FairseqTask, ABC):
+    """Base of the retrieval tasks. A subclass says which images and languages it trains on, and brings a vocabulary.
 
-    trains_image_tower = False
-    default_freeze = ""
-    prepare_option = "--order"
+    Args:
+        cfg: options. corpus: what they are about.
+        vocabulary: its name, a list as :func:`binarized_folder` takes it. dictionary: its ids.
+    """
 
-    def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary: List[str]):
+    dataset_class: Type[CaptionDataset] = CaptionDataset
+
+    def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary: List[str], dictionary: Dictionary):
         super().__init__(cfg)
-        self.corpus, self.vocabulary = corpus, vocabulary
-        self.dictionary = self._load_vocabulary()
+        self.corpus, self.vocabulary, self.dictionary = corpus, vocabulary, dictionary
         # fairseq builds batches once, seeded by the epoch it starts in; only rebuilt ones are the same after a restart.
         if OmegaConf.is_config(cfg):
             OmegaConf.set_struct(cfg, False)
         cfg.rebuild_batches = True
         self.recall: Optional[RecallCollector] = None
 
-    @classmethod
-    def load_dictionary(cls, filename) -> ClipDictionary:
-        """Read ``dict.txt``; this is also what ``fairseq-preprocess --task ...`` uses."""
-        return ClipDictionary.load(filename)
-
-    def _load_vocabulary(self) -> ClipDictionary:
-        """The dictionary; the vocabulary behind it goes into the checkpoints, so that they can be used on their own.
-
-        Raises:
-            UserError: it has not been prepared.
-        """
-        folder = vocabulary_folder(self.corpus, self.vocabulary)
-        if not (folder / "dict.txt").exists():
-            raise UserError(f"no vocabulary in {folder}; {self._how_to_prepare()}")
-        tokens = Vocabulary.load(folder)
-        self.state.merge_state_dict({"vocabulary": tokens.additions(clip_vocabulary())})
-        dictionary = self.load_dictionary(str(folder / "dict.txt"))
-        if dictionary.symbols != tokens.tokens:
-            raise DataError("differs from vocab.json beside it; run mlvl-prepare again", folder / "dict.txt")
-        return dictionary
-
-    def _how_to_prepare(self) -> str:
-        languages = ",".join(self.vocabulary)
-        return f"make it with: mlvl-prepare {self.corpus.folder} {self.prepare_option} {languages}"
+    @abstractmethod
+    def how_to_prepare(self) -> str:
+        """The command that makes vocabulary and binarized captions, for messages."""
 
     @property
-    def source_dictionary(self) -> ClipDictionary:
+    def source_dictionary(self) -> Dictionary:
         return self.dictionary
 
     @property
-    def target_dictionary(self) -> ClipDictionary:
+    def target_dictionary(self) -> Dictionary:
         return self.dictionary
-
-    @property
-    def image_feature_dim(self) -> int:
-        """Dimension of the image features the corpus was given; 0: it has pictures only."""
-        if not self.corpus.has_features("train", "inputs"):
-            return 0
-        return self.corpus.features("train", "inputs").shape[1]
 
     def max_positions(self) -> int:
         return self.cfg.max_length
@@ -111,13 +83,14 @@ class CaptionTask(FairseqTask):
             self._load_tokens(split, lang, self.vocabulary if vocabulary is None else vocabulary) for lang in langs
         ]
         options.setdefault("shuffle", split == "train")
-        return CaptionDataset(
+        return self.dataset_class(
             ConcatDataset(tokens),
             np.concatenate([part.sizes for part in tokens]),
             np.concatenate([self.corpus.rows(split, lang) for lang in langs]),
             self.dictionary.bos(),
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
+            pad=self.dictionary.pad(),
             **options,
         )
 
@@ -125,7 +98,7 @@ class CaptionTask(FairseqTask):
         self.corpus.require(split, lang)
         prefix = binarized_folder(self.corpus, vocabulary, lang) / split
         if not prefix.with_suffix(".bin").exists():
-            raise UserError(f"no binarized captions {prefix}.bin; {self._how_to_prepare()}")
+            raise UserError(f"no binarized captions {prefix}.bin; {self.how_to_prepare()}")
         tokens = open_tokens(prefix)
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
@@ -153,12 +126,15 @@ class CaptionTask(FairseqTask):
             )
 
     def begin_valid_epoch(self, epoch, model) -> None:
-        self.recall = RecallCollector()
+        self.recall = self.new_recall()
+
+    def new_recall(self) -> RecallCollector:
+        return RecallCollector()
 
     def valid_step(self, sample, model, criterion):
         model.eval()
         features = criterion.features(model, sample)
-        self.recall.add(sample["id"], sample["image_ids"], features)
+        self.recall.add(sample, features)
         return criterion.losses(model, features, sample)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
@@ -166,7 +142,7 @@ class CaptionTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training:
             self.recall.count(logging_outputs)
-            for name in METRICS:
+            for name in self.recall.names:
                 metrics.log_derived(name, partial(self.recall.score, name))
 
     def seed_for(self, purpose: int) -> int:

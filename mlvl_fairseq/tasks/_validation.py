@@ -1,26 +1,35 @@
 """Recall over a validation set that arrives in batches, on one or several ranks."""
 
 import math
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
 
-from mlvl_fairseq.evaluation.retrieval import retrieval_scores
+from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
 from mlvl_fairseq.losses import gather_with_grad
 
 
 class RecallCollector:
-    """Keeps the features of every validation batch until the whole set can be ranked."""
+    """Keeps the features of every validation batch until the whole set can be ranked.
 
-    def __init__(self):
+    Args:
+        languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
+            averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
+    """
+
+    def __init__(self, languages: Sequence[str] = ()):
+        self.languages = list(languages)
+        self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
         self._batches: List[Tuple[torch.Tensor, ...]] = []
         self._scores: Dict[str, float] = {}
         self._ranked_batches, self._logged = 0, 0.0
 
-    def add(self, ids: torch.Tensor, image_ids: torch.Tensor, features: Dict[str, torch.Tensor]) -> None:
-        """Caption ids [B], image ids [B], ``text`` and ``image`` features [B, D] of one batch."""
-        self._batches.append((ids, image_ids, features["text"].float(), features["image"].float()))
+    def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
+        """A batch, and its ``text`` and ``image`` features [B, D]."""
+        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
+        text, image = features["text"].float(), features["image"].float()
+        self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
 
     def count(self, logging_outputs: List[Dict]) -> None:
         """Keep up with the captions that all ranks have logged."""
@@ -41,7 +50,17 @@ class RecallCollector:
     def _rank(self) -> Dict[str, float]:
         """Scores of the whole set; captions and images that came twice (padding of ranks) count once."""
         columns = [gather_with_grad(torch.cat(column)).cpu() for column in zip(*self._batches)]
-        ids, image_ids, text, image = (column.numpy() for column in columns)
+        ids, image_ids, languages, text, image = (column.numpy() for column in columns)
         _, captions = np.unique(ids, return_index=True)
-        images, image_rows = np.unique(image_ids, return_index=True)
-        return retrieval_scores(image[image_rows], text[captions], images.searchsorted(image_ids[captions]))
+        scores = [
+            _scores(image_ids, text, image, captions[languages[captions] == lang])
+            for lang in range(len(self.languages) or 1)
+        ]
+        means = {name: float(np.mean([one[name] for one in scores])) for name in METRICS}
+        return {**means, **{f"r_mean_{lang}": one["r_mean"] for lang, one in zip(self.languages, scores)}}
+
+
+def _scores(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, captions: np.ndarray) -> Dict[str, float]:
+    """Recalls of some rows: their captions and images, each image once."""
+    images, rows = np.unique(image_ids[captions], return_index=True)
+    return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))

@@ -23,7 +23,8 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
 
 
 @dataclass
@@ -78,7 +79,7 @@ CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [plugin.options for pl
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
-class CllRetrievalTask(CaptionTask):
+class CllRetrievalTask(ClipCaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to

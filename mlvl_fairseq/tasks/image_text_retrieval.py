@@ -8,7 +8,8 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus_images import CorpusImages
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
 
 
 @dataclass
@@ -21,7 +22,7 @@ class ImageTextRetrievalConfig(CaptionTaskConfig):
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(CaptionTask):
+class ImageTextRetrievalTask(ClipCaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True

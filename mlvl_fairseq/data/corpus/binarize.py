@@ -3,8 +3,9 @@
 import logging
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Callable, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -16,12 +17,11 @@ from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import english_counts_path, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.locking import locked
-from mlvl_fairseq.data.tokenizer import ClipTokenizer
 from mlvl_fairseq.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-MAX_LENGTH = 77  # CLIP's context, BOS and EOS included
+MAX_LENGTH = 77  # CLIP's context, and mCLIP's limit: BOS and EOS included
 CHUNK = 10_000
 REPORT = "lengths.json"
 
@@ -30,33 +30,59 @@ def binarized_folder(corpus: Corpus, vocabulary_languages: Sequence[str], lang: 
     return vocabulary_folder(corpus, vocabulary_languages) / lang
 
 
+@dataclass(frozen=True)
+class Cutting:
+    """How captions become ids.
+
+    Attributes:
+        encode_batch: texts to ids, without BOS and EOS.
+        eos: id of the end of a sentence. vocab_size: number of ids.
+        dictionary: the ``dict.txt`` that belongs to the ids.
+    """
+
+    encode_batch: Callable[[Sequence[str]], List[List[int]]]
+    eos: int
+    vocab_size: int
+    dictionary: Path
+
+
 def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
-    """Binarize the training and validation captions of `lang` with the vocabulary grown along a sequence of languages.
+    """Binarize the training and validation captions of `lang` with the vocabulary grown along a sequence of languages;
+    see :func:`binarize_captions`."""
+    corpus.require("train", lang)
+
+    def cutting() -> Cutting:
+        tokens = tokenizer(corpus, vocabulary_languages)
+        dictionary = vocabulary_folder(corpus, vocabulary_languages) / "dict.txt"
+        return Cutting(tokens.encode_batch, tokens.eos, len(tokens), dictionary)
+
+    return binarize_captions(corpus, lang, binarized_folder(corpus, vocabulary_languages, lang), cutting)
+
+
+def binarize_captions(corpus: Corpus, lang: str, folder: Path, cutting: Callable[[], Cutting]) -> Path:
+    """Binarize the training and validation captions of `lang`.
 
     The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call, or process, finds them.
 
     Returns:
-        the folder with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx``, ``dict.txt`` and ``lengths.json``.
+        `folder` with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx``, ``dict.txt`` and ``lengths.json``.
     """
-    folder = binarized_folder(corpus, vocabulary_languages, lang)
     if (folder / REPORT).exists():
         return folder
-    corpus.require("train", lang)
     with locked(corpus.folder):
         if not (folder / REPORT).exists():  # another process may have made it meanwhile
-            _binarize(corpus, vocabulary_languages, lang, folder)
+            _binarize(corpus, lang, folder, cutting())
     return folder
 
 
-def _binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str, folder: Path) -> None:
+def _binarize(corpus: Corpus, lang: str, folder: Path, cutting: Cutting) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = tokenizer(corpus, vocabulary_languages)
     lengths = {
-        split: _binarize_split(corpus.captions(split, lang), tokens, folder / split, f"{lang} {split}")
+        split: _binarize_split(corpus.captions(split, lang), cutting, folder / split, f"{lang} {split}")
         for split in SPLITS[:2]
         if lang in corpus.languages(split)
     }
-    shutil.copyfile(vocabulary_folder(corpus, vocabulary_languages) / "dict.txt", folder / "dict.txt")
+    shutil.copyfile(cutting.dictionary, folder / "dict.txt")
     for split, stats in lengths.items():
         if stats["truncated_percent"] >= 1:
             logger.warning(
@@ -69,17 +95,17 @@ def _binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str, fo
     write_json(folder / REPORT, lengths)  # last: its presence says the folder is complete
 
 
-def _binarize_split(captions, tokens: ClipTokenizer, prefix: Path, title: str) -> Dict[str, float]:
+def _binarize_split(captions, cutting: Cutting, prefix: Path, title: str) -> Dict[str, float]:
     """Write one split and return its token statistics."""
     temporary = prefix.with_name(f".{prefix.name}")
     builder = indexed_dataset.make_builder(
-        indexed_dataset.data_file_path(str(temporary)), impl="mmap", vocab_size=len(tokens)
+        indexed_dataset.data_file_path(str(temporary)), impl="mmap", vocab_size=cutting.vocab_size
     )
     lengths = []
     with tqdm(total=len(captions), desc=f"binarize {title}", unit=" captions") as bar:
         for start in range(0, len(captions), CHUNK):
-            for ids in tokens.encode_batch(captions[start : start + CHUNK]):
-                builder.add_item(torch.tensor(ids + [tokens.eos], dtype=torch.int32))
+            for ids in cutting.encode_batch(captions[start : start + CHUNK]):
+                builder.add_item(torch.tensor(ids + [cutting.eos], dtype=torch.int32))
                 lengths.append(len(ids) + 2)
             bar.update(min(CHUNK, len(captions) - start))
     builder.finalize(indexed_dataset.index_file_path(str(temporary)))

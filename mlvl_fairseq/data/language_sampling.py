@@ -1,0 +1,51 @@
+"""Which captions of several languages make up an epoch. Draws follow numpy's global seed, which fairseq sets anew from
+its seed and the epoch: a restarted epoch is the same one."""
+
+from typing import Sequence
+
+import numpy as np
+
+
+def sampling_shares(sizes: Sequence[int], temperature: float) -> np.ndarray:
+    """Share of each language, in proportion to ``size ** (1 / temperature)``: 1 keeps sizes, large ones level them."""
+    weights = (np.asarray(sizes, np.float64) / sum(sizes)) ** (1 / temperature)
+    return weights / weights.sum()
+
+
+def apportion(total: int, shares: np.ndarray) -> np.ndarray:
+    """int64 parts of `total` by largest remainder; no part is 0, for which the sum may exceed `total`."""
+    exact = total * shares
+    parts = np.floor(exact).astype(np.int64)
+    most_left = np.argsort(parts - exact, kind="stable")
+    parts[most_left[: total - parts.sum()]] += 1
+    return np.maximum(parts, 1)
+
+
+def mixed_epoch(sizes: Sequence[int], temperature: float, multiple: int) -> np.ndarray:
+    """As many captions as there are, of all languages in one random order.
+
+    Args:
+        sizes: captions of each language; they are numbered one language after the other.
+        temperature: see :func:`sampling_shares`; with 1, every caption comes once.
+        multiple: captions beyond the last multiple of this are left out, so that every batch is full.
+    """
+    counts = apportion(sum(sizes), sampling_shares(sizes, temperature))
+    order = np.random.permutation(np.concatenate([_draw(*part) for part in zip(_starts(sizes), sizes, counts)]))
+    return order[: len(order) - len(order) % multiple or len(order)]
+
+
+def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> np.ndarray:
+    """As :func:`mixed_epoch`, in batches of `batch` captions of one language each, in random order."""
+    batches = apportion(max(1, sum(sizes) // batch), sampling_shares(sizes, temperature))
+    drawn = [_draw(start, size, n * batch) for start, size, n in zip(_starts(sizes), sizes, batches)]
+    return np.random.permutation(np.concatenate(drawn).reshape(-1, batch)).reshape(-1)
+
+
+def _starts(sizes: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *sizes[:-1]])
+
+
+def _draw(start: int, size: int, count: int) -> np.ndarray:
+    """`count` of the captions ``start ... start + size - 1``; none comes again before all have come."""
+    rounds = [np.random.permutation(size) for _ in range(-(-int(count) // size))]
+    return start + np.concatenate(rounds)[:count]
