@@ -100,8 +100,7 @@ class CllClipCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
-        counted = ("sample_size", "nsentences", "ntokens")
-        log_losses(logging_outputs, sorted({name for log in logging_outputs for name in log if name not in counted}))
+        log_losses(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

@@ -1,11 +1,9 @@
 """A CLIP dual encoder as a fairseq model: text tower, image tower (optional), growing vocabulary, frozen parts."""
 
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Dict, Optional
 
-import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
@@ -20,12 +18,12 @@ from mlvl_fairseq.modules.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay, grow_rows
 from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.temperature import new_logit_scale, temperature
 from mlvl_fairseq.modules.text_adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
 from mlvl_fairseq.options import with_options
 
 EMBEDDING, ADAPTER = "text.token_embedding.", "adapter."
 ADAPTER_SEEDS = 30_000  # the first number of those that ask for the seeds of adapters
-MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound on the inverse temperature
 
 
 @dataclass
@@ -105,7 +103,7 @@ class ClipModel(LeavesOutFrozen, BaseFairseqModel):
         super().__init__()
         self.text, self.vision, self.adapter = text, vision, adapter
         if vision is not None:
-            self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+            self.logit_scale = new_logit_scale()
         self.language_state: Optional[LanguageState] = None
         self.encode_chunk = 0
         self.has_learned, self.is_fresh = False, False
@@ -170,7 +168,7 @@ class ClipModel(LeavesOutFrozen, BaseFairseqModel):
     @property
     def temperature(self) -> Tensor:
         """Scalar that divides cosines, at least 0.01."""
-        return (-self.logit_scale.clamp(max=MAX_LOGIT_SCALE)).exp()
+        return temperature(self.logit_scale)
 
     # Weights to start from.
     def load_weights(self, weights: CLIPWeights, growth) -> None:

@@ -1,8 +1,7 @@
 """Named dimensions of the `clip` model: the official CLIPs, and small ones for work on a CPU."""
 
-from fairseq.models import register_model_architecture
-
 from mlvl_fairseq.models import clip  # noqa: F401  (registers the model first)
+from mlvl_fairseq.models._architectures import register_architectures
 
 ARCHITECTURES = {
     "clip_vit_b32": {},
@@ -39,14 +38,4 @@ ARCHITECTURES = {
     },
 }
 
-
-def _register(name: str, dimensions: dict) -> None:
-    @register_model_architecture("clip", name)
-    def set_dimensions(args):
-        for key, value in dimensions.items():
-            if not hasattr(args, key):
-                setattr(args, key, value)
-
-
-for _name, _dimensions in ARCHITECTURES.items():
-    _register(_name, _dimensions)
+register_architectures("clip", ARCHITECTURES)

@@ -80,7 +80,7 @@ class CaptionTask(FairseqTask, ABC):
             UserError: they have not been prepared. DataError: caption and row counts differ.
         """
         tokens = [
-            self._load_tokens(split, lang, self.vocabulary if vocabulary is None else vocabulary) for lang in langs
+            self.load_tokens(split, lang, self.vocabulary if vocabulary is None else vocabulary) for lang in langs
         ]
         options.setdefault("shuffle", split == "train")
         return self.dataset_class(
@@ -94,7 +94,7 @@ class CaptionTask(FairseqTask, ABC):
             **options,
         )
 
-    def _load_tokens(self, split: str, lang: str, vocabulary: Sequence[str]):
+    def load_tokens(self, split: str, lang: str, vocabulary: Sequence[str]):
         self.corpus.require(split, lang)
         prefix = binarized_folder(self.corpus, vocabulary, lang) / split
         if not prefix.with_suffix(".bin").exists():

@@ -1,0 +1,197 @@
+"""TriKD (Chen et al. 2023): projectors that bring a frozen multilingual text encoder and a frozen CLIP together."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary
+from fairseq.tasks import register_task
+from omegaconf import MISSING
+
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
+from mlvl_fairseq.data.corpus.text_states import CorpusStates
+from mlvl_fairseq.data.corpus_images import CorpusImages
+from mlvl_fairseq.data.features import read_manifest
+from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
+from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._validation import RecallCollector
+
+logger = logging.getLogger(__name__)
+
+STORED_FEATURES = {"teacher": "image", "features": "inputs"}  # --image-tower -> kind of features in the corpus
+PAIR = "im-"
+
+
+@dataclass
+class TrikdTaskConfig(CaptionTaskConfig):
+    max_length: int = field(
+        default=77,
+        metadata={
+            "help": "cut captions to this many pieces, <s> and </s> included; </s> is kept. The published pre-training "
+            "has 78 (76 pieces), its fine-tuning no limit (XLM-R's is 512)"
+        },
+    )
+    sentencepiece: str = field(
+        default=MISSING,
+        metadata={"help": "XLM-R folder with sentencepiece.bpe.model and dict.txt, as given to mlvl-prepare"},
+    )
+    langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,ja,de"})
+    lang_pairs: str = field(
+        default="", metadata={"help": "the same in the manner of the published commands: im-en,im-ja,im-de"}
+    )
+    valid_langs: str = field(
+        default="", metadata={"help": "languages to validate on, also such that are not trained; empty: the trained"}
+    )
+    sampling_temperature: float = field(
+        default=1.0,
+        metadata={
+            "help": "share of a language in an epoch: in proportion to its captions ** (1 / this). 1: every caption "
+            "once; the published recipe has 5"
+        },
+    )
+    single_language_batches: bool = field(
+        default=False, metadata={"help": "every batch is of one language (as published); by default they mix"}
+    )
+    cached_states: bool = field(
+        default=False,
+        metadata={"help": "read the text encoder's states as `mlvl-prepare --mte` stored them, instead of running it"},
+    )
+    image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+
+
+@register_task("trikd", dataclass=TrikdTaskConfig)
+class TrikdTask(CaptionTask):
+    """Train model ``trikd`` on captions in one or several languages.
+
+    Attributes:
+        langs, valid_langs: languages of training and validation.
+        cached_states: whether the text encoder's states are read, not computed.
+    """
+
+    dataset_class = MultilingualCaptionDataset
+
+    def __init__(self, cfg: TrikdTaskConfig, corpus: Corpus, tokenizer: SentencePieceTokenizer):
+        super().__init__(cfg, corpus, sentencepiece_vocabulary(tokenizer), tokenizer.dictionary)
+        self.langs = training_languages(cfg.langs, cfg.lang_pairs)
+        self.valid_langs = split_languages(cfg.valid_langs) or self.langs
+        self.cached_states = cfg.cached_states
+        if cfg.sampling_temperature <= 0:
+            raise UserError(f"--sampling-temperature {cfg.sampling_temperature} is not positive")
+        self.state.merge_state_dict({"sentencepiece": tokenizer.fingerprint, "langs": self.langs})
+
+    @classmethod
+    def setup_task(cls, cfg: TrikdTaskConfig, **kwargs):
+        return cls(cfg, Corpus(cfg.data), SentencePieceTokenizer(cfg.sentencepiece))
+
+    @classmethod
+    def load_dictionary(cls, filename) -> Dictionary:
+        """XLM-R's ``dict.txt``, for ``fairseq-preprocess``."""
+        return load_xlmr_dictionary(filename)
+
+    def how_to_prepare(self) -> str:
+        return f"make it with: mlvl-prepare {self.corpus.folder} --sentencepiece {self.cfg.sentencepiece}"
+
+    # What the model asks for when it is built.
+    @property
+    def image_feature_dim(self) -> int:
+        """Dimension of the stored image features that are trained on."""
+        return self._stored_features("train").shape[1]
+
+    @property
+    def teacher_fingerprint(self) -> Optional[str]:
+        """Of the CLIP whose features are stored; None: another network's features are trained on."""
+        if self.image_tower != "teacher":
+            return None
+        self.corpus.require_one_teacher()
+        return read_manifest(self.corpus.feature_stem("train", "image")).weights_fingerprint
+
+    def build_model(self, cfg, from_checkpoint=False):
+        self.image_tower = str(cfg.image_tower)
+        model = super().build_model(cfg, from_checkpoint)
+        self.image_size = None if model.vision is None else model.vision.image_size
+        self._check_clip(model)
+        self.mte_fingerprint = bytes(model.mte_fingerprint.tolist()).hex()
+        return model
+
+    def _check_clip(self, model) -> None:
+        """Raises UserError: the stored features are those of another CLIP than the model's."""
+        stems = [self.corpus.feature_stem("train", kind) for kind in self._kinds_of_clip("train")]
+        for stem in stems:
+            digest = read_manifest(stem).weights_fingerprint
+            if digest != bytes(model.clip_fingerprint.tolist()).hex():
+                raise UserError(f"{stem}.npy holds features of another CLIP than --clip: give the one that made them")
+
+    def _kinds_of_clip(self, split: str) -> List[str]:
+        """Which of CLIP's stored features are trained on."""
+        kinds = {"teacher": ["image", "text"], "vit": ["text"], "features": []}[self.image_tower]
+        return [kind for kind in kinds if self.corpus.has_features(split, kind)]
+
+    # Data.
+    def load_dataset(self, split, **kwargs):
+        langs = self.valid_langs if split == "valid" else self.langs
+        images = self._images(split)
+        if split == "valid":
+            self.check_validation_images(len(images))
+        has_text = "text" in self._kinds_of_clip(split)
+        states = [self._states(split, lang) for lang in langs] if self.cached_states else None
+        self.datasets[split] = dataset = self.load_captions(
+            split,
+            langs,
+            images=images,
+            english=self.corpus.features(split, "text") if has_text else None,
+            lang_sizes=[len(self.corpus.rows(split, lang)) for lang in langs],
+            temperature=self.cfg.sampling_temperature,
+            one_language=self.cfg.single_language_batches,
+            states=states,
+        )
+        if has_text:
+            known = int((dataset.rows[:, 1] >= 0).sum())
+            logger.info("%s: %d of %d captions have an English partner", split, known, len(dataset))
+
+    def _images(self, split: str):
+        if self.image_tower in STORED_FEATURES:
+            return self._stored_features(split)
+        return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
+
+    def _stored_features(self, split: str) -> np.ndarray:
+        kind = STORED_FEATURES[self.image_tower]
+        if not self.corpus.has_features(split, kind):
+            option = {"image": "--teacher CLIP", "inputs": "--image-features"}[kind]
+            raise UserError(
+                f"{self.corpus.folder} has no such features of the {split} images: run mlvl-prepare "
+                f"{self.corpus.folder} {option}"
+            )
+        return self.corpus.features(split, kind)
+
+    def _states(self, split: str, lang: str):
+        return CorpusStates(self.corpus, self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+
+    # Training and validation.
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if ignore_grad:  # a batch for a rank without one: others must not contrast with it
+            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def new_recall(self) -> RecallCollector:
+        return RecallCollector(self.valid_langs)
+
+
+def training_languages(langs: str, lang_pairs: str) -> List[str]:
+    """The languages of ``--langs`` or ``--lang-pairs``.
+
+    Raises:
+        UserError: no language, one twice, or pairs that are not of an image and a language.
+    """
+    pairs = split_languages(lang_pairs)
+    wrong = [pair for pair in pairs if not pair.startswith(PAIR) or pair == PAIR]
+    if wrong:
+        raise UserError(f"--lang-pairs {','.join(wrong)}: write {PAIR}LANG, e.g. {PAIR}en,{PAIR}ja")
+    languages = [pair[len(PAIR) :] for pair in pairs] or split_languages(langs)
+    if not languages or len(set(languages)) < len(languages):
+        raise UserError(f"'{lang_pairs or langs}' should name one or several different languages")
+    return languages
