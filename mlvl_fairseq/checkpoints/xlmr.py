@@ -111,7 +111,8 @@ def _fill_in_frozen(tensors: Tensors, model: Mapping[str, Tensor], xlmr, path) -
         )
     whole = read_xlmr(xlmr).tensors
     frozen = {name: tensor for name, tensor in whole.items() if name not in tensors}
-    if fingerprint(frozen) != bytes(model["frozen_fingerprint"].tolist()).hex():
+    digest = bytes(model["frozen_fingerprint"].tolist()).hex()
+    if fingerprint({MTE + name: tensor for name, tensor in frozen.items()}) != digest:
         raise UserError(f"{xlmr} does not hold the frozen weights that {path} was trained with")
     return {**frozen, **tensors}
 

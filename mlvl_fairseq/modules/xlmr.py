@@ -8,7 +8,7 @@ from fairseq.models.transformer.transformer_config import DecoderConfig, EncDecB
 from fairseq.models.transformer.transformer_encoder import TransformerEncoderBase
 from torch import Tensor
 
-PAD = 1
+BOS, PAD = 0, 1
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import partial
 from typing import List, Optional, Sequence, Type
 
 import numpy as np
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
 from torch.utils.data import ConcatDataset
@@ -141,9 +139,7 @@ class CaptionTask(FairseqTask, ABC):
         """Log losses; while validating also recalls, computed once the last batch is through."""
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training:
-            self.recall.count(logging_outputs)
-            for name in self.recall.names:
-                metrics.log_derived(name, partial(self.recall.score, name))
+            self.recall.log(logging_outputs)
 
     def seed_for(self, purpose: int) -> int:
         """A seed of its own for every purpose within a run."""

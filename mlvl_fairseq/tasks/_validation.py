@@ -1,16 +1,55 @@
-"""Recall over a validation set that arrives in batches, on one or several ranks."""
+"""Scores of a whole validation set that arrives in batches, on one or several ranks."""
 
 import math
+from abc import ABC, abstractmethod
+from functools import partial
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
+from fairseq.logging import metrics
 
 from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
 from mlvl_fairseq.losses import gather_with_grad
 
 
-class RecallCollector:
+class WholePass(ABC):
+    """Lets fairseq log scores that are computed once all batches of a validation pass are through.
+
+    Attributes:
+        names: of the scores.
+    """
+
+    names: List[str] = []
+
+    def __init__(self):
+        self._scores: Dict[str, float] = {}
+        self._logged = self._computed = 0.0
+
+    @abstractmethod
+    def compute(self) -> Dict[str, float]:
+        """Scores of all batches of all ranks by name. Every rank takes part, and gets the same."""
+
+    def log(self, logging_outputs: List[Dict]) -> None:
+        """For ``reduce_metrics``, with what all ranks have logged of a batch: `names` are metrics like any other."""
+        self._logged += sum(float(log.get("sample_size", 0)) for log in logging_outputs)
+        for name in self.names:
+            metrics.log_derived(name, partial(self.score, name))
+
+    def score(self, name: str, meters) -> float:
+        """One score over all batches; NaN for the meters of a single batch, and where there is none.
+
+        fairseq asks after every batch for that batch's statistics and at the end for those of the whole pass; only
+        the latter have seen every row.
+        """
+        if meters["loss"].count < self._logged:
+            return math.nan
+        if self._computed != self._logged:
+            self._scores, self._computed = self.compute(), self._logged
+        return round(self._scores.get(name, math.nan), 3)
+
+
+class RecallCollector(WholePass):
     """Keeps the features of every validation batch until the whole set can be ranked.
 
     Args:
@@ -19,11 +58,10 @@ class RecallCollector:
     """
 
     def __init__(self, languages: Sequence[str] = ()):
+        super().__init__()
         self.languages = list(languages)
         self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
         self._batches: List[Tuple[torch.Tensor, ...]] = []
-        self._scores: Dict[str, float] = {}
-        self._ranked_batches, self._logged = 0, 0.0
 
     def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
         """A batch, and its ``text`` and ``image`` features [B, D]."""
@@ -31,24 +69,8 @@ class RecallCollector:
         text, image = features["text"].float(), features["image"].float()
         self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
 
-    def count(self, logging_outputs: List[Dict]) -> None:
-        """Keep up with the captions that all ranks have logged."""
-        self._logged += sum(float(log.get("sample_size", 0)) for log in logging_outputs)
-
-    def score(self, name: str, meters) -> float:
-        """One recall (or ``r_mean``) in %, over all batches of all ranks; NaN for the meters of a single batch.
-
-        fairseq asks after every batch for that batch's statistics and at the end for those of the whole pass; only
-        the latter have seen every caption.
-        """
-        if meters["loss"].count < self._logged:
-            return math.nan
-        if self._ranked_batches != len(self._batches):
-            self._scores, self._ranked_batches = self._rank(), len(self._batches)
-        return round(self._scores[name], 3)
-
-    def _rank(self) -> Dict[str, float]:
-        """Scores of the whole set; captions and images that came twice (padding of ranks) count once."""
+    def compute(self) -> Dict[str, float]:
+        """Recalls (and ``r_mean``) in %; captions and images that came twice (padding of ranks) count once."""
         columns = [gather_with_grad(torch.cat(column)).cpu() for column in zip(*self._batches)]
         ids, image_ids, languages, text, image = (column.numpy() for column in columns)
         _, captions = np.unique(ids, return_index=True)

@@ -1,0 +1,132 @@
+"""The objective of mCLIP's text encoder (Chen et al. 2023): translation, and contrast of sentences and translations."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Dict, Tuple
+
+import torch
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from omegaconf import II
+from torch import Tensor
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.losses import contrastive_loss, gather_with_grad
+from mlvl_fairseq.losses.translation import SMOOTHING, smoothed_cross_entropy
+
+
+@dataclass
+class MteCriterionConfig(FairseqDataclass):
+    label_smoothing: float = field(default=0.1, metadata={"help": "eps of label smoothing; 0: none"})
+    smoothing_to: ChoiceEnum(sorted(SMOOTHING)) = field(
+        default="others",
+        metadata={
+            "help": "which tokens share eps: others, all but the right one (fairseq's own criterion); all, the right "
+            "one included (as published)"
+        },
+    )
+    contrastive_lambda: float = field(
+        default=2.0,
+        metadata={"help": "weight of the contrastive loss; 0: off (stage 1). The published default is 3, its recipe 2"},
+    )
+    contrastive_temperature: float = field(default=0.1, metadata={"help": "temperature of the contrastive loss"})
+    contrastive_weight: ChoiceEnum(["mean", "published"]) = field(
+        default="mean",
+        metadata={
+            "help": "what lambda weighs: mean, the mean over sentences, beside the mean over tokens of the translation "
+            "loss; published, that mean divided by the number of sentences of a rank's batch"
+        },
+    )
+    contrastive_source: ChoiceEnum(["encoder", "projected"]) = field(
+        default="encoder",
+        metadata={
+            "help": "vector of the source: encoder, the mean of the states that are exported; projected, of those "
+            "after the map for the target's language (as published). The target's are always the encoder's"
+        },
+    )
+    sentence_avg: bool = II("optimization.sentence_avg")
+
+
+@register_criterion("mte", dataclass=MteCriterionConfig)
+class MteCriterion(FairseqCriterion):
+    """``NLL + lambda * CTL``: label-smoothed cross-entropy a token, and symmetric contrastive loss a sentence between
+    sources and targets, with the sentences of all ranks as negatives in training, of the batch in validation.
+    """
+
+    def __init__(self, cfg: MteCriterionConfig, task):
+        super().__init__(task)
+        if cfg.contrastive_temperature <= 0:
+            raise UserError(f"--contrastive-temperature {cfg.contrastive_temperature} is not positive")
+        if not 0 <= cfg.label_smoothing < 1:
+            raise UserError(f"--label-smoothing {cfg.label_smoothing} is not at least 0 and below 1")
+        self.cfg, self.padding = cfg, task.target_dictionary.pad()
+
+    def forward(self, model, sample, reduce=True) -> Tuple[Tensor, int, Dict]:
+        """Loss in nats, summed; what fairseq divides it by; values to log."""
+        contrast = self.cfg.contrastive_lambda > 0
+        rows = model(
+            **sample["net_input"],
+            target=sample["target"],
+            row_losses=self.row_losses,
+            sentences=str(self.cfg.contrastive_source) if contrast else "",
+        )
+        size = sample["nsentences"] if self.cfg.sentence_avg else sample["ntokens"]
+        loss = rows["smoothed"].sum()
+        log = {"nll": rows["nll"].sum().detach()}
+        if contrast:
+            counts = sample.get("counts", torch.ones_like(sample["id"], dtype=torch.bool))
+            ctl = self.contrast(rows["source"], rows["target"], counts)
+            loss = loss + self.row_weight(sample, size, counts) * ctl
+            log["contrastive"] = ctl.detach()
+        return loss, size, {**log, "loss": loss.detach(), "sample_size": size, **_counts(sample)}
+
+    def row_losses(self, logits: Tensor, target: Tensor) -> Dict[str, Tensor]:
+        """``smoothed`` and ``nll`` [B] of logits [B, T, V] and ids [B, T]."""
+        to = str(self.cfg.smoothing_to)
+        smoothed, nll = smoothed_cross_entropy(logits, target, self.cfg.label_smoothing, to, self.padding)
+        return {"smoothed": smoothed, "nll": nll}
+
+    def contrast(self, source: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+        """Contrastive loss of vectors [B, D], summed over this rank's rows that count."""
+        if self.training and not source.requires_grad:
+            raise UserError(
+                "the contrastive loss trains nothing while the encoder is frozen: give --contrastive-lambda 0, or "
+                "--train-encoder layers"
+            )
+        ids = torch.arange(len(source), device=source.device)
+        temperature = self.cfg.contrastive_temperature
+        return contrastive_loss(source, target, temperature, ids, self.training, positives="diagonal", valid=counts)
+
+    def row_weight(self, sample: Dict, size: int, counts: Tensor) -> Tensor:
+        """The weight of one row's contrastive loss, such that after fairseq has divided the sum over all ranks by all
+        their `size`, it is lambda times the mean over all rows (Chen et al. 2023 as published: divided by the rows of a
+        rank's batch, averaged over ranks by tokens)."""
+        rows = sample["nsentences"]
+        own = torch.tensor([[float(size), float(rows), sample["ntokens"] / rows]], device=counts.device) * counts.any()
+        sizes, every_row, tokens_per_row = (gather_with_grad(own) if self.training else own).sum(0)
+        share = tokens_per_row if str(self.cfg.contrastive_weight) == "published" else sizes
+        return self.cfg.contrastive_lambda * share / every_row
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs) -> None:
+        """``loss``, ``nll_loss`` and ``ppl`` as fairseq's translation has them; ``contrastive`` a sentence. Base 2."""
+        _log_mean(logging_outputs, "loss", "loss", "sample_size")
+        _log_mean(logging_outputs, "nll", "nll_loss", "ntokens")
+        metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
+        if any("contrastive" in log for log in logging_outputs):
+            _log_mean(logging_outputs, "contrastive", "contrastive", "nsentences")
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def _counts(sample: Dict) -> Dict[str, int]:
+    return {name: sample[name] for name in ("ntokens", "nsentences")}
+
+
+def _log_mean(logging_outputs, key: str, name: str, per: str) -> None:
+    total, count = (sum(float(log.get(k, 0)) for log in logging_outputs) for k in (key, per))
+    metrics.log_scalar(name, total / count / math.log(2) if count else 0.0, count, round=3)

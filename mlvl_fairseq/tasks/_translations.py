@@ -1,0 +1,61 @@
+"""Translations of a validation set, which arrive in batches on one or several ranks, and their scores."""
+
+import json
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from mlvl_fairseq.data.parallel import Direction
+from mlvl_fairseq.evaluation.translation import TranslationScores, score_translations
+from mlvl_fairseq.losses import gather_with_grad
+from mlvl_fairseq.tasks._validation import WholePass
+
+
+class TranslationCollector(WholePass):
+    """Keeps hypotheses and references of every validation batch until the whole set can be scored.
+
+    Args:
+        directions: of the set. Scores are ``bleu`` and ``chrf``, averages over directions, and ``bleu_<direction>`` and
+            ``chrf_<direction>``.
+        device: where ranks exchange what they have.
+
+    Attributes:
+        scores: of each direction, once they are computed.
+    """
+
+    def __init__(self, directions: Sequence[Direction], device: torch.device):
+        super().__init__()
+        self.directions, self.device = list(directions), device
+        self.names = [f"{name}{rest}" for rest in ("", *(f"_{d}" for d in directions)) for name in ("bleu", "chrf")]
+        self.scores: Dict[Direction, TranslationScores] = {}
+        self._pairs: Dict[Tuple[int, int], Tuple[str, str]] = {}
+
+    def add(self, direction: int, ids: Sequence[int], hypotheses: Sequence[str], references: Sequence[str]) -> None:
+        """Sentences of one direction (its position in `directions`) and their ids, which come more than once where
+        ranks are padded with a batch they have had."""
+        self._pairs.update(zip(((direction, i) for i in ids), zip(hypotheses, references)))
+
+    def compute(self) -> Dict[str, float]:
+        pairs = sorted(self._gather())
+        self.scores = {}
+        for position, direction in enumerate(self.directions):
+            texts = [pair[2:] for pair in pairs if pair[0] == position]
+            if texts:
+                self.scores[direction] = score_translations(*zip(*texts), direction.target)
+        every = self.scores.values()
+        named = {"bleu": _mean([score.bleu for score in every]), "chrf": _mean([score.chrf for score in every])}
+        for direction, score in self.scores.items():
+            named.update({f"bleu_{direction}": score.bleu, f"chrf_{direction}": score.chrf})
+        return named
+
+    def _gather(self) -> List[Tuple[int, int, str, str]]:
+        """``(direction, id, hypothesis, reference)`` of all ranks, each once. They travel as lines of JSON."""
+        lines = "".join(json.dumps([*key, *texts]) + "\n" for key, texts in self._pairs.items())
+        own = torch.from_numpy(np.frombuffer(lines.encode() + b"\n", dtype=np.uint8).copy()).to(self.device)
+        everywhere = bytes(gather_with_grad(own).cpu().numpy()).decode()
+        return list({tuple(json.loads(line)) for line in everywhere.split("\n") if line})
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
