@@ -51,7 +51,9 @@ class TrikdWeights:
         return fingerprint(self.tensors)
 
     def frozen_fingerprint(self, part: str) -> Optional[str]:
-        """Of ``mte`` or ``clip``, hex; None: the model was trained without."""
+        """Of ``mte``, ``clip`` or ``sentencepiece``, hex; None: the model was trained without, or nobody noted it."""
+        if part == "sentencepiece":
+            return self.sentencepiece
         tensor = self.tensors.get(FINGERPRINTS[part])
         return None if tensor is None else bytes(tensor.tolist()).hex()
 

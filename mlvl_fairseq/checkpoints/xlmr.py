@@ -40,6 +40,14 @@ class XlmrWeights:
         """SHA-256 of the tensors; equal weights in other files have the same one."""
         return fingerprint(self.tensors)
 
+    def require_vocabulary(self, size: int) -> None:
+        """Raises UserError: it has not as many embeddings as a dictionary has entries."""
+        if self.config.vocab_size != size:
+            raise UserError(
+                f"{self.source} has {self.config.vocab_size} embeddings for a dictionary of {size}: give the "
+                "--sentencepiece folder it was trained with"
+            )
+
     def encoder(self) -> XlmrEncoder:
         """An encoder that holds these very tensors (not copies)."""
         encoder = without_values(XlmrEncoder, self.config)

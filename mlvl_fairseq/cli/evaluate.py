@@ -38,7 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="checkpoint of this plugin, official CLIP file or Hugging Face folder",
     )
-    parser.add_argument("--init-from", metavar="PATH", help="the checkpoint's frozen weights, if they were moved")
+    frozen = parser.add_argument_group("frozen files of a checkpoint, if they were moved since it was trained")
+    frozen.add_argument("--init-from", metavar="PATH", help="of a CLIP: the weights it started from")
+    frozen.add_argument("--mte", metavar="PATH", help="of a TriKD: its text encoder")
+    frozen.add_argument("--clip", metavar="PATH", help="of a TriKD: its CLIP, which pictures need")
+    frozen.add_argument("--sentencepiece", metavar="FOLDER", help="of a TriKD: XLM-R's folder")
     parser.add_argument(
         "--captions",
         required=True,
@@ -122,7 +126,8 @@ def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, D
     from mlvl_fairseq.inference.result_folder import result_folder
     from mlvl_fairseq.version import __version__
 
-    encoder = Encoder.load(args.checkpoint, args.init_from, args.device)
+    frozen = {name: getattr(args, name) for name in ("init_from", "mte", "clip", "sentencepiece")}
+    encoder = Encoder.load(args.checkpoint, device=args.device, **frozen)
     folder = contextlib.nullcontext()
     if args.output_dir:
         settings = {"model": encoder.fingerprint, "split": args.split, "n_fold": args.n_fold, "version": __version__}

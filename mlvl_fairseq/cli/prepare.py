@@ -27,6 +27,8 @@ examples:
   mlvl-prepare corpus --order en,de,fr
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
+  # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
+  mlvl-prepare corpus --sentencepiece xlmr.base --mte mte.pt
 """
 
 
@@ -96,6 +98,19 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="one vocabulary and captions for training on these languages at once (image_text_retrieval)",
     )
+    text.add_argument(
+        "--sentencepiece",
+        metavar="FOLDER",
+        help="XLM-R folder with sentencepiece.bpe.model and dict.txt: captions of all languages in its pieces (trikd)",
+    )
+    text.add_argument("--mte", metavar="PATH", help="with --sentencepiece: store this text encoder's states")
+    text.add_argument(
+        "--max-length",
+        type=positive,
+        default=77,
+        metavar="N",
+        help="with --mte: longest caption in pieces, <s> and </s> included, as in training (default: %(default)s)",
+    )
     return parser
 
 
@@ -105,6 +120,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.image_features or args.image_list:
         import_image_features(corpus, args)
     prepare_text(corpus, args)
+    if args.sentencepiece or args.mte:
+        prepare_pieces(corpus, args)
     if args.teacher:
         from mlvl_fairseq.data.images import BadImagePolicy
         from mlvl_fairseq.inference.encoder import Encoder
@@ -208,6 +225,21 @@ def prepare_text(corpus, args) -> None:
         languages = language_order(args.joint)
         for lang in languages:
             binarize(corpus, languages, lang)
+
+
+def prepare_pieces(corpus, args) -> None:
+    """Captions in SentencePiece's pieces, and what a text encoder makes of them."""
+    from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
+    from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+    from mlvl_fairseq.errors import UserError
+    from mlvl_fairseq.inference.text_states import store_text_states
+
+    if not args.sentencepiece:
+        raise UserError("--mte needs the --sentencepiece folder that belongs to it")
+    tokenizer = SentencePieceTokenizer(args.sentencepiece)
+    binarize_with_sentencepiece(corpus, tokenizer)
+    if args.mte:
+        store_text_states(corpus, tokenizer, args.mte, args.max_length, args.device)
 
 
 def cli_main() -> None:

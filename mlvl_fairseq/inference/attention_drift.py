@@ -16,7 +16,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.bare_tower import load_bare
 from mlvl_fairseq.inference.caption_sample import sample_rows
-from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.kinds.clip import ClipEncoder
 from mlvl_fairseq.inference.result_folder import result_folder
 from mlvl_fairseq.inference.run_folder import RunFolder
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
@@ -61,7 +61,7 @@ def attention_drift(
 
 
 def drift_of_captions(
-    earlier: Encoder, final: Encoder, captions: Sequence[str], title: Optional[str] = None
+    earlier: ClipEncoder, final: ClipEncoder, captions: Sequence[str], title: Optional[str] = None
 ) -> Dict[str, float]:
     """``kl``, ``tokens`` and ``captions`` of one language; `title` is that of the progress bar, None shows none."""
     tokens = sorted(earlier.tokenize(captions), key=len)  # little padding

@@ -2,11 +2,14 @@
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.kinds.clip import ClipEncoder
 
 
-def load_bare(path, init_from=None, device: str = "cpu") -> Encoder:
-    """:meth:`Encoder.load`. Raises UserError: the model's method adds adapters or prompts to the text tower."""
+def load_bare(path, init_from=None, device: str = "cpu") -> ClipEncoder:
+    """:meth:`Encoder.load`. Raises UserError: no CLIP, or its method adds adapters or prompts to the text tower."""
     encoder = Encoder.load(path, init_from, device)
+    if not isinstance(encoder, ClipEncoder):
+        raise UserError(f"{path}: only text towers of CLIP are analysed")
     if encoder.adapter is not None:
         raise UserError(f"{path}: only bare text towers are analysed, and this model's method adds adapters or prompts")
     return encoder

@@ -25,7 +25,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.bare_tower import load_bare
 from mlvl_fairseq.inference.caption_sample import sample_rows
-from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.kinds.clip import ClipEncoder
 from mlvl_fairseq.inference.result_folder import result_folder
 from mlvl_fairseq.inference.run_folder import RunFolder
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
@@ -51,7 +51,7 @@ class TrainingCaptions:
 
     @classmethod
     def read(
-        cls, corpus: Corpus, encoder: Encoder, languages: Sequence[str], limit: Optional[int], seed: int
+        cls, corpus: Corpus, encoder: ClipEncoder, languages: Sequence[str], limit: Optional[int], seed: int
     ) -> "TrainingCaptions":
         """The training captions of `languages` that have an English sentence, `limit` of each language."""
         tokens, rows = [], []
@@ -126,7 +126,7 @@ def analyse_convergence(
     return summary
 
 
-def loss_under_noise(encoder: Encoder, data: TrainingCaptions, batches, std: float, seed: int, title: str):
+def loss_under_noise(encoder: ClipEncoder, data: TrainingCaptions, batches, std: float, seed: int, title: str):
     """:func:`average_loss` with noise on the weights of the text tower."""
     with weight_noise(encoder.text, std, seed):
         return average_loss(encoder, data, batches, title)
@@ -137,7 +137,9 @@ def _mean(losses: List[Dict[str, float]]) -> Dict[str, float]:
 
 
 @torch.no_grad()
-def average_loss(encoder: Encoder, data: TrainingCaptions, batches, title: Optional[str] = None) -> Dict[str, float]:
+def average_loss(
+    encoder: ClipEncoder, data: TrainingCaptions, batches, title: Optional[str] = None
+) -> Dict[str, float]:
     """``loss``, ``cross_lingual`` and ``cross_modal``, averaged over batches."""
     totals: Dict[str, float] = {}
     for rows in tqdm(batches, desc=title, disable=title is None, unit=" batches"):
@@ -147,7 +149,7 @@ def average_loss(encoder: Encoder, data: TrainingCaptions, batches, title: Optio
 
 
 def fisher_diagonal_sums(
-    encoder: Encoder, data: TrainingCaptions, batches, title: Optional[str] = None
+    encoder: ClipEncoder, data: TrainingCaptions, batches, title: Optional[str] = None
 ) -> Dict[str, float]:
     """For each parameter of the text tower the sum, over its elements, of the mean squared gradient over batches.
 
@@ -162,7 +164,7 @@ def fisher_diagonal_sums(
     return sums
 
 
-def batch_losses(encoder: Encoder, data: TrainingCaptions, rows: np.ndarray) -> Dict[str, Tensor]:
+def batch_losses(encoder: ClipEncoder, data: TrainingCaptions, rows: np.ndarray) -> Dict[str, Tensor]:
     """``loss`` of a batch and its two parts, each the mean over captions."""
     features = encoder.text_features([data.tokens[row] for row in rows])
     image_rows, english_rows = data.rows[rows].T

@@ -82,7 +82,7 @@ def signature_of(
         lang=lang,
         images=len(image_names),
         texts=len(texts),
-        tok="clip-bpe",
+        tok=encoder.tokenization,
         maxlen=encoder.max_length,
         precision="fp32",
         folds=n_fold,

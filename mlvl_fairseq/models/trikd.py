@@ -118,7 +118,8 @@ class TrikdModel(LeavesOutFrozen, BaseFairseqModel):
         """
         check_options(cfg, task)
         mte = read_xlmr(cfg.mte)
-        check_dimensions(cfg, mte, len(task.source_dictionary))
+        mte.require_vocabulary(len(task.source_dictionary))
+        check_width(cfg, mte)
         clip = read_clip_weights(cfg.clip) if cfg.clip else None
         vision = clip.vision_tower() if str(cfg.image_tower) == "vit" else None
         clip_dim = task.image_feature_dim if vision is None else clip.vision_config.embed_dim
@@ -228,15 +229,10 @@ def check_options(cfg: TrikdConfig, task) -> None:
         raise UserError("--reset-temperature goes with --init-projectors-from: a new training starts there anyway")
 
 
-def check_dimensions(cfg: TrikdConfig, mte: XlmrWeights, vocab_size: int) -> None:
-    """Raises UserError: the text encoder has another width or vocabulary."""
+def check_width(cfg: TrikdConfig, mte: XlmrWeights) -> None:
+    """Raises UserError: the text encoder has another width than the options say."""
     if mte.config.width != cfg.encoder_embed_dim:
         raise UserError(
             f"{mte.source} has width {mte.config.width}, not {cfg.encoder_embed_dim}: choose another --arch or "
             "--encoder-embed-dim"
-        )
-    if mte.config.vocab_size != vocab_size:
-        raise UserError(
-            f"{mte.source} has {mte.config.vocab_size} embeddings for a dictionary of {vocab_size}: give the "
-            "--sentencepiece folder it was trained with"
         )

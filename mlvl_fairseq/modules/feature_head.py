@@ -24,6 +24,10 @@ class FeatureHead(nn.Module):
         self.gelu = nn.GELU()
         self.proj = nn.Linear(width, embed_dim, bias=False)
 
+    @property
+    def input_dim(self) -> int:
+        return self.ln_pre.normalized_shape[0]
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, input_dim] -> [B, embed_dim], not normalised."""
         hidden = self.dropout(self.ln_pre(features.to(self.c_fc.weight.dtype)))

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.kinds.clip import ClipEncoder
 from mlvl_fairseq.modules.clip_text import CLIPTextTower
 
 EOS = 39
@@ -20,7 +20,7 @@ def new_encoder():
             for parameter in tower.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
         tokenizer = SimpleNamespace(bos=38, eos=EOS)
-        return Encoder(tower.eval(), None, None, tokenizer, f"sha of {seed}", [], f"tower {seed}")
+        return ClipEncoder(None, None, f"sha of {seed}", [], f"tower {seed}", tower.eval(), tokenizer)
 
     return build
 

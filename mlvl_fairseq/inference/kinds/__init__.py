@@ -1,0 +1,1 @@
+"""Kinds of models that can encode, one a file."""

@@ -1,0 +1,56 @@
+"""States of a frozen text encoder for a corpus, computed once: TriKD then trains without running it."""
+
+from typing import List
+
+import numpy as np
+import torch
+
+from mlvl_fairseq.checkpoints.xlmr import read_xlmr
+from mlvl_fairseq.data.caption_dataset import pad_right
+from mlvl_fairseq.data.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
+from mlvl_fairseq.data.corpus.text_states import CorpusStates
+from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.modules.xlmr import PAD, XlmrEncoder
+
+BATCH = 64
+
+
+def store_text_states(
+    corpus: Corpus, tokenizer: SentencePieceTokenizer, mte, max_length: int, device: str = "cpu"
+) -> None:
+    """Encode the training and validation captions of all languages, which are binarized already.
+
+    Args:
+        corpus, tokenizer: the captions, and how they were cut.
+        mte: what :func:`read_xlmr` reads.
+        max_length: longest caption, ``<s>`` and ``</s>`` included. device: where to compute.
+
+    Raises:
+        UserError: encoder and tokenizer do not fit together. DataError: see :func:`read_xlmr`.
+    """
+    weights = read_xlmr(mte)
+    weights.require_vocabulary(len(tokenizer.dictionary))
+    encoder = weights.encoder().to(device).eval()
+    states = CorpusStates(corpus, sentencepiece_vocabulary(tokenizer), max_length, weights.fingerprint)
+    bos, eos = tokenizer.dictionary.bos(), tokenizer.dictionary.eos()
+
+    def encode(captions: List[List[int]]) -> List[np.ndarray]:
+        return encode_states(encoder, [[bos, *ids[:-1][: max_length - 2], eos] for ids in captions])
+
+    for split in SPLITS[:2]:
+        for lang in corpus.languages(split):
+            states.write(split, lang, encode, weights.config.width, str(mte))
+
+
+@torch.no_grad()
+def encode_states(encoder: XlmrEncoder, captions: List[List[int]]) -> List[np.ndarray]:
+    """Ids with BOS and EOS -> states [T, width] of each, float32; captions of like length share a batch."""
+    device, states = encoder.embed_tokens.weight.device, [np.empty(0)] * len(captions)
+    order = np.argsort([len(ids) for ids in captions], kind="stable")
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        tokens, ends = pad_right([captions[row] for row in rows], PAD)
+        for row, end, own in zip(rows, ends, encoder(tokens.to(device)).cpu().numpy()):
+            states[row] = own[: end + 1]
+    return states
