@@ -86,6 +86,7 @@ class CaptionDataset(FairseqDataset):
         tokens[:, 0] = self.bos
         for row, length, sample in zip(tokens, lengths.tolist(), samples):
             row[1 : length - 1] = sample["tokens"][: length - 2]
+            row[length - 1] = self.eos
         image_ids = np.array([s["image_id"] for s in samples])
         batch = {
             "id": torch.tensor([s["id"] for s in samples]),

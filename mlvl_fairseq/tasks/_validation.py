@@ -83,6 +83,8 @@ class RecallCollector(WholePass):
 
 
 def _scores(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, captions: np.ndarray) -> Dict[str, float]:
-    """Recalls of some rows: their captions and images, each image once."""
+    """Recalls of some rows: their captions and images, each image once. NaN where a language has not come yet."""
+    if not len(captions):
+        return dict.fromkeys(METRICS, math.nan)
     images, rows = np.unique(image_ids[captions], return_index=True)
     return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))

@@ -47,6 +47,13 @@ def test_long_captions_are_cut_and_keep_their_end(max_length, expected):
     assert captions.sizes.max() <= max_length
 
 
+def test_padding_may_be_a_token_of_its_own():
+    result = batch(dataset(pad=1, max_length=5), [0, 2, 3])
+    tokens = [[BOS, 1, 2, 3, EOS], [BOS, EOS, 1, 1, 1], [BOS, 5, 6, 7, EOS]]
+    assert result["net_input"]["tokens"].tolist() == tokens
+    assert result["net_input"]["eos_positions"].tolist() == [4, 1, 4]
+
+
 def test_features_of_the_batch_s_rows():
     images, english = np.arange(8, dtype=np.float16).reshape(4, 2), np.arange(6, dtype=np.float32).reshape(2, 3)
     result = batch(dataset(images=images, english=english), [3, 0])

@@ -1,17 +1,21 @@
-"""TriKD by its commands: pieces and features prepared, projectors trained on a frozen MTE and a frozen CLIP, evaluated."""
+"""TriKD by its commands: captions in pieces, projectors on a frozen text encoder and a frozen CLIP, evaluation."""
 
+import contextlib
 import json
+import logging
+import re
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mlvl_fairseq.checkpoints.comparison import differing, tensors
+from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
 from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, write_xlmr
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
-from mlvl_fairseq.inference import Encoder
 from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
 
 WIDTH = 32
@@ -68,43 +72,167 @@ def options(trikd_corpus, pieces, mte, user_dir):
     return [trikd_corpus, *task, "--sentencepiece", pieces, "--mte", mte, *DIMENSIONS, *TRAINING]
 
 
+class Validations(logging.Handler):
+    """What fairseq logs of every validation."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def emit(self, record):
+        if record.name == "valid":  # fairseq renames its logger for the moment
+            self.values.append(json.loads(record.getMessage()))
+
+    @contextlib.contextmanager
+    def listening(self):
+        logger = logging.getLogger("fairseq.logging.progress_bar")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        yield
+        logger.removeHandler(self)
+
+
+@dataclass
+class Run:
+    folder: Path
+    validations: list
+
+    @property
+    def last(self):
+        return self.folder / "checkpoint_last.pt"
+
+
 @pytest.fixture(scope="module")
 def trained(options, succeed, tmp_path_factory):
-    """``trained(name, *options)``: the folder of a training, each done once; and what it logged."""
+    """``trained(*options)``: what a training left; the same one is done once."""
     done = {}
 
-    def train(name, *more):
-        if name not in done:
-            folder = tmp_path_factory.mktemp(name)
-            log = folder / "log"
-            succeed("fairseq-train", *options, *more, "--save-dir", folder, "--log-file", log)
-            done[name] = folder
-        return done[name]
+    def train(*more):
+        if more not in done:
+            folder, heard = tmp_path_factory.mktemp("run"), Validations()
+            with heard.listening():
+                succeed("fairseq-train", *options, *more, "--save-dir", folder)
+            done[more] = Run(folder, heard.values)
+        return done[more]
 
     return train
 
 
-def validations(folder):
-    lines = [line.partition(" | INFO | ")[2] for line in (folder / "log").read_text().splitlines()]
-    return [json.loads(line.partition(" | ")[2]) for line in lines if line.startswith("valid | {")]
+TWO_LANGUAGES = ("--lang-pairs", "im-en,im-de", "--valid-langs", "en,de,ru", "--max-epoch", 2)
 
 
-@pytest.fixture(scope="module")
-def run_of_two_languages(trained):
-    return trained("two", "--lang-pairs", "im-en,im-de", "--valid-langs", "en,de,ru", "--max-epoch", 2)
+def test_only_projectors_temperature_and_fingerprints_are_saved(trained):
+    run = trained(*TWO_LANGUAGES)
+    saved = {place.split(".")[1] for place in tensors(run.last, ("model",))}
+    assert saved == {"x_projector", "c_projector", "logit_scale", "mte_fingerprint", "clip_fingerprint"}
+    assert tensors(run.last, ("model",))["model.logit_scale"] != pytest.approx(np.log(1 / 0.07), abs=1e-4)
 
 
-def test_only_projectors_temperature_and_fingerprints_are_saved(run_of_two_languages):
-    model = torch.load(run_of_two_languages / "checkpoint_last.pt", weights_only=False)["model"]
-    assert {name.split(".")[0] for name in model} == {
-        "x_projector", "c_projector", "logit_scale", "mte_fingerprint", "clip_fingerprint",
-    }  # fmt: skip
-    assert (run_of_two_languages / "checkpoint_best.pt").stat().st_size < 1e6
-
-
-def test_recalls_of_every_language_and_their_average(run_of_two_languages):
-    for values in validations(run_of_two_languages):
+def test_recalls_of_every_language_and_their_average(trained):
+    run = trained(*TWO_LANGUAGES)
+    assert len(run.validations) == 2
+    for values in run.validations:
         means = [float(values[f"valid_r_mean_{lang}"]) for lang in ("en", "de", "ru")]
-        assert float(values["valid_r_mean"]) == pytest.approx(np.mean(means), abs=2e-3)
+        assert float(values["valid_r_mean"]) == pytest.approx(np.mean(means), abs=2e-3) and len(set(means)) > 1
         assert {"valid_itc", "valid_ttc", "valid_txt_r1", "valid_img_r10"} <= values.keys()
-    assert len(validations(run_of_two_languages)) == 2
+
+
+def test_evaluation_gives_the_recalls_of_validation(trained, succeed, world, teacher, read_json, tmp_path):
+    """On pictures, through CLIP's image tower; validation had stored features."""
+    run = trained(*TWO_LANGUAGES)
+    captions, scores = world / "valid.{lang}.json", tmp_path / "scores.json"
+    evaluate = ["mlvl-evaluate", "--checkpoint", run.last, "--captions", captions, "--lang", "en,de,ru"]
+    succeed(*evaluate, "--image-root", world / "images", "--clip", teacher, "--json", scores)
+    result = read_json(scores)
+    for lang, own in result["languages"].items():
+        assert own["r_mean"] == pytest.approx(float(run.validations[-1][f"valid_r_mean_{lang}"]), abs=1e-3)
+        assert "|tok:spm-" in own["signature"]
+
+
+def test_stored_features_need_no_clip(trained, trikd_corpus, succeed, read_json, world, tmp_path):
+    run = trained(*TWO_LANGUAGES)
+    stored = [
+        "--image-features",
+        trikd_corpus / "features/test.image.npy",
+        "--image-list",
+        trikd_corpus / "images/test.txt",
+    ]
+    evaluate = ["mlvl-evaluate", "--checkpoint", run.last, "--captions", world / "test.ru.json", "--lang", "ru"]
+    succeed(*evaluate, *stored, "--json", tmp_path / "scores.json")
+    assert read_json(tmp_path / "scores.json")["r_mean"] > 0
+
+
+def test_stored_states_give_the_same_training(trained):
+    """But for float16, in which states are stored."""
+    options = ("--langs", "de,ru", "--max-update", 4, "--encode-chunk", 5, "--optimizer", "sgd", "--lr", 0.05)
+    online, stored = trained(*options), trained(*options, "--cached-states")
+    assert largest_difference(online.last, stored.last) < 2e-3
+    for first, second in zip(online.validations, stored.validations, strict=True):
+        assert float(first["valid_loss"]) == pytest.approx(float(second["valid_loss"]), rel=1e-3)
+
+
+def test_resumed_training_ends_as_if_undisturbed(trained, options, succeed, tmp_path):
+    languages = [
+        "--langs",
+        "en,de",
+        "--sampling-temperature",
+        5,
+        "--single-language-batches",
+        "--save-interval-updates",
+        3,
+    ]
+    whole = trained(*languages, "--max-epoch", 2)
+    for updates in (5, 10**6):
+        succeed(
+            "fairseq-train", *options, *languages, "--max-epoch", 2, "--max-update", updates, "--save-dir", tmp_path
+        )
+    assert differing(whole.last, tmp_path / "checkpoint_last.pt") == []
+
+
+def test_pictures_through_the_frozen_tower_train_as_stored_features(trained, teacher):
+    options = ("--langs", "en", "--max-update", 3)
+    stored, pictures = trained(*options), trained(*options, "--image-tower", "vit", "--clip", teacher)
+    assert largest_difference(stored.last, pictures.last) < 1e-4
+
+
+def test_fine_tuning_starts_from_projectors(trained):
+    run = trained(*TWO_LANGUAGES)
+    start = ("--langs", "de", "--init-projectors-from", run.last, "--positives", "sum", "--max-update", 1, "--lr", 1e-9)
+    kept, reset = trained(*start), trained(*start, "--reset-temperature")
+    for other, temperature in ((kept, None), (reset, np.log(1 / 0.07))):
+        before, after = tensors(run.last, ("model",)), tensors(other.last, ("model",))
+        if temperature is not None:
+            before["model.logit_scale"] = torch.tensor(temperature)
+        for place in before:
+            torch.testing.assert_close(after[place].float(), before[place].float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("more, message", [
+    (("--image-tower", "vit"), "--image-tower vit needs the frozen CLIP"),
+    (("--cached-states", "--frozen-dropout"), "--cached-states are those without dropout"),
+    (("--cached-states", "--max-length", 20), "no states of the .* captions in 'en' by this text encoder"),
+    (("--reset-temperature",), "--reset-temperature goes with --init-projectors-from"),
+    (("--encoder-embed-dim", 64), "has width 32, not 64"),
+    (("--loss-type", "noitnott"), "leaves no loss"),
+    (("--lang-pairs", "im-en,de"), "--lang-pairs de: write im-LANG"),
+    (("--langs", "en,en"), "one or several different languages"),
+    (("--langs", "fr"), "no .* captions in language 'fr'"),
+    (("--image-tower", "features", "--loss-type", "nott"), "has no such features of the train images"),
+    (("--mte", "nowhere.pt"), "cannot be read"),
+])  # fmt: skip
+def test_what_does_not_fit_is_said_in_a_line(run, options, tmp_path, more, message):
+    assert re.search(message, run("fairseq-train", *options, *more, "--save-dir", tmp_path).error)
+
+
+def test_another_frozen_file_is_refused(trained, run, options, new_mte, world, pieces, teacher, tmp_path):
+    last, other = trained(*TWO_LANGUAGES).last, new_mte(1)
+    resume = run("fairseq-train", *options, "--mte", other, "--save-dir", tmp_path, "--finetune-from-model", last)
+    assert "trained on other frozen weights than --mte holds" in resume.error
+    start = run("fairseq-train", *options, "--mte", other, "--save-dir", tmp_path, "--init-projectors-from", last)
+    assert "trained on other frozen weights than --mte holds" in start.error
+    evaluate = ["mlvl-evaluate", "--checkpoint", last, "--captions", world / "test.de.json", "--lang", "de"]
+    evaluate += ["--image-root", world / "images"]
+    assert "is not the mte that" in run(*evaluate, "--mte", other).error
+    assert "is not there: give it with --mte" in run(*evaluate, "--mte", tmp_path / "gone.pt").error
+    assert "has no image tower" in run(*evaluate).error  # nobody has said where CLIP is
+    assert "there is no --init-from" in run(*evaluate, "--init-from", teacher).error

@@ -79,4 +79,5 @@ class CorpusStates:
 
     def _lengths(self, split: str, lang: str) -> np.ndarray:
         """int [captions]: tokens of each, BOS and EOS included."""
-        return np.minimum(self._tokens(split, lang).sizes + 1, self.max_length)
+        tokens = self._tokens(split, lang)  # by name: fairseq unmaps the sizes together with it
+        return np.minimum(tokens.sizes + 1, self.max_length)
