@@ -4,7 +4,7 @@ import functools
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -76,6 +76,23 @@ def read_xlmr(path, xlmr=None) -> XlmrWeights:
     tensors = _encoder_tensors(model, path)
     if "frozen_fingerprint" in model:
         tensors = _fill_in_frozen(tensors, model, xlmr or options.get("xlmr"), path)
+    return _checked(tensors, options, path)
+
+
+def xlmr_from_state(model: Mapping[str, Any], prefix: str, options: Mapping[str, Any], path) -> XlmrWeights:
+    """The XLM-R encoder whose tensors have this prefix in a state dict.
+
+    Args:
+        options: of the encoder, as far as they are known: ``encoder_attention_heads``, ``dropout``, ...
+        path: of the file, for messages.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    return _checked(_encoder_tensors(model, path, (prefix,)), options, path)
+
+
+def _checked(tensors: Tensors, options: Mapping[str, Any], path) -> XlmrWeights:
     config = _infer_config(tensors, options, path)
     _check(tensors, config, path)
     return XlmrWeights(config, tensors, str(path))
@@ -89,8 +106,8 @@ def model_options(content: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(vars(options) if isinstance(options, Namespace) else options)
 
 
-def _encoder_tensors(model: Mapping[str, Any], path) -> Tensors:
-    for prefix in PREFIXES:
+def _encoder_tensors(model: Mapping[str, Any], path, prefixes: Sequence[str] = PREFIXES) -> Tensors:
+    for prefix in prefixes:
         tensors = take_prefix(model, prefix)
         if tensors:
             break

@@ -60,6 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
     )
+    parser.add_argument(
+        "--recall",
+        choices=("standard", "deduplicated"),
+        default="standard",
+        help="texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best "
+        "ones of distinct images, each text being a query (default: %(default)s)",
+    )
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
     parser.add_argument(
         "--format",
@@ -131,10 +138,17 @@ def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, D
     folder = contextlib.nullcontext()
     if args.output_dir:
         settings = {"model": encoder.fingerprint, "split": args.split, "n_fold": args.n_fold, "version": __version__}
-        folder = result_folder(args.output_dir, {**settings, **image_source(args)})
+        counted = {} if args.recall == "standard" else {"recall": args.recall}
+        folder = result_folder(args.output_dir, {**settings, **counted, **image_source(args)})
     with folder as results:
         return evaluate_languages(
-            encoder, tables, lambda names: encode_images(encoder, names, args), args.split, args.n_fold, results
+            encoder,
+            tables,
+            lambda names: encode_images(encoder, names, args),
+            args.split,
+            args.n_fold,
+            results,
+            args.recall,
         )
 
 

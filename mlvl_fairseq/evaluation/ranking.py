@@ -58,9 +58,9 @@ def retrieval_ranks(
         UserError: shapes that do not fit, image rows out of range, NaN or infinite features; torch set to compute
             float32 products less precisely than float32.
     """
-    images = _Features(image_features, "image features", normalise)
-    texts = _Features(text_features, "text features", normalise)
-    text_to_image = _check_pairs(images, texts, text_to_image, chunk_size)
+    images = ScaledFeatures(image_features, "image features", normalise)
+    texts = ScaledFeatures(text_features, "text features", normalise)
+    text_to_image = check_pairs(images, texts, text_to_image, chunk_size)
 
     scores = _exact_dot(images.on_grid, text_to_image, texts.on_grid, np.arange(len(texts)))
     best_score, best_text = _best_texts(scores, text_to_image, len(images))
@@ -76,7 +76,7 @@ def retrieval_ranks(
     return image_ranks, text_ranks
 
 
-class _Features:
+class ScaledFeatures:
     """A feature matrix, read in pieces: as it is (float32) or on the grid; ``norms`` are upper bounds."""
 
     def __init__(self, features, name: str, normalise: bool):
@@ -151,8 +151,8 @@ class _Tile:
     scores: np.ndarray
     rows: slice
     columns: slice
-    images: _Features
-    texts: _Features
+    images: ScaledFeatures
+    texts: ScaledFeatures
 
     def exact_scores(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Exact float64 scores of pairs, given as row and column numbers inside the tile."""
@@ -162,7 +162,7 @@ class _Tile:
         return _exact_dot(self.images.on_grid, rows + self.rows.start, self.texts.on_grid, columns + self.columns.start)
 
 
-def _check_pairs(images: _Features, texts: _Features, text_to_image, chunk_size: int) -> np.ndarray:
+def check_pairs(images: ScaledFeatures, texts: ScaledFeatures, text_to_image, chunk_size: int) -> np.ndarray:
     if images.dim != texts.dim:
         raise UserError(f"image features have {images.dim} columns, text features {texts.dim}; use one model for both")
     if images.norms.max() * texts.norms.max() > np.finfo(np.float32).max / 2:
@@ -182,7 +182,7 @@ def _check_pairs(images: _Features, texts: _Features, text_to_image, chunk_size:
     return text_to_image.astype(np.int64)
 
 
-def _margins(queries: _Features, candidates: _Features) -> np.ndarray:
+def _margins(queries: ScaledFeatures, candidates: ScaledFeatures) -> np.ndarray:
     """[queries] bounds on |float32 score - exact score on the grid|, for any order of summation, fused or not."""
     dim, norms, largest = queries.dim, queries.norms, candidates.norms.max()
     gamma = dim * _FLOAT32_UNIT / (1 - dim * _FLOAT32_UNIT)
@@ -211,7 +211,7 @@ def _best_texts(scores: np.ndarray, text_to_image: np.ndarray, n_images: int) ->
     return best_score, best_text
 
 
-def _tiles(images: _Features, texts: _Features, text_targets: _Targets, chunk_size: int) -> Iterator[_Tile]:
+def _tiles(images: ScaledFeatures, texts: ScaledFeatures, text_targets: _Targets, chunk_size: int) -> Iterator[_Tile]:
     """All of the score matrix, each block multiplied once, cut into pieces that stay in the cache while counted."""
     image_chunk = max(1, chunk_size // 2)
     buffer = np.empty(min(image_chunk, len(images)) * (min(chunk_size, len(texts)) + 7), dtype=np.float32)

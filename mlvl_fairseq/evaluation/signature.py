@@ -30,7 +30,12 @@ class Signature:
     maxlen: int = _key("len", "longest token sequence the text tower sees; longer captions are cut")
     precision: str = _key("p", "floating point format of the towers, e.g. fp32")
     folds: int = _key("f", "folds of images whose scores are averaged", default=1)
-    captions: str = _key("c", "which captions count for an image; 'any': its best ranked one", default="any")
+    captions: str = _key(
+        "c",
+        "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that among the best "
+        "ones of distinct images",
+        default="any",
+    )
     ties: str = _key("tie", "order of equal scores: 'index' lets the smaller index win", default="index")
     version: str = _key("v", "version of mlvl_fairseq", default=__version__)
 

@@ -23,6 +23,7 @@ def evaluate_languages(
     split: str = "test",
     n_fold: int = 1,
     results: Optional[ResultFolder] = None,
+    recall: str = "standard",
 ) -> Dict[str, Scores]:
     """Retrieval scores of every language, each as if it were evaluated alone.
 
@@ -34,6 +35,7 @@ def evaluate_languages(
         split: for the signature.
         n_fold: average over this many contiguous parts of a language's images.
         results: where finished languages are found and kept, as ``<language>.<split>``.
+        recall: how it is counted, see :data:`mlvl_fairseq.evaluation.retrieval.CONVENTIONS`.
 
     Returns:
         language -> ``txt_r1 ... r_mean`` in % and ``signature``.
@@ -48,7 +50,15 @@ def evaluate_languages(
     for lang in tqdm(waiting, desc="evaluate", unit=" languages", disable=len(waiting) < 2):
         table = tables[lang]
         scores[lang] = score_retrieval(
-            encoder, images.of(table.images), table.images, table.captions, table.image_rows, lang, split, n_fold
+            encoder,
+            images.of(table.images),
+            table.images,
+            table.captions,
+            table.image_rows,
+            lang,
+            split,
+            n_fold,
+            recall,
         )
         if results:
             results.put(f"{lang}.{split}", scores[lang])

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlvl_fairseq.evaluation.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.ranking import retrieval_ranks
-from mlvl_fairseq.evaluation.retrieval import recalls, retrieval_scores
+from mlvl_fairseq.evaluation.retrieval import CONVENTIONS, recalls, retrieval_scores
 from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 
@@ -20,6 +20,7 @@ def score_retrieval(
     lang: str,
     split: str,
     n_fold: int = 1,
+    recall: str = "standard",
 ) -> Dict[str, object]:
     """Rank captions for images and images for captions.
 
@@ -29,13 +30,14 @@ def score_retrieval(
         captions: n captions. image_rows: int [n], the image of each.
         lang, split: for the signature; a model with parameters of each language also takes those of `lang`.
         n_fold: average over this many contiguous parts of the images.
+        recall: how it is counted, see :data:`mlvl_fairseq.evaluation.retrieval.CONVENTIONS`.
 
     Returns:
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``. Images without a caption take no part.
     """
     test = _encode(encoder, image_features, image_names, captions, image_rows, lang)
-    scores = retrieval_scores(test.images, test.texts, test.text_to_image, n_fold=n_fold)
-    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split, n_fold)
+    scores = retrieval_scores(test.images, test.texts, test.text_to_image, n_fold=n_fold, recall=recall)
+    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split, n_fold, recall)
     return {**scores, "signature": signature}
 
 
@@ -73,7 +75,14 @@ def _encode(encoder: Encoder, image_features, image_names, captions: List[str], 
 
 
 def signature_of(
-    encoder: Encoder, image_names: Sequence[str], texts: Sequence[str], text_to_image, lang: str, split: str, n_fold=1
+    encoder: Encoder,
+    image_names: Sequence[str],
+    texts: Sequence[str],
+    text_to_image,
+    lang: str,
+    split: str,
+    n_fold: int = 1,
+    recall: str = "standard",
 ) -> str:
     """How scores of an encoder are computed; arguments as in :func:`score_retrieval`, all images with texts."""
     signature = Signature(
@@ -86,5 +95,6 @@ def signature_of(
         maxlen=encoder.max_length,
         precision="fp32",
         folds=n_fold,
+        captions=CONVENTIONS[recall].captions,
     )
     return str(signature)
