@@ -21,6 +21,11 @@ examples:
   # 36 languages; what is finished in the folder stays finished
   mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
       --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
+  # Multi30k: a caption a line, image names beside them; COCO: its annotation file and a list of the test images
+  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \
+      --caption-images test_2016_flickr.txt --image-root flickr30k
+  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \
+      --image-root coco
   # COCO's 1K protocol: the average over five parts of the 5,000 images
   mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
 """
@@ -28,6 +33,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     from mlvl_fairseq.cli.image_options import add_image_options
+    from mlvl_fairseq.evaluation.retrieval import CONVENTIONS
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,6 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="caption file (json, triplets, ...); with several languages {lang} stands for the language",
     )
     parser.add_argument(
+        "--caption-images",
+        metavar="FILE",
+        help="image list of a caption file that needs one: the image of each line of text (Multi30k, XTD10), or which "
+        "images of a COCO file; {lang} as above",
+    )
+    parser.add_argument(
         "--lang",
         required=True,
         metavar="LIST",
@@ -62,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--recall",
-        choices=("standard", "deduplicated"),
+        choices=tuple(CONVENTIONS),
         default="standard",
         help="texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best "
         "ones of distinct images, each text being a query (default: %(default)s)",
@@ -90,7 +102,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.inference.languages import average_scores
 
     check_image_options(args)
-    tables = read_tables(args.captions, language_order(args.lang))
+    tables = read_tables(args.captions, language_order(args.lang), args.caption_images)
     scores = evaluate(tables, args)
     many = len(scores) > 1
     result = {"languages": scores, "average": average_scores(scores)} if many else next(iter(scores.values()))
@@ -113,14 +125,17 @@ def table(scores: Dict[str, Dict[str, object]]) -> str:
     return f"{markdown_table(['', *METRICS], cells)}\n\nsignature: {average['signature']}"
 
 
-def read_tables(pattern: str, languages: List[str]) -> Dict[str, object]:
+def read_tables(pattern: str, languages: List[str], images: Optional[str] = None) -> Dict[str, object]:
     """Language -> its captions; all files are read before anything is computed."""
     from mlvl_fairseq.data.captions import read_captions
     from mlvl_fairseq.errors import UserError
 
     if len(languages) > 1 and "{lang}" not in pattern:
         raise UserError(f"--captions '{pattern}' needs {{lang}} where the language stands in the file name")
-    return {lang: read_captions(pattern.replace("{lang}", lang)) for lang in languages}
+    return {
+        lang: read_captions(pattern.replace("{lang}", lang), image_list=images and images.replace("{lang}", lang))
+        for lang in languages
+    }
 
 
 def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, Dict[str, object]]:
@@ -137,9 +152,8 @@ def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, D
     encoder = Encoder.load(args.checkpoint, device=args.device, **frozen)
     folder = contextlib.nullcontext()
     if args.output_dir:
-        settings = {"model": encoder.fingerprint, "split": args.split, "n_fold": args.n_fold, "version": __version__}
-        counted = {} if args.recall == "standard" else {"recall": args.recall}
-        folder = result_folder(args.output_dir, {**settings, **counted, **image_source(args)})
+        settings = {"model": encoder.fingerprint, "split": args.split, "n_fold": args.n_fold, "recall": args.recall}
+        folder = result_folder(args.output_dir, {**settings, "version": __version__, **image_source(args)})
     with folder as results:
         return evaluate_languages(
             encoder,

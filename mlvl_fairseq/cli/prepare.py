@@ -47,7 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
         captions.add_argument(
             f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
         )
-    captions.add_argument("--format", help="json, triplet, aligned or auto (default: auto)")
+    captions.add_argument("--format", help="json, coco, triplet, aligned or auto (default: auto)")
+    captions.add_argument(
+        "--caption-images",
+        nargs="+",
+        metavar="SPLIT=PATTERN",
+        help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
+    )
     captions.add_argument("--source-lang", metavar="LANG", help="the teacher's language (default: the corpus's, or en)")
     captions.add_argument(
         "--bpe-size", type=positive, metavar="N", help="BPE entries a language (default: the corpus's, or 10000)"
@@ -162,6 +168,7 @@ def build_captions(args):
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
     languages = [lang.strip() for lang in args.languages.split(",") if lang.strip()]
     splits: Dict[str, dict] = {}
+    lists = _by_split(args.caption_images or [])
     for split, pattern in patterns.items():
         if "{lang}" not in pattern and len(languages) > 1:
             raise UserError(f"--{split} '{pattern}' needs {{lang}} where the language stands in the file name")
@@ -169,6 +176,7 @@ def build_captions(args):
             lang: read_captions(
                 pattern.replace("{lang}", lang),
                 format=args.format or "auto",
+                image_list=lists[split].replace("{lang}", lang) if split in lists else None,
                 image_root=args.image_root,
                 check_images=args.check_images,
                 drop_duplicates=args.drop_duplicates,

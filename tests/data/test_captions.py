@@ -100,13 +100,13 @@ def test_content_decides_the_format_before_the_name_does(tmp_path):
 
 def test_unrecognisable_file_and_wrong_options(tmp_path):
     plain = write(tmp_path / "plain.txt", "just a caption\n")
-    with pytest.raises(DataError, match="plain.txt: cannot tell its caption format; name it: aligned, json, triplet"):
+    with pytest.raises(DataError, match="plain.txt: cannot tell its caption format; name it: aligned, coco, json, "):
         read_captions(plain)
     with pytest.raises(UserError, match="'aligned' needs: image_list"):
         read_captions(plain, format="aligned")
     with pytest.raises(UserError, match="'json' has no use for: english"):
         read_captions(plain, format="json", english=plain)
-    with pytest.raises(UserError, match="unknown caption format 'xml'; choose one of auto, aligned, json, triplet"):
+    with pytest.raises(UserError, match="unknown caption format 'xml'; choose one of auto, aligned, coco, json, "):
         read_captions(plain, format="xml")
     with pytest.raises(UserError, match="on_problem is 'ignore'; choose one of skip, error"):
         read_captions(plain, format="triplet", on_problem="ignore")
@@ -285,7 +285,7 @@ STRUCTURAL = {
     "empty.json": (b"", "empty.json: is empty"),
     "spaces.json": (b"[ ]\n", "spaces.json: holds no caption"),
     "blank.json": (b"  \n", "blank.json: is empty"),
-    "object.json": (b'{"annotations": []}', "object.json:1: expected a JSON list .*, found JSON object"),
+    "object.json": (b'{"captions": []}', "object.json:1: expected a JSON list .*, found JSON object"),
     "syntax.json": (b'[{"image": "a", "caption": "x"},\n {"image" "b"}]', "syntax.json:2: .* JSON: .* column 11"),
     "comma.json": (b'[{"image": "a", "caption": "x"}\n\n {}]', "comma.json:3: .* JSON: Expecting ',' .* column 2"),
     "cut.json": (b'[{"image": "a", "caption": "x"},\n {"image": "b"', "cut.json:2: .* column 15 .*truncated"),

@@ -14,6 +14,7 @@ import torch
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
 from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, write_xlmr
+from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
 from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
@@ -149,17 +150,34 @@ def test_evaluation_gives_the_recalls_of_validation(trained, succeed, world, tea
         assert "|tok:spm-" in own["signature"]
 
 
-def test_stored_features_need_no_clip(trained, trikd_corpus, succeed, read_json, world, tmp_path):
-    run = trained(*TWO_LANGUAGES)
-    stored = [
-        "--image-features",
-        trikd_corpus / "features/test.image.npy",
-        "--image-list",
-        trikd_corpus / "images/test.txt",
-    ]
-    evaluate = ["mlvl-evaluate", "--checkpoint", run.last, "--captions", world / "test.ru.json", "--lang", "ru"]
-    succeed(*evaluate, *stored, "--json", tmp_path / "scores.json")
-    assert read_json(tmp_path / "scores.json")["r_mean"] > 0
+@pytest.fixture
+def german_scores(trained, trikd_corpus, succeed):
+    """``german_scores(*options)``: what mlvl-evaluate prints for a model of two languages on stored features."""
+    features, names = trikd_corpus / "features/test.image.npy", trikd_corpus / "images/test.txt"
+    images = ["--image-features", features, "--image-list", names]
+
+    def scores(*options):
+        checkpoint = trained(*TWO_LANGUAGES).last
+        return json.loads(succeed("mlvl-evaluate", "--checkpoint", checkpoint, "--lang", "de", *images, *options))
+
+    return scores
+
+
+def test_published_layouts_give_the_scores_of_the_same_captions(german_scores, world, tmp_path):
+    """Lines of text beside image names (Multi30k, XTD10), MS-COCO's file, and both ways to count recall."""
+    table = read_captions(world / "test.de.json")
+    (tmp_path / "test.de").write_text("".join(f"{caption}\n" for caption in table.captions))
+    (tmp_path / "images").write_text("".join(f"{table.images[row]}\n" for row in table.image_rows))
+    images = [{"id": number, "file_name": name} for number, name in enumerate(table.images)]
+    captions = [{"image_id": int(row), "caption": text} for row, text in zip(table.image_rows, table.captions)]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": captions}))
+
+    expected = german_scores("--captions", world / "test.de.json")
+    assert german_scores("--captions", tmp_path / "test.de", "--caption-images", tmp_path / "images") == expected
+    assert german_scores("--captions", tmp_path / "coco.json") == expected
+    lenient = german_scores("--captions", world / "test.de.json", "--recall", "deduplicated")
+    assert "|captions:deduplicated|" in lenient["signature"] and "|captions:any|" in expected["signature"]
+    assert lenient["txt_r1"] == expected["txt_r1"] and lenient["r_mean"] >= expected["r_mean"]
 
 
 def test_stored_states_give_the_same_training(trained):

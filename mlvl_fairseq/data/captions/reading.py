@@ -26,8 +26,8 @@ def read_captions(
 
     Args:
         path: the caption file.
-        format: ``"json"``, ``"triplet"``, ``"aligned"``, or ``"auto"`` to tell by content and name.
-        image_list: (aligned) file with one image name a line.
+        format: ``"json"``, ``"coco"``, ``"triplet"``, ``"aligned"``, or ``"auto"`` to tell by content and name.
+        image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
         image_root: folder that relative image names start from.
         check_images: leave out, and count, captions whose image is not a file under ``image_root``.

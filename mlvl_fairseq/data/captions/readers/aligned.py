@@ -3,6 +3,7 @@
 from itertools import zip_longest
 from typing import Iterator
 
+from mlvl_fairseq.data.captions.readers.coco import looks_like_coco
 from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import TableBuilder
 from mlvl_fairseq.data.captions.text_file import text_lines
@@ -18,7 +19,7 @@ class AlignedReader(CaptionReader):
     required = frozenset({"image_list"})
 
     def sniff(self, head: str) -> bool:
-        return True  # any text is; only an image list tells it apart, and no other format takes one
+        return not looks_like_coco(head)  # any text is; only an image list tells it apart
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         paths = [source.path, source.image_list] + ([source.english] if source.english else [])

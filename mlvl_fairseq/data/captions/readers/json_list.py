@@ -5,6 +5,7 @@ import re
 from typing import Any, Hashable, Iterator
 
 from mlvl_fairseq.data.captions import problems as kinds
+from mlvl_fairseq.data.captions.readers.coco import looks_like_coco
 from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import TableBuilder
 from mlvl_fairseq.data.captions.text_file import raw_lines
@@ -22,7 +23,7 @@ class JsonListReader(CaptionReader):
     unit = "row"
 
     def sniff(self, head: str) -> bool:
-        return head.lstrip().startswith(("[", "{"))
+        return head.lstrip().startswith(("[", "{")) and not looks_like_coco(head)
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         names_by_id: dict[Hashable, str] = {}
