@@ -59,6 +59,10 @@ class CaptionDataset(FairseqDataset):
             item["image"] = self.images[int(image_row)]
         return item
 
+    def set_epoch(self, epoch: int) -> None:
+        if hasattr(self.images, "set_epoch"):
+            self.images.set_epoch(epoch)
+
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
 

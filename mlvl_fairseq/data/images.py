@@ -1,10 +1,12 @@
 """Images from files to tensors: safe decoding, CLIP's preprocessing, and what to do with files that do not decode."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -48,6 +50,25 @@ def clip_transform(size: int) -> Callable[["Image.Image"], torch.Tensor]:
             transforms.Normalize(CLIP_MEAN, CLIP_STD),
         ]
     )
+
+
+def random_crop(image: "Image.Image", smallest: float, generator: np.random.Generator) -> "Image.Image":
+    """A random part of a picture, as large a share of its area as is drawn from [smallest, 1], and at most a third
+    wider or higher than a square's (Szegedy et al. 2015; torchvision's RandomResizedCrop).
+
+    Args:
+        generator: what draws. torch's global one would not do: fairseq reads ahead in a thread of its own.
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * generator.uniform(smallest, 1)
+        ratio = math.exp(generator.uniform(-math.log(4 / 3), math.log(4 / 3)))
+        part_width, part_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < part_width <= width and 0 < part_height <= height:
+            left = generator.integers(0, width - part_width, endpoint=True)
+            top = generator.integers(0, height - part_height, endpoint=True)
+            return image.crop((left, top, left + part_width, top + part_height))
+    return image
 
 
 def convert_to_rgb(image: "Image.Image") -> "Image.Image":

@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
-from mlvl_fairseq.data.corpus_images import CorpusImages
+from mlvl_fairseq.data.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
 from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
@@ -62,6 +62,13 @@ class TrikdTaskConfig(CaptionTaskConfig):
         metadata={"help": "read the text encoder's states as `mlvl-prepare --mte` stored them, instead of running it"},
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+    random_crop: float = field(
+        default=0.0,
+        metadata={
+            "help": "with --image-tower vit: train on random parts of the pictures, of at least this share of their "
+            "area, e.g. 0.9; 0: on their centres, as CLIP's own preprocessing cuts them"
+        },
+    )
 
 
 @register_task("trikd", dataclass=TrikdTaskConfig)
@@ -82,6 +89,8 @@ class TrikdTask(CaptionTask):
         self.cached_states = cfg.cached_states
         if cfg.sampling_temperature <= 0:
             raise UserError(f"--sampling-temperature {cfg.sampling_temperature} is not positive")
+        if not 0 <= cfg.random_crop <= 1:
+            raise UserError(f"--random-crop {cfg.random_crop} is no share of a picture")
         self.state.merge_state_dict({"sentencepiece": tokenizer.fingerprint, "langs": self.langs})
 
     @classmethod
@@ -156,7 +165,10 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
+        where = (self.corpus, split, self.image_size, self.cfg.image_root)
+        if split == "train" and self.cfg.random_crop:
+            return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
+        return CorpusImages(*where)
 
     def _stored_features(self, split: str) -> np.ndarray:
         kind = STORED_FEATURES[self.image_tower]

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_mte import write_small_mte
+
+from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
 
 LANGUAGES = "en,de,ru"
+TRIKD_WIDTH = 32
 # A model that trains in no time: what is left is its token embedding of 49,000 rows.
 DIMENSIONS = (
     "--arch clip_tiny_vit --embed-dim 32 --text-width 32 --text-layers 1 --text-heads 2 --image-size 32 "
@@ -191,6 +195,43 @@ def learn(succeed, corpus, sequence_options):
         return Path(folder)
 
     return sequence
+
+
+@pytest.fixture(scope="session")
+def pieces(corpus, succeed, tmp_path_factory):
+    """A SentencePiece folder in the layout of XLM-R's."""
+    folder = tmp_path_factory.mktemp("pieces")
+    succeed("mlvl-sentencepiece", folder, "--train", *corpus.glob("captions/train.??.txt"), "--vocab-size", 150)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_mte(pieces, tmp_path_factory):
+    """``new_mte(seed)``: the file of a small untrained text encoder."""
+    size = len(load_xlmr_dictionary(pieces))
+    return lambda seed: write_small_mte(tmp_path_factory.mktemp("mte") / "mte.pt", size, TRIKD_WIDTH, seed=seed)
+
+
+@pytest.fixture(scope="session")
+def mte(new_mte):
+    return new_mte(0)
+
+
+@pytest.fixture(scope="session")
+def trikd_corpus(corpus, pieces, mte, succeed, tmp_path_factory):
+    """The corpus with captions in pieces, and with the states of `mte`."""
+    folder = tmp_path_factory.mktemp("trikd") / "corpus"
+    shutil.copytree(corpus, folder)
+    succeed("mlvl-prepare", folder, "--sentencepiece", pieces, "--mte", mte)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trikd_options(trikd_corpus, pieces, mte, user_dir):
+    """fairseq-train's arguments for TriKD, but for ``--save-dir``."""
+    task = ["--user-dir", user_dir, "--task", "trikd", "--criterion", "trikd", "--sentencepiece", pieces, "--mte", mte]
+    width = ["--encoder-embed-dim", TRIKD_WIDTH, "--encoder-ffn-embed-dim", 2 * TRIKD_WIDTH]
+    return [trikd_corpus, *task, "--arch", "trikd_tiny", *width, *TRAINING, "--lr", 3e-3, "--seed", 1]
 
 
 @pytest.fixture(scope="session")

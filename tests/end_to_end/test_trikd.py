@@ -13,64 +13,9 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, write_xlmr
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
-
-WIDTH = 32
-TRAINING = (
-    "--optimizer adam --lr 3e-3 --lr-scheduler fixed --batch-size 16 --required-batch-size-multiple 1 "
-    "--best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --no-epoch-checkpoints --num-workers 0 --cpu "
-    "--log-format json --seed 1"
-).split()
-DIMENSIONS = ["--arch", "trikd_tiny", "--encoder-embed-dim", WIDTH, "--encoder-ffn-embed-dim", 64]
-
-
-@pytest.fixture(scope="module")
-def pieces(corpus, succeed, tmp_path_factory):
-    """A SentencePiece folder in the layout of XLM-R's."""
-    folder = tmp_path_factory.mktemp("pieces")
-    files = sorted(Corpus(corpus).folder.glob("captions/train.??.txt"))
-    succeed("mlvl-sentencepiece", folder, "--train", *files, "--vocab-size", 150)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def new_mte(pieces, tmp_path_factory):
-    """``new_mte(seed)``: the file of a small untrained text encoder."""
-
-    def write(seed):
-        torch.manual_seed(seed)
-        config = XlmrConfig(len(load_xlmr_dictionary(pieces)), 1, WIDTH, 64, 2, max_positions=100)
-        state = XlmrEncoder(config).state_dict()
-        state.pop("version")
-        path = tmp_path_factory.mktemp("mte") / "mte.pt"
-        write_xlmr(XlmrWeights(config, state, "new"), path)
-        return path
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def mte(new_mte):
-    return new_mte(0)
-
-
-@pytest.fixture(scope="module")
-def trikd_corpus(corpus, pieces, mte, succeed, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trikd") / "corpus"
-    shutil.copytree(corpus, folder)
-    succeed("mlvl-prepare", folder, "--sentencepiece", pieces, "--mte", mte)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def options(trikd_corpus, pieces, mte, user_dir):
-    """fairseq-train's arguments, but for ``--save-dir``."""
-    task = ["--user-dir", user_dir, "--task", "trikd", "--criterion", "trikd"]
-    return [trikd_corpus, *task, "--sentencepiece", pieces, "--mte", mte, *DIMENSIONS, *TRAINING]
+from mlvl_fairseq.data.corpus_images import CorpusImages, CroppedCorpusImages
 
 
 class Validations(logging.Handler):
@@ -104,7 +49,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def trained(options, succeed, tmp_path_factory):
+def trained(trikd_options, succeed, tmp_path_factory):
     """``trained(*options)``: what a training left; the same one is done once."""
     done = {}
 
@@ -112,7 +57,7 @@ def trained(options, succeed, tmp_path_factory):
         if more not in done:
             folder, heard = tmp_path_factory.mktemp("run"), Validations()
             with heard.listening():
-                succeed("fairseq-train", *options, *more, "--save-dir", folder)
+                succeed("fairseq-train", *trikd_options, *more, "--save-dir", folder)
             done[more] = Run(folder, heard.values)
         return done[more]
 
@@ -189,22 +134,46 @@ def test_stored_states_give_the_same_training(trained):
         assert float(first["valid_loss"]) == pytest.approx(float(second["valid_loss"]), rel=1e-3)
 
 
-def test_resumed_training_ends_as_if_undisturbed(trained, options, succeed, tmp_path):
-    languages = [
-        "--langs",
-        "en,de",
-        "--sampling-temperature",
-        5,
-        "--single-language-batches",
-        "--save-interval-updates",
-        3,
-    ]
-    whole = trained(*languages, "--max-epoch", 2)
+SAMPLED = "--langs en,de --sampling-temperature 5 --single-language-batches --max-epoch 2 --batch-size 32".split()
+
+
+@pytest.mark.parametrize("images", ["stored", "cropped"])
+def test_resumed_training_ends_as_if_undisturbed(images, trained, trikd_options, succeed, teacher, tmp_path):
+    crops = ["--image-tower", "vit", "--clip", teacher, "--random-crop", 0.5] if images == "cropped" else []
+    more = [*SAMPLED, *crops, "--save-interval-updates", 3]
+    whole = trained(*more)
     for updates in (5, 10**6):
-        succeed(
-            "fairseq-train", *options, *languages, "--max-epoch", 2, "--max-update", updates, "--save-dir", tmp_path
-        )
+        succeed("fairseq-train", *trikd_options, *more, "--max-update", updates, "--save-dir", tmp_path)
     assert differing(whole.last, tmp_path / "checkpoint_last.pt") == []
+
+
+def test_crops_are_others_than_the_centre_and_others_in_every_epoch(trikd_corpus):
+    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", 32, "", 0.3, seed=1)
+    centre = CorpusImages(Corpus(trikd_corpus), "train", 32)
+    first = crops[3]
+    assert torch.equal(crops[3], first) and not torch.equal(first, centre[3])
+    crops.set_epoch(2)
+    assert not torch.equal(crops[3], first)
+
+
+def test_features_of_another_network_without_ttc(trikd_corpus, succeed, trikd_options, world, tmp_path):
+    """As timm's Swin in the published code: given features, which have no texts."""
+    folder = tmp_path / "corpus"
+    shutil.copytree(trikd_corpus, folder)
+    given = []
+    for split in ("train", "valid", "test"):
+        features = np.load(folder / f"features/{split}.image.npy")
+        np.save(tmp_path / f"{split}.npy", np.tile(features, 2))
+        given.append(f"{split}={tmp_path / split}.npy")
+    names = [f"{split}={folder}/images/{split}.txt" for split in ("train", "valid", "test")]
+    succeed("mlvl-prepare", folder, "--image-features", *given, "--image-list", *names)
+    options = [folder, *trikd_options[1:], "--image-tower", "features", "--loss-type", "nott", "--max-update", 2]
+    succeed("fairseq-train", *options, "--save-dir", tmp_path)
+    model = tensors(tmp_path / "checkpoint_last.pt", ("model",))
+    assert model["model.c_projector.weight"].shape == (32, 64) and "model.clip_fingerprint" not in model
+    evaluate = ["mlvl-evaluate", "--checkpoint", tmp_path / "checkpoint_last.pt", "--lang", "ru"]
+    images = ["--image-features", tmp_path / "test.npy", "--image-list", folder / "images/test.txt"]
+    assert '"r_mean"' in succeed(*evaluate, "--captions", world / "test.ru.json", *images)
 
 
 def test_pictures_through_the_frozen_tower_train_as_stored_features(trained, teacher):
@@ -237,16 +206,18 @@ def test_fine_tuning_starts_from_projectors(trained):
     (("--langs", "fr"), "no .* captions in language 'fr'"),
     (("--image-tower", "features", "--loss-type", "nott"), "has no such features of the train images"),
     (("--mte", "nowhere.pt"), "cannot be read"),
+    (("--random-crop", 2), "--random-crop 2.0 is no share"),
+    (("--sampling-temperature", 0), "--sampling-temperature 0.0 is not positive"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_said_in_a_line(run, options, tmp_path, more, message):
-    assert re.search(message, run("fairseq-train", *options, *more, "--save-dir", tmp_path).error)
+def test_what_does_not_fit_is_said_in_a_line(run, trikd_options, tmp_path, more, message):
+    assert re.search(message, run("fairseq-train", *trikd_options, *more, "--save-dir", tmp_path).error)
 
 
-def test_another_frozen_file_is_refused(trained, run, options, new_mte, world, pieces, teacher, tmp_path):
+def test_another_frozen_file_is_refused(trained, run, trikd_options, new_mte, world, pieces, teacher, tmp_path):
     last, other = trained(*TWO_LANGUAGES).last, new_mte(1)
-    resume = run("fairseq-train", *options, "--mte", other, "--save-dir", tmp_path, "--finetune-from-model", last)
+    resume = run("fairseq-train", *trikd_options, "--mte", other, "--save-dir", tmp_path, "--finetune-from-model", last)
     assert "trained on other frozen weights than --mte holds" in resume.error
-    start = run("fairseq-train", *options, "--mte", other, "--save-dir", tmp_path, "--init-projectors-from", last)
+    start = run("fairseq-train", *trikd_options, "--mte", other, "--save-dir", tmp_path, "--init-projectors-from", last)
     assert "trained on other frozen weights than --mte holds" in start.error
     evaluate = ["mlvl-evaluate", "--checkpoint", last, "--captions", world / "test.de.json", "--lang", "de"]
     evaluate += ["--image-root", world / "images"]

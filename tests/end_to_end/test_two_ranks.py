@@ -88,11 +88,18 @@ def german(cll, english):
     return [*cll("de", "en", "cll_clip_with_teir"), "--finetune-from-model", english("cll_clip_with_teir")]
 
 
-@pytest.fixture(params=["image_text_retrieval", "cll_retrieval"])
-def options(request, corpus, teacher_options, german):
+@pytest.fixture
+def without_dropout(trikd_options):
+    """TriKD's arguments; every rank would draw other units to drop."""
+    return [*trikd_options, "--langs", "de", "--dropout", 0, "--attention-dropout", 0, "--lr", 1e-3]
+
+
+@pytest.fixture(params=["image_text_retrieval", "cll_retrieval", "trikd"])
+def options(request, corpus, teacher_options, german, without_dropout):
     """fairseq-train's arguments for each of the tasks, two epochs of seven updates."""
     more = ["--max-epoch", 2, "--batch-size-valid", 5]  # 24 captions: five batches, which two ranks cannot share evenly
-    return [*([corpus, *teacher_options] if request.param == "image_text_retrieval" else german), *more]
+    tasks = {"image_text_retrieval": [corpus, *teacher_options], "cll_retrieval": german, "trikd": without_dropout}
+    return [*tasks[request.param], *more]
 
 
 def test_two_ranks_train_as_one_with_twice_the_batch(options, train):

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from small_mte import write_small_mte
 
 from mlvl_fairseq.checkpoints.skeletons import without_values
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr, write_xlmr
+from mlvl_fairseq.checkpoints.xlmr import read_xlmr, write_xlmr
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.trikd import TrikdConfig, TrikdModel
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
@@ -20,13 +21,7 @@ ENDS = torch.tensor([4, 2, 3])
 
 @pytest.fixture(scope="session")
 def mte_file(tmp_path_factory):
-    torch.manual_seed(0)
-    config = XlmrConfig(VOCABULARY, 2, WIDTH, 32, 2, max_positions=20)
-    state = XlmrEncoder(config).state_dict()
-    state.pop("version")
-    path = tmp_path_factory.mktemp("mte") / "mte.pt"
-    write_xlmr(XlmrWeights(config, state, "new"), path)
-    return str(path)
+    return str(write_small_mte(tmp_path_factory.mktemp("mte") / "mte.pt", VOCABULARY, WIDTH, layers=2))
 
 
 @pytest.fixture
