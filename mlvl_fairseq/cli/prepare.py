@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
 FOR_CAPTIONS = (
     "--train --valid --test --format --source-lang --bpe-size --check-images --drop-duplicates --on-problem "
-    "--max-problems"
+    "--max-problems --caption-images"
 ).split()
 
 EPILOG = """\
