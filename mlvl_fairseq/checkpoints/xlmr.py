@@ -48,6 +48,13 @@ class XlmrWeights:
                 "--sentencepiece folder it was trained with"
             )
 
+    def require_positions(self, length: int) -> None:
+        """Raises UserError: it has fewer positions than the longest sentence has tokens."""
+        if self.config.max_positions < length:
+            raise UserError(
+                f"{self.source} takes {self.config.max_positions} tokens, not {length}: give a smaller --max-length"
+            )
+
     def encoder(self) -> XlmrEncoder:
         """An encoder that holds these very tensors (not copies)."""
         encoder = without_values(XlmrEncoder, self.config)

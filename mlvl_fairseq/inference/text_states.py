@@ -27,10 +27,11 @@ def store_text_states(
         max_length: longest caption, ``<s>`` and ``</s>`` included. device: where to compute.
 
     Raises:
-        UserError: encoder and tokenizer do not fit together. DataError: see :func:`read_xlmr`.
+        UserError: encoder, tokenizer and length do not fit together. DataError: see :func:`read_xlmr`.
     """
     weights = read_xlmr(mte)
     weights.require_vocabulary(len(tokenizer.dictionary))
+    weights.require_positions(max_length)
     encoder = weights.encoder().to(device).eval()
     states = CorpusStates(corpus, sentencepiece_vocabulary(tokenizer), max_length, weights.fingerprint)
     bos, eos = tokenizer.dictionary.bos(), tokenizer.dictionary.eos()

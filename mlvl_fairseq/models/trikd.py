@@ -119,6 +119,7 @@ class TrikdModel(LeavesOutFrozen, BaseFairseqModel):
         check_options(cfg, task)
         mte = read_xlmr(cfg.mte)
         mte.require_vocabulary(len(task.source_dictionary))
+        mte.require_positions(task.max_positions())
         check_width(cfg, mte)
         clip = read_clip_weights(cfg.clip) if cfg.clip else None
         vision = clip.vision_tower() if str(cfg.image_tower) == "vit" else None

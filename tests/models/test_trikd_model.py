@@ -29,7 +29,7 @@ def build(mte_file):
     def build_model(cached_states=False, clip_dim=8, teacher="ab" * 32, **options):
         task = SimpleNamespace(
             source_dictionary=range(VOCABULARY), cached_states=cached_states, image_feature_dim=clip_dim,
-            teacher_fingerprint=teacher,
+            teacher_fingerprint=teacher, max_positions=lambda: 77,
         )  # fmt: skip
         sizes = dict(encoder_embed_dim=WIDTH, encoder_ffn_embed_dim=24, encoder_attention_heads=2)
         torch.manual_seed(3)
