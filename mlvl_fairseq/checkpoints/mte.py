@@ -13,6 +13,7 @@ from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
 
 FINGERPRINT = "frozen_fingerprint"
+TIED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # the encoder's embedding
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,11 @@ class MteState:
         return {**missing, **self.tensors}
 
     def _check_missing(self, missing: Tensors) -> None:
-        if not missing:
-            return
-        if self.frozen_fingerprint is None:
-            self._refuse(f"lacks {next(iter(missing))}", "give the --arch it was trained with")
+        for name in missing:
+            if self.frozen_fingerprint is None or not (name.startswith(MTE) or name in TIED):
+                self._refuse(f"lacks {name}", "give the --arch it was trained with")
         encoder = {name: tensor for name, tensor in missing.items() if name.startswith(MTE)}
-        if fingerprint(encoder) != self.frozen_fingerprint:
+        if missing and fingerprint(encoder) != self.frozen_fingerprint:
             self._refuse("left out other frozen weights than --xlmr has", "give the --xlmr it was trained with")
 
     def _refuse(self, what: str, advice: str) -> None:

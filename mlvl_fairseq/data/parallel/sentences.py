@@ -65,6 +65,8 @@ def load_direction(
     """
     prefix = pair_prefix(folder, split, direction)
     source, target = (data_utils.load_indexed_dataset(f"{prefix}.{lang}", dictionary, impl) for lang in direction)
+    if len(source) == 0:
+        raise DataError("holds no sentences", f"{prefix}.{direction.source}.idx")
     if len(source) != len(target):
         message = f"{len(source)} sentences, but {len(target)} in {Path(prefix).name}.{direction.target}.idx"
         raise DataError(message + "; run fairseq-preprocess again", f"{prefix}.{direction.source}.idx")
