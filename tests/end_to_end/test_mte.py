@@ -2,12 +2,16 @@
 
 import io
 import re
+import socket
 import sys
 
 import pytest
+import sacrebleu
 import torch
 from fairseq.models.roberta import XLMRModel
+from processes import updates_of
 
+from mlvl_fairseq.checkpoints.comparison import differing, largest_difference
 from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr, write_xlmr
 from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.data.picture_world import WorldSettings, get_language, plan_world
@@ -15,7 +19,7 @@ from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_di
 from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
 
 PAIRS = ("de-en", "en-fr")  # as the files are called; both directions are trained
-SIZES = {"train": 60, "valid": 10, "test": 5}  # pictures with two captions each, which translate each other
+SIZES = {"train": 40, "valid": 10, "test": 5}  # pictures with two captions each, which translate each other
 DIMENSIONS = (
     "--arch mte_tiny --encoder-layers 1 --encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --decoder-layers 1 "
     "--decoder-ffn-embed-dim 64"
@@ -25,6 +29,7 @@ TRAINING = (
     "--no-epoch-checkpoints --bleu-sentences 4 --bleu-beam 2 --max-source-positions 64 --max-target-positions 64 "
     "--best-checkpoint-metric bleu --maximize-best-checkpoint-metric"
 ).split()
+NO_DROPOUT = ["--dropout", 0, "--attention-dropout", 0]
 ENCODER, EMBEDDING = "encoder.xlmr.", "encoder.xlmr.embed_tokens.weight"
 
 
@@ -97,7 +102,7 @@ def stage1(train, xlmr, tmp_path_factory):
 def stage2(train, xlmr, stage1, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage2")
     options = ["--xlmr", xlmr, "--init-from", stage1, "--train-encoder", "layers", "--max-epoch", 1]
-    return train(folder, *options, "--smoothing-to", "all")
+    return train(folder, *options, "--best-checkpoint-metric", "chrf")
 
 
 def test_checkpoints_leave_out_what_was_frozen(stage1, stage2, xlmr):
@@ -114,9 +119,9 @@ def test_checkpoints_leave_out_what_was_frozen(stage1, stage2, xlmr):
 
 
 def test_stage_2_starts_from_stage_1(train, xlmr, stage1, tmp_path):
-    options = ["--xlmr", xlmr, "--init-from", stage1, "--train-encoder", "layers", "--max-epoch", 1]
-    checkpoint = train(tmp_path, *options, "--lr", "0")
-    first, second = (load_checkpoint_file(path)["model"] for path in (stage1, checkpoint))
+    options = ["--xlmr", xlmr, "--init-from", stage1, "--train-encoder", "layers", "--lr", 0, "--max-update", 1]
+    train(tmp_path, *options, "--disable-validation")
+    first, second = (load_checkpoint_file(path)["model"] for path in (stage1, tmp_path / "checkpoint_last.pt"))
     for name, tensor in first.items():
         if name != "frozen_fingerprint":
             assert torch.equal(tensor, second[name]), name
@@ -148,22 +153,107 @@ def translate(succeed, command, data, user_dir, checkpoint, xlmr, *options):
     return succeed(command, data, *task, *bpe, "--beam", 2, *options)
 
 
-def test_generate_and_interactive_translate_alike(succeed, data, user_dir, stage2, xlmr, tmp_path, monkeypatch):
-    directions = {}
-    for target in ("en", "fr"):
-        source = {"en": "de", "fr": "en"}[target]
-        options = ["-s", source, "-t", target]
-        printed = translate(
-            succeed, "fairseq-generate", data, user_dir, stage2, xlmr, *options, "--sacrebleu", "--gen-subset", "test"
-        )
-        assert hypotheses(printed, "S") == captions("test", source) and hypotheses(printed, "T") == captions(
-            "test", target
-        )
-        assert len(hypotheses(printed)) == 10 and "BLEU" in printed
-        (tmp_path / "input").write_text("".join(line + "\n" for line in captions("test", source)), encoding="utf-8")
-        interactive = translate(
-            succeed, "fairseq-interactive", data, user_dir, stage2, xlmr, *options, "--input", tmp_path / "input"
-        )
-        assert hypotheses(interactive) == hypotheses(printed)
-        directions[target] = hypotheses(printed)
-    assert directions["en"] != directions["fr"]
+def test_generate_and_interactive_translate_alike(succeed, data, user_dir, stage2, xlmr, tmp_path):
+    options = ["-s", "de", "-t", "en"]
+    printed = translate(
+        succeed, "fairseq-generate", data, user_dir, stage2, xlmr, *options, "--sacrebleu", "--gen-subset", "test"
+    )
+    assert hypotheses(printed, "S") == captions("test", "de") and hypotheses(printed, "T") == captions("test", "en")
+    assert len(hypotheses(printed)) == 10 and "BLEU" in printed
+    (tmp_path / "input").write_text("".join(line + "\n" for line in captions("test", "de")), encoding="utf-8")
+    options += ["--input", tmp_path / "input", "--buffer-size", 10, "--batch-size", 10]
+    interactive = translate(succeed, "fairseq-interactive", data, user_dir, stage2, xlmr, *options)
+    assert hypotheses(interactive) == hypotheses(printed)
+
+
+def test_interactive_wants_to_know_the_direction(run, data, user_dir, stage2):
+    task = ["--user-dir", user_dir, "--task", "mte_pretraining", "--path", stage2, "--cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO("ein Haus\n"))
+        assert "say with -s and -t what to translate" in run("fairseq-interactive", data, *task).error
+
+
+def test_best_score_is_that_of_sacrebleu(succeed, data, user_dir, stage2, xlmr):
+    """chrF that chose the best checkpoint against sacreBLEU on what fairseq-generate prints for its sentences."""
+    options = ["--gen-subset", "valid", "--max-len-a", 1.5, "--max-len-b", 20]  # without -s and -t: all directions
+    translations = hypotheses(translate(succeed, "fairseq-generate", data, user_dir, stage2, xlmr, *options))
+    assert len(translations) == 4 * 20
+    scores, targets = [], ("en", "de", "fr", "en")  # of de-en, en-de, en-fr, fr-en
+    for first, target in zip(range(0, 80, 20), targets):
+        references = [captions("valid", target)[:4]]
+        scores.append(sacrebleu.corpus_chrf(translations[first : first + 4], references).score)
+    assert len(set(scores)) == 4
+    best = load_checkpoint_file(stage2)["extra_state"]["best"]
+    assert best == pytest.approx(sum(scores) / 4, abs=1e-3) and best > 1
+
+
+def test_stopped_training_ends_as_if_undisturbed(train, xlmr, tmp_path):
+    """Also in the middle of an epoch, with sentences drawn anew in each."""
+    options = ["--xlmr", xlmr, "--contrastive-lambda", 0, "--virtual-epoch-size", 150, "--bleu-sentences", 0]
+    options += ["--best-checkpoint-metric", "loss", "--max-epoch", 3]
+    train(tmp_path / "whole", *options)
+    train(tmp_path / "stopped", *options, "--max-update", updates_of(tmp_path / "whole" / "checkpoint_last.pt") // 2)
+    train(tmp_path / "stopped", *options)
+    whole, stopped = (tmp_path / name / "checkpoint_last.pt" for name in ("whole", "stopped"))
+    assert updates_of(whole) == updates_of(stopped) and differing(whole, stopped) == []
+
+
+@pytest.fixture
+def train_on_ranks(fork, data, user_dir, tmp_path):
+    """fairseq-train on two ranks, without dropout: ``train_on_ranks(name, ...)`` -> last checkpoint."""
+
+    def command(name, *options):
+        folder, address = tmp_path / name, f"tcp://127.0.0.1:{free_port()}"
+        folder.mkdir()
+        task = ["--user-dir", user_dir, "--task", "mte_pretraining", "--save-dir", folder, *NO_DROPOUT]
+        ranks = ["--distributed-world-size", 2, "--distributed-no-spawn", "--distributed-init-method", address]
+        options = [data, *task, *DIMENSIONS, *TRAINING, *ranks, "--distributed-backend", "gloo", *options]
+        logs = [folder / f"log.{rank}" for rank in range(2)]
+        processes = [fork(log, "fairseq-train", *options, "--distributed-rank", rank) for rank, log in enumerate(logs)]
+        for process, log in zip(processes, logs):
+            process.join(timeout=120)
+            assert process.exitcode == 0, log.read_text()[-3000:]
+        return folder / "checkpoint_last.pt"
+
+    return command
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_ranks_do_what_one_does_in_two_steps(train, train_on_ranks, xlmr, tmp_path):
+    """Both take the same batches in the same order; validation has the sentences of both ranks."""
+    options = ["--xlmr", xlmr, "--contrastive-lambda", 0, "--max-update", 4]
+    train(tmp_path / "one", *options, "--update-freq", 2, *NO_DROPOUT)
+    one, two = tmp_path / "one" / "checkpoint_last.pt", train_on_ranks("two", *options)
+    assert largest_difference(one, two) < 3e-5
+    assert load_checkpoint_file(one)["extra_state"]["best"] == load_checkpoint_file(two)["extra_state"]["best"]
+
+
+def test_contrast_over_ranks_and_in_chunks(train_on_ranks, xlmr, stage1):
+    options = ["--xlmr", xlmr, "--init-from", stage1, "--train-encoder", "layers", "--max-update", 3]
+    whole = train_on_ranks("legacy", *options, "--ddp-backend", "legacy_ddp", "--disable-validation")
+    chunks = train_on_ranks("chunks", *options, "--encode-chunk", 7, "--disable-validation")
+    assert largest_difference(whole, chunks) < 3e-5
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ([], "say with --xlmr which XLM-R the encoder starts from, or else --encoder-from-scratch"),
+        (["--xlmr", "nowhere"], "--xlmr nowhere is not there"),
+        (["--encoder-from-scratch", "--lang-pairs", "de-fr"], "no parallel text valid.de-fr.{de,fr}.idx"),
+        (
+            ["--encoder-from-scratch", "--langs", "en,de"],
+            "should name each language once, de,en,fr among",
+        ),
+        (["--encoder-from-scratch", "-s", "de"], "give both -s and -t"),
+        (["--encoder-from-scratch"], "trains nothing while the encoder is frozen"),
+    ],
+)
+def test_user_errors_are_one_line(run, data, user_dir, tmp_path, options, message):
+    task = ["--user-dir", user_dir, "--task", "mte_pretraining", "--save-dir", tmp_path]
+    assert message in run("fairseq-train", data, *task, *DIMENSIONS, *TRAINING, *options).error
