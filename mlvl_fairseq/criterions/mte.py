@@ -61,7 +61,7 @@ class MteCriterion(FairseqCriterion):
             raise UserError(f"--contrastive-temperature {cfg.contrastive_temperature} is not positive")
         if not 0 <= cfg.label_smoothing < 1:
             raise UserError(f"--label-smoothing {cfg.label_smoothing} is not at least 0 and below 1")
-        self.cfg, self.padding = cfg, task.target_dictionary.pad()
+        self.cfg = cfg
 
     def forward(self, model, sample, reduce=True) -> Tuple[Tensor, int, Dict]:
         """Loss in nats, summed; what fairseq divides it by; values to log."""
@@ -69,7 +69,7 @@ class MteCriterion(FairseqCriterion):
         rows = model(
             **sample["net_input"],
             target=sample["target"],
-            row_losses=self.row_losses,
+            token_losses=self.token_losses,
             sentences=str(self.cfg.contrastive_source) if contrast else "",
         )
         size = sample["nsentences"] if self.cfg.sentence_avg else sample["ntokens"]
@@ -82,10 +82,9 @@ class MteCriterion(FairseqCriterion):
             log["contrastive"] = ctl.detach()
         return loss, size, {**log, "loss": loss.detach(), "sample_size": size, **_counts(sample)}
 
-    def row_losses(self, logits: Tensor, target: Tensor) -> Dict[str, Tensor]:
-        """``smoothed`` and ``nll`` [B] of logits [B, T, V] and ids [B, T]."""
-        to = str(self.cfg.smoothing_to)
-        smoothed, nll = smoothed_cross_entropy(logits, target, self.cfg.label_smoothing, to, self.padding)
+    def token_losses(self, logits: Tensor, target: Tensor) -> Dict[str, Tensor]:
+        """``smoothed`` and ``nll`` [N] of logits [N, V] and ids [N]."""
+        smoothed, nll = smoothed_cross_entropy(logits, target, self.cfg.label_smoothing, str(self.cfg.smoothing_to))
         return {"smoothed": smoothed, "nll": nll}
 
     def contrast(self, source: Tensor, target: Tensor, counts: Tensor) -> Tensor:

@@ -12,25 +12,43 @@ SMOOTHING: Dict[str, Callable[[float, int], float]] = {
 }
 
 
-def smoothed_cross_entropy(
-    logits: Tensor, targets: Tensor, smoothing: float, to: str, padding: int
-) -> Tuple[Tensor, Tensor]:
-    """Label-smoothed cross-entropy and negative log-likelihood of each sentence, **summed** over its tokens.
+def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, to: str) -> Tuple[Tensor, Tensor]:
+    """Label-smoothed cross-entropy of each token, and its negative log-likelihood, which has no gradient.
 
     Args:
-        logits: [B, T, V]. targets: [B, T] ids; those equal to `padding` do not count.
+        logits: [N, V]. targets: [N] ids.
         smoothing: eps.
         to: which tokens share eps: ``others`` (fairseq's criterion since 2021) or ``all``
             (``(1 - eps) * nll + eps / V * sum(-log p)``: fairseq's before, and in the published code of mCLIP).
 
     Returns:
-        smoothed [B], nll [B], at least in float32.
+        smoothed [N], nll [N], at least in float32.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    size, counts = logits.shape[-1], targets.ne(padding)
-    normalizer = logits.logsumexp(-1)
-    nll = normalizer - logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    uniform = normalizer - logits.mean(-1)
-    share = SMOOTHING[to](smoothing, size)
-    smoothed = (1 - share) * nll + share * uniform
-    return (smoothed * counts).sum(1), (nll * counts).sum(1)
+    return _SmoothedCrossEntropy.apply(logits, targets, SMOOTHING[to](smoothing, logits.shape[-1]))
+
+
+class _SmoothedCrossEntropy(torch.autograd.Function):
+    """Keeps the logits only, and makes one more tensor of their size, the gradient: with 250,000 tokens they are what a
+    step takes its memory and much of its time for."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor, share: float) -> Tuple[Tensor, Tensor]:
+        exact = _at_least_float32(logits)
+        normalizer, targets = exact.logsumexp(-1), targets.unsqueeze(-1)
+        nll = normalizer - exact.gather(-1, targets).squeeze(-1)
+        ctx.save_for_backward(logits, normalizer, targets)
+        ctx.share = share
+        ctx.mark_non_differentiable(nll)
+        return (1 - share) * nll + share * (normalizer - exact.mean(-1)), nll
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _):
+        """softmax - (1 - share) * onehot - share / V"""
+        logits, normalizer, targets = ctx.saved_tensors
+        result = (_at_least_float32(logits) - normalizer.unsqueeze(-1)).exp_().sub_(ctx.share / logits.shape[-1])
+        result.scatter_add_(-1, targets, torch.full_like(targets, ctx.share - 1, dtype=result.dtype))
+        return result.mul_(grad.unsqueeze(-1)).to(logits.dtype), None, None
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

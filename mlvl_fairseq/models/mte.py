@@ -18,10 +18,10 @@ from mlvl_fairseq.data.sentencepiece import DICTIONARY_FILE, load_xlmr_dictionar
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.chunking import in_chunks
-from mlvl_fairseq.modules.mte import MteDecoder, MteEncoder, mean_pool
+from mlvl_fairseq.modules.mte import MteDecoder, MteEncoder, mean_pool, sum_by_sentence
 from mlvl_fairseq.modules.xlmr import BOS, PAD, XlmrConfig, XlmrEncoder
 
-RowLosses = Callable[[Tensor, Tensor], Dict[str, Tensor]]
+TokenLosses = Callable[[Tensor, Tensor], Dict[str, Tensor]]
 
 
 @dataclass
@@ -118,30 +118,33 @@ class MteModel(LeavesOutFrozen, FairseqEncoderDecoderModel):
         prev_output_tokens: Tensor,
         target_lang: int,
         target: Optional[Tensor] = None,
-        row_losses: Optional[RowLosses] = None,
+        token_losses: Optional[TokenLosses] = None,
         sentences: str = "",
     ):
-        """Translate; or, with `row_losses`, compute what a loss needs of each sentence pair, in chunks of pairs.
+        """Translate; or, with `token_losses`, compute what a loss needs of each sentence pair, in chunks of pairs.
 
         Args:
             src_tokens: [B, S]. prev_output_tokens: [B, T]. target: [B, T] ids, padded on either side.
             target_lang: id of the language to translate into.
-            row_losses: function of logits [b, T, V] and targets [b, T] -> tensors [b, ...] by name.
+            token_losses: function of logits [N, V] and targets [N] of the N tokens that are no padding -> tensors [N]
+                by name.
             sentences: also give vectors of both sentences: ``encoder``, the mean states of the encoder; ``projected``,
                 those of the source after the projection, as published; empty: none.
 
         Returns:
-            logits [B, T, V] and fairseq's extras; with `row_losses` what it gives for all pairs, and with `sentences`
-            ``source`` and ``target``, [B, width] each.
+            logits [B, T, V] and fairseq's extras; with `token_losses` the sums [B] over each sentence of what it gives,
+            and with `sentences` ``source`` and ``target``, [B, width] each.
         """
-        if row_losses is None:
+        if token_losses is None:
             return self.decoder(prev_output_tokens, self.encoder(src_tokens, src_lengths, target_lang))
 
         def pairs(src_tokens: Tensor, prev_output_tokens: Tensor, target: Tensor) -> Dict[str, Tensor]:
             states = self.encoder.xlmr(src_tokens)
             projected = self.encoder.projection(states, target_lang)
-            logits, _ = self.decoder(prev_output_tokens, self.encoder.for_decoder(src_tokens, projected))
-            rows = row_losses(logits, target)
+            memory, counts = self.encoder.for_decoder(src_tokens, projected), target.ne(PAD)
+            features, _ = self.decoder(prev_output_tokens, memory, features_only=True)
+            tokens = token_losses(self.decoder.output_layer(features[counts]), target[counts])
+            rows = {name: sum_by_sentence(values, counts) for name, values in tokens.items()}
             if sentences:
                 pooled = projected if sentences == "projected" else states
                 rows["source"] = mean_pool(pooled, src_tokens.ne(PAD))

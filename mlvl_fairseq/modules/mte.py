@@ -92,3 +92,8 @@ def mean_pool(states: Tensor, counts: Tensor) -> Tensor:
     """[B, T, D] -> [B, D]: the mean over the positions that count (bool [B, T])."""
     weights = counts.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
+
+
+def sum_by_sentence(values: Tensor, counts: Tensor) -> Tensor:
+    """Values [N] of the N tokens that count (bool [B, T]), row by row -> their sums [B] over each row."""
+    return values.new_zeros(counts.shape).masked_scatter(counts, values).sum(1)
