@@ -5,7 +5,6 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
-import torch
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import get_available_dataset_impl
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -26,6 +25,7 @@ from mlvl_fairseq.data.parallel import (
 )
 from mlvl_fairseq.data.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.tasks._dummy_batches import DummyBatchesDoNotCount
 from mlvl_fairseq.tasks._translations import TranslationCollector
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class MtePretrainingConfig(FairseqDataclass):
 
 
 @register_task("mte_pretraining", dataclass=MtePretrainingConfig)
-class MtePretrainingTask(FairseqTask):
+class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
     """Train model ``mte``; translate with it by ``fairseq-generate`` and ``fairseq-interactive`` (``-s de -t en``)."""
 
     def __init__(self, cfg: MtePretrainingConfig, directions: List[Direction], languages: List[str]):
@@ -159,11 +159,6 @@ class MtePretrainingTask(FairseqTask):
             with open_dict(cfg):
                 cfg.init_from = None
         return super().build_model(cfg, from_checkpoint)
-
-    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if ignore_grad:  # a batch for a rank without one: others must not contrast with it
-            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """fairseq's search; ``fairseq-interactive`` does not say into which language, ``-t`` does."""

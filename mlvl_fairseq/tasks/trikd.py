@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import List, Optional
 
 import numpy as np
-import torch
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import MISSING
@@ -19,6 +18,7 @@ from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
 from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._dummy_batches import DummyBatchesDoNotCount
 from mlvl_fairseq.tasks._validation import RecallCollector
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class TrikdTaskConfig(CaptionTaskConfig):
 
 
 @register_task("trikd", dataclass=TrikdTaskConfig)
-class TrikdTask(CaptionTask):
+class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
     """Train model ``trikd`` on captions in one or several languages.
 
     Attributes:
@@ -184,11 +184,6 @@ class TrikdTask(CaptionTask):
         return CorpusStates(self.corpus, self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
 
     # Training and validation.
-    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if ignore_grad:  # a batch for a rank without one: others must not contrast with it
-            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-
     def new_recall(self) -> RecallCollector:
         return RecallCollector(self.valid_langs)
 

@@ -4,6 +4,7 @@ from typing import List, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.data.language_sampling import apportion, sampling_shares
 from mlvl_fairseq.errors import UserError
 
 
@@ -27,26 +28,15 @@ class DirectionSampler:
         if temperature <= 0:
             raise UserError(f"--sampling-temperature {temperature} is not positive")
         if epoch_size < 0:
-            raise UserError(
-                f"--virtual-epoch-size {epoch_size} is no number of sentence pairs; 0: as many as there are"
-            )
+            raise UserError(f"--virtual-epoch-size {epoch_size} is no number of pairs; 0: as many as there are")
         self.sizes, self.seed = list(sizes), seed
-        self.counts = direction_counts(self.sizes, temperature, epoch_size or sum(self.sizes))
+        shares = sampling_shares(self.sizes, temperature)
+        self.counts = apportion(epoch_size or sum(self.sizes), shares).tolist()
 
     def draw(self, epoch: int) -> List[np.ndarray]:
         """For each direction the pairs of this epoch, in random order: int64 [count]."""
         rng = np.random.default_rng([self.seed, epoch])
         return [_draw(size, count, rng) for size, count in zip(self.sizes, self.counts)]
-
-
-def direction_counts(sizes: Sequence[int], temperature: float, total: int) -> List[int]:
-    """Whole numbers that add up to `total`, as near to the shares as can be (largest remainders)."""
-    shares = (np.asarray(sizes, dtype=float) / sum(sizes)) ** (1 / temperature)
-    exact = total * shares / shares.sum()
-    counts = np.floor(exact).astype(int)
-    largest = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
-    counts[largest] += 1
-    return counts.tolist()
 
 
 def _draw(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
