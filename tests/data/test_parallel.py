@@ -107,6 +107,20 @@ def test_missing_and_uneven_files(folder, dictionary, tmp_path):
         load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
 
 
+def test_empty_and_damaged_files(dictionary, tmp_path):
+    for name in ("train.de-en.de", "train.de-en.en"):
+        write(tmp_path / name, [torch.tensor([5, 2])])
+    (tmp_path / "train.de-en.en.bin").write_bytes(b"")
+    with pytest.raises(DataError, match="train.de-en.en.bin: is empty or damaged"):
+        load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+    content = (tmp_path / "train.de-en.en.idx").read_bytes()
+    (tmp_path / "train.de-en.en.bin").write_bytes(b"1234")
+    for damaged in (b"MMIDIDX", content[:20], b"nonsense" * 9):
+        (tmp_path / "train.de-en.en.idx").write_bytes(damaged)
+        with pytest.raises(DataError, match="train.de-en.en.bin: is empty or damaged"):
+            load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+
+
 def test_one_dictionary_for_all(folder, dictionary, tmp_path):
     loaded = load_dictionaries(folder, ["en", "de", "fr"])
     assert loaded.symbols == [*dictionary.symbols, "<mask>"]

@@ -1,5 +1,6 @@
 """Binarized sentences as the encoder and the decoder take them."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -64,9 +65,7 @@ def load_direction(
         UserError: there are no such files. DataError: the two sides do not belong together.
     """
     prefix = pair_prefix(folder, split, direction)
-    source, target = (data_utils.load_indexed_dataset(f"{prefix}.{lang}", dictionary, impl) for lang in direction)
-    if len(source) == 0:
-        raise DataError("holds no sentences", f"{prefix}.{direction.source}.idx")
+    source, target = (_open(f"{prefix}.{lang}", dictionary, impl) for lang in direction)
     if len(source) != len(target):
         message = f"{len(source)} sentences, but {len(target)} in {Path(prefix).name}.{direction.target}.idx"
         raise DataError(message + "; run fairseq-preprocess again", f"{prefix}.{direction.source}.idx")
@@ -75,6 +74,17 @@ def load_direction(
     return LanguagePairDataset(
         source, source.sizes, dictionary, target, target.sizes, dictionary, left_pad_source=False, shuffle=False
     )
+
+
+def _open(prefix: str, dictionary: Dictionary, impl):
+    """Raises DataError: the files are empty or damaged."""
+    try:
+        sentences = data_utils.load_indexed_dataset(prefix, dictionary, impl)
+    except (ValueError, AssertionError, struct.error) as error:
+        raise DataError(f"is empty or damaged ({error}); run fairseq-preprocess again", f"{prefix}.bin") from None
+    if not len(sentences):
+        raise DataError("holds no sentences", f"{prefix}.idx")
+    return sentences
 
 
 def sources_for_inference(
