@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Pictures and captions to a corpus folder: CLIP's features of pictures and English captions, and captions in pieces.
+#
+# usage: bash examples/mclip/prepare_images.sh LAYOUT DATA CORPUS CLIP XLMR [LANGS]
+#   LAYOUT   json, cc3m, coco or multi30k; see README.md for the files each expects in DATA
+#   CLIP     ViT-B-32.pt of OpenAI, or another teacher
+#   XLMR     folder with sentencepiece.bpe.model and dict.txt
+#   LANGS    default: en
+# DEVICE=cuda lets CLIP compute on a GPU. Safe to run twice: features go on where they were.
+set -euo pipefail
+
+usage="usage: prepare_images.sh json|cc3m|coco|multi30k DATA CORPUS CLIP XLMR [LANGS]"
+layout=${1:?$usage} data=${2:?$usage} corpus=${3:?$usage} clip=${4:?$usage} xlmr=${5:?$usage} langs=${6:-en}
+
+case $layout in
+  json) files=(--train "$data/train.{lang}.json" --valid "$data/valid.{lang}.json") ;;
+  cc3m) files=(--train "$data/train.{lang}.tsv" --valid "$data/valid.{lang}.tsv") ;;
+  coco) files=(--train "$data/captions_train2014.{lang}.json" --valid "$data/captions_val2014.{lang}.json") ;;
+  multi30k)
+    files=(--train "$data/train.{lang}" --valid "$data/val.{lang}"
+      --caption-images train="$data/train_images.txt" valid="$data/val_images.txt")
+    ;;
+  *) echo "$usage" >&2 && exit 2 ;;
+esac
+if [[ ! -e $corpus/corpus.json ]]; then
+  mlvl-prepare "$corpus" --languages "$langs" --image-root "$data/images" "${files[@]}"
+fi
+mlvl-prepare "$corpus" --teacher "$clip" --device "${DEVICE:-cpu}"
+mlvl-prepare "$corpus" --sentencepiece "$xlmr"

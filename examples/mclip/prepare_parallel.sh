@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Parallel text to fairseq's binary files, in the pieces of an XLM-R.
+#
+# usage: bash examples/mclip/prepare_parallel.sh XLMR RAW OUT LANG...
+#   XLMR   folder with XLM-R's sentencepiece.bpe.model and dict.txt, or one of mlvl-sentencepiece
+#   RAW    folder with {train,valid}.LANG-en.{LANG,en} (and test.*), a sentence a line, detokenised
+#   OUT    receives the pieces (OUT/pieces) and what fairseq-train takes (OUT/fseq); both directions use the same files
+# The published recipe has LANG = cs de es ja ru zh. Safe to run twice: what is done is skipped.
+set -euo pipefail
+
+usage="usage: prepare_parallel.sh XLMR RAW OUT LANG..."
+xlmr=${1:?$usage} raw=${2:?$usage} out=${3:?$usage}
+shift 3
+[[ $# -gt 0 ]] || { echo "$usage" >&2; exit 2; }
+
+mkdir -p "$out/pieces" "$out/fseq"
+for lang in "$@"; do
+  [[ ! -e $out/fseq/done.$lang ]] || continue
+  prefixes=()
+  for split in train valid test; do
+    [[ -e $raw/$split.$lang-en.$lang ]] || continue
+    for side in "$lang" en; do
+      mlvl-encode --sentencepiece "$xlmr" <"$raw/$split.$lang-en.$side" >"$out/pieces/$split.$lang-en.$side"
+    done
+    prefixes+=("--${split}pref" "$out/pieces/$split.$lang-en")
+  done
+  fairseq-preprocess -s "$lang" -t en "${prefixes[@]}" --destdir "$out/fseq" --workers "${WORKERS:-2}" \
+    --srcdict "$xlmr/dict.txt" --tgtdict "$xlmr/dict.txt"
+  touch "$out/fseq/done.$lang"
+done

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Real text and photos: a small text encoder learns to translate en-{de,fr,cs} (Multi30k), TriKD brings it into the space of
+# an English model of photos (Flickr8k) with English captions only, and captions in eight languages look for their photos.
+# Variants: without the contrastive loss, without stage 2, an untrained encoder; ITC or TTC alone. Safe to run twice.
+#
+# usage: bash examples/mclip/run_multi30k.sh MULTI30K FLICKR8K [OUT]
+#   MULTI30K   folder with {train,val}.{en,de,fr,cs}, line k of each the same sentence
+#   FLICKR8K   folder with train.LANG.json, val.LANG.json and squeezenet.{train,val}.{npy,images.txt}
+#   OUT        default: outputs/multi30k
+# SEEDS="1 2 3" of TriKD; UPDATES1=2500, UPDATES2=1000 of the text encoder's stages (one seed); EPOCHS=4 of TriKD.
+set -euo pipefail
+
+text=${1:?usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]} photos=${2:?usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]}
+out=${3:-outputs/multi30k} here=$(dirname "${BASH_SOURCE[0]}")
+languages=en,de,fr,cs,pt,zh,ar corpus=$out/corpus xlmr=$out/xlmr clip=$out/clip/checkpoint_best.pt
+read -r -a seeds <<<"${SEEDS:-1 2 3}"
+export RECIPE=small OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+
+# Photos, and an English model of them in CLIP's place.
+if [[ ! -e $corpus/corpus.json ]]; then
+  mlvl-prepare "$corpus" --languages "$languages" --train "$photos/train.{lang}.json" --valid "$photos/val.{lang}.json" \
+    --image-features train="$photos/squeezenet.train.npy" valid="$photos/squeezenet.val.npy" \
+    --image-list train="$photos/squeezenet.train.images.txt" valid="$photos/squeezenet.val.images.txt"
+fi
+if [[ ! -e $out/clip/done ]]; then
+  fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en --arch clip_tiny \
+    --image-dropout 0.2 --criterion clip_contrastive --optimizer row_adamw --weight-decay 0.1 --lr 1e-3 \
+    --lr-scheduler warmup_constant --warmup-updates 100 --clip-norm 1 --batch-size 256 --required-batch-size-multiple 1 \
+    --max-epoch 4 --seed 1 --cpu --num-workers 0 --save-dir "$out/clip" --no-epoch-checkpoints \
+    --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --log-format simple --log-interval 50
+  touch "$out/clip/done"
+fi
+mlvl-prepare "$corpus" --teacher "$clip"
+
+# Pieces for all languages, and parallel text.
+[[ -e $xlmr/dict.txt ]] ||
+  mlvl-sentencepiece "$xlmr" --train "$text"/train.{en,de,fr,cs} "$corpus"/captions/train.{pt,zh,ar}.txt --vocab-size 8000
+mkdir -p "$out/raw"
+for lang in de fr cs; do
+  for side in "$lang" en; do
+    cp "$text/train.$side" "$out/raw/train.$lang-en.$side"
+    cp "$text/val.$side" "$out/raw/valid.$lang-en.$side"
+  done
+done
+bash "$here/prepare_parallel.sh" "$xlmr" "$out/raw" "$out/parallel" de fr cs
+
+# The text encoder: both stages; stage 2 without the contrastive loss; stage 1 alone; no training.
+mte() { # NAME, with STAGE1 and STAGE2 in the environment
+  [[ -e $out/$1/mte.pt ]] || bash "$here/run_mte.sh" "$out/parallel/fseq" "$xlmr" "$out/$1"
+}
+export STAGE1="--max-update ${UPDATES1:-2500}" STAGE2="--max-update ${UPDATES2:-1000}"
+mte mte
+mkdir -p "$out/no_ctl" "$out/stage1_only" "$out/untrained"
+[[ -e $out/no_ctl/stage1 ]] || ln -s ../mte/stage1 "$out/no_ctl/stage1"
+STAGE2="$STAGE2 --contrastive-lambda 0" mte no_ctl
+[[ -e $out/stage1_only/mte.pt ]] ||
+  mlvl-export mte "$out/mte/stage1/checkpoint_best.pt" "$out/stage1_only/mte.pt" --sentencepiece "$xlmr"
+STAGE1="--max-update 1 --lr 1e-12" STAGE2="--max-update 1 --lr 1e-12" mte untrained
+
+# The projectors. NAME MTE SEED OPTION...
+trikd() {
+  local folder=$out/trikd/$1/seed$3
+  [[ ! -e $folder/scores.json ]] || return 0
+  mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/$2/mte.pt"
+  bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/$2/mte.pt" "$folder" --cached-states --clip "$clip" \
+    --max-epoch "${EPOCHS:-4}" --seed "$3" "${@:4}"
+  mlvl-evaluate --checkpoint "$folder/checkpoint_best.pt" --lang "$languages,nl" --captions "$photos/val.{lang}.json" \
+    --split val --image-features "$photos/squeezenet.val.npy" --image-list "$photos/squeezenet.val.images.txt" \
+    --json "$folder/scores.json"
+}
+for seed in "${seeds[@]}"; do
+  trikd full mte "$seed"
+  trikd itc_only mte "$seed" --loss-type nott
+  trikd ttc_only mte "$seed" --loss-type noit
+  for variant in no_ctl stage1_only untrained; do
+    trikd "$variant" "$variant" "$seed"
+  done
+done
