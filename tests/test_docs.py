@@ -13,7 +13,10 @@ from mlvl_fairseq.cli.options import components
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
-COMMANDS = ("analyse", "cll", "evaluate", "fuse", "picture-world", "prepare", "quickstart", "report")
+COMMANDS = (
+    "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "picture-world", "prepare", "quickstart",
+    "report", "sentencepiece",
+)  # fmt: skip
 
 
 def names(page):
@@ -28,9 +31,9 @@ def known_options():
         parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
         nested = [action.choices.values() for action in parser._actions if isinstance(action.choices, dict)]
         parsers += [parser, *(inner for group in nested for inner in group)]
-    for _, dataclass in components().values():
-        if dataclass is not None:
-            gen_parser_from_dataclass(parsers[0], dataclass(), delete_default=True)
+    for component in components():
+        if component.dataclass is not None:
+            gen_parser_from_dataclass(parsers[0], component.dataclass(), delete_default=True)
     known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("benchmarks/*.py"))
     return known | set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', benchmarks))

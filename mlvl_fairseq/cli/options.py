@@ -4,11 +4,25 @@
 """
 
 import argparse
-from typing import Dict, List, Optional, Tuple
+from typing import List, NamedTuple, Optional
 
 
-def components() -> Dict[str, Tuple[str, type]]:
-    """Name -> (kind, dataclass or None) of everything that this plugin registers with fairseq."""
+class Component(NamedTuple):
+    """Something that this plugin registers with fairseq.
+
+    Attributes:
+        name: several kinds of things may share one, as task, model and criterion ``trikd`` do.
+        title: how it is chosen on the command line.
+        dataclass: its options; None: it has none.
+    """
+
+    name: str
+    title: str
+    dataclass: Optional[type]
+
+
+def components() -> List[Component]:
+    """Everything that this plugin registers with fairseq."""
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
     from fairseq.models import ARCH_MODEL_INV_REGISTRY, MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY
     from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY
@@ -25,15 +39,13 @@ def components() -> Dict[str, Tuple[str, type]]:
         "--optimizer": (OPTIMIZER_REGISTRY, OPTIMIZER_DATACLASS_REGISTRY),
         "--lr-scheduler": (LR_SCHEDULER_REGISTRY, LR_SCHEDULER_DATACLASS_REGISTRY),
     }
-    found = {}
+    found = []
     for flag, (classes, dataclasses) in registries.items():
         for name, cls in classes.items():
             if cls.__module__.startswith("mlvl_fairseq."):
                 choices = ARCH_MODEL_INV_REGISTRY.get(name, [name]) if flag == "--arch" else [name]
-                found[name] = (
-                    f"{flag} {{{','.join(choices)}}}" if len(choices) > 1 else f"{flag} {name}",
-                    dataclasses.get(name),
-                )
+                choice = f"{{{','.join(choices)}}}" if len(choices) > 1 else name
+                found.append(Component(name, f"{flag} {choice}", dataclasses.get(name)))
     return found
 
 
@@ -71,7 +83,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.errors import UserError
 
     known = components()
-    unknown = [name for name in args.names if name not in known]
+    names = list(dict.fromkeys(component.name for component in known))
+    unknown = [name for name in args.names if name not in names]
     if unknown:
         methods = list(filter(is_method, unknown))
         if methods:
@@ -79,8 +92,9 @@ def main(argv: Optional[List[str]] = None) -> None:
                 f"{', '.join(methods)}: a method (mlvl-cll --method), not a component with options of its own; "
                 "docs/methods.md explains the methods, mlvl-cll --list-methods lists them"
             )
-        raise UserError(f"no component {', '.join(unknown)}; there are: {', '.join(known)}")
-    print("\n\n".join(help_text(*known[name]) for name in args.names or known))
+        raise UserError(f"no component {', '.join(unknown)}; there are: {', '.join(names)}")
+    chosen = [component for name in args.names or names for component in known if component.name == name]
+    print("\n\n".join(help_text(component.title, component.dataclass) for component in chosen))
 
 
 def cli_main() -> None:

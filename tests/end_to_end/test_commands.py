@@ -32,9 +32,14 @@ def options_of(dataclass):
 def test_every_option_is_printed_with_its_help(succeed):
     found = components()
     names = ["cll_retrieval", "image_text_retrieval", "clip", "cll_clip", "clip_contrastive", "row_adamw"]
-    assert {*names, "warmup_constant"} <= found.keys()
+    assert {*names, "warmup_constant"} <= {component.name for component in found}
+    assert [component.title for component in found if component.name == "trikd"] == [
+        "--task trikd",
+        "--arch {trikd,trikd_base,trikd_large,trikd_tiny}",
+        "--criterion trikd",
+    ]
     printed = " ".join(succeed("mlvl-options").split())
-    for title, dataclass in found.values():
+    for _, title, dataclass in found:
         assert title in printed
         for name, text in options_of(dataclass).items() if dataclass else ():
             assert name in printed
@@ -43,7 +48,7 @@ def test_every_option_is_printed_with_its_help(succeed):
 
 def test_every_field_is_an_option():
     """But for those that fairseq fills in from its own options, as ``seed`` and ``lr``."""
-    for title, dataclass in components().values():
+    for _, title, dataclass in components():
         for field in dataclasses.fields(dataclass) if dataclass else ():
             if not field.name.startswith("_") and "${" not in str(field.default):
                 names = options_of(dataclass)
