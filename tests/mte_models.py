@@ -4,13 +4,12 @@ from argparse import Namespace
 
 import torch
 from fairseq.data import Dictionary
+from small_mte import write_small_mte
 
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, write_xlmr
 from mlvl_fairseq.models.mte import MteConfig, MteModel
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
 
 LANGUAGES = ["de", "en", "fr"]
-SIZES = {"layers": 2, "width": 16, "ffn_width": 24, "heads": 4}
+SIZES = {"layers": 2, "width": 16, "ffn_width": 32, "heads": 2}
 
 
 def new_dictionary(symbols=25):
@@ -21,13 +20,9 @@ def new_dictionary(symbols=25):
     return dictionary
 
 
-def write_random_xlmr(path, seed=0, **sizes):
+def write_random_xlmr(path, seed=0):
     """A file with random weights of the dimensions that `new_model` has."""
-    torch.manual_seed(seed)
-    config = XlmrConfig(30, max_positions=20, **{**SIZES, **sizes})
-    tensors = XlmrEncoder(config).state_dict()
-    del tensors["version"]
-    write_xlmr(XlmrWeights(config, tensors, str(path)), path)
+    return write_small_mte(path, 30, SIZES["width"], SIZES["layers"], seed)
 
 
 def new_model(languages=LANGUAGES, dictionary=None, **options) -> MteModel:

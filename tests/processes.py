@@ -1,5 +1,6 @@
-"""What is left of a command that was interrupted: its last checkpoint, and its processes (from /proc)."""
+"""What is left of a command that was interrupted: its last checkpoint, and its processes (from /proc); and ports."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def _wait_for(condition, message, timeout=10):
     while not condition():
         assert time.monotonic() < end, message
         time.sleep(0.02)
+
+
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -2,27 +2,26 @@
 
 import io
 import re
-import socket
 import sys
 
 import pytest
 import sacrebleu
 import torch
 from fairseq.models.roberta import XLMRModel
-from processes import updates_of
+from processes import free_port, updates_of
+from small_mte import write_small_mte
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr, write_xlmr
+from mlvl_fairseq.checkpoints.xlmr import read_xlmr
 from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.data.picture_world import WorldSettings, get_language, plan_world
 from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
 
 PAIRS = ("de-en", "en-fr")  # as the files are called; both directions are trained
 SIZES = {"train": 40, "valid": 10, "test": 5}  # pictures with two captions each, which translate each other
 DIMENSIONS = (
-    "--arch mte_tiny --encoder-layers 1 --encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --decoder-layers 1 "
-    "--decoder-ffn-embed-dim 64"
+    "--arch mte_tiny --encoder-layers 1 --encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-attention-heads 2 "
+    "--decoder-layers 1 --decoder-ffn-embed-dim 64"
 ).split()
 TRAINING = (
     "--criterion mte --optimizer adam --lr 1e-3 --clip-norm 2 --max-tokens 400 --num-workers 0 --cpu --log-format json "
@@ -57,11 +56,7 @@ def xlmr(succeed, tmp_path_factory):
     text = folder / "text"
     text.write_text("\n".join(line for lang in ("en", "de", "fr") for line in captions("train", lang)), "utf-8")
     succeed("mlvl-sentencepiece", folder, "--train", text, "--vocab-size", 150, "--character-coverage", 1)
-    torch.manual_seed(0)
-    config = XlmrConfig(len(load_xlmr_dictionary(folder)), 1, 32, 64, 4, max_positions=64)
-    tensors = XlmrEncoder(config).state_dict()
-    del tensors["version"]
-    write_xlmr(XlmrWeights(config, tensors, ""), folder / "model.pt")
+    write_small_mte(folder / "model.pt", len(load_xlmr_dictionary(folder)), 32)
     return folder
 
 
@@ -95,7 +90,8 @@ def train(succeed, data, user_dir):
 @pytest.fixture(scope="module")
 def stage1(train, xlmr, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage1")
-    return train(folder, "--xlmr", xlmr, "--contrastive-lambda", 0, "--max-epoch", 1)
+    enough_to_say_words = ["--lr", 1e-2, "--max-epoch", 6, "--validate-interval", 6, "--save-interval", 6]
+    return train(folder, "--xlmr", xlmr, "--contrastive-lambda", 0, *enough_to_say_words)
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +212,6 @@ def train_on_ranks(fork, data, user_dir, tmp_path):
         return folder / "checkpoint_last.pt"
 
     return command
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_two_ranks_do_what_one_does_in_two_steps(train, train_on_ranks, xlmr, tmp_path):

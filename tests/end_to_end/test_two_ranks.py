@@ -7,10 +7,10 @@ their own size, which magnifies rounding errors where there is hardly a gradient
 """
 
 import json
-import socket
 
 import pytest
 from fairseq.trainer import Trainer
+from processes import free_port
 
 from mlvl_fairseq.checkpoints.comparison import largest_difference, tensors
 from mlvl_fairseq.criterions import cll_clip
@@ -74,12 +74,6 @@ def train(fork, tmp_path):
         return Run(folder)
 
     return start
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_other_frozen_weights_are_refused(xlmr, tmp_path):
 
 
 def save(model, path, languages=LANGUAGES, xlmr=None):
-    options = {"xlmr": None if xlmr is None else str(xlmr), "encoder_attention_heads": 4, "dropout": 0.1}
+    options = {"xlmr": None if xlmr is None else str(xlmr), "encoder_attention_heads": 2, "dropout": 0.1}
     content = {"model": model.state_dict(), "cfg": {"model": options}, "task_state": {"languages": languages}}
     torch.save(content, path)
     return path
@@ -300,7 +300,7 @@ def test_encoder_must_be_said_and_fit(xlmr, tmp_path):
 def test_dictionary_beside_the_encoder_counts(xlmr, tmp_path):
     write_random_xlmr(tmp_path / "model.pt")
     new_dictionary().save(str(tmp_path / "dict.txt"))
-    assert new_model(xlmr=tmp_path).max_positions() == (20, 20)
+    assert new_model(xlmr=tmp_path).max_positions() == (100, 20)
     other = new_dictionary()
     other.symbols[5:7] = other.symbols[5:7][::-1]
     with pytest.raises(UserError, match="another dictionary"):
