@@ -21,7 +21,7 @@ def encoder(monkeypatch):
     def encode_texts(captions, lang=None):
         return np.stack([np.random.default_rng(int(caption)).standard_normal(8) for caption in captions])
 
-    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77)
+    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenization="clip-bpe")
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
     return encoder
 
