@@ -235,6 +235,16 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_tensor(hex_digest: str) -> torch.Tensor:
+    """A sha256 as uint8 [32]: the form in which it can travel in a state dict."""
+    return torch.tensor(list(bytes.fromhex(hex_digest)), dtype=torch.uint8)
+
+
+def fingerprint_of(tensor: torch.Tensor) -> str:
+    """The sha256 (hex) behind what :func:`fingerprint_tensor` made."""
+    return bytes(tensor.tolist()).hex()
+
+
 def take_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
     """The tensors whose names start with `prefix`, named without it."""
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -5,7 +5,7 @@ They hold the projectors together with the frozen encoders; here each becomes a 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 import torch
 
@@ -13,6 +13,7 @@ from mlvl_fairseq.checkpoints.clip_weights import (
     Tensors,
     WeightSource,
     as_float32,
+    fingerprint_tensor,
     read_clip_weights,
     take_prefix,
 )
@@ -95,10 +96,7 @@ def convert_mclip(path, folder, sentencepiece, mte: Optional[str] = None, clip: 
     xlmr = read_xlmr(mte)
     xlmr.require_vocabulary(len(tokenizer.dictionary))
     digests = {"mte": xlmr.fingerprint, "clip": read_clip_weights(clip).fingerprint}
-    fingerprints: Dict[str, torch.Tensor] = {
-        FINGERPRINTS[part]: torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
-        for part, digest in digests.items()
-    }
+    fingerprints = {FINGERPRINTS[part]: fingerprint_tensor(digest) for part, digest in digests.items()}
     weights = TrikdWeights(
         tensors={**file.projectors, **fingerprints},
         heads=file.heads,

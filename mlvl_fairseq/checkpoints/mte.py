@@ -7,7 +7,7 @@ from typing import Mapping, Optional, Sequence
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.clip_weights import Tensors, as_float32, fingerprint
+from mlvl_fairseq.checkpoints.clip_weights import Tensors, as_float32, fingerprint, fingerprint_of
 from mlvl_fairseq.checkpoints.xlmr import MTE
 from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
@@ -82,6 +82,6 @@ def read_mte(path, languages: Sequence[str]) -> MteState:
     if list(given) != list(languages):
         before, now = ",".join(given), ",".join(languages)
         raise UserError(f"--init-from {path} was trained with languages {before}, not {now}: give --langs {before}")
-    digest = bytes(model[FINGERPRINT].tolist()).hex() if FINGERPRINT in model else None
+    digest = fingerprint_of(model[FINGERPRINT]) if FINGERPRINT in model else None
     tensors = {name: tensor for name, tensor in model.items() if name != FINGERPRINT}
     return MteState(as_float32(tensors, path), digest, Path(path))

@@ -21,6 +21,7 @@ from mlvl_fairseq.checkpoints.clip_weights import (
     WeightSource,
     as_float32,
     fingerprint,
+    fingerprint_of,
     read_clip_weights,
     register_weight_format,
     take_prefix,
@@ -170,5 +171,5 @@ def _check_frozen(state: Mapping[str, Any], frozen: CLIPWeights, path) -> None:
     if "logit_scale" in state:  # the model had an image side
         towers.update({f"vision.{name}": tensor for name, tensor in frozen.vision.items()})
     digest = fingerprint({name: tensor for name, tensor in towers.items() if name not in state})
-    if digest != bytes(state["frozen_fingerprint"].tolist()).hex():
+    if digest != fingerprint_of(state["frozen_fingerprint"]):
         raise UserError(f"{frozen.source} does not hold the frozen weights that {path} was trained with")

@@ -5,7 +5,7 @@ from typing import Any, Dict, Mapping, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.clip_weights import Tensors, WeightSource, as_float32, fingerprint
+from mlvl_fairseq.checkpoints.clip_weights import Tensors, WeightSource, as_float32, fingerprint, fingerprint_of
 from mlvl_fairseq.checkpoints.skeletons import without_values
 from mlvl_fairseq.data.atomic_files import atomic_path
 from mlvl_fairseq.errors import DataError, UserError
@@ -55,7 +55,7 @@ class TrikdWeights:
         if part == "sentencepiece":
             return self.sentencepiece
         tensor = self.tensors.get(FINGERPRINTS[part])
-        return None if tensor is None else bytes(tensor.tolist()).hex()
+        return None if tensor is None else fingerprint_of(tensor)
 
     def require(self, part: str, digest: str, source: str) -> None:
         """Raises UserError: a frozen file is not the one that the projectors were trained on."""

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.clip_weights import Tensors, as_float32, fingerprint, take_prefix
+from mlvl_fairseq.checkpoints.clip_weights import Tensors, as_float32, fingerprint, fingerprint_of, take_prefix
 from mlvl_fairseq.checkpoints.skeletons import without_values
 from mlvl_fairseq.compat import load_checkpoint_file
 from mlvl_fairseq.data.atomic_files import atomic_path
@@ -143,7 +143,7 @@ def _fill_in_frozen(tensors: Tensors, model: Mapping[str, Tensor], xlmr, path) -
         )
     whole = read_xlmr(xlmr).tensors
     frozen = {name: tensor for name, tensor in whole.items() if name not in tensors}
-    digest = bytes(model["frozen_fingerprint"].tolist()).hex()
+    digest = fingerprint_of(model["frozen_fingerprint"])
     if fingerprint({MTE + name: tensor for name, tensor in frozen.items()}) != digest:
         raise UserError(f"{xlmr} does not hold the frozen weights that {path} was trained with")
     return {**frozen, **tensors}

@@ -7,15 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlvl_fairseq.checkpoints.clip_weights import fingerprint_tensor
 from mlvl_fairseq.continual.row_scales import RowUse
 from mlvl_fairseq.errors import UserError
 
 SHARE_UNIT = 2**40
-
-
-def fingerprint_tensor(hex_digest: str) -> Tensor:
-    """A sha256 as uint8 [32]: the form in which it can travel in a state dict."""
-    return torch.tensor(list(bytes.fromhex(hex_digest)), dtype=torch.uint8)
 
 
 def tokens_fingerprint(tokens: Sequence[str]) -> Tensor:

@@ -9,6 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import MISSING
 
+from mlvl_fairseq.checkpoints.clip_weights import fingerprint_of
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
@@ -124,7 +125,7 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
         model = super().build_model(cfg, from_checkpoint)
         self.image_size = None if model.vision is None else model.vision.image_size
         self._check_clip(model)
-        self.mte_fingerprint = bytes(model.mte_fingerprint.tolist()).hex()
+        self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
         return model
 
     def _check_clip(self, model) -> None:
@@ -132,7 +133,7 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
         stems = [self.corpus.feature_stem("train", kind) for kind in self._kinds_of_clip("train")]
         for stem in stems:
             digest = read_manifest(stem).weights_fingerprint
-            if digest != bytes(model.clip_fingerprint.tolist()).hex():
+            if digest != fingerprint_of(model.clip_fingerprint):
                 raise UserError(f"{stem}.npy holds features of another CLIP than --clip: give the one that made them")
 
     def _kinds_of_clip(self, split: str) -> List[str]:
