@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
+from mlvl_fairseq.data.language_sampling import whole_batches
+
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
     """Position of the EOS of each caption, given its length [B] with BOS and EOS."""
@@ -77,9 +79,7 @@ class CaptionDataset(FairseqDataset):
         """
         if not self.shuffle:
             return np.arange(len(self))
-        order = np.random.permutation(len(self))
-        whole = len(order) - len(order) % self.keep_multiple_of
-        return order[: whole or len(order)]
+        return whole_batches(np.random.permutation(len(self)), self.keep_multiple_of)
 
     def collater(self, samples: List[Dict]) -> Dict:
         """Right-padded tokens [B, T], EOS positions [B], image ids [B], and the features of the batch's rows."""

