@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole way on generated data, in minutes on a CPU: pictures with captions in five languages, an English CLIP,
+# The whole way on generated data, small enough for a CPU: pictures with captions in five languages, an English CLIP,
 # a text encoder that learns to translate, TriKD with English captions only, and retrieval in all languages.
 #
 # usage: bash examples/mclip/run_generated.sh [OUT]        default: outputs/mclip
