@@ -92,3 +92,4 @@ for seed in "${seeds[@]}"; do
   jobs+=($!)
 done
 for job in "${jobs[@]}"; do wait "$job"; done
+python "$here/table.py" "$out/trikd"

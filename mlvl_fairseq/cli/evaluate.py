@@ -22,9 +22,9 @@ examples:
   mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
       --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
   # Multi30k: a caption a line, image names beside them; COCO: its annotation file and a list of the test images
-  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \
+  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \\
       --caption-images test_2016_flickr.txt --image-root flickr30k
-  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \
+  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \\
       --image-root coco
   # COCO's 1K protocol: the average over five parts of the 5,000 images
   mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
