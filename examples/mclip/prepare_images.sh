@@ -10,7 +10,8 @@
 set -euo pipefail
 
 usage="usage: prepare_images.sh json|cc3m|coco|multi30k DATA CORPUS CLIP XLMR [LANGS]"
-layout=${1:?$usage} data=${2:?$usage} corpus=${3:?$usage} clip=${4:?$usage} xlmr=${5:?$usage} langs=${6:-en}
+[[ $# -ge 5 ]] || { echo "$usage" >&2; exit 2; }
+layout=$1 data=$2 corpus=$3 clip=$4 xlmr=$5 langs=${6:-en}
 
 case $layout in
   json) files=(--train "$data/train.{lang}.json" --valid "$data/valid.{lang}.json") ;;
@@ -20,7 +21,10 @@ case $layout in
     files=(--train "$data/train.{lang}" --valid "$data/val.{lang}"
       --caption-images train="$data/train_images.txt" valid="$data/val_images.txt")
     ;;
-  *) echo "$usage" >&2 && exit 2 ;;
+  *)
+    echo "$usage" >&2
+    exit 2
+    ;;
 esac
 if [[ ! -e $corpus/corpus.json ]]; then
   mlvl-prepare "$corpus" --languages "$langs" --image-root "$data/images" "${files[@]}"

@@ -9,9 +9,9 @@
 set -euo pipefail
 
 usage="usage: prepare_parallel.sh XLMR RAW OUT LANG..."
-xlmr=${1:?$usage} raw=${2:?$usage} out=${3:?$usage}
+[[ $# -ge 4 ]] || { echo "$usage" >&2; exit 2; }
+xlmr=$1 raw=$2 out=$3
 shift 3
-[[ $# -gt 0 ]] || { echo "$usage" >&2; exit 2; }
 
 mkdir -p "$out/pieces" "$out/fseq"
 for lang in "$@"; do

@@ -14,7 +14,8 @@
 set -euo pipefail
 
 usage="usage: run_mte.sh FSEQ XLMR OUT [OPTION...]"
-fseq=${1:?$usage} xlmr=${2:?$usage} out=${3:?$usage}
+[[ $# -ge 3 ]] || { echo "$usage" >&2; exit 2; }
+fseq=$1 xlmr=$2 out=$3
 shift 3
 read -r -a stage1 <<<"${STAGE1:-}"
 read -r -a stage2 <<<"${STAGE2:-}"

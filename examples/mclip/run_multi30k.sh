@@ -8,12 +8,12 @@
 #   MULTI30K   folder with {train,val}.{en,de,fr,cs}, line k of each the same sentence
 #   FLICKR8K   folder with train.LANG.json, val.LANG.json and squeezenet.{train,val}.{npy,images.txt}
 #   OUT        default: outputs/multi30k
-# SEEDS="1 2 3" of TriKD; UPDATES1=2000, UPDATES2=800 of the text encoder's stages (one seed); EPOCHS=4 of TriKD.
+# SEEDS="1 2 3" of TriKD; UPDATES1=1500, UPDATES2=600 of the text encoder's stages (one seed); EPOCHS=4 of TriKD.
 # Two trainings run at a time, with one thread each.
 set -euo pipefail
 
-text=${1:?usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]} photos=${2:?usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]}
-out=${3:-outputs/multi30k} here=$(dirname "${BASH_SOURCE[0]}")
+[[ $# -ge 2 ]] || { echo "usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]" >&2; exit 2; }
+text=$1 photos=$2 out=${3:-outputs/multi30k} here=$(dirname "${BASH_SOURCE[0]}")
 languages=en,de,fr,cs,pt,zh,ar corpus=$out/corpus xlmr=$out/xlmr clip=$out/clip/checkpoint_best.pt
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 export RECIPE=small OMP_NUM_THREADS=1
@@ -47,7 +47,7 @@ done
 bash "$here/prepare_parallel.sh" "$xlmr" "$out/raw" "$out/parallel" de fr cs
 
 # The text encoder in five variants, each a folder with mte.pt.
-updates1="--max-update ${UPDATES1:-2000}" updates2="--max-update ${UPDATES2:-800}" off="--contrastive-lambda 0"
+updates1="--max-update ${UPDATES1:-1500}" updates2="--max-update ${UPDATES2:-600}" off="--contrastive-lambda 0"
 mte() { # NAME STAGE1 STAGE2
   [[ -e $out/$1/mte.pt ]] || STAGE1=$2 STAGE2=$3 bash "$here/run_mte.sh" "$out/parallel/fseq" "$xlmr" "$out/$1"
 }

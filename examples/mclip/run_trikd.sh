@@ -12,7 +12,8 @@
 set -euo pipefail
 
 usage="usage: run_trikd.sh CORPUS XLMR MTE OUT [OPTION...]"
-corpus=${1:?$usage} xlmr=${2:?$usage} mte=${3:?$usage} out=${4:?$usage}
+[[ $# -ge 4 ]] || { echo "$usage" >&2; exit 2; }
+corpus=$1 xlmr=$2 mte=$3 out=$4
 shift 4
 
 options=(--task trikd --criterion trikd --sentencepiece "$xlmr" --mte "$mte" --seed 16 --clip-norm 2
