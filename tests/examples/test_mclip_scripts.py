@@ -1,0 +1,149 @@
+"""The run scripts of examples/mclip: which trainings they start, and that fairseq-train takes their options.
+
+Commands are replaced by ones that write down how they were called; each line is read by the real command's parser.
+"""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from fairseq import options
+
+import mlvl_fairseq
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "mclip"
+PLUGIN = Path(mlvl_fairseq.__file__).parent
+COMMANDS = ["mlvl-prepare", "mlvl-encode", "mlvl-export", "mlvl-evaluate", "fairseq-train", "fairseq-preprocess"]
+RECORD = """#!{python} -IS
+import json, os, pathlib, sys
+with open({log!r}, "a") as log:
+    print(json.dumps(sys.argv), file=log)
+if "--save-dir" in sys.argv:
+    pathlib.Path(sys.argv[sys.argv.index("--save-dir") + 1]).mkdir(parents=True, exist_ok=True)
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    """``call(script, *arguments, **environment)``: the lines of commands that it gave, each read by its parser."""
+    commands, log = tmp_path / "bin", tmp_path / "log"
+    commands.mkdir()
+    texts = {name: RECORD.format(python=sys.executable, log=str(log)) for name in COMMANDS}
+    texts["mlvl-path"] = f"#!/bin/sh\necho {PLUGIN}\n"
+    for name, text in texts.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+
+    def script(name, *arguments, status=0, says="", **environment):
+        log.write_text("")
+        ended = subprocess.run(
+            ["bash", str(FOLDER / name), *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env={"PATH": f"{commands}:/usr/bin:/bin", **environment},
+        )  # fmt: skip
+        assert ended.returncode == status and says in ended.stderr, ended.stderr
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return [(Path(command).name, parse(Path(command).name, rest)) for command, *rest in lines]
+
+    return script
+
+
+def parse(command, arguments):
+    if command == "fairseq-preprocess":
+        return options.get_preprocessing_parser("mte_pretraining").parse_args(arguments)
+    if command == "fairseq-train":
+        return options.parse_args_and_arch(options.get_training_parser(), arguments)
+    return import_module(f"mlvl_fairseq.cli.{command.removeprefix('mlvl-')}").build_parser().parse_args(arguments)
+
+
+def trainings(calls):
+    return [args for command, args in calls if command == "fairseq-train"]
+
+
+def test_parallel_text_is_cut_and_binarized_with_xlmrs_dictionary(call, tmp_path):
+    (tmp_path / "raw").mkdir()
+    for split in ("train", "valid"):
+        for lang in ("de", "en"):
+            (tmp_path / "raw" / f"{split}.de-en.{lang}").write_text("a\n")
+    calls = call("prepare_parallel.sh", "xlmr", "raw", "out", "de")
+    assert [command for command, _ in calls] == ["mlvl-encode"] * 4 + ["fairseq-preprocess"]
+    args = calls[-1][1]
+    assert (args.trainpref, args.validpref) == (
+        "out/pieces/train.de-en",
+        "out/pieces/valid.de-en",
+    ) and not args.testpref
+    assert args.srcdict == args.tgtdict == "xlmr/dict.txt" and (args.source_lang, args.target_lang) == ("de", "en")
+    assert not call("prepare_parallel.sh", "xlmr", "raw", "out", "de"), "what is done is skipped"
+
+
+def test_published_stages_of_the_mte(call):
+    calls = call("run_mte.sh", "fseq", "xlmr", "out")
+    first, second = trainings(calls)
+    assert first.arch == second.arch == "mte_base" and first.fp16 and first.xlmr == "xlmr" and first.truncate == 508
+    assert (first.train_encoder, first.contrastive_lambda, first.max_update) == ("none", 0, 400000)
+    assert (second.train_encoder, second.contrastive_lambda, second.max_update) == ("layers", 2, 160000)
+    assert second.init_from == "out/stage1/checkpoint_best.pt" and second.update_freq == [4]
+    command, args = calls[-1]
+    assert command == "mlvl-export" and args.out == "out/mte.pt"
+
+
+def test_small_stages_contrast_from_the_start(call):
+    first, second = trainings(call("run_mte.sh", "fseq", "xlmr", "out", RECIPE="small", STAGE2="--max-update 7"))
+    assert first.arch == "mte_tiny" and first.cpu and first.encoder_from_scratch and not first.fp16
+    assert (first.train_encoder, first.contrastive_lambda) == ("all", 2)
+    assert (first.max_update, second.max_update, second.train_encoder) == (600, 7, "layers")
+
+
+def test_a_finished_stage_is_not_trained_again(call):
+    assert len(trainings(call("run_mte.sh", "fseq", "xlmr", "out"))) == 2
+    assert not trainings(call("run_mte.sh", "fseq", "xlmr", "out"))
+
+
+@pytest.mark.parametrize("recipe", ["published", "small"])
+def test_presets_of_the_mte(call, recipe):
+    plain = trainings(call("run_mte.sh", "fseq", "xlmr", "plain", RECIPE=recipe))
+    quirky = trainings(call("run_mte.sh", "fseq", "xlmr", "quirky", RECIPE=recipe, PRESET="reference"))
+    flags = ("no_source_bos", "frozen_dropout")  # fairseq's parser has some of them only if they are given
+    assert not any(getattr(args, flag, False) for args in plain for flag in flags)
+    assert not any(args.smoothing_to == "all" for args in plain)
+    assert all(args.no_source_bos and args.frozen_dropout and args.smoothing_to == "all" for args in quirky)
+    assert quirky[1].contrastive_weight == "published" and quirky[1].contrastive_source == "projected"
+
+
+def trikd(call, *arguments, **environment):
+    (args,) = trainings(call("run_trikd.sh", "corpus", "xlmr", "mte.pt", "out", *arguments, **environment))
+    return args
+
+
+def test_published_pretraining_and_fine_tuning(call):
+    args = trikd(call, "--clip", "ViT-B-32.pt")
+    assert (args.arch, args.optimizer, args.lr, args.batch_size) == ("trikd_base", "torch_lamb", [1e-2], 2048)
+    assert args.fp16 and args.fp16_no_flatten_grads and args.positives == "masked" and args.ttc_temperature == 0.07
+    tuned = trikd(call, "--langs", "de", INIT="trikd.pt")
+    assert (tuned.init_projectors_from, tuned.positives, tuned.batch_size) == ("trikd.pt", "mean", 128)
+    assert (tuned.max_epoch, tuned.langs) == (30, "de")
+
+
+@pytest.mark.parametrize("recipe", ["published", "small"])
+def test_presets_of_trikd(call, recipe):
+    args = trikd(call, RECIPE=recipe, PRESET="reference")
+    assert (args.ttc_temperature, args.positives, args.non_english_ttc) == (0.376, "diagonal", "image")
+    assert args.cpu == (recipe == "small") and args.frozen_dropout and args.single_language_batches
+    tuned = trikd(call, RECIPE=recipe, PRESET="reference", INIT="trikd.pt")
+    assert (tuned.ttc_temperature, tuned.positives, tuned.reset_temperature) == (0.217, "sum", True)
+
+
+@pytest.mark.parametrize("layout", ["json", "cc3m", "coco", "multi30k"])
+def test_layouts_of_pictures(call, layout):
+    calls = call("prepare_images.sh", layout, "data", "corpus", "clip.pt", "xlmr", "en,de")
+    assert {command for command, _ in calls} == {"mlvl-prepare"}
+    assert any(args.teacher == "clip.pt" for _, args in calls) and any(
+        args.sentencepiece == "xlmr" for _, args in calls
+    )
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in FOLDER.glob("*.sh") if "generated" not in path.name))
+def test_without_arguments_scripts_say_their_usage(call, script):
+    assert not call(script, status=2, says=f"usage: {script} ")
