@@ -8,7 +8,7 @@ import numpy as np
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask
-from omegaconf import II, MISSING, OmegaConf
+from omegaconf import II, MISSING
 from torch.utils.data import ConcatDataset
 
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
@@ -16,6 +16,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarized_folder
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.tasks._batches import build_batches_anew
 from mlvl_fairseq.tasks._validation import RecallCollector
 
 MIN_VALIDATION_IMAGES = 10
@@ -43,10 +44,7 @@ class CaptionTask(FairseqTask, ABC):
     def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary: List[str], dictionary: Dictionary):
         super().__init__(cfg)
         self.corpus, self.vocabulary, self.dictionary = corpus, vocabulary, dictionary
-        # fairseq builds batches once, seeded by the epoch it starts in; only rebuilt ones are the same after a restart.
-        if OmegaConf.is_config(cfg):
-            OmegaConf.set_struct(cfg, False)
-        cfg.rebuild_batches = True
+        build_batches_anew(cfg)
         self.recall: Optional[RecallCollector] = None
 
     @abstractmethod

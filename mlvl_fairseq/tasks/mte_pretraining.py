@@ -9,7 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import get_available_dataset_impl
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING, OmegaConf, open_dict
+from omegaconf import II, MISSING, open_dict
 from torch import Tensor
 
 from mlvl_fairseq.data.parallel import (
@@ -25,7 +25,7 @@ from mlvl_fairseq.data.parallel import (
 )
 from mlvl_fairseq.data.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._dummy_batches import DummyBatchesDoNotCount
+from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount, build_batches_anew
 from mlvl_fairseq.tasks._translations import TranslationCollector
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,7 @@ class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
         self.dictionary = load_dictionaries(cfg.data, languages)
         self.translations: Optional[TranslationCollector] = None
         self.generator = None
-        # fairseq builds batches once, seeded by the epoch it starts in; only rebuilt ones are the same after a restart.
-        if OmegaConf.is_config(cfg):
-            OmegaConf.set_struct(cfg, False)
-        cfg.rebuild_batches = True
+        build_batches_anew(cfg)
         self.state.merge_state_dict({"languages": languages, "source_bos": not cfg.no_source_bos})
 
     @classmethod

@@ -18,8 +18,8 @@ from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
 from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._dummy_batches import DummyBatchesDoNotCount
 from mlvl_fairseq.tasks._validation import RecallCollector
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,6 @@
 Commands are replaced by ones that write down how they were called; each line is read by the real command's parser.
 """
 
-import json
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -27,24 +25,14 @@ if "--save-dir" in sys.argv:
 
 
 @pytest.fixture
-def call(tmp_path):
+def call(stubs):
     """``call(script, *arguments, **environment)``: the lines of commands that it gave, each read by its parser."""
-    commands, log = tmp_path / "bin", tmp_path / "log"
-    commands.mkdir()
-    texts = {name: RECORD.format(python=sys.executable, log=str(log)) for name in COMMANDS}
-    texts["mlvl-path"] = f"#!/bin/sh\necho {PLUGIN}\n"
-    for name, text in texts.items():
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
+    for name in COMMANDS:
+        stubs.add(name, RECORD.format(python=sys.executable, log=str(stubs.log)))
+    stubs.add("mlvl-path", f"#!/bin/sh\necho {PLUGIN}\n")
 
-    def script(name, *arguments, status=0, says="", **environment):
-        log.write_text("")
-        ended = subprocess.run(
-            ["bash", str(FOLDER / name), *arguments], cwd=tmp_path, capture_output=True, text=True,
-            env={"PATH": f"{commands}:/usr/bin:/bin", **environment},
-        )  # fmt: skip
-        assert ended.returncode == status and says in ended.stderr, ended.stderr
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    def script(name, *arguments, **environment):
+        _, lines = stubs.run(FOLDER / name, *arguments, **environment)
         return [(Path(command).name, parse(Path(command).name, rest)) for command, *rest in lines]
 
     return script

@@ -5,7 +5,6 @@ read by the parser of the real command.
 """
 
 import json
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -41,30 +40,19 @@ if "fail" in arguments:
 
 
 @pytest.fixture
-def call(tmp_path):
+def call(stubs, tmp_path):
     """``call(script, *arguments, **environment)``: the commands it gave, by name; it must end well, or with `status`
     and `says` on standard error. OpenAI's files are there, but empty."""
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    log = tmp_path / "log"
     for name in ("ViT-B-16.pt", "ViT-B-32.pt", "ViT-L-14.pt"):
         (tmp_path / name).touch()
-    stubs = {name: RECORD.format(python=sys.executable, log=str(log), name=name) for name in COMMANDS}
-    stubs["mlvl-path"] = "#!/bin/sh\necho /plugin\n"
-    stubs["python"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
-    for name, text in stubs.items():
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
+    for name in COMMANDS:
+        stubs.add(name, RECORD.format(python=sys.executable, log=str(stubs.log), name=name))
+    stubs.add("mlvl-path", "#!/bin/sh\necho /plugin\n")
+    stubs.add("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
 
-    def script(name, *arguments, status=0, says="", **environment):
-        log.write_text("")
-        ended = subprocess.run(
-            ["bash", str(FOLDER / name), *arguments], cwd=tmp_path, capture_output=True, text=True,
-            env={"PYTHONPATH": str(FOLDER.parents[1]), "PATH": f"{commands}:/usr/bin:/bin", **environment},
-        )  # fmt: skip
-        assert ended.returncode == status and says in ended.stderr, ended.stderr
-        assert "epoch 1" not in ended.stdout, "fairseq's log is for a file"
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    def script(name, *arguments, **environment):
+        output, lines = stubs.run(FOLDER / name, *arguments, PYTHONPATH=str(FOLDER.parents[1]), **environment)
+        assert "epoch 1" not in output, "fairseq's log is for a file"
         for line in lines:
             check_arguments(*line)
         return {name: [line[1:] for line in lines if line[0] == name] for name in COMMANDS}

@@ -1,6 +1,19 @@
-"""Batches that fairseq gives to ranks that have run out of data."""
+"""What fairseq needs to be told about batches."""
 
 import torch
+from omegaconf import OmegaConf
+
+
+def build_batches_anew(cfg) -> None:
+    """Have batches built in every epoch: fairseq builds them once, seeded by the epoch it starts in, so that a restart
+    would have others.
+
+    Args:
+        cfg: of a task, which reads it when it makes an iterator.
+    """
+    if OmegaConf.is_config(cfg):
+        OmegaConf.set_struct(cfg, False)
+    cfg.rebuild_batches = True
 
 
 class DummyBatchesDoNotCount:
