@@ -1,10 +1,11 @@
 """What an update of mCLIP's translating encoder costs beside one of fairseq's own multilingual translation.
 
-Ours is task ``mte_pretraining`` with model and criterion ``mte``; theirs is task ``translation_multi_simple_epoch`` with
-model ``transformer`` and criterion ``label_smoothed_cross_entropy``. Both are built from the options of fairseq-train,
+Ours is task ``mte_pretraining`` with model and criterion ``mte``; theirs is task ``translation_multi_simple_epoch``
+with model ``transformer`` and criterion ``label_smoothed_cross_entropy``. Both are built from options of fairseq-train,
 and an update is fairseq's whole ``Trainer.train_step``: forward, loss, backward, scaling and clipping of gradients,
 fairseq's Adam, logging. Reading and collating data is no part of it. Both take the same batches of random ids in turn;
-the ratio is the median over updates, in CPU time of one thread.
+the ratio is the median over updates, in CPU time of one thread. Sentences are measured as they come, of different
+lengths, in the batches that our task makes of them, and all of one length, where there is no padding to save.
 
 Alike: sizes, post-norm encoder with learned positions, pre-norm decoder with sinusoidal ones, all embeddings shared and
 frozen, dropouts, label smoothing, dictionary, initial weights, and what trains: in stage 1 the decoder (the encoder
@@ -23,6 +24,7 @@ faster one in fairseq. The row with the contrastive loss is compared with the sa
 
 import argparse
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -42,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 LANGUAGES = ("cs", "de", "en", "es", "ja", "ru", "zh")  # the published ones
 SOURCE, TARGET = "de", "en"
 PAIRS = 4000  # of random sentences, from which batches are made
+PAD = 1
 COMMON = (
     "--langs {langs} --lang-pairs {source}-{target} --label-smoothing 0.1 --max-source-positions 512 "
     "--max-target-positions 512 --optimizer adam --adam-betas (0.9,0.98) --lr 1e-4 --lr-scheduler fixed --clip-norm 2 "
@@ -54,7 +57,13 @@ THEIRS += "--encoder-langtok tgt --left-pad-source False --share-all-embeddings 
 THEIRS += "--encoder-learned-pos --decoder-normalize-before"
 SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")
 SIZES += ("decoder_layers", "decoder_ffn_embed_dim", "decoder_attention_heads")
-ROWS = (("stage 1", "none", 0), ("stage 2", "layers", 0), ("stage 2, contrastive", "layers", 2))
+ROWS = (  # name, --train-encoder, --contrastive-lambda, whether lengths differ
+    ("stage 1", "none", 0, True),
+    ("stage 1", "none", 0, False),
+    ("stage 2", "layers", 0, True),
+    ("stage 2", "layers", 0, False),
+    ("stage 2, contrastive", "layers", 2, True),
+)
 
 
 def write_dictionaries(folder: Path, vocabulary: int) -> None:
@@ -127,32 +136,28 @@ def loss_in_validation(trainer, sample: Dict) -> float:
     return (loss / size).item()
 
 
-def random_batches(task, count: int, max_tokens: int, mean_tokens: int) -> List[Dict]:
-    """Our task's batches of random pairs: lengths are log-normal, a target is up to some 40 % longer or shorter."""
+def random_batches(task, args: argparse.Namespace, lengths_differ: bool) -> List[Dict]:
+    """Our task's batches of random pairs. Lengths are log-normal, those of most targets within 20 % of their source."""
     from fairseq.data import LanguagePairDataset
 
     from mlvl_fairseq.data.parallel import Direction, ParallelDataset
 
     rng, dictionary = np.random.default_rng(1), task.source_dictionary
-    source = np.clip(rng.lognormal(np.log(mean_tokens) - 0.125, 0.5, PAIRS), 3, 250).astype(int)
-    target = np.clip(source * rng.lognormal(0, 0.2, PAIRS), 3, 250).astype(int)
+    spread = (0.5, 0.2) if lengths_differ else (0.0, 0.0)
+    source = args.mean_tokens * rng.lognormal(-(spread[0] ** 2) / 2, spread[0], PAIRS)
+    target = source * rng.lognormal(0, spread[1], PAIRS)
+    source, target = (np.clip(lengths.round().astype(int), 3, 250) for lengths in (source, target))
+    words = len(dictionary) - 1 - len(LANGUAGES)
 
-    def sentences(lengths: np.ndarray, first: List[int]) -> List[torch.Tensor]:
-        words = (rng.integers(4, len(dictionary) - 1 - len(LANGUAGES), n - len(first) - 1).tolist() for n in lengths)
-        return [torch.tensor([*first, *ids, dictionary.eos()]) for ids in words]
+    def sentences(lengths: np.ndarray, first: int) -> List[torch.Tensor]:
+        rows = (rng.integers(dictionary.nspecial, words, length) for length in lengths)
+        return [torch.tensor([first, *row[1:-1], dictionary.eos()]) for row in rows]
 
-    pairs = LanguagePairDataset(
-        sentences(source, [dictionary.bos()]),
-        source,
-        dictionary,
-        sentences(target, []),
-        target,
-        dictionary,
-        left_pad_source=False,
-    )
+    sides = sentences(source, dictionary.bos()), source, dictionary, sentences(target, words - 1), target, dictionary
+    pairs = LanguagePairDataset(*sides, left_pad_source=False)
     data = ParallelDataset({Direction(SOURCE, TARGET): pairs}, {TARGET: task.language_id(TARGET)})
-    batches = data.batch_by_size(data.ordered_indices(), max_tokens=max_tokens, required_batch_size_multiple=8)
-    chosen = rng.choice(len(batches) - 1, count, replace=count >= len(batches))  # the last one is smaller
+    batches = data.batch_by_size(data.ordered_indices(), max_tokens=args.max_tokens, required_batch_size_multiple=8)
+    chosen = rng.choice(len(batches) - 1, args.steps + 1)  # the last one is smaller
     return [data.collater([data[i] for i in batches[number]]) for number in chosen]
 
 
@@ -168,28 +173,27 @@ def update_seconds(trainer, sample: Dict) -> float:
     return time.process_time() - began
 
 
-def measure(folder: Path, args: argparse.Namespace, row: Tuple[str, str, float]) -> str:
+def measure(folder: Path, args: argparse.Namespace, row: Tuple[str, str, float, bool]) -> str:
     """One row of the table."""
-    name, train_encoder, contrastive = row
+    name, train_encoder, contrastive, lengths_differ = row
     sizes = dimensions(args.arch, args.layers)
     their = theirs(folder, sizes, train_encoder)
     mine = ours(folder, args.arch, sizes, train_encoder, contrastive)
     copy_weights(mine.get_model(), their.get_model())
-    batches = random_batches(mine.task, args.steps + 1, args.max_tokens, args.mean_tokens)
+    batches = random_batches(mine.task, args, lengths_differ)
     losses = loss_in_validation(mine, batches[0]), loss_in_validation(their, for_fairseq(batches[0]))
+    apart = "-" if contrastive else f"{abs(losses[0] - losses[1]) / losses[1]:.1e}"
     seconds = []
     for number, sample in enumerate(batches):
         turns = [lambda: update_seconds(mine, sample), lambda: update_seconds(their, for_fairseq(sample))]
         first = number % 2  # who goes first finds another cache
         taken = {turn: turns[turn]() for turn in (first, 1 - first)}
         seconds.append((taken[0], taken[1]))
-    mine_s, their_s = np.array(seconds[1:]).T  # the first allocates
-    ratios = np.percentile(mine_s / their_s, [50, 25, 75])
-    times = (
-        f"{np.median(mine_s):.3f} | {np.median(their_s):.3f} | **{ratios[0]:.3f}** | {ratios[1]:.3f} to {ratios[2]:.3f}"
-    )
-    apart = "-" if contrastive else f"{abs(losses[0] - losses[1]) / losses[1]:.1e}"
-    return f"| {name} | {times} | {apart} |"
+    times = np.array(seconds[1:])  # the first allocates
+    ratios = np.percentile(times[:, 0] / times[:, 1], [50, 25, 75])
+    padding = np.mean([sample["target"].eq(PAD).float().mean() for sample in batches])
+    cells = [name, f"{100 * padding:.0f} %", *(f"{second:.3f}" for second in np.median(times, 0))]
+    return f"| {' | '.join(cells)} | **{ratios[0]:.3f}** | {ratios[1]:.3f} to {ratios[2]:.3f} | {apart} |"
 
 
 def main() -> None:
@@ -207,10 +211,11 @@ def main() -> None:
     import mlvl_fairseq
 
     mlvl_fairseq.register()
+    logging.disable()
     print(f"{args.arch}, {args.layers or 'all'} layers, {args.vocabulary} entries, {args.max_tokens} tokens a batch,")
     print(f"{args.steps} updates, one thread; fairseq {fairseq.__version__}, torch {torch.__version__}\n")
-    print("| update | ours, s | fairseq, s | ratio | half of them | losses apart, relative |")
-    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    print("| update | padding of targets | ours, s | fairseq, s | ratio | half of them | losses apart, relative |")
+    print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null, redirect_stderr(null):
         write_dictionaries(Path(folder), args.vocabulary)
         for row in ROWS:
