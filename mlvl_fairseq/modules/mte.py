@@ -1,5 +1,6 @@
 """The two halves of mCLIP's translating encoder (Chen et al. 2023), as fairseq generates with them."""
 
+from functools import partial
 from typing import Dict, List, Optional
 
 import torch.nn as nn
@@ -86,6 +87,8 @@ class MteDecoder(TransformerDecoderBase):
             share_decoder_input_output_embed=True,
         )
         super().__init__(config, None, embedding)
+        for layer in self.layers:  # what "gelu_accurate" names, in one pass over memory
+            layer.activation_fn = partial(nn.functional.gelu, approximate="tanh")
 
 
 def mean_pool(states: Tensor, counts: Tensor) -> Tensor:
