@@ -18,7 +18,7 @@ language tokens (a source's first id stands for one; for us it is ``<s>``). The 
 GELU in ours, as published; fairseq's has the erf form, as it has one activation for both halves, and that form is the
 faster one in fairseq. The row with the contrastive loss is compared with the same update of fairseq, which has none.
 
-    python benchmarks/mte_step.py --layers 2                     # base sizes, 250,002 entries; 9 GB of memory
+    python benchmarks/mte_step.py --layers 2                     # base sizes, 250,002 entries; 8 GB of memory
     python benchmarks/mte_step.py --arch mte_tiny --vocabulary 8000 --steps 30
 """
 
