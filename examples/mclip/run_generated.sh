@@ -45,7 +45,7 @@ head -n 1 "$out/raw/valid.de-en.de" | fairseq-interactive "$out/parallel/fseq" -
   --bpe sentencepiece --sentencepiece-model "$xlmr/sentencepiece.bpe.model" --beam 5 --cpu | grep '^[SD]-'
 
 # Projectors, on English captions only; the encoders' features are computed once.
-mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/mte/mte.pt"
+mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/mte/mte.pt" --train-states en
 bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/mte/mte.pt" "$out/trikd" --cached-states --clip "$clip" --valid-langs "$languages"
 
 mlvl-evaluate --checkpoint "$out/trikd/checkpoint_best.pt" --lang "$languages" \

@@ -68,7 +68,7 @@ mkdir -p "$out/stage1_only"
 # What each of them makes of the captions, once; then the projectors, every seed in a process of its own.
 variants=(full no_ctl late_ctl stage1_only untrained)
 for variant in "${variants[@]}"; do
-  mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/$variant/mte.pt"
+  mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/$variant/mte.pt" --train-states en
 done
 trikd() { # NAME MTE SEED OPTION...
   local folder=$out/trikd/$1/seed$3

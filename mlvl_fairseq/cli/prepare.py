@@ -28,7 +28,7 @@ examples:
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
   # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
-  mlvl-prepare corpus --sentencepiece xlmr.base --mte mte.pt
+  mlvl-prepare corpus --sentencepiece xlmr.base --mte mte.pt --train-states en
 """
 
 
@@ -111,6 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     text.add_argument("--mte", metavar="PATH", help="with --sentencepiece: store this text encoder's states")
     text.add_argument(
+        "--train-states",
+        metavar="LANGS",
+        help="with --mte: store the states of training captions in these languages only, e.g. en (default: all; of "
+        "validation captions always all)",
+    )
+    text.add_argument(
         "--max-length",
         type=positive,
         default=77,
@@ -126,7 +132,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.image_features or args.image_list:
         import_image_features(corpus, args)
     prepare_text(corpus, args)
-    if args.sentencepiece or args.mte:
+    if args.sentencepiece or args.mte or args.train_states:
         prepare_pieces(corpus, args)
     if args.teacher:
         from mlvl_fairseq.data.images import BadImagePolicy
@@ -237,17 +243,21 @@ def prepare_text(corpus, args) -> None:
 
 def prepare_pieces(corpus, args) -> None:
     """Captions in SentencePiece's pieces, and what a text encoder makes of them."""
+    from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
     from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
     from mlvl_fairseq.errors import UserError
     from mlvl_fairseq.inference.text_states import store_text_states
 
+    if args.train_states and not args.mte:
+        raise UserError("--train-states goes with --mte")
     if not args.sentencepiece:
         raise UserError("--mte needs the --sentencepiece folder that belongs to it")
     tokenizer = SentencePieceTokenizer(args.sentencepiece)
     binarize_with_sentencepiece(corpus, tokenizer)
     if args.mte:
-        store_text_states(corpus, tokenizer, args.mte, args.max_length, args.device)
+        langs = language_order(args.train_states) if args.train_states else None
+        store_text_states(corpus, tokenizer, args.mte, args.max_length, args.device, langs)
 
 
 def cli_main() -> None:

@@ -1,6 +1,6 @@
 """States of a frozen text encoder for a corpus, computed once: TriKD then trains without running it."""
 
-from typing import List
+from typing import List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -17,17 +17,23 @@ BATCH = 64
 
 
 def store_text_states(
-    corpus: Corpus, tokenizer: SentencePieceTokenizer, mte, max_length: int, device: str = "cpu"
+    corpus: Corpus,
+    tokenizer: SentencePieceTokenizer,
+    mte,
+    max_length: int,
+    device: str = "cpu",
+    train_langs: Optional[Sequence[str]] = None,
 ) -> None:
-    """Encode the training and validation captions of all languages, which are binarized already.
+    """Encode training and validation captions, which are binarized already.
 
     Args:
         corpus, tokenizer: the captions, and how they were cut.
         mte: what :func:`read_xlmr` reads.
         max_length: longest caption, ``<s>`` and ``</s>`` included. device: where to compute.
+        train_langs: languages whose training captions are encoded; None: all. Validation captions always are.
 
     Raises:
-        UserError: encoder, tokenizer and length do not fit together. DataError: see :func:`read_xlmr`.
+        UserError: encoder, tokenizer and length do not fit together, or the corpus lacks a language. DataError: see :func:`read_xlmr`.
     """
     weights = read_xlmr(mte)
     weights.require_vocabulary(len(tokenizer.dictionary))
@@ -39,8 +45,12 @@ def store_text_states(
     def encode(captions: List[List[int]]) -> List[np.ndarray]:
         return encode_states(encoder, [[bos, *ids[:-1][: max_length - 2], eos] for ids in captions])
 
-    for split in SPLITS[:2]:
-        for lang in corpus.languages(split):
+    train, valid = SPLITS[:2]
+    langs = {train: train_langs or corpus.languages(train), valid: corpus.languages(valid)}
+    for lang in langs[train]:
+        corpus.require(train, lang)
+    for split in langs:
+        for lang in langs[split]:
             states.write(split, lang, encode, weights.config.width, str(mte))
 
 

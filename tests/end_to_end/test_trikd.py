@@ -137,6 +137,16 @@ def test_stored_states_give_the_same_training(trained):
 SAMPLED = "--langs en,de --sampling-temperature 5 --single-language-batches --max-epoch 2 --batch-size 32".split()
 
 
+def test_states_of_training_captions_are_stored_for_chosen_languages(run, succeed, trikd_corpus, pieces, new_mte):
+    prepare = ["mlvl-prepare", trikd_corpus, "--sentencepiece", pieces, "--mte", new_mte(5)]
+    assert "no train captions in language 'xx'" in run(*prepare, "--train-states", "en,xx").error
+    before = set((trikd_corpus / "features").glob("*.npy"))
+    succeed(*prepare, "--train-states", "en")
+    stored = {path.name.partition(".states-")[0] for path in set((trikd_corpus / "features").glob("*.npy")) - before}
+    assert stored == {"train.en", *(f"valid.{lang}" for lang in Corpus(trikd_corpus).languages("valid"))}
+    assert "--train-states goes with --mte" in run(*prepare[:4], "--train-states", "en").error
+
+
 @pytest.mark.parametrize("images", ["stored", "cropped"])
 def test_resumed_training_ends_as_if_undisturbed(images, trained, trikd_options, succeed, teacher, tmp_path):
     crops = ["--image-tower", "vit", "--clip", teacher, "--random-crop", 0.5] if images == "cropped" else []
