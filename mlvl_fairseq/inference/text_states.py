@@ -33,7 +33,8 @@ def store_text_states(
         train_langs: languages whose training captions are encoded; None: all. Validation captions always are.
 
     Raises:
-        UserError: encoder, tokenizer and length do not fit together, or the corpus lacks a language. DataError: see :func:`read_xlmr`.
+        UserError: encoder, tokenizer and length do not fit together, or the corpus lacks a language.
+        DataError: see :func:`read_xlmr`.
     """
     weights = read_xlmr(mte)
     weights.require_vocabulary(len(tokenizer.dictionary))
