@@ -1,11 +1,13 @@
 """What the documentation names is there: links, commands, options."""
 
 import re
+from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from fairseq import options
+from fairseq.data.encoders.sentencepiece_bpe import SentencepieceConfig
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from mlvl_fairseq.cli.options import components
@@ -23,10 +25,17 @@ def names(page):
     return str(page.relative_to(ROOT))
 
 
+def gen_parser_for(dataclass):
+    parser = ArgumentParser()
+    gen_parser_from_dataclass(parser, dataclass())
+    return parser
+
+
 @pytest.fixture(scope="module")
 def known_options():
     """Every option of our commands, of fairseq's, and of the benchmarks."""
     parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
+    parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig)]
     for command in COMMANDS:
         parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
         nested = [action.choices.values() for action in parser._actions if isinstance(action.choices, dict)]

@@ -7,11 +7,11 @@
 #   XLMR     folder with sentencepiece.bpe.model and dict.txt
 #   LANGS    default: en
 # DEVICE=cuda lets CLIP compute on a GPU. Safe to run twice: features go on where they were.
-set -euo pipefail
-
-usage="usage: prepare_images.sh json|cc3m|coco|multi30k DATA CORPUS CLIP XLMR [LANGS]"
-[[ $# -ge 5 ]] || { echo "$usage" >&2; exit 2; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+begin 5 "json|cc3m|coco|multi30k DATA CORPUS CLIP XLMR [LANGS]" "$@"
 layout=$1 data=$2 corpus=$3 clip=$4 xlmr=$5 langs=${6:-en}
+one_of LAYOUT "$layout" json cc3m coco multi30k
+require_pieces "$xlmr"
 
 case $layout in
   json) files=(--train "$data/train.{lang}.json" --valid "$data/valid.{lang}.json") ;;
@@ -21,13 +21,7 @@ case $layout in
     files=(--train "$data/train.{lang}" --valid "$data/val.{lang}"
       --caption-images train="$data/train_images.txt" valid="$data/val_images.txt")
     ;;
-  *)
-    echo "$usage" >&2
-    exit 2
-    ;;
 esac
-if [[ ! -e $corpus/corpus.json ]]; then
-  mlvl-prepare "$corpus" --languages "$langs" --image-root "$data/images" "${files[@]}"
-fi
+mlvl-prepare "$corpus" --languages "$langs" --image-root "$data/images" "${files[@]}"
 mlvl-prepare "$corpus" --teacher "$clip" --device "${DEVICE:-cpu}"
 mlvl-prepare "$corpus" --sentencepiece "$xlmr"

@@ -4,8 +4,8 @@
 #
 # usage: bash examples/mclip/run_generated.sh [OUT]        default: outputs/mclip
 # Safe to run twice: what is done is skipped.
-set -euo pipefail
-
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+begin 0 "[OUT]" "$@"
 out=${1:-outputs/mclip} here=$(dirname "${BASH_SOURCE[0]}")
 foreign=(de fr ru zh) languages=en,de,fr,ru,zh
 corpus=$out/corpus clip=$out/clip/checkpoint_best.pt xlmr=$out/xlmr

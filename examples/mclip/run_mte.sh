@@ -9,14 +9,13 @@
 # RECIPE=published (default): the flags of the published runs, for 8 GPUs. RECIPE=small: minutes on a CPU. There is no
 # small XLM-R: its encoder starts from random weights, so it trains in stage 1, too, and with the contrastive loss. (An
 # encoder that has learned to translate without it gives all sentences one vector when the loss comes in stage 2.)
-# PRESET=reference: with the quirks of the published code (docs/methods.md).
+# PRESET=reference: with the quirks of the published code (docs/mclip.md).
 # STAGE1, STAGE2: further options of one stage. Safe to run twice: trainings go on where they were.
-set -euo pipefail
-
-usage="usage: run_mte.sh FSEQ XLMR OUT [OPTION...]"
-[[ $# -ge 3 ]] || { echo "$usage" >&2; exit 2; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+begin 3 "FSEQ XLMR OUT [OPTION...]" "$@"
 fseq=$1 xlmr=$2 out=$3
 shift 3
+require_pieces "$xlmr"
 read -r -a stage1 <<<"${STAGE1:-}"
 read -r -a stage2 <<<"${STAGE2:-}"
 
@@ -33,8 +32,8 @@ else
   common+=(--arch mte_tiny --encoder-from-scratch --cpu --num-workers 0 --max-tokens 2048 --bleu-sentences 100 --bleu-beam 1
     --required-batch-size-multiple 1 --log-interval 50)
   encoder1=all lambda1=2
-  stage1=(--lr 2e-3 --warmup-updates 100 --max-update 600 "${stage1[@]}")
-  stage2=(--lr 1e-3 --warmup-updates 50 --max-update 400 "${stage2[@]}")
+  stage1=(--lr 2e-3 --warmup-updates 100 --max-update 500 "${stage1[@]}")
+  stage2=(--lr 1e-3 --warmup-updates 50 --max-update 250 "${stage2[@]}")
 fi
 if [[ ${PRESET:-default} == reference ]]; then
   common+=(--no-source-bos --smoothing-to all --frozen-dropout)

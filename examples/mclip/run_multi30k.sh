@@ -10,9 +10,8 @@
 #   OUT        default: outputs/multi30k
 # SEEDS="1 2 3" of TriKD; UPDATES1=1500, UPDATES2=600 of the text encoder's stages (one seed); EPOCHS=4 of TriKD.
 # Two trainings run at a time, with one thread each.
-set -euo pipefail
-
-[[ $# -ge 2 ]] || { echo "usage: run_multi30k.sh MULTI30K FLICKR8K [OUT]" >&2; exit 2; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+begin 2 "MULTI30K FLICKR8K [OUT]" "$@"
 text=$1 photos=$2 out=${3:-outputs/multi30k} here=$(dirname "${BASH_SOURCE[0]}")
 languages=en,de,fr,cs,pt,zh,ar corpus=$out/corpus xlmr=$out/xlmr clip=$out/clip/checkpoint_best.pt
 read -r -a seeds <<<"${SEEDS:-1 2 3}"

@@ -7,14 +7,13 @@
 #   MTE      file of run_mte.sh, or a released one
 #   OPTION   of fairseq-train, e.g. --langs en,ja,de --loss-type nott --clip ViT-B-32.pt
 # RECIPE=published (default): the flags of the published run, for 8 GPUs. RECIPE=small: minutes on a CPU.
-# PRESET=reference: with the quirks of the published code (docs/methods.md).
+# PRESET=reference: with the quirks of the published code (docs/mclip.md).
 # INIT=CHECKPOINT fine-tunes it, on captions of which several may show one picture.
-set -euo pipefail
-
-usage="usage: run_trikd.sh CORPUS XLMR MTE OUT [OPTION...]"
-[[ $# -ge 4 ]] || { echo "$usage" >&2; exit 2; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+begin 4 "CORPUS XLMR MTE OUT [OPTION...]" "$@"
 corpus=$1 xlmr=$2 mte=$3 out=$4
 shift 4
+require_pieces "$xlmr"
 
 options=(--task trikd --criterion trikd --sentencepiece "$xlmr" --mte "$mte" --seed 16 --clip-norm 2
   --no-epoch-checkpoints --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --log-format simple)

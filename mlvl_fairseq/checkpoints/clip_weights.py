@@ -141,7 +141,7 @@ class WeightSource:
     def __init__(self, path):
         self.path = Path(path)
         if not self.path.exists():
-            raise DataError("no such file or folder; give a CLIP checkpoint", self.path)
+            raise DataError("no such file or folder; give a checkpoint", self.path)
 
     @functools.cached_property
     def is_torchscript(self) -> bool:

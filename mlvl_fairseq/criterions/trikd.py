@@ -1,5 +1,6 @@
 """The objective of TriKD (Chen et al. 2023): captions against images (ITC), and against CLIP's English texts (TTC)."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Dict, NamedTuple, Tuple
 
@@ -24,11 +25,13 @@ class LossType(NamedTuple):
 
 def parse_loss_type(text: str) -> LossType:
     """``--loss-type`` as the published code reads it, by what is in the word: ``nott`` no TTC, ``noit`` no ITC,
-    ``vanilla`` negatives of the own rank only; any other word (``sim``) both terms.
+    ``vanilla`` negatives of the own rank only; ``sim`` says nothing.
 
     Raises:
-        UserError: no term is left.
+        UserError: the word has other parts, which the published code would overlook; or no term is left.
     """
+    if not re.fullmatch("(sim|nott|noit|vanilla|[-_+])+", text):
+        raise UserError(f"--loss-type {text}: give sim, nott, noit, vanilla or a word made of these, e.g. nottvanilla")
     parsed = LossType("noit" not in text, "nott" not in text, "vanilla" not in text)
     if not (parsed.itc or parsed.ttc):
         raise UserError(f"--loss-type {text} leaves no loss: give noit or nott, not both")

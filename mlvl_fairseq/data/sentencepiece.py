@@ -39,7 +39,7 @@ def load_xlmr_dictionary(path) -> Dictionary:
         with open(path, encoding="utf-8") as file:
             dictionary.add_from_file(file)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; give XLM-R's dict.txt or its folder", path) from None
+        raise DataError(f"cannot be read: {error.strerror}; give XLM-R's folder, which holds dict.txt", path) from None
     except (ValueError, RuntimeError) as error:
         raise DataError(f"not a fairseq dictionary: {error}", path) from None
     if dictionary.add_symbol(MASK) != len(dictionary) - 1:

@@ -232,5 +232,8 @@ def chosen_languages(langs: str, directions: List[Direction]) -> List[str]:
     languages = [language.strip() for language in langs.split(",") if language.strip()] or used
     missing = [language for language in used if language not in languages]
     if missing or len(set(languages)) < len(languages):
-        raise UserError(f"--langs {langs} should name each language once, {','.join(used)} among them")
+        raise UserError(
+            f"--langs {langs} should name each language once, {','.join(used)} among them; which directions train, "
+            "--lang-pairs says"
+        )
     return languages

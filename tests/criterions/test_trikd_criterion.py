@@ -119,6 +119,8 @@ def test_loss_types_of_the_published_code(features, loss_type, terms):
 def test_no_term_no_training():
     with pytest.raises(UserError, match="leaves no loss"):
         parse_loss_type("noitnott")
+    with pytest.raises(UserError, match="--loss-type smi: give sim, nott"):
+        parse_loss_type("smi")
     with pytest.raises(UserError, match="--ttc-temperature 0.0 is not positive"):
         new_criterion(ttc_temperature=0.0)
 

@@ -1,5 +1,6 @@
 """The one function that reads caption files."""
 
+import logging
 from typing import Optional
 
 from mlvl_fairseq.data.captions import readers  # noqa: F401  (registers the formats)
@@ -8,6 +9,8 @@ from mlvl_fairseq.data.captions.problems import Problems
 from mlvl_fairseq.data.captions.registry import CaptionSource, choose_reader
 from mlvl_fairseq.data.captions.table import CaptionTable, TableBuilder
 from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def read_captions(
@@ -36,7 +39,7 @@ def read_captions(
         max_problems: with ``"skip"``, raise when more captions than this cannot be used.
 
     Returns:
-        the captions in file order; ``table.problems`` says what was wrong.
+        the captions in file order; ``table.problems`` says what was wrong, and so does the log.
 
     Raises:
         UserError: options that do not go together.
@@ -52,4 +55,7 @@ def read_captions(
     table = rows.table()
     if check_images:
         table = without_missing_images(table, image_root)
-    return count_duplicates(table, drop_duplicates)
+    table = count_duplicates(table, drop_duplicates)
+    if table.problems:
+        logger.warning("%s: %s", table.path, table.problems.summary())
+    return table

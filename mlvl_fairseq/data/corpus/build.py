@@ -130,8 +130,6 @@ class _SplitBuilder:
         self.captions[lang] = [_one_line(caption) for caption in table.captions]
         self.rows[lang] = np.stack([image_rows[table.image_rows], english], axis=1).astype(np.int32)
         self.problems[lang] = dict(table.problems.counts)
-        if table.problems:
-            logger.warning("%s: %s", table.path, table.problems.summary())
 
     def _english_rows(self, table: CaptionTable, source: Optional[CaptionTable]) -> np.ndarray:
         """Row in the English list of each caption; sentences that are not in it yet are appended."""

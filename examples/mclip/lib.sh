@@ -1,0 +1,34 @@
+# What the scripts of this folder share; sourced, not run. begin COUNT USAGE ARGUMENT... checks how a script was called.
+set -euo pipefail
+
+begin() {
+  local count=$1 usage=$2
+  shift 2
+  if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+    sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0" # the comment at the script's head
+    exit
+  fi
+  (($# >= count)) || { echo "usage: $(basename "$0") $usage" >&2; exit 2; }
+  one_of RECIPE "${RECIPE:-published}" published small
+  one_of PRESET "${PRESET:-default}" default reference
+  type mlvl-path fairseq-train >/dev/null 2>&1 ||
+    fail "mlvl_fairseq's commands are not on the PATH: bash scripts/setup.sh, then source .venv/bin/activate"
+}
+
+fail() {
+  echo "$(basename "$0"): error: $*" >&2
+  exit 2
+}
+
+one_of() { # NAME VALUE CHOICE...
+  local choice
+  for choice in "${@:3}"; do [[ $2 != "$choice" ]] || return 0; done
+  fail "$1=$2: choose one of ${*:3}"
+}
+
+require_pieces() { # XLMR
+  local file
+  for file in dict.txt sentencepiece.bpe.model; do
+    [[ -e $1/$file ]] || fail "$1/$file is missing: give XLM-R's folder, or one that mlvl-sentencepiece wrote"
+  done
+}
