@@ -9,7 +9,7 @@
 #   FLICKR8K   folder with train.LANG.json, val.LANG.json and squeezenet.{train,val}.{npy,images.txt}
 #   OUT        default: outputs/multi30k
 # SEEDS="1 2 3" of TriKD; UPDATES1=1500, UPDATES2=600 of the text encoder's stages (one seed); EPOCHS=4 of TriKD.
-# Two trainings run at a time, with one thread each.
+# Trainings run side by side, with one thread each.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 begin 2 "MULTI30K FLICKR8K [OUT]" "$@"
 text=$1 photos=$2 out=${3:-outputs/multi30k} here=$(dirname "${BASH_SOURCE[0]}")
