@@ -88,6 +88,8 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
         self.langs = training_languages(cfg.langs, cfg.lang_pairs)
         self.valid_langs = split_languages(cfg.valid_langs) or self.langs
         self.cached_states = cfg.cached_states
+        for lang in self.langs:
+            corpus.require("train", lang)
         if cfg.sampling_temperature <= 0:
             raise UserError(f"--sampling-temperature {cfg.sampling_temperature} is not positive")
         if not 0 <= cfg.random_crop <= 1:
