@@ -35,6 +35,8 @@ def user_message(error: BaseException) -> Optional[str]:
         return _raised_elsewhere(str(error)) or str(error)  # a data loader's worker adds its traceback to the message
     if type(error) is Exception and isinstance(error.__context__, UserError):
         return str(error.__context__)  # fairseq's trainer: "Cannot load model parameters from checkpoint"
+    if isinstance(error, AssertionError) and str(error).startswith("Must specify batch size"):
+        return str(error)  # fairseq-train's own check, which says what to do
     if type(error).__name__ == "ProcessRaisedException":  # of torch.multiprocessing.spawn
         return _raised_elsewhere(str(error))
     return None

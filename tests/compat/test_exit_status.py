@@ -16,6 +16,13 @@ def test_messages_of_user_errors():
         assert user_message(error) == "the vocabulary does not fit"
 
 
+def test_training_without_a_batch_size(run_alone, root):
+    line = ["--user-dir", root / "mlvl_fairseq", "--task", "dummy_lm", "--arch", "transformer_lm", "--cpu"]
+    ended = run_alone("fairseq-train", *map(str, line))
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("error: Must specify batch size either with --max-tokens or --batch-size\n")
+
+
 def test_error_in_another_process():
     trace = "Original Traceback (most recent call last):\n ...\nmlvl_fairseq.errors.DataError: f.pt: is truncated\n"
     from_rank = type("ProcessRaisedException", (Exception,), {})
