@@ -24,9 +24,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from mlvl_fairseq.evaluation.ranking import retrieval_ranks  # noqa: E402
-from mlvl_fairseq.evaluation.retrieval import recalls  # noqa: E402
-from mlvl_fairseq.modules.clip_text import CLIPTextTower  # noqa: E402
+from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks  # noqa: E402
+from mlvl_fairseq.evaluation.metrics.retrieval import recalls  # noqa: E402
+from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower  # noqa: E402
 
 PRECISIONS = {"float32": nullcontext, "bfloat16": lambda: torch.autocast("cpu", dtype=torch.bfloat16)}
 INSTRUCTIONS = ("avx512f", "avx512_bf16", "amx_bf16")

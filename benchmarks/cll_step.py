@@ -79,7 +79,7 @@ def write_corpus(folder: Path, captions: int, mean_words: int, embed_dim: int) -
     from mlvl_fairseq.cli.prepare import main as prepare
     from mlvl_fairseq.data.corpus import Corpus
     from mlvl_fairseq.data.features import FeatureWriter
-    from mlvl_fairseq.data.tokenizer import clip_vocabulary
+    from mlvl_fairseq.data.text import clip_vocabulary
 
     rng = np.random.default_rng(1)
     tokens = (token.removesuffix("</w>") for token in clip_vocabulary().tokens if token.endswith("</w>"))

@@ -38,7 +38,7 @@ WORDS_A_LANGUAGE, WORDS_A_CAPTION, FEATURE_DIM = 2000, (6, 15), 512
 
 def write_captions(folder: Path, languages: List[str], images: List[str], per_image: int) -> None:
     """``<language>.json`` for each language: short captions of words that CLIP has a token for."""
-    from mlvl_fairseq.data.tokenizer import clip_vocabulary
+    from mlvl_fairseq.data.text import clip_vocabulary
 
     tokens = (token.removesuffix("</w>") for token in clip_vocabulary().tokens if token.endswith("</w>"))
     words = np.array([token for token in tokens if token.isascii() and token.isalpha() and len(token) > 2])
@@ -83,9 +83,9 @@ def write_checkpoint(path: Path, source: str) -> None:
     """A checkpoint as fairseq-train would leave it, of clip_tiny_vit or (on features) clip_tiny."""
     import torch
 
-    from mlvl_fairseq.modules.clip_text import CLIPTextTower
-    from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
     from mlvl_fairseq.modules.feature_head import FeatureHead
+    from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+    from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 
     torch.manual_seed(0)
     if source == "photos":

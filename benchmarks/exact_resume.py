@@ -286,7 +286,7 @@ def forget(folder: Path, names: Sequence[str] = ("",)) -> None:
     """
     import torch
 
-    from mlvl_fairseq.compat import load_checkpoint_file
+    from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 
     path = folder / "checkpoint_last.pt"
     state = load_checkpoint_file(path)
@@ -306,8 +306,8 @@ def prepare(folder: Path) -> None:
     """A picture world, its corpus, an English teacher and its features, in jobs of their own."""
     from mlvl_fairseq.cli import picture_world
     from mlvl_fairseq.cli import prepare as prepare_command
-    from mlvl_fairseq.continual.jobs import run_job
     from mlvl_fairseq.continual.run import fairseq_train
+    from mlvl_fairseq.process.jobs import run_job
 
     world, corpus, teacher = folder / "world", folder / "corpus", folder / "teacher"
     languages = ",".join(LANGUAGES)

@@ -2,7 +2,7 @@
 
 Compared, on the same float32 features and one CPU thread, each in a fresh process:
 
-* ``ours``        mlvl_fairseq.evaluation.ranking.retrieval_ranks
+* ``ours``        mlvl_fairseq.evaluation.metrics.ranking.retrieval_ranks
 * ``one-hot``     the algorithm of CLIP_benchmark: top-k indices -> one-hot [batch, k, candidates] -> times the matrix
                   of positive pairs -> sum; once for each k in 1, 5, 10 and direction, 64 or 512 queries at once
 * ``argsort``     the algorithm of the ALBEF family: sort every row and column, look for the targets' places
@@ -59,7 +59,7 @@ def ranks_digest(image_ranks: np.ndarray, text_ranks: np.ndarray) -> str:
 
 
 def run_ours(images, texts, text_to_image) -> Tuple[List[float], str]:
-    from mlvl_fairseq.evaluation.ranking import retrieval_ranks
+    from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks
 
     ranks = retrieval_ranks(images, texts, text_to_image)
     return recalls(*ranks), ranks_digest(*ranks)

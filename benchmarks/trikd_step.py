@@ -34,8 +34,8 @@ from mlvl_fairseq.criterions.trikd import TrikdCriterion, TrikdCriterionConfig  
 from mlvl_fairseq.data.multilingual_captions import pad_states  # noqa: E402
 from mlvl_fairseq.data.token_states import TokenStates, extract_token_states  # noqa: E402
 from mlvl_fairseq.models.trikd import TrikdModel  # noqa: E402
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder  # noqa: E402
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector  # noqa: E402
-from mlvl_fairseq.modules.xlmr import PAD, XlmrConfig, XlmrEncoder  # noqa: E402
 from mlvl_fairseq.optim.lamb import Lamb  # noqa: E402
 
 XLMR_VOCABULARY = 10_000  # XLM-R's is 250,002; looking a row up costs the same

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 import sys
 
-from mlvl_fairseq import compat
+from mlvl_fairseq import fairseq_patches
 from mlvl_fairseq.version import __version__  # noqa: F401
 
 _ADAPTERS = ("criterions", "models", "optim", "tasks")
@@ -18,6 +18,6 @@ def register() -> None:
             importlib.import_module(module.name)
 
 
-compat.apply()
+fairseq_patches.apply()
 if "fairseq" in sys.modules:  # imported by --user-dir; commands that need no fairseq start without it
     register()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from mlvl_fairseq.checkpoints.huggingface_clip import from_huggingface
-from mlvl_fairseq.modules.clip_text import CLIPTextTower
+from mlvl_fairseq.checkpoints.formats.huggingface_clip import from_huggingface
+from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 
 FIXTURES = Path(__file__).parent / "fixtures"
 END_OF_TEXT = 49407

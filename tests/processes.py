@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, write_xlmr
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, write_xlmr
+from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 
 def write_small_mte(path, vocab_size, width, layers=1, seed=0):

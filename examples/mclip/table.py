@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List
 
-from mlvl_fairseq.evaluation.retrieval import METRICS
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
 
 Scores = Dict[str, Dict[str, List[float]]]
 

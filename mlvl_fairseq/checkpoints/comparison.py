@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 
 PARTS = ("model", "criterion", "last_optimizer_state")
 PROGRESS = ("task_state", "train_iterator", "val_loss", "best", "optimizer_history")

@@ -7,9 +7,9 @@ from typing import Mapping, Optional, Sequence
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.clip_weights import Tensors, as_float32, fingerprint, fingerprint_of
-from mlvl_fairseq.checkpoints.xlmr import MTE
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.formats.xlmr import MTE
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fingerprint, fingerprint_of
 from mlvl_fairseq.errors import DataError, UserError
 
 FINGERPRINT = "frozen_fingerprint"

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.clip_weights import (
+from mlvl_fairseq.checkpoints.source import (
     CLIPWeights,
     Tensors,
     WeightFormat,
@@ -27,8 +27,8 @@ from mlvl_fairseq.checkpoints.clip_weights import (
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.modules.adapters import TextAdapter, TowerShape, build_adapter
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
-from mlvl_fairseq.modules.text_adapters import TextAdapter, TowerShape, build_adapter
 
 logger = logging.getLogger(__name__)
 

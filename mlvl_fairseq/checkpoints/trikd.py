@@ -5,10 +5,10 @@ from typing import Any, Dict, Mapping, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.clip_weights import Tensors, WeightSource, as_float32, fingerprint, fingerprint_of
 from mlvl_fairseq.checkpoints.skeletons import without_values
-from mlvl_fairseq.data.atomic_files import atomic_path
+from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, as_float32, fingerprint, fingerprint_of
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 
 TRAINED = ("x_projector.", "c_projector.", "logit_scale")

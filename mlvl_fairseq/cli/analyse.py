@@ -55,9 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.data.atomic_files import write_json, write_text
     from mlvl_fairseq.errors import UserError
-    from mlvl_fairseq.inference.run_folder import RunFolder
+    from mlvl_fairseq.files import write_json, write_text
+    from mlvl_fairseq.runs.folder import RunFolder
 
     if args.output is None and len(args.run_dir) > 1:
         raise UserError("say where to write the comparison of several runs: --output DIR")
@@ -77,8 +77,8 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Attention KL of every run, and its table; draws it."""
-    from mlvl_fairseq.inference.analysis_tables import draw_lines, value_table
-    from mlvl_fairseq.inference.attention_drift import attention_drift
+    from mlvl_fairseq.continual.analyses.attention_drift import attention_drift
+    from mlvl_fairseq.evaluation.report.tables import draw_lines, value_table
 
     found = {
         name: attention_drift(run, args.max_captions, args.seed, args.init_from, args.device)
@@ -98,8 +98,8 @@ def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Nam
 
 def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Loss under noise and Fisher trace of every run, and their table; draws the loss."""
-    from mlvl_fairseq.inference.analysis_tables import draw_lines, value_table
-    from mlvl_fairseq.inference.convergence import analyse_convergence as analyse
+    from mlvl_fairseq.continual.analyses.convergence import analyse_convergence as analyse
+    from mlvl_fairseq.evaluation.report.tables import draw_lines, value_table
 
     noise = sorted(set(args.noise))
     found = {

@@ -42,7 +42,7 @@ def add_mclip(formats) -> None:
 
 
 def convert(args) -> None:
-    from mlvl_fairseq.checkpoints.mclip import convert_mclip
+    from mlvl_fairseq.checkpoints.formats.mclip import convert_mclip
 
     path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip)
     logger.info("written: %s", path)

@@ -18,8 +18,8 @@ from typing import Callable, Dict, List, Optional, Set
 
 import mlvl_fairseq
 from mlvl_fairseq.cli import common
-from mlvl_fairseq.compat import import_clip
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.fairseq_patches import import_clip
 
 _DISTRIBUTIONS = (
     "torch",

@@ -26,10 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
 def tokens_of(args) -> Callable[[str], List[str]]:
     """The function from a line to its tokens that the options ask for."""
     if args.sentencepiece:
-        from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+        from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(args.sentencepiece).pieces
-    from mlvl_fairseq.data.tokenizer import ClipTokenizer, Vocabulary
+        return SentencePieceTokenizer(args.sentencepiece).tokens
+    from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary
 
     return ClipTokenizer(Vocabulary.load(args.vocabulary)).tokens
 

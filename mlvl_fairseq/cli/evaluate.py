@@ -33,7 +33,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     from mlvl_fairseq.cli.image_options import add_image_options
-    from mlvl_fairseq.evaluation.retrieval import CONVENTIONS
+    from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,8 +98,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.cli.image_options import check_image_options
     from mlvl_fairseq.continual.orders import language_order
-    from mlvl_fairseq.data.atomic_files import write_json
-    from mlvl_fairseq.inference.languages import average_scores
+    from mlvl_fairseq.evaluation.evaluators.languages import average_scores
+    from mlvl_fairseq.files import write_json
 
     check_image_options(args)
     tables = read_tables(args.captions, language_order(args.lang), args.caption_images)
@@ -115,9 +115,9 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def table(scores: Dict[str, Dict[str, object]]) -> str:
     """Markdown: a row for each language and their average, rounded as in reports, and the signature."""
+    from mlvl_fairseq.evaluation.evaluators.languages import average_scores
+    from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
     from mlvl_fairseq.evaluation.report.text import markdown_table, number
-    from mlvl_fairseq.evaluation.retrieval import METRICS
-    from mlvl_fairseq.inference.languages import average_scores
 
     average = average_scores(scores)
     rows = {**scores, "average": average} if len(scores) > 1 else scores
@@ -143,9 +143,9 @@ def evaluate(tables: Dict[str, object], args: argparse.Namespace) -> Dict[str, D
     import contextlib
 
     from mlvl_fairseq.cli.image_options import encode_images, image_source
+    from mlvl_fairseq.evaluation.evaluators.languages import evaluate_languages
     from mlvl_fairseq.inference.encoder import Encoder
-    from mlvl_fairseq.inference.languages import evaluate_languages
-    from mlvl_fairseq.inference.result_folder import result_folder
+    from mlvl_fairseq.runs.result_folder import result_folder
     from mlvl_fairseq.version import __version__
 
     frozen = {name: getattr(args, name) for name in ("init_from", "mte", "clip", "sentencepiece")}

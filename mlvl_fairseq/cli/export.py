@@ -41,8 +41,8 @@ def add_mte(models) -> None:
 
 def export_mte(args) -> None:
     """Write the file, and what it needs beside it."""
-    from mlvl_fairseq.checkpoints.xlmr import read_xlmr, write_xlmr
-    from mlvl_fairseq.data.sentencepiece import DICTIONARY_FILE, MODEL_FILE
+    from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
+    from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, MODEL_FILE
 
     weights = read_xlmr(args.checkpoint, args.xlmr)
     folder = Path(args.out).parent

@@ -63,11 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.cli.image_options import check_image_options, encode_images
-    from mlvl_fairseq.data.atomic_files import write_json
     from mlvl_fairseq.data.captions import read_captions
+    from mlvl_fairseq.evaluation.evaluators.fusion import ETAS
+    from mlvl_fairseq.evaluation.evaluators.translate_test import translate_test
+    from mlvl_fairseq.files import write_json
     from mlvl_fairseq.inference.encoder import Encoder
-    from mlvl_fairseq.inference.fusion import ETAS
-    from mlvl_fairseq.inference.translate_test import translate_test
 
     check_image_options(args)
     foreign = read_captions(args.captions)
@@ -97,8 +97,8 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def table(rows: List[Dict[str, object]]) -> str:
     """Markdown: a row for each fusion and eta."""
+    from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
     from mlvl_fairseq.evaluation.report.text import markdown_table
-    from mlvl_fairseq.evaluation.retrieval import METRICS
 
     cells = [[f"{row['fusion']}, eta {row['eta']:g}", *(f"{row[metric]:.1f}" for metric in METRICS)] for row in rows]
     return markdown_table(["fusion", *METRICS], cells)
@@ -106,7 +106,7 @@ def table(rows: List[Dict[str, object]]) -> str:
 
 def draw(path: str, rows: List[Dict[str, object]], lang: str) -> None:
     """r_mean over eta, one line a fusion."""
-    from mlvl_fairseq.inference.analysis_tables import draw_lines
+    from mlvl_fairseq.evaluation.report.tables import draw_lines
 
     curves: Dict[str, tuple] = {}
     for row in rows:

@@ -6,7 +6,7 @@ from typing import List, Optional
 
 from mlvl_fairseq.cli.common import run
 from mlvl_fairseq.continual.orders import language_order
-from mlvl_fairseq.data.picture_world import WorldSettings, get_language, language_codes, write_world
+from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, write_world
 
 logger = logging.getLogger(__name__)
 ALL = "all"

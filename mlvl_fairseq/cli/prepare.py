@@ -135,7 +135,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.sentencepiece or args.mte or args.train_states:
         prepare_pieces(corpus, args)
     if args.teacher:
-        from mlvl_fairseq.data.images import BadImagePolicy
+        from mlvl_fairseq.data.images.reading import BadImagePolicy
         from mlvl_fairseq.inference.encoder import Encoder
         from mlvl_fairseq.inference.teacher_features import extract_teacher_features
 
@@ -245,7 +245,7 @@ def prepare_pieces(corpus, args) -> None:
     """Captions in SentencePiece's pieces, and what a text encoder makes of them."""
     from mlvl_fairseq.continual.orders import language_order
     from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
-    from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+    from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
     from mlvl_fairseq.errors import UserError
     from mlvl_fairseq.inference.text_states import store_text_states
 

@@ -113,7 +113,7 @@ class Quickstart:
         """The whole sequence with every method, as many at a time as there are processors for."""
         from tqdm import tqdm
 
-        from mlvl_fairseq.continual.jobs import run_jobs
+        from mlvl_fairseq.process.jobs import run_jobs
 
         methods, cores = self.args.methods.split(","), os.cpu_count() or 1
         at_once = max(1, min(len(methods), cores))
@@ -160,8 +160,8 @@ class Quickstart:
         return path
 
     def step(self, line: str, function: Callable, total: Optional[int] = None) -> None:
-        """Print a command line and run it in a child process (see :mod:`mlvl_fairseq.continual.jobs`)."""
-        from mlvl_fairseq.continual.jobs import run_job
+        """Print a command line and run it in a child process (see :mod:`mlvl_fairseq.process.jobs`)."""
+        from mlvl_fairseq.process.jobs import run_job
 
         print(f"\n$ {line}", flush=True)
         name, *arguments = shlex.split(line)

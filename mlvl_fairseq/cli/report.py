@@ -36,9 +36,9 @@ files, in --output:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.evaluation.continual import FORGETTING
+    from mlvl_fairseq.evaluation.metrics.continual import FORGETTING
+    from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
     from mlvl_fairseq.evaluation.report import format_names, published_names
-    from mlvl_fairseq.evaluation.retrieval import METRICS
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.data.sentencepiece import train_sentencepiece
+    from mlvl_fairseq.data.text.sentencepiece import train_sentencepiece
 
     train_sentencepiece(args.train, args.folder, args.vocab_size, args.character_coverage)
 

@@ -1,11 +1,11 @@
 """One row of the score matrix: the model after a language, on every language so far."""
 
 from mlvl_fairseq.continual.sequence import Sequence
-from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.evaluation.query_ranks import ranks_path
+from mlvl_fairseq.evaluation.evaluators.retrieval import rank_retrieval
+from mlvl_fairseq.evaluation.metrics.query_ranks import ranks_path
+from mlvl_fairseq.files import write_json
 from mlvl_fairseq.inference.encoder import Encoder
-from mlvl_fairseq.inference.retrieval_score import rank_retrieval
 
 
 def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
@@ -14,7 +14,7 @@ def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
     The rank of every query goes beside a score, before it: where there is a score, there are its ranks.
     """
     split = sequence.settings.eval_split
-    encoder = Encoder.load(sequence.checkpoint(step), device="cuda" if sequence.gpus else "cpu")
+    encoder = Encoder.load(sequence.folder_of(step).best_checkpoint, device="cuda" if sequence.gpus else "cpu")
     features, names = corpus.features(split, "image"), corpus.images(split)
     for lang in sequence.missing_scores(step):
         image_rows = corpus.rows(split, lang)[:, 0]

@@ -2,10 +2,10 @@
 
 import torch
 
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.sequence import Sequence
-from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import atomic_path, write_json
 
 
 def finish_checkpoint(sequence: Sequence, step: int) -> None:
@@ -16,7 +16,8 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
     Raises:
         DataError: training left no best checkpoint.
     """
-    path = sequence.checkpoint(step)
+    folder = sequence.folder_of(step)
+    path = folder.best_checkpoint
     if not path.exists():
         raise DataError("training wrote no best checkpoint; was validation disabled?", path)
     state = load_checkpoint_file(path)
@@ -25,7 +26,7 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
             torch.save(state, temporary)
     extra = state["extra_state"]
     write_json(
-        sequence.done_path(step),
+        folder.done,
         {
             "checkpoint": path.name,
             "num_updates": state["optimizer_history"][-1]["num_updates"],
@@ -34,4 +35,4 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
             "checkpoint_bytes": path.stat().st_size,
         },
     )
-    path.with_name("checkpoint_last.pt").unlink(missing_ok=True)
+    folder.last_checkpoint.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.clip_weights import fingerprint_tensor
+from mlvl_fairseq.checkpoints.source import fingerprint_tensor
 from mlvl_fairseq.continual.row_scales import RowUse
 from mlvl_fairseq.errors import UserError
 

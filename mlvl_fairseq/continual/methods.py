@@ -50,7 +50,7 @@ def method_options(name: str, preset: str = "default") -> Dict[str, Any]:
 
 
 def method_protocol(name: str) -> str:
-    """How a method learns its languages: a name in :data:`mlvl_fairseq.continual.protocols.PROTOCOLS`."""
+    """How a method learns its languages: a name in :data:`mlvl_fairseq.runs.protocols.PROTOCOLS`."""
     return _merged(name, "default").get("protocol", "sequence")
 
 

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import Callable, Optional
 
-from mlvl_fairseq.continual.costs import JobCosts
 from mlvl_fairseq.continual.finish import finish_checkpoint
-from mlvl_fairseq.continual.jobs import run_job
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
-from mlvl_fairseq.data.json_files import read_object
-from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import read_object
+from mlvl_fairseq.process.jobs import run_job
+from mlvl_fairseq.process.locks import locked
+from mlvl_fairseq.runs.costs import JobCosts
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     def job(name: str, function: Callable, total: Optional[int] = None) -> None:
-        run_job(f"{title} {name}", function, sequence.log_path(step), total, _costs(sequence, step, name))
+        run_job(f"{title} {name}", function, sequence.folder_of(step).training_log, total, _costs(sequence, step, name))
 
     arguments = sequence.arguments(step, corpus)
     job("binarize", lambda: _binarize(sequence, corpus, step))
@@ -78,12 +78,12 @@ def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
 def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     from mlvl_fairseq.continual.evaluation import evaluate_step
 
-    log, costs = sequence.step_folder(step) / "eval.log", _costs(sequence, step, "evaluate")
+    log, costs = sequence.folder_of(step).evaluation_log, _costs(sequence, step, "evaluate")
     run_job(f"{title} evaluate", lambda: evaluate_step(sequence, corpus, step), log, costs=costs)
 
 
 def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
-    return JobCosts(sequence.step_folder(step) / "costs.json", job)
+    return JobCosts(sequence.folder_of(step).costs, job)
 
 
 def _scores(sequence: Sequence, step: int) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from mlvl_fairseq.continual.methods import as_arguments, method_options
-from mlvl_fairseq.continual.protocols import PROTOCOLS
-from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import union
-from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import read_object, write_json
+from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, score_path
+from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 USER_DIR = Path(__file__).resolve().parents[1]
 
@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         method: row of ``methods.yaml``, or several joined by +. preset: ``default`` or ``reference``.
-        protocol: how the languages are learned, see :mod:`mlvl_fairseq.continual.protocols`; the method's row says it.
+        protocol: how the languages are learned, see :mod:`mlvl_fairseq.runs.protocols`; the method's row says it.
         languages: the order of learning.
         corpus, init_from: absolute paths. arch: architecture of the model.
         max_epoch, max_update, batch_size, lr, warmup_ratio, seed: of every language (max_update 0: no limit).
@@ -58,11 +58,11 @@ class Sequence:
     def __init__(self, folder, settings: Settings):
         self.folder, self.settings = Path(folder), settings
         self.languages = settings.languages
-        self.steps = PROTOCOLS[settings.protocol](settings.languages)
+        self.steps = PROTOCOLS[settings.protocol].steps(settings.languages)
 
     @property
     def manifest_path(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / MANIFEST
 
     def open(self, corpus: Corpus) -> None:
         """Make the folder, or check that it holds this very run, perhaps with fewer languages.
@@ -77,25 +77,15 @@ class Sequence:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.manifest_path, mine)
 
-    def step_folder(self, step: int) -> Path:
-        return self.folder / self.steps[step].name
-
-    def checkpoint(self, step: int) -> Path:
-        return self.step_folder(step) / "checkpoint_best.pt"
-
-    def log_path(self, step: int) -> Path:
-        return self.step_folder(step) / "train.log"
-
-    def done_path(self, step: int) -> Path:
-        return self.step_folder(step) / "done.json"
+    def folder_of(self, step: int) -> StepFolder:
+        return StepFolder(self.folder / self.steps[step].name)
 
     def is_trained(self, step: int) -> bool:
         """Has the language's last epoch ended? (Not: does some checkpoint exist.)"""
-        return self.done_path(step).exists()
+        return self.folder_of(step).is_done
 
     def score_path(self, step: int, lang: str) -> Path:
-        name = f"{lang}.{self.settings.eval_split}.json"
-        return self.folder / "scores" / self.steps[step].name / name
+        return score_path(self.folder, self.steps[step].name, lang, self.settings.eval_split)
 
     def missing_scores(self, step: int) -> List[str]:
         """Languages that the model of `step` has yet to be scored on."""
@@ -127,7 +117,7 @@ class Sequence:
             "max_epoch": settings.max_epoch,
             "max_update": settings.max_update * len(plan.current),
             "seed": settings.seed,
-            "save_dir": self.step_folder(step),
+            "save_dir": self.folder_of(step).path,
             "best_checkpoint_metric": "r_mean",
             "log_format": "json",
             "log_interval": 10,
@@ -135,7 +125,7 @@ class Sequence:
         if settings.init_from:
             options["init_from"] = settings.init_from
         if plan.follows is not None:
-            options["finetune_from_model"] = self.checkpoint(plan.follows)
+            options["finetune_from_model"] = self.folder_of(plan.follows).best_checkpoint
         flags = ["--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"]
         method = as_arguments(method_options(settings.method, settings.preset), languages=",".join(self.languages))
         return [settings.corpus, *as_arguments(options), *flags, *method, *settings.extra]

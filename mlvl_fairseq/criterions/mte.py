@@ -12,8 +12,9 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
+from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.losses import contrastive_loss, gather_with_grad
+from mlvl_fairseq.losses import contrastive_loss
 from mlvl_fairseq.losses.translation import SMOOTHING, smoothed_cross_entropy
 
 

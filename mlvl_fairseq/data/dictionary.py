@@ -2,9 +2,9 @@
 
 from fairseq.data import Dictionary
 
-from mlvl_fairseq.data.atomic_files import write_text
-from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, Vocabulary
+from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, Vocabulary
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import write_text
 
 
 class ClipDictionary(Dictionary):

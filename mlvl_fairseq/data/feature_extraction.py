@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from mlvl_fairseq.data.features import FeatureWriter, Manifest, array_path
-from mlvl_fairseq.data.images import BadImagePolicy, ImageDataset, LoadedImage
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, LoadedImage
 from mlvl_fairseq.errors import DataError
 
 

@@ -15,8 +15,8 @@ from typing import BinaryIO, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import atomic_path, write_json
 
 FORMAT_VERSION = 1
 FEATURE_DTYPES = ("float16", "float32")
@@ -29,7 +29,7 @@ class Manifest:
 
     Attributes:
         model: name of the model that computed the features, for people.
-        weights_fingerprint: of that model's weights (`mlvl_fairseq.checkpoints.clip_weights.fingerprint`).
+        weights_fingerprint: of that model's weights (`mlvl_fairseq.checkpoints.source.fingerprint`).
         dtype: ``float16`` or ``float32``.
         shape: rows and dimensions.
         row_names_fingerprint: of the row names in their order (see `fingerprint_of_names`).

@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mlvl_fairseq.checkpoints.clip_weights import WeightSource
+from mlvl_fairseq.checkpoints.source import WeightSource
 from mlvl_fairseq.data.feature_extraction import collate_images
-from mlvl_fairseq.data.images import ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import ImageDataset, clip_transform
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.inference.run_folder import RunFolder
+from mlvl_fairseq.runs.folder import refuse_run_folder
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Encoder(ABC):
             UserError: frozen weights differ, an option is not for this kind of model, or it is the folder of a run,
                 which holds several models.
         """
-        RunFolder.refuse(path)
+        refuse_run_folder(path)
         kind = _kind_of(WeightSource(path))
         given = {name: value for name, value in {"init_from": init_from, **frozen}.items() if value is not None}
         for name in given.keys() - set(kind.options):

@@ -8,7 +8,7 @@ import torch
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.features import FeatureWriter
-from mlvl_fairseq.data.images import BadImagePolicy, ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, clip_transform
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 

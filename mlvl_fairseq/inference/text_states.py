@@ -5,13 +5,13 @@ from typing import List, Optional, Sequence
 import numpy as np
 import torch
 
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
-from mlvl_fairseq.modules.xlmr import PAD, XlmrEncoder
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 BATCH = 64
 

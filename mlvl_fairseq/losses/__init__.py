@@ -2,7 +2,6 @@
 
 from mlvl_fairseq.losses.contrastive import contrastive_loss
 from mlvl_fairseq.losses.distillation import feature_mse
-from mlvl_fairseq.losses.gather import gather_with_grad
 from mlvl_fairseq.losses.positives import POSITIVES, multi_positive_targets
 
-__all__ = ["POSITIVES", "contrastive_loss", "feature_mse", "gather_with_grad", "multi_positive_targets"]
+__all__ = ["POSITIVES", "contrastive_loss", "feature_mse", "multi_positive_targets"]

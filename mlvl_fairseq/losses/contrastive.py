@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlvl_fairseq.losses.gather import GatheredRows
+from mlvl_fairseq.distributed import GatheredRows
 from mlvl_fairseq.losses.positives import POSITIVES, Targets
 from mlvl_fairseq.modules.chunking import in_chunks
 

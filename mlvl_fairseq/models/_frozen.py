@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.clip_weights import fingerprint_tensor
+from mlvl_fairseq.checkpoints.source import fingerprint_tensor
 from mlvl_fairseq.errors import UserError
 
 

@@ -8,18 +8,18 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.clip_weights import CLIPWeights, fingerprint, read_clip_weights
+from mlvl_fairseq.checkpoints.source import CLIPWeights, fingerprint, read_clip_weights
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
+from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
 from mlvl_fairseq.modules.chunking import in_chunks
-from mlvl_fairseq.modules.clip_text import CLIPTextTower
-from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay, grow_rows
 from mlvl_fairseq.modules.feature_head import FeatureHead
 from mlvl_fairseq.modules.temperature import new_logit_scale, temperature
-from mlvl_fairseq.modules.text_adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
+from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 from mlvl_fairseq.options import with_options
 
 EMBEDDING, ADAPTER = "text.token_embedding.", "adapter."

@@ -11,15 +11,15 @@ from fairseq.models import FairseqEncoderDecoderModel, register_model
 from omegaconf import II
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.clip_weights import fingerprint
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr
 from mlvl_fairseq.checkpoints.mte import FINGERPRINT, read_mte
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr
-from mlvl_fairseq.data.sentencepiece import DICTIONARY_FILE, load_xlmr_dictionary
+from mlvl_fairseq.checkpoints.source import fingerprint
+from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.mte import MteDecoder, MteEncoder, mean_pool, sum_by_sentence
-from mlvl_fairseq.modules.xlmr import BOS, PAD, XlmrConfig, XlmrEncoder
+from mlvl_fairseq.modules.towers.xlmr import BOS, PAD, XlmrConfig, XlmrEncoder
 
 TokenLosses = Callable[[Tensor, Tensor], Dict[str, Tensor]]
 

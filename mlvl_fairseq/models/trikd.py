@@ -10,16 +10,16 @@ from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import MISSING
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.clip_weights import read_clip_weights
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr
+from mlvl_fairseq.checkpoints.source import read_clip_weights
 from mlvl_fairseq.checkpoints.trikd import read_trikd
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.chunking import in_chunks
-from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.temperature import new_logit_scale, temperature
+from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
-from mlvl_fairseq.modules.xlmr import PAD, XlmrEncoder
 
 IMAGE_TOWERS = ("teacher", "vit", "features")
 

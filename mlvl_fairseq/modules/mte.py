@@ -11,7 +11,7 @@ from fairseq.models.transformer.transformer_decoder import TransformerDecoderBas
 from torch import Tensor
 
 from mlvl_fairseq.modules.language_projection import LanguageProjections
-from mlvl_fairseq.modules.xlmr import PAD, XlmrEncoder
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 EncoderOut = Dict[str, List[Tensor]]
 

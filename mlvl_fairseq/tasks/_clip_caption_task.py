@@ -5,7 +5,7 @@ from typing import List
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
-from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary
+from mlvl_fairseq.data.text import Vocabulary, clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.data.parallel import Direction
-from mlvl_fairseq.evaluation.translation import TranslationScores, score_translations
-from mlvl_fairseq.losses import gather_with_grad
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.evaluation.metrics.translation import TranslationScores, score_translations
 from mlvl_fairseq.tasks._validation import WholePass
 
 

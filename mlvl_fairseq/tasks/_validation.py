@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from fairseq.logging import metrics
 
-from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
-from mlvl_fairseq.losses import gather_with_grad
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 
 class WholePass(ABC):

@@ -18,7 +18,7 @@ from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import union
-from mlvl_fairseq.data.tokenizer import clip_vocabulary
+from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales

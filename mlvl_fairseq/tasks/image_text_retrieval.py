@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import GrowthOptions
 from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages

@@ -23,7 +23,7 @@ from mlvl_fairseq.data.parallel import (
     parse_directions,
     sources_for_inference,
 )
-from mlvl_fairseq.data.sentencepiece import join_pieces, load_xlmr_dictionary
+from mlvl_fairseq.data.text.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount, build_batches_anew
 from mlvl_fairseq.tasks._translations import TranslationCollector

@@ -9,14 +9,14 @@ from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import MISSING
 
-from mlvl_fairseq.checkpoints.clip_weights import fingerprint_of
+from mlvl_fairseq.checkpoints.source import fingerprint_of
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
-from mlvl_fairseq.data.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.features import read_manifest
+from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages

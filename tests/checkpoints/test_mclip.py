@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from fairseq.models.transformer import TransformerConfig
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 
-from mlvl_fairseq.checkpoints.mclip import convert_mclip
+from mlvl_fairseq.checkpoints.formats.mclip import convert_mclip
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.checkpoints.trikd import read_trikd
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr
-from mlvl_fairseq.compat import import_clip
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, train_sentencepiece
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.fairseq_patches import import_clip
 from mlvl_fairseq.inference import Encoder
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
+from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 WIDTH, HEADS = 32, 2
 CAPTIONS = ["ein roter Ball", "a blue box and a green ball", "Ball"]

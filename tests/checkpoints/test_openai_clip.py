@@ -9,10 +9,10 @@ import zipfile
 import pytest
 import torch
 
-from mlvl_fairseq.checkpoints.clip_weights import TextConfig, VisionConfig, fingerprint, read_clip_weights
-from mlvl_fairseq.checkpoints.torchscript_archive import StoredTensor, TorchScriptArchive
-from mlvl_fairseq.compat import import_clip
+from mlvl_fairseq.checkpoints.formats.torchscript_archive import StoredTensor, TorchScriptArchive
+from mlvl_fairseq.checkpoints.source import TextConfig, VisionConfig, fingerprint, read_clip_weights
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.fairseq_patches import import_clip
 
 # torch.jit is deprecated, but the published files are what it wrote.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

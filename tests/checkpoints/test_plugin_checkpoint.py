@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from mlvl_fairseq.checkpoints.clip_weights import read_clip_weights
 from mlvl_fairseq.checkpoints.plugin_checkpoint import read_plugin_state
+from mlvl_fairseq.checkpoints.source import read_clip_weights
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.modules.text_adapters import TowerShape, build_adapter
+from mlvl_fairseq.modules.adapters import TowerShape, build_adapter
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from argparse import Namespace
 import pytest
 import torch
 
-from mlvl_fairseq.checkpoints.xlmr import XlmrWeights, read_xlmr, write_xlmr
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, train_sentencepiece
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr, write_xlmr
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
+from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 TEXT = "the quick brown fox jumps over the lazy dog\nein schneller brauner Fuchs\n"
 STOCK = """

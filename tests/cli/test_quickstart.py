@@ -1,8 +1,8 @@
 import pytest
 
 from mlvl_fairseq.cli import quickstart
-from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import write_json
 
 METRICS = ("txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean")
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 
 METRICS = ("txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean")
 

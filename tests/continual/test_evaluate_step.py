@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.continual import evaluation
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks
-from mlvl_fairseq.evaluation.retrieval import METRICS, recalls, retrieval_scores
-from mlvl_fairseq.inference.retrieval_score import score_retrieval
+from mlvl_fairseq.evaluation.evaluators.retrieval import score_retrieval
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls, retrieval_scores
 
 ROWS = np.array([[0], [3], [3], [1], [4]])  # images of the captions; image 2 has none
 

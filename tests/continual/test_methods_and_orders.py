@@ -16,9 +16,9 @@ from mlvl_fairseq.continual.methods import (
     method_protocol,
 )
 from mlvl_fairseq.continual.orders import ORDERS, language_order
-from mlvl_fairseq.continual.protocols import PROTOCOLS
-from mlvl_fairseq.data.picture_world import language_codes
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.picture_world import language_codes
+from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 TEIR = {
     "new_row_std": -1,

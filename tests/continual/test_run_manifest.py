@@ -8,7 +8,7 @@ import pytest
 
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.report.manifest import read_manifest
+from mlvl_fairseq.runs.folder import read_manifest
 
 CORPUS = SimpleNamespace(fingerprint="f", language_fingerprint="f-{}".format)
 SETTINGS = Settings(

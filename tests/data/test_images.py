@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlvl_fairseq.compat import import_clip
-from mlvl_fairseq.data.images import BadImagePolicy, ImageDataset, clip_transform, load_image
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, clip_transform, load_image
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.fairseq_patches import import_clip
 
 
 def noise(height, width, channels=None, dtype=np.uint8):

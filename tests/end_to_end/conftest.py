@@ -15,7 +15,7 @@ import pytest
 import torch
 from small_mte import write_small_mte
 
-from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
 
 LANGUAGES = "en,de,ru"
 TRIKD_WIDTH = 32

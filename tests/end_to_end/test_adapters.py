@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.comparison import differing
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.inference import Encoder
 
 KINDS = ["bottleneck", "prefix", "lora", "dual_prompt", "coda_prompt"]

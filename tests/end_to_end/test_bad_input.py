@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from run_comparison import assert_same_run
 
-from mlvl_fairseq.continual import costs, evaluation
+from mlvl_fairseq.continual import evaluation
 from mlvl_fairseq.data.corpus.corpus import Corpus
+from mlvl_fairseq.runs import costs
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.comparison import differing
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
 UPDATES = 5

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.methods import list_methods, method_options, method_protocol
-from mlvl_fairseq.continual.protocols import PROTOCOLS
+from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 VARIANT = re.compile("_with_(teir|teir_update)$")
 BASE = [name for name in list_methods() if name.startswith("cll_clip") or not VARIANT.search(name)]
@@ -33,7 +33,7 @@ def logged_losses(state):
 @pytest.mark.parametrize("method", [*(name for name in BASE if not PARTS.match(name)), COMPOSED])
 def test_it_learns_two_languages(method, learn, read_json, tmp_path):
     run = learn(tmp_path / "run", method, "en,de", "--max-update", 2)
-    steps = PROTOCOLS[method_protocol(method)](["en", "de"])
+    steps = PROTOCOLS[method_protocol(method)].steps(["en", "de"])
     scored = {f"{step.name}/{lang}.test.json" for step in steps for lang in step.evaluated}
     assert {str(path.relative_to(run / "scores")) for path in run.glob("scores/*/*.json")} == scored
     assert all(0 <= read_json(run / "scores" / name)["r_mean"] <= 100 for name in scored)

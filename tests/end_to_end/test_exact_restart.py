@@ -12,7 +12,7 @@ from processes import assert_group_ends, group_members, needs_proc, updates_in, 
 from run_comparison import assert_same_run
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
-from mlvl_fairseq.continual.jobs import run_job
+from mlvl_fairseq.process.jobs import run_job
 
 EPOCHS, UPDATES = 3, 21  # the order of the captions is another one in every epoch
 SAVE_OFTEN = ["--save-interval-updates", 3, "--keep-interval-updates", 1, "--log-interval", 1]

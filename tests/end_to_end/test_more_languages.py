@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mlvl_fairseq.compat.safe_loading import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.data.corpus import Corpus
 
 

@@ -12,10 +12,10 @@ from processes import free_port, updates_of
 from small_mte import write_small_mte
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr
-from mlvl_fairseq.compat import load_checkpoint_file
-from mlvl_fairseq.data.picture_world import WorldSettings, get_language, plan_world
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
+from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
 
 PAIRS = ("de-en", "en-fr")  # as the files are called; both directions are trained
 SIZES = {"train": 40, "valid": 10, "test": 5}  # pictures with two captions each, which translate each other

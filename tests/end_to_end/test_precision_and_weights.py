@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from mlvl_fairseq.checkpoints.comparison import largest_difference
-from mlvl_fairseq.compat import import_clip, load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.fairseq_patches import import_clip
 from mlvl_fairseq.inference.encoder import Encoder
 
 TEXT = ["--embed-dim", 32, "--text-width", 32, "--text-layers", 1, "--text-heads", 2]

@@ -106,7 +106,7 @@ def test_convergence(succeed, runs, tmp_path):
 
 def test_captions_are_those_of_the_corpus(runs, corpus):
     """The rows that an analysis reads: image and English sentence of each caption, in the corpus's features."""
-    from mlvl_fairseq.inference.convergence import TrainingCaptions
+    from mlvl_fairseq.continual.analyses.convergence import TrainingCaptions
 
     encoder, folder = Encoder.load(runs[0] / "01-de" / "checkpoint_best.pt"), Corpus(corpus)
     data = TrainingCaptions.read(folder, encoder, ["en", "de"], None, seed=1)

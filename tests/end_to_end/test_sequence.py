@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 
-from mlvl_fairseq.compat import load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.methods import list_methods
-from mlvl_fairseq.data.locking import locked
+from mlvl_fairseq.process.locks import locked
 
 METHODS = ["cll_clip", "cll_clip_with_teir", "cll_clip_with_teir_update"]
 SCORES = {"txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"}

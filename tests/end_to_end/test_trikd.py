@@ -15,7 +15,7 @@ import torch
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus_images import CorpusImages, CroppedCorpusImages
+from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 
 
 class Validations(logging.Handler):

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks, ranks_path
-from mlvl_fairseq.evaluation.report.protocols import PROTOCOLS
-from mlvl_fairseq.evaluation.retrieval import METRICS, recalls
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls
+from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 SIGNATURE = "data:{lang}1|split:test|lang:{lang}|images:5|texts:9|tok:bpe"
 
@@ -26,9 +26,9 @@ def write_run(
             lang = languages[cell.column]
             write_score(folder, cell.step, lang, split, {**values, "signature": signature.format(lang=lang)})
     for index, step in enumerate(PROTOCOLS[protocol].steps(languages) if costs else ()):
-        (folder / step).mkdir()
+        (folder / step.name).mkdir()
         for name, content in zip(("costs.json", "done.json"), costs(index)):
-            (folder / step / name).write_text(json.dumps(content))
+            (folder / step.name / name).write_text(json.dumps(content))
     return folder
 
 

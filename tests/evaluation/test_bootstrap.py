@@ -7,9 +7,9 @@ import pytest
 from run_folders import random_ranks, same_images
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.bootstrap import paired_bootstrap
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks
-from mlvl_fairseq.evaluation.retrieval import METRICS, RECALL_AT, recalls
+from mlvl_fairseq.evaluation.metrics.bootstrap import paired_bootstrap
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, RECALL_AT, recalls
 
 
 def slow_recalls(ranks, drawn):

@@ -7,8 +7,8 @@ import pytest
 from golden import assert_golden, load_golden
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.continual import ScoreMatrix, continual_metrics
-from mlvl_fairseq.evaluation.retrieval import METRICS
+from mlvl_fairseq.evaluation.metrics.continual import ScoreMatrix, continual_metrics
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
 
 NAN = math.nan
 SMALL = np.array([[50.0, NAN, NAN, NAN], [40.0, 60.0, NAN, NAN], [45.0, 65.0, 30.0, NAN], [42.0, 55.0, 20.0, 70.0]])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.deduplicated import deduplicated_ranks
-from mlvl_fairseq.evaluation.ranking import retrieval_ranks
-from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.evaluation.metrics.deduplicated import deduplicated_ranks
+from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 
 def data(n_images, texts_per_image, seed=0, noise=1.0):

@@ -5,7 +5,7 @@ import pytest
 from run_folders import random_ranks
 
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks, ranks_path
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 
 
 @pytest.fixture

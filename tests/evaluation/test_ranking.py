@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation import ranking
-from mlvl_fairseq.evaluation.ranking import NO_RANK, retrieval_ranks
+from mlvl_fairseq.evaluation.metrics import ranking
+from mlvl_fairseq.evaluation.metrics.ranking import NO_RANK, retrieval_ranks
 
 CHUNK_SIZES = (1, 7, 64, 1000, 4096)
 

@@ -10,11 +10,11 @@ from run_folders import SIGNATURE, falling, write_run
 from test_continual import golden_matrix
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
 from mlvl_fairseq.evaluation.report import ReportOptions, read_runs, summarise, write_report
 from mlvl_fairseq.evaluation.report.drawing import line_styles, spread
 from mlvl_fairseq.evaluation.report.formats import pictures
 from mlvl_fairseq.evaluation.report.formats.markdown import summary_table
-from mlvl_fairseq.evaluation.retrieval import METRICS
 
 
 def rows_of(path):

@@ -9,6 +9,7 @@ import pytest
 from run_folders import random_ranks, same_images, write_ranked_run, write_run
 
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
 from mlvl_fairseq.evaluation.report import (
     ReportOptions,
     compare,
@@ -19,7 +20,6 @@ from mlvl_fairseq.evaluation.report import (
     write_report,
 )
 from mlvl_fairseq.evaluation.report.formats.markdown import comparison_section, summary_table
-from mlvl_fairseq.evaluation.retrieval import METRICS
 
 LANGUAGES = ["en", "de"]
 TABLES = ("csv", "json", "md")

@@ -7,7 +7,7 @@ import pytest
 from golden import assert_golden, det, load_golden
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 
 @pytest.fixture(scope="module")

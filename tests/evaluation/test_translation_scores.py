@@ -3,8 +3,8 @@ import sys
 import pytest
 import sacrebleu
 
-from mlvl_fairseq.evaluation import translation
-from mlvl_fairseq.evaluation.translation import bleu_tokenizer, score_translations
+from mlvl_fairseq.evaluation.metrics import translation
+from mlvl_fairseq.evaluation.metrics.translation import bleu_tokenizer, score_translations
 
 ENGLISH = (["The cat sits on the mat, today.", "No."], ["The cat sat on the mat, today.", "No!"])
 CHINESE = (["猫坐在垫子上。今天天气很好"], ["猫坐在垫子上面。今天天气很好"])

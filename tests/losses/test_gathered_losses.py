@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mlvl_fairseq.losses import POSITIVES, contrastive, contrastive_loss, gather_with_grad
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.losses import POSITIVES, contrastive, contrastive_loss
 
 ROWS = {2: (5, 2), 3: (1, 4, 2)}
 VALID = {

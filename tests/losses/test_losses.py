@@ -4,7 +4,8 @@ import pytest
 import torch
 from golden import assert_golden, det, load_golden
 
-from mlvl_fairseq.losses import contrastive_loss, feature_mse, gather_with_grad, multi_positive_targets
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.losses import contrastive_loss, feature_mse, multi_positive_targets
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlvl_fairseq.compat import import_clip
+from mlvl_fairseq.fairseq_patches import import_clip
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalTask
 

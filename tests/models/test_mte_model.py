@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from fairseq.sequence_generator import SequenceGenerator
 from mte_models import LANGUAGES, PAIRS, new_batch, new_dictionary, new_model, write_random_xlmr
 
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.losses.translation import smoothed_cross_entropy
 from mlvl_fairseq.models.mte import MteConfig
 from mlvl_fairseq.models.mte_architectures import ARCHITECTURES
 from mlvl_fairseq.modules.mte import MteDecoder, MteEncoder
-from mlvl_fairseq.modules.xlmr import XlmrConfig, XlmrEncoder
+from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 LAYERS = {"train_encoder": "layers"}
 EMBEDDINGS = ("encoder.xlmr.embed_tokens.", "encoder.xlmr.embed_positions.", "encoder.xlmr.layernorm_embedding.")

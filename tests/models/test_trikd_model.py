@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_mte import write_small_mte
 
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
 from mlvl_fairseq.checkpoints.skeletons import without_values
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr, write_xlmr
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.trikd import TrikdConfig, TrikdModel
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
-from mlvl_fairseq.modules.xlmr import PAD, XlmrConfig, XlmrEncoder
 
 WIDTH, VOCABULARY = 16, 20
 TOKENS = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, PAD, PAD], [0, 9, 10, 2, PAD]])

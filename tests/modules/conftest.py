@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mlvl_fairseq.compat import import_clip
+from mlvl_fairseq.fairseq_patches import import_clip
 
 
 @pytest.fixture(scope="session")

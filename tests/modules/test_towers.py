@@ -4,8 +4,8 @@ import pytest
 import torch
 from golden import END_OF_TEXT, assert_golden, golden_text_tower, golden_text_weights, load_golden
 
-from mlvl_fairseq.modules.clip_text import CLIPTextTower
-from mlvl_fairseq.modules.clip_vision import CLIPVisionTower
+from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.transformer import MultiheadSelfAttention, Transformer
 
 

@@ -16,7 +16,8 @@ from mlvl_fairseq.continual.memory import SELECTIONS, Selection
 from mlvl_fairseq.continual.memory.captions import MemoryCaptions
 from mlvl_fairseq.continual.plugins.base import ContinualPlugin, register_plugin
 from mlvl_fairseq.data.caption_dataset import join_batches
-from mlvl_fairseq.losses import feature_mse, gather_with_grad
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.losses import feature_mse
 
 BATCH = 256  # captions at once where only features are computed
 

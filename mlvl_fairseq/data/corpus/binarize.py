@@ -12,12 +12,12 @@ import torch
 from fairseq.data import indexed_dataset
 from tqdm import tqdm
 
-from mlvl_fairseq.data.atomic_files import atomic_path, write_json
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import english_counts_path, tokenizer, vocabulary_folder
-from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.process.locks import locked
 
 logger = logging.getLogger(__name__)
 

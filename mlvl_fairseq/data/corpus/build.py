@@ -7,13 +7,13 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from mlvl_fairseq.data.atomic_files import atomic_path, write_json, write_text
 from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
 from mlvl_fairseq.data.corpus.corpus import FORMAT, MANIFEST, Corpus
 from mlvl_fairseq.data.corpus.extension import refuse_other_content, refuse_other_settings
 from mlvl_fairseq.data.corpus.image_root import checked_image_root
 from mlvl_fairseq.data.corpus.vocabularies import english_counts_path
-from mlvl_fairseq.data.locking import locked
+from mlvl_fairseq.files import atomic_path, write_json, write_text
+from mlvl_fairseq.process.locks import locked
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Dict
 
-from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.data.corpus.corpus import MANIFEST, Corpus
-from mlvl_fairseq.data.locking import locked
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.process.locks import locked
 
 
 def checked_image_root(image_root, first_images: Dict[str, str]) -> str:

@@ -4,7 +4,7 @@ from typing import List
 
 from mlvl_fairseq.data.corpus.binarize import Cutting, binarize_captions, binarized_folder
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
-from mlvl_fairseq.data.sentencepiece import DICTIONARY_FILE, SentencePieceTokenizer
+from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, SentencePieceTokenizer
 
 
 def sentencepiece_vocabulary(tokenizer: SentencePieceTokenizer) -> List[str]:

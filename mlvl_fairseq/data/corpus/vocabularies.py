@@ -9,7 +9,7 @@ from typing import Sequence
 
 from mlvl_fairseq.data.corpus.corpus import Corpus
 from mlvl_fairseq.data.dictionary import write_dictionary
-from mlvl_fairseq.data.tokenizer import ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
+from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Iterable, List, NamedTuple
 
 from fairseq.data import Dictionary
 
-from mlvl_fairseq.data.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
 from mlvl_fairseq.errors import DataError, UserError
 
 

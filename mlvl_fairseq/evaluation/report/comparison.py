@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.bootstrap import Difference, paired_bootstrap
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.bootstrap import Difference, paired_bootstrap
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls
 from mlvl_fairseq.evaluation.report.runs import Run
-from mlvl_fairseq.evaluation.retrieval import METRICS, recalls
 
 if TYPE_CHECKING:
     from mlvl_fairseq.evaluation.report.summary import MethodReport

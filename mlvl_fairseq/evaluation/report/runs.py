@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from mlvl_fairseq.data.json_files import read_object
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.continual import ScoreMatrix
-from mlvl_fairseq.evaluation.query_ranks import QueryRanks, ranks_path
-from mlvl_fairseq.evaluation.report.costs import StepCosts, read_costs
-from mlvl_fairseq.evaluation.report.fields import score_in, text_in
-from mlvl_fairseq.evaluation.report.manifest import MANIFEST, read_manifest
-from mlvl_fairseq.evaluation.report.protocols import Cell, Protocol
-from mlvl_fairseq.evaluation.retrieval import METRICS
+from mlvl_fairseq.evaluation.metrics.continual import ScoreMatrix
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
+from mlvl_fairseq.files import read_object
+from mlvl_fairseq.runs.costs import StepCosts, read_costs
+from mlvl_fairseq.runs.fields import score_in, text_in
+from mlvl_fairseq.runs.folder import MANIFEST, SCORES, StepFolder, read_manifest, score_path
+from mlvl_fairseq.runs.protocols import Cell, Protocol
 
 DEFAULT_SPLIT = "test"
 
@@ -58,7 +58,7 @@ class Run:
         return list(self.protocol.cells(self.languages))
 
     def score_path(self, cell: Cell) -> Path:
-        return self.folder / "scores" / cell.step / f"{self.languages[cell.column]}.{self.split}.json"
+        return score_path(self.folder, cell.step, self.languages[cell.column], self.split)
 
     def missing(self) -> List[str]:
         """Every missing score in words."""
@@ -78,7 +78,7 @@ class Run:
         if absent:
             raise UserError(
                 f"{absent[0]}: no ranks of single queries there ({len(absent)} of {len(paths)} languages lack them); "
-                f"finish the run, or, if it is an old one, delete {self.folder / 'scores'} and run mlvl-cll again: "
+                f"finish the run, or, if it is an old one, delete {self.folder / SCORES} and run mlvl-cll again: "
                 "it only evaluates"
             )
         return {language: QueryRanks.load(path) for language, path in paths.items()}
@@ -126,7 +126,7 @@ def _read_run(path: Path, split: Optional[str]) -> Run:
         split=split or settings.get("eval_split") or DEFAULT_SPLIT,
         dataset=settings.get("dataset") or Path(settings.get("corpus") or path.parent.resolve()).name,
         matrix=ScoreMatrix(manifest.languages, METRICS),
-        costs=[read_costs(path.parent / step, count) for step, count in steps.items()],
+        costs=[read_costs(StepFolder(path.parent / step.name), len(step.current)) for step in steps],
     )
     for cell in run.cells:
         _read_score(run, cell)
@@ -142,6 +142,6 @@ def _read_score(run: Run, cell: Cell) -> None:
 
 
 def _splits_found(manifests: List[Path]) -> str:
-    files = [file for path in manifests for file in path.parent.glob("scores/*/*.json")]
+    files = [file for path in manifests for file in path.parent.glob(f"{SCORES}/*/*.json")]
     splits = sorted({file.name.split(".")[1] for file in files if file.name.count(".") == 2})
     return f"there are scores of {', '.join(splits)}: use --split" if splits else "let mlvl-cll evaluate first"

@@ -7,16 +7,16 @@ from typing import Any, ClassVar, Dict, List, Optional, Sequence, Union
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.continual import ContinualMetrics, continual_metrics, optional
+from mlvl_fairseq.evaluation.metrics.continual import ContinualMetrics, continual_metrics, optional
 from mlvl_fairseq.evaluation.report.checks import comparable, warnings_about, without_scores
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.costs import total_costs
 from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
-from mlvl_fairseq.evaluation.report.protocols import Protocol
 from mlvl_fairseq.evaluation.report.published import PublishedMethod
 from mlvl_fairseq.evaluation.report.runs import Run
 from mlvl_fairseq.evaluation.report.seeds import group_by_seed, name_groups
 from mlvl_fairseq.evaluation.signature import common_signature
+from mlvl_fairseq.runs.costs import total_costs
+from mlvl_fairseq.runs.protocols import Protocol
 
 
 @dataclass
@@ -87,7 +87,7 @@ class MethodReport:
         return self.figure(measure, [metric]).mean
 
     def costs(self) -> Dict[str, float]:
-        """See :func:`mlvl_fairseq.evaluation.report.costs.total_costs`; mean over seeds, memory the largest."""
+        """See :func:`mlvl_fairseq.runs.costs.total_costs`; mean over seeds, memory the largest."""
         totals = [total_costs(run.costs) for run in self.runs]
         return {key: float((np.max if key == "peak_mib" else np.mean)([t[key] for t in totals])) for key in totals[0]}
 
@@ -214,7 +214,7 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
 
     Args:
         runs: at least one with a score.
-        forgetting: name in :data:`mlvl_fairseq.evaluation.continual.FORGETTING`.
+        forgetting: name in :data:`mlvl_fairseq.evaluation.metrics.continual.FORGETTING`.
 
     Raises:
         UserError: unknown definition of forgetting.

@@ -7,15 +7,15 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from mlvl_fairseq.checkpoints.clip_weights import WeightSource
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.source import WeightSource
 from mlvl_fairseq.checkpoints.trikd import FrozenFiles, TrikdWeights, is_trikd_checkpoint, read_trikd
-from mlvl_fairseq.checkpoints.xlmr import read_xlmr
 from mlvl_fairseq.data.caption_dataset import pad_right
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder, register_kind
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
-from mlvl_fairseq.modules.xlmr import PAD, XlmrEncoder
 
 
 class ProjectedTower(nn.Module):

@@ -13,7 +13,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer
-from mlvl_fairseq.data.picture_world import WorldSettings, get_language, plan_world
+from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalConfig, CllRetrievalTask
 
 ORDER = ["en", "zh", "qab", "de"]  # an ideographic script and a constructed language among those learned

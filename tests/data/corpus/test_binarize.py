@@ -19,7 +19,7 @@ from mlvl_fairseq.data.corpus.binarize import (
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
 from mlvl_fairseq.data.dictionary import ClipDictionary
-from mlvl_fairseq.data.tokenizer import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
+from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 
 FILES = ["dict.txt", "lengths.json", "train.bin", "train.idx", "valid.bin", "valid.idx"]

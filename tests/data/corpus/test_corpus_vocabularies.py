@@ -13,7 +13,7 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     vocabulary_folder,
 )
 from mlvl_fairseq.data.dictionary import ClipDictionary
-from mlvl_fairseq.data.tokenizer import Vocabulary, clip_vocabulary, train_bpe
+from mlvl_fairseq.data.text import Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import DataError, UserError
 
 

@@ -8,7 +8,7 @@ from mlvl_fairseq.data.corpus.binarize import binarized_folder
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece, sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.tokens import open_tokens
-from mlvl_fairseq.data.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary, train_sentencepiece
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary, train_sentencepiece
 
 TEXTS = {"en": ["a red ball", "a blue box and a red ball"], "de": ["ein roter Ball", "eine blaue Kiste"]}
 

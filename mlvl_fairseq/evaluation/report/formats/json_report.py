@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import List
 
-from mlvl_fairseq.data.atomic_files import write_json
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import Report
+from mlvl_fairseq.files import write_json
 
 
 @register_format("json")

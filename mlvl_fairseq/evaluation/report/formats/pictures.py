@@ -9,12 +9,12 @@ from typing import Callable, Dict, List
 
 from tqdm import tqdm
 
-from mlvl_fairseq.data.atomic_files import atomic_path
 from mlvl_fairseq.evaluation.report import panels
 from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
 from mlvl_fairseq.evaluation.report.text import file_stem
+from mlvl_fairseq.files import atomic_path
 
 DPI = 150
 TITLE_HEIGHT = 0.6

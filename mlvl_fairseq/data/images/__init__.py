@@ -1,0 +1,1 @@
+"""Pictures: reading them, and named transforms."""

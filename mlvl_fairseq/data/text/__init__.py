@@ -1,0 +1,7 @@
+"""Captions to ids and back: one kind of tokenizer a file."""
+
+from mlvl_fairseq.data.text.bpe_training import train_bpe
+from mlvl_fairseq.data.text.clip_bpe import ClipTokenizer
+from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary, clip_vocabulary
+
+__all__ = ["BOS_TOKEN", "EOS_TOKEN", "ClipTokenizer", "Vocabulary", "clip_vocabulary", "train_bpe"]

@@ -1,0 +1,172 @@
+"""SentencePiece text and XLM-R's dictionary: the folder layout of fairseq's XLM-R releases.
+
+An XLM-R folder holds ``sentencepiece.bpe.model`` and ``dict.txt`` (one line a piece, in the order of ids), and
+``model.pt`` if it has weights.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Iterable, Iterator, List, Sequence, Union
+
+import sentencepiece
+from fairseq.data import Dictionary
+from tqdm import tqdm
+
+from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import atomic_path, write_text
+
+MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
+MASK = "<mask>"
+SPACE = "\u2581"  # SentencePiece's mark of a space
+LONGEST_LINE = 4192  # bytes; SentencePiece leaves longer lines out of training
+
+
+def load_xlmr_dictionary(path) -> Dictionary:
+    """XLM-R's dictionary with the very ids of its embedding: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the
+    pieces, and ``<mask>`` last (250,002 entries in the release). It has no tokens for languages.
+
+    Args:
+        path: an XLM-R folder, or a ``dict.txt``.
+
+    Raises:
+        DataError: the file is missing or no such dictionary.
+    """
+    path = Path(path)
+    path = path / DICTIONARY_FILE if path.is_dir() else path
+    dictionary = Dictionary()
+    try:
+        with open(path, encoding="utf-8") as file:
+            dictionary.add_from_file(file)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}; give XLM-R's folder, which holds dict.txt", path) from None
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"not a fairseq dictionary: {error}", path) from None
+    if dictionary.add_symbol(MASK) != len(dictionary) - 1:
+        raise DataError(f"{MASK} is not its last entry; give the dict.txt that comes with the model", path)
+    return dictionary
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Text to ids of an XLM-R folder and back. The ids are those that ``fairseq-preprocess`` and the hub interface of
+    `XLMRModel` give for pieces made with ``--bpe sentencepiece``.
+
+    Args:
+        folder: with ``sentencepiece.bpe.model`` and ``dict.txt``.
+
+    Raises:
+        DataError: a file is missing or damaged, or the two do not belong together.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.dictionary = load_xlmr_dictionary(self.folder)
+        self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
+        self._processor = load_sentencepiece(self.folder / MODEL_FILE)
+        self._ids = self._dictionary_ids()
+
+    def _dictionary_ids(self) -> List[int]:
+        """The dictionary's id of every piece, by SentencePiece's id."""
+        processor, unknown = self._processor, self.dictionary.unk()
+        pieces = [processor.id_to_piece(i) for i in range(len(processor))]
+        special = [processor.is_control(i) or processor.is_unknown(i) for i in range(len(processor))]
+        missing = [p for p, skip in zip(pieces, special) if not skip and p not in self.dictionary]
+        if missing:
+            message = f"lacks {len(missing)} of the {len(pieces)} pieces of {MODEL_FILE} beside it, as '{missing[0]}'"
+            raise DataError(message + "; give the two files of one model", self.folder / DICTIONARY_FILE)
+        return [unknown if skip else self.dictionary.index(p) for p, skip in zip(pieces, special)]
+
+    @property
+    def name(self) -> str:
+        return f"spm-{self.fingerprint[:12]}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the two files."""
+        files = (self.folder / MODEL_FILE, self.folder / DICTIONARY_FILE)
+        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
+        return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
+        return [[self._ids[i] for i in ids] for ids in self._processor.encode(list(texts), out_type=int)]
+
+    def __len__(self) -> int:
+        return len(self.dictionary)
+
+    def tokens(self, text: str) -> List[str]:
+        """The pieces of a text; an unknown one is given as it is written."""
+        return self._processor.encode(text, out_type=str)
+
+    def decode(self, tokens: Iterable[Union[int, str]]) -> str:
+        """The text of ids or pieces; special symbols but ``<unk>`` are left out."""
+        return join_pieces(self.dictionary[t] if isinstance(t, int) else t for t in tokens)
+
+
+def join_pieces(pieces: Iterable[str]) -> str:
+    """Pieces to text, as fairseq's ``--bpe sentencepiece`` does it; ``<s>``, ``<pad>`` and ``</s>`` are left out."""
+    text = "".join(piece for piece in pieces if piece not in ("<s>", "<pad>", "</s>"))
+    return text.replace(" ", "").replace(SPACE, " ").strip()
+
+
+def load_sentencepiece(path) -> sentencepiece.SentencePieceProcessor:
+    """Raises DataError: the file is missing or no SentencePiece model."""
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}; give an XLM-R folder", path) from None
+    except RuntimeError:
+        raise DataError("is damaged, or no SentencePiece model", path) from None
+
+
+def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_coverage: float = 0.9995) -> None:
+    """Train a unigram model on text files, and write ``sentencepiece.bpe.model`` and ``dict.txt``.
+
+    The same lines give the same files on every run: training takes one thread.
+
+    Args:
+        files: UTF-8 text, one sentence a line.
+        folder: made if it is not there.
+        vocab_size: pieces, SentencePiece's own three special ones included; the dictionary has two entries more
+            (XLM-R: 250,000 and 250,002).
+        character_coverage: share of the text's characters that get pieces; the rarest others become ``<unk>``.
+
+    Raises:
+        DataError: a file cannot be read. UserError: the text does not give a vocabulary of that size.
+    """
+    folder, model = Path(folder), io.BytesIO()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(files),
+            model_writer=model,
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            max_sentence_length=LONGEST_LINE,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2].strip().replace("character_c", "character-c") or "no text"
+        raise UserError(f"no SentencePiece model of {vocab_size} pieces from {len(files)} files: {reason}") from None
+    with atomic_path(folder / MODEL_FILE) as temporary:
+        temporary.write_bytes(model.getvalue())
+    write_text(folder / DICTIONARY_FILE, _dictionary_text(load_sentencepiece(folder / MODEL_FILE)))
+
+
+def _lines(files: Sequence) -> Iterator[str]:
+    for path in files:
+        try:
+            with open(path, encoding="utf-8") as file:
+                yield from (line.rstrip("\n") for line in tqdm(file, desc=str(path), unit=" lines", leave=False))
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", path) from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"is not UTF-8 ({error.reason} at byte {error.start})", path) from None
+
+
+def _dictionary_text(processor) -> str:
+    """``dict.txt``: the pieces without the special ones, whose ids fairseq's dictionary gives by itself."""
+    ids = range(len(processor))
+    pieces = [processor.id_to_piece(i) for i in ids if not (processor.is_control(i) or processor.is_unknown(i))]
+    return "".join(f"{piece} 1\n" for piece in pieces)

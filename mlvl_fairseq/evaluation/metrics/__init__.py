@@ -1,0 +1,1 @@
+"""Scores from features, ranks and texts: pure functions on arrays."""

@@ -1,0 +1,136 @@
+"""Is one method better than another, or were the test images kind to it? A paired bootstrap over images.
+
+Images are drawn with replacement, their captions with them (a cluster: captions of one photo are not independent), and
+the difference of the two methods is computed on each draw (Koehn, EMNLP 2004). Languages that are tested on the same
+images get the same draw, because an image that is hard in one language is hard in the others.
+"""
+
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
+from mlvl_fairseq.evaluation.metrics.ranking import NO_RANK
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, RECALL_AT
+
+Pairs = Sequence[Sequence[Tuple[QueryRanks, QueryRanks]]]
+
+_DRAWS_AT_ONCE = 128  # bounds memory: 128 x 5,000 images are 5 MB
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second method.
+
+    Attributes:
+        observed: on the test set as it is.
+        draws: [resamples] on every resampled test set.
+    """
+
+    observed: float
+    draws: np.ndarray
+
+    def interval(self, confidence: float = 0.95) -> Tuple[float, float]:
+        """Percentile interval."""
+        tail = 50 * (1 - confidence)
+        low, high = np.percentile(self.draws, [tail, 100 - tail])
+        return float(low), float(high)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided: how often a draw strays from the mean draw by as much as the observed difference is from 0.
+
+        Riezler and Maxwell (2005), as in sacreBLEU; one is added to both counts, so that it is never 0.
+        """
+        strays = np.abs(self.draws - self.draws.mean()) >= abs(self.observed)
+        return float((strays.sum() + 1) / (len(self.draws) + 1))
+
+
+def paired_bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Dict[str, Difference]:
+    """The difference of the average score over languages (AA of the final models), metric by metric.
+
+    The differences of several seeds are averaged within each draw: what varies is the test set, not the training.
+
+    Args:
+        pairs: for each language, for each seed of training: (ranks of the first method, ranks of the second).
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        metric -> difference in percentage points.
+
+    Raises:
+        UserError: fewer than one draw, or pairs of different images or captions.
+    """
+    if resamples < 1:
+        raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
+    languages = [_Gains.of(language) for language in pairs]
+    totals = np.zeros((1 + resamples, len(METRICS)))
+    rng = np.random.default_rng(seed)
+    for group in _by_images(languages):
+        for rows, counts in _draws(len(group[0].images), resamples, rng):
+            totals[rows] += sum(_differences(counts, group))
+    totals /= len(languages)
+    return {metric: Difference(float(column[0]), column[1:]) for metric, column in zip(METRICS, totals.T)}
+
+
+@dataclass(frozen=True)
+class _Gains:
+    """One language: per image, hits that the first method has more than the second, and queries.
+
+    Attributes:
+        images: [n] as in :class:`QueryRanks`.
+        hits: [n, 6] differences at every recall, mean over seeds.
+        queries: [n, 2] the image itself as a query (0 or 1), its captions.
+    """
+
+    images: np.ndarray
+    hits: np.ndarray
+    queries: np.ndarray
+
+    @classmethod
+    def of(cls, seeds: Sequence[Tuple[QueryRanks, QueryRanks]]) -> "_Gains":
+        example = seeds[0][0]
+        if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
+            raise UserError("cannot compare query by query: the models were tested on different images or captions")
+        hits = np.mean([_hits(first) - _hits(second) for first, second in seeds], axis=0)
+        texts = np.bincount(example.text_to_image, minlength=len(example.images))
+        return cls(example.images, hits, np.stack([example.image_ranks != NO_RANK, texts], axis=1).astype(float))
+
+
+def _hits(ranks: QueryRanks) -> np.ndarray:
+    """[n, 6] per image: is it found (0 or 1), and how many of its captions find it, at every k."""
+    columns = [(ranks.image_ranks != NO_RANK) & (ranks.image_ranks < k) for k in RECALL_AT]
+    columns += [
+        np.bincount(ranks.text_to_image, weights=ranks.text_ranks < k, minlength=len(ranks.images)) for k in RECALL_AT
+    ]
+    return np.stack(columns, axis=1).astype(float)
+
+
+def _by_images(languages: Sequence[_Gains]) -> List[List[_Gains]]:
+    """Languages that share their test images, together."""
+    groups: Dict[bytes, List[_Gains]] = {}
+    for language in languages:
+        groups.setdefault(language.images.tobytes(), []).append(language)
+    return list(groups.values())
+
+
+def _draws(size: int, resamples: int, rng: np.random.Generator) -> Iterator[Tuple[slice, np.ndarray]]:
+    """(rows of the result, [rows, size] how often each image was drawn); row 0 is the test set as it is."""
+    yield slice(0, 1), np.ones((1, size))
+    for start in range(1, resamples + 1, _DRAWS_AT_ONCE):
+        rows = slice(start, min(start + _DRAWS_AT_ONCE, resamples + 1))
+        count = rows.stop - rows.start
+        drawn = rng.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+        yield rows, np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(float)
+
+
+def _differences(counts: np.ndarray, group: Sequence[_Gains]) -> Iterator[np.ndarray]:
+    """[draws, metrics] of each language, in one matrix product for all."""
+    columns = np.concatenate([array for gains in group for array in (gains.hits, gains.queries)], axis=1)
+    sums = (counts @ columns).reshape(len(counts), len(group), -1)
+    for hits, queries in ((sums[:, j, :-2], sums[:, j, -2:]) for j in range(len(group))):
+        recalls = 100 * hits / np.repeat(queries, len(RECALL_AT), axis=1)
+        yield np.concatenate([recalls, recalls.mean(axis=1, keepdims=True)], axis=1)

@@ -1,0 +1,20 @@
+"""A missing ``--finetune-from-model`` ends in a traceback; what fairseq says in it is clear, and enough."""
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.fairseq_patches.patching import patches, wrap
+
+
+@patches("fairseq.checkpoint_utils")
+def explain_in_one_line(module) -> None:
+    def make(load_checkpoint):
+        def load(cfg, trainer, **kwargs):
+            try:
+                return load_checkpoint(cfg, trainer, **kwargs)
+            except ValueError as error:
+                if "--finetune-from-model" in str(error) and not isinstance(error, UserError):
+                    raise UserError(str(error).partition(": {")[0]) from error  # the rest is the configuration
+                raise
+
+        return load
+
+    wrap(module, "load_checkpoint", make)

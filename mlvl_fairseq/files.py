@@ -1,0 +1,102 @@
+"""Files that commands leave for each other. They appear whole or not at all: written beside their place, flushed to
+disk, then renamed."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Dict, Optional
+
+from mlvl_fairseq.errors import DataError
+
+
+@contextlib.contextmanager
+def saving(path):
+    """What the system refuses while `path` is written in this block, a full disk above all, is said in one line.
+
+    Raises:
+        DataError: instead of an OSError, or of an error that stands for one.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise DataError(
+            f"cannot be saved: {cause.strerror or cause}. What was saved before is intact; make room and run the same "
+            "command again",
+            path=path,
+        ) from error
+
+
+def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
+    """torch.save hides a full disk behind a RuntimeError about file positions."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a temporary path that replaces `path` when the block ends without an error.
+
+    Raises:
+        DataError: it cannot be written; `path` is as it was before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with saving(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file beside `path`, flush it to disk, then let it take the place of `path`.
+
+    The temporary name is fixed, so that what a killed run left is overwritten by the next one.
+
+    Raises:
+        DataError: the file could not be written; `path` is as it was before.
+    """
+    temporary = f"{path}.tmp"
+    try:
+        with saving(path), open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def write_text(path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity are refused (ValueError): JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_object(path: Path) -> Dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSON or UTF-8
+        raise DataError(f"not JSON ({error}); delete it and run the same command again", path) from None
+    if not isinstance(value, dict):
+        raise DataError(f"expected a JSON object, found a {type(value).__name__}", path)
+    return value

@@ -1,0 +1,71 @@
+"""CLIP's vision transformer (Radford et al. 2021; Dosovitskiy et al. 2021)."""
+
+from typing import Optional
+
+import torch
+import torch.nn as nn
+
+from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
+
+
+class CLIPVisionTower(nn.Module):
+    """Vision transformer pooled at its class token; parameters are named as in `clip.model.VisionTransformer`.
+
+    Args:
+        image_size: height and width of the input in pixels, a multiple of ``patch_size``.
+        patch_size: height and width of a patch in pixels.
+        width: model dimension.
+        layers: number of transformer blocks.
+        heads: attention heads (CLIP: ``width // 64``).
+        embed_dim: dimension shared with the text tower.
+        mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        mlp_width: Optional[int] = None,
+    ):
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}")
+        self.image_size = image_size
+        std = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2 + 1, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, mlp_width)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, embed_dim))
+        for parameter in (self.class_embedding, self.positional_embedding, self.proj):
+            nn.init.normal_(parameter, std=std)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images.
+
+        Args:
+            images: ``[B, 3, image_size, image_size]`` normalised pixels.
+
+        Returns:
+            ``[B, embed_dim]`` features, not normalised.
+
+        Raises:
+            ValueError: if the images have another size.
+        """
+        if images.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(
+                f"images of shape {tuple(images.shape[1:])} given to an image tower for "
+                f"(3, {self.image_size}, {self.image_size})"
+            )
+        # The cast matters where the trainer has turned the parameters, but not the pixels, into half precision.
+        patches = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        class_token = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
+        x = torch.cat([class_token, patches], dim=1) + self.positional_embedding
+        x = self.transformer(self.ln_pre(x))
+        return self.ln_post(x[:, 0]) @ self.proj

@@ -1,0 +1,152 @@
+"""The folder of an mlvl-cll run: ``run.json``, a folder of each training, scores. Every path in it is made here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List
+
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import read_object
+from mlvl_fairseq.runs.fields import text_in
+from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+
+MANIFEST = "run.json"
+SCORES = "scores"
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """The files of one training of a run."""
+
+    path: Path
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "checkpoint_best.pt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "checkpoint_last.pt"
+
+    @property
+    def done(self) -> Path:
+        """Written last; what it holds is in :mod:`mlvl_fairseq.continual.finish`."""
+        return self.path / "done.json"
+
+    @property
+    def is_done(self) -> bool:
+        return self.done.exists()
+
+    @property
+    def costs(self) -> Path:
+        return self.path / "costs.json"
+
+    @property
+    def training_log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def evaluation_log(self) -> Path:
+        return self.path / "eval.log"
+
+
+def score_path(run: Path, step: str, lang: str, split: str) -> Path:
+    """The score of a step's model on a language."""
+    return Path(run) / SCORES / step / f"{lang}.{split}.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run says about itself in ``run.json``.
+
+    Attributes:
+        settings: all of them, as they were written.
+        languages: in the order of learning.
+        protocol: how they were learned.
+    """
+
+    settings: Dict[str, Any]
+    languages: List[str]
+    protocol: Protocol
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a run's settings.
+
+    Raises:
+        DataError: it is damaged, or names no different languages or no known protocol.
+    """
+    settings = read_object(path)
+    languages = settings.get("languages")
+    if not isinstance(languages, list) or not languages or len(set(map(str, languages))) < len(languages):
+        raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
+    name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
+    if name not in PROTOCOLS:
+        raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
+    return Manifest(settings, languages, PROTOCOLS[name])
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run, and the checkpoints that are in it.
+
+    Attributes:
+        folder: of the run.
+        languages: in the order of learning.
+        protocol: how they were learned.
+        corpus: folder of the corpus they were learned from.
+    """
+
+    folder: Path
+    languages: List[str]
+    protocol: Protocol
+    corpus: Path
+
+    @classmethod
+    def read(cls, folder) -> "RunFolder":
+        """Raises UserError: there is no run. DataError: its manifest is damaged."""
+        path = Path(folder) / MANIFEST
+        if not path.is_file():
+            raise UserError(f"{folder}: no {MANIFEST} in it; give the folder of an mlvl-cll run")
+        manifest = read_manifest(path)
+        corpus = Path(text_in(manifest.settings, "corpus", path))
+        return cls(path.parent, manifest.languages, manifest.protocol, corpus)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def steps(self) -> List[StepFolder]:
+        """The folder of each training: ``00-en``, ``01-de``, ... or ``00-joint``."""
+        return [StepFolder(self.folder / step.name) for step in self.protocol.steps(self.languages)]
+
+    def checkpoint(self, step: int) -> Path:
+        """The best checkpoint of a step; negative ones are counted from the end.
+
+        Raises:
+            UserError: the step is not finished.
+        """
+        folder = self.steps[step]
+        if not folder.is_done:
+            raise UserError(f"{folder.path} is not finished: let mlvl-cll finish the run first")
+        return folder.best_checkpoint
+
+    def final_checkpoint(self) -> Path:
+        """The model of all languages. Raises UserError: there is none, or it is not finished."""
+        if len(self.steps) > 1 and not self.protocol.in_order:
+            raise UserError(f"{self.folder} holds a model for each language, and none of all languages")
+        return self.checkpoint(-1)
+
+
+def refuse_run_folder(path) -> None:
+    """Say which model to give where a run's folder was given for a model.
+
+    Raises:
+        UserError: `path` is a run's folder. DataError: it is, and its manifest is damaged.
+    """
+    if not (Path(path) / MANIFEST).is_file():
+        return
+    finished = [step.best_checkpoint for step in RunFolder.read(path).steps if step.is_done]
+    if not finished:
+        raise UserError(f"{path} is a run of mlvl-cll, and has no finished model yet")
+    raise UserError(f"{path} is a run of mlvl-cll, not a model; its last model is {finished[-1]}")

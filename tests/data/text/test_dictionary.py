@@ -1,0 +1,94 @@
+"""CLIP's vocabulary as fairseq's dictionary."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from mlvl_fairseq.data.dictionary import ClipDictionary, write_dictionary
+from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
+from mlvl_fairseq.errors import DataError
+
+CAPTIONS = ["Ein Mädchen läuft über die Brücke!", "一个男人在公园里", "A man's 42 dogs", "¡Qué día más «lindo»!"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return clip_vocabulary().grown_by(train_bpe(CAPTIONS * 2, 200))
+
+
+@pytest.fixture(scope="module")
+def path(vocabulary, tmp_path_factory):
+    path = tmp_path_factory.mktemp("dictionary") / "dict.txt"
+    write_dictionary(path, vocabulary)
+    return path
+
+
+def test_ids_are_the_vocabulary_s_and_nothing_stands_before_them(path, vocabulary):
+    dictionary = ClipDictionary.load(str(path))
+    assert dictionary.symbols == vocabulary.tokens and len(dictionary) == len(vocabulary) > 49408
+    assert dictionary.bos() == 49406
+    assert dictionary.eos() == dictionary.pad() == dictionary.unk() == 49407
+
+
+def test_encoded_lines_are_the_tokenizer_s_ids(path, vocabulary):
+    dictionary, tokenizer = ClipDictionary.load(str(path)), ClipTokenizer(vocabulary)
+    for caption in CAPTIONS:
+        line = " ".join(tokenizer.tokens(caption))
+        ids = dictionary.encode_line(line, add_if_not_exist=False, append_eos=True)
+        assert ids.tolist() == [*tokenizer.encode(caption), tokenizer.eos]
+        assert dictionary.string(torch.tensor(tokenizer.encode(caption))) == line
+    assert dictionary.encode_line("no-token", add_if_not_exist=False, append_eos=False).tolist() == [49407]
+
+
+def test_saved_by_fairseq_and_loaded_again(path, tmp_path):
+    dictionary = ClipDictionary.load(str(path))
+    dictionary.save(str(tmp_path / "dict.txt"))
+    assert (tmp_path / "dict.txt").read_bytes() == path.read_bytes()
+    assert ClipDictionary.load(str(tmp_path / "dict.txt")) == dictionary
+
+
+def test_specials_may_stand_anywhere(tmp_path):
+    write_dictionary(tmp_path / "dict.txt", Vocabulary([EOS_TOKEN, "a", BOS_TOKEN], []))
+    dictionary = ClipDictionary.load(str(tmp_path / "dict.txt"))
+    assert (dictionary.eos(), dictionary.bos(), dictionary.pad()) == (0, 2, 0)
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("content, message", [
+    ("a 1\nb\n".encode(), "expected '<token> <cnt>"),
+    ("a one\n".encode(), "expected '<token> <cnt>"),
+    ("a 1\na 1\n".encode(), "Duplicate word"),
+    (b"\xff\xfe\x00", "can't decode"),
+    (b"", "no .*startoftext.* and no .*endoftext.*: not a dictionary"),
+    (f"{BOS_TOKEN} 1\n".encode(), "no .{2}endoftext.{2}: not a dictionary"),
+    (b"<s> 1\n<pad> 1\n</s> 1\n", "no .*startoftext.*: not a dictionary"),
+])  # fmt: skip
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "dict.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as raised:
+        ClipDictionary.load(str(path))
+    assert raised.value.path == str(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 4])
+def test_a_pickle_is_refused_and_not_executed(tmp_path, protocol):
+    path = tmp_path / "dict.txt"
+    path.write_bytes(pickle.dumps(Payload(tmp_path / "executed"), protocol))
+    with pytest.raises(DataError, match="not a fairseq dictionary"):
+        ClipDictionary.load(str(path))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="not a fairseq dictionary: .*No such file"):
+        ClipDictionary.load(str(tmp_path / "dict.txt"))

@@ -1,0 +1,180 @@
+import argparse
+import builtins
+import copyreg
+import os
+import pickle
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+from fairseq.distributed import utils as distributed_utils
+from fairseq.logging.meters import AverageMeter, TimeMeter
+from omegaconf import OmegaConf
+
+from mlvl_fairseq.checkpoints.safe_loading import allowed_globals, load_checkpoint_file
+from mlvl_fairseq.errors import DataError, UserError
+
+
+def updates(path):
+    return load_checkpoint_file(path)["optimizer_history"][-1]["num_updates"]
+
+
+def test_stock_model_trains_resumes_generates(run_here, train_options, translation_data, user_dir, tmp_path, capsys):
+    save = ["--save-dir", tmp_path]
+    run_here("fairseq-train", *train_options, *save, "--max-epoch", 2)
+    run_here("fairseq-train", *train_options, *save, "--max-epoch", 3)
+    assert updates(tmp_path / "checkpoint2.pt") == 16  # 60 sentences in batches of 8
+    assert updates(tmp_path / "checkpoint3.pt") == 24
+    capsys.readouterr()
+    options = ["--path", tmp_path / "checkpoint_best.pt", "--cpu", "--user-dir", user_dir, "--max-len-b", 8]
+    run_here("fairseq-generate", translation_data, *options, "--batch-size", 20)
+    hypotheses = [line for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]
+    assert len(hypotheses) == 20
+
+
+def old_style(state):
+    """The same checkpoint as fairseq wrote it before 2019-12: a Namespace, meters as objects, numpy statistics."""
+    options = argparse.Namespace(**vars(state["cfg"]["model"]))
+    meter = AverageMeter(round=3)
+    meter.update(np.float32(2.5))
+    state.update(args=options, cfg=None)
+    state["extra_state"].update(train_meters={"loss": meter, "ups": TimeMeter()}, val_loss=np.float64(1.5))
+    return state
+
+
+def test_old_checkpoint_with_namespace_and_meters(trained, tmp_path):
+    state = old_style(load_checkpoint_file(trained / "checkpoint_last.pt"))
+    path = tmp_path / "old.pt"
+    torch.save(state, path)
+    loaded = load_checkpoint_file(path)
+    assert loaded["extra_state"]["val_loss"] == 1.5
+    assert loaded["extra_state"]["train_meters"]["loss"].avg == 2.5
+    (new,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(trained / "checkpoint_last.pt")])
+    (old,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
+    for name, tensor in new.state_dict().items():
+        assert torch.equal(tensor, old.state_dict()[name]), name
+
+
+def test_old_meters_under_their_old_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(AverageMeter, "__module__", "fairseq.meters")
+    torch.save({"meter": AverageMeter(round=2)}, tmp_path / "meter.pt")
+    assert load_checkpoint_file(tmp_path / "meter.pt")["meter"].round == 2
+
+
+def test_dictionary_and_omegaconf(tmp_path):
+    dictionary = Dictionary()
+    dictionary.add_symbol("word", n=3)
+    cfg = OmegaConf.create({"task": {"data": "x", "sizes": [1, 2.5, None, True]}}, flags={"allow_objects": True})
+    torch.save({"dictionary": dictionary, "cfg": cfg}, tmp_path / "state.pt")
+    loaded = load_checkpoint_file(tmp_path / "state.pt")
+    assert loaded["cfg"] == cfg and loaded["dictionary"].symbols == dictionary.symbols
+
+
+@pytest.mark.parametrize("value", [np.float64(0.1), np.float32(0.1), np.int64(-3), np.uint16(7), np.bool_(True)])
+def test_numpy_scalars(tmp_path, value):
+    torch.save({"value": value}, tmp_path / "scalar.pt")
+    loaded = load_checkpoint_file(tmp_path / "scalar.pt")["value"]
+    assert loaded == value and loaded.dtype == value.dtype
+
+
+def test_numpy_scalar_of_objects_is_refused(tmp_path):
+    reconstruct, (dtype, _) = np.float64(1).__reduce__()
+    payload = type("Scalar", (), {"__reduce__": lambda self: (reconstruct, (np.dtype(object), b"12345678"))})
+    globals()["Scalar"] = payload
+    torch.save({"value": payload()}, tmp_path / "scalar.pt")
+    with pytest.raises(DataError, match="numpy.object_"):
+        load_checkpoint_file(tmp_path / "scalar.pt")
+
+
+@pytest.mark.parametrize(
+    "function, arguments, name",
+    [
+        (os.system, ("touch {marker}",), "posix.system"),
+        (subprocess.check_call, (["touch", "{marker}"],), "commands.check_call"),  # its name in pickle protocol 2
+        (builtins.eval, ("open('{marker}', 'w')",), "eval"),
+        (builtins.getattr, ("text", "upper"), "getattr"),
+        (copyreg._reconstructor, (dict, dict, {}), "copyreg._reconstructor"),
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_payload_is_refused_and_not_executed(tmp_path, monkeypatch, payload, function, arguments, name, legacy):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # must not open the door either
+    marker = tmp_path / "marker"
+    arguments = [a.format(marker=marker) if isinstance(a, str) else a for a in arguments]
+    path = tmp_path / "evil.pt"
+    state = {"model": {}, "args": payload(function, *arguments)}
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    for load in (load_checkpoint_file, checkpoint_utils.load_checkpoint_to_cpu):
+        with pytest.raises(DataError, match="not on the list") as caught:
+            load(str(path))
+        assert name in str(caught.value) and str(path) in str(caught.value)
+    assert not marker.exists()
+
+
+def test_payload_as_restore_file_ends_the_command(run_alone, train_options, tmp_path, payload):
+    torch.save({"args": payload(os.system, f"touch {tmp_path / 'marker'}")}, tmp_path / "evil.pt")
+    options = ["--save-dir", tmp_path / "save", "--restore-file", tmp_path / "evil.pt"]
+    ended = run_alone("fairseq-train", *train_options, *options)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'evil.pt'}: holds an object of type")
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_truncated_checkpoint(trained, tmp_path, keep):
+    content = (trained / "checkpoint_last.pt").read_bytes()
+    path = tmp_path / "cut.pt"
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(DataError, match="truncated"):
+        load_checkpoint_file(path)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(DataError, match="one list"):
+        load_checkpoint_file(tmp_path / "list.pt")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match="not a checkpoint of fairseq.*best_loss"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "weights.pt"))
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        load_checkpoint_file(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_archive_is_refused(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "script.pt"))
+    with pytest.raises(DataError, match="TorchScript"):
+        load_checkpoint_file(tmp_path / "script.pt")
+
+
+def test_allow_list_is_narrow_and_temporary(trained):
+    before = set(torch.serialization.get_safe_globals())
+    load_checkpoint_file(trained / "checkpoint_last.pt")
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert not {"os", "posix", "sys", "subprocess"} & {path.partition(".")[0] for _, path in allowed_globals()}
+
+
+def test_old_torch_is_refused(trained, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(UserError, match="torch>=2.6"):
+        load_checkpoint_file(trained / "checkpoint_last.pt")
+
+
+def test_state_for_other_ranks_passes_the_allow_list(tmp_path):
+    """What `broadcast_object` sends: a configuration and placeholders for tensors."""
+    cfg = OmegaConf.create({"a": [1]}, flags={"allow_objects": True})
+    tensors = []
+    sent = distributed_utils._split_tensors_from_obj({"cfg": cfg, "w": torch.ones(2)}, tensors)
+    torch.save(sent, tmp_path / "sent.pt")
+    received = distributed_utils._put_tensors_in_obj(load_checkpoint_file(tmp_path / "sent.pt"), tensors)
+    assert received["cfg"] == cfg and torch.equal(received["w"], torch.ones(2))
+
+
+def test_plain_pickle_is_refused(tmp_path):
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"args": argparse.Namespace()}, protocol=4))
+    with pytest.raises(DataError):
+        load_checkpoint_file(tmp_path / "plain.pt")

@@ -1,0 +1,85 @@
+import errno
+import resource
+
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.errors import DataError
+
+
+def full_disk(written):
+    """A stand-in for torch.save that fails as torch.save does on a full disk: behind another error."""
+
+    def save(obj, file):
+        file.write(written)
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos 704 vs 598")
+
+    return save
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "checkpoint_last.pt"
+    checkpoint_utils.torch_persistent_save({"update": 1}, str(path))
+    return path
+
+
+def test_full_disk_keeps_the_earlier_checkpoint(saved, monkeypatch):
+    before = saved.read_bytes()
+    monkeypatch.setattr(torch, "save", full_disk(b"half a checkpoint"))
+    with pytest.raises(DataError, match="checkpoint_last.pt: cannot be saved: No space left on device") as caught:
+        checkpoint_utils.torch_persistent_save({"update": 2}, str(saved))
+    assert "\n" not in str(caught.value)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_error_that_is_not_the_disk_stays_as_it_is(saved):
+    with pytest.raises((AttributeError, TypeError, RuntimeError)) as caught:
+        checkpoint_utils.torch_persistent_save({"update": lambda: 0}, str(saved))
+    assert not isinstance(caught.value, DataError)
+    assert load_checkpoint_file(saved) == {"update": 1}
+
+
+def test_copy_keeps_the_earlier_checkpoint(saved, tmp_path, monkeypatch):
+    best = tmp_path / "checkpoint_best.pt"
+    best.write_bytes(b"earlier")
+    assert PathManager.copy(str(saved), str(best), overwrite=True)
+    assert best.read_bytes() == saved.read_bytes()
+
+    def fail(source, target, length):
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    with pytest.raises(DataError, match="checkpoint_best.pt: cannot be saved"):
+        PathManager.copy(str(saved), str(best), overwrite=True)
+    assert best.read_bytes() == saved.read_bytes()
+
+
+def test_what_a_killed_run_left_is_overwritten(saved):
+    temporary = saved.with_name(saved.name + ".tmp")
+    temporary.write_bytes(b"x" * 100_000)
+    checkpoint_utils.torch_persistent_save({"update": 2}, str(saved))
+    assert load_checkpoint_file(saved) == {"update": 2} and not temporary.exists()
+
+
+def test_full_disk_ends_the_command(trained, run_alone, train_options):
+    """A real fairseq-train that resumes, and may not write files as large as its checkpoint."""
+    before = {path: path.read_bytes() for path in trained.iterdir()}
+    limit = len(before[trained / "checkpoint_last.pt"]) - 2000
+    ended = run_alone(
+        "fairseq-train",
+        *[*train_options, "--max-epoch", 2, "--save-dir", trained],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert ended.returncode == 2
+    last_line = ended.stderr.splitlines()[-1]
+    assert last_line.startswith(f"error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
+    assert {path: path.read_bytes() for path in trained.iterdir()} == before
