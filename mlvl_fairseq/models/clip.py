@@ -16,8 +16,8 @@ from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay, grow_rows
-from mlvl_fairseq.modules.feature_head import FeatureHead
-from mlvl_fairseq.modules.temperature import new_logit_scale, temperature
+from mlvl_fairseq.modules.heads import FeatureHead
+from mlvl_fairseq.modules.heads import new_logit_scale, temperature
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 from mlvl_fairseq.options import with_options

@@ -12,7 +12,7 @@ from omegaconf import II
 from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr
-from mlvl_fairseq.checkpoints.mte import FINGERPRINT, read_mte
+from mlvl_fairseq.checkpoints.formats.mte import FINGERPRINT, read_mte
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError

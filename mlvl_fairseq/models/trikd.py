@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr
 from mlvl_fairseq.checkpoints.source import read_clip_weights
-from mlvl_fairseq.checkpoints.trikd import read_trikd
+from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.chunking import in_chunks
-from mlvl_fairseq.modules.temperature import new_logit_scale, temperature
+from mlvl_fairseq.modules.heads import new_logit_scale, temperature
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector

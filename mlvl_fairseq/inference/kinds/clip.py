@@ -5,14 +5,14 @@ from typing import List, Optional, Sequence
 
 import torch
 
-from mlvl_fairseq.checkpoints.plugin_checkpoint import PluginState, is_plugin_checkpoint, read_plugin_state
+from mlvl_fairseq.checkpoints.formats.trained_clip import PluginState, is_plugin_checkpoint, read_plugin_state
 from mlvl_fairseq.checkpoints.source import WeightSource, read_clip_weights
 from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.inference.encoder import Encoder, register_kind
 from mlvl_fairseq.modules.adapters import TextAdapter
-from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.heads import FeatureHead
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.checkpoints.source import WeightSource
-from mlvl_fairseq.checkpoints.trikd import FrozenFiles, TrikdWeights, is_trikd_checkpoint, read_trikd
+from mlvl_fairseq.checkpoints.formats.trikd import FrozenFiles, TrikdWeights, is_trikd_checkpoint, read_trikd
 from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
