@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from mlvl_fairseq.checkpoints.source import WeightSource
 from mlvl_fairseq.data.feature_extraction import collate_images
-from mlvl_fairseq.data.images.reading import ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.runs.folder import refuse_run_folder
 
@@ -155,7 +156,7 @@ class Encoder(ABC):
         Raises:
             UserError: the model has no image tower. DataError: a file cannot be read.
         """
-        images = ImageDataset(root, names, clip_transform(self._image_tower().image_size))
+        images = ImageDataset(root, names, ImageTransform("clip", self._image_tower().image_size))
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features = []
         for batch in tqdm(batches, desc="images", unit=" batches"):

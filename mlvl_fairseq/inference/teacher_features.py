@@ -8,7 +8,8 @@ import torch
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.features import FeatureWriter
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 
@@ -60,7 +61,7 @@ def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, nu
         raise UserError(f"{encoder.source} has no image tower: give the {split} images' features with --image-features")
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
-    dataset = ImageDataset(corpus.manifest["image_root"], names, clip_transform(encoder.vision.image_size))
+    dataset = ImageDataset(corpus.manifest["image_root"], names, ImageTransform("clip", encoder.vision.image_size))
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
