@@ -25,7 +25,12 @@ def with_options(base: type, parts: Iterable[type]) -> type:
     return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))
 
 
+class _Word(str, Enum):
+    def __str__(self) -> str:
+        return self.value
+
+
 def choice(name: str, *values: str) -> Type[Enum]:
     """A type for options with a few values, each a string; the first is the default by convention. It needs no fairseq,
     whose ``ChoiceEnum`` does the same."""
-    return Enum(name, {value: value for value in values}, type=str)
+    return _Word(name, {value: value for value in values})

@@ -8,7 +8,6 @@ import torch.nn as nn
 
 from mlvl_fairseq.modules.transformer import LayerNorm
 
-
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound on the inverse temperature
 INITIAL_TEMPERATURE = 0.07
 

@@ -1,4 +1,4 @@
-"""What every network offers, whatever it is made of, so that tasks, losses and commands need not know which one it is."""
+"""What every network offers, so that tasks, losses and commands need not know which one it is."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequenc
 
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.source import WeightSource
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
@@ -68,11 +68,11 @@ class Network(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, source: WeightSource, weights, **frozen) -> Restored:
+    def restore(cls, file: WeightFormat, source: WeightSource, **frozen) -> Restored:
         """A network with the weights of a file.
 
         Args:
-            source: the file. weights: what its format read, see :class:`WeightFormat`.
+            file: the format of `source`, one of this family.
             frozen: values of :attr:`frozen_files`.
 
         Raises:
@@ -98,6 +98,11 @@ class Network(nn.Module, ABC):
     def feature_dim(self) -> int:
         """Dimension of the given image features that :meth:`encode_features` takes."""
         return self.embed_dim
+
+    @property
+    def current_language(self) -> Optional[str]:
+        """The language that is learned now, where a network has parameters of single languages."""
+        return None
 
     @property
     def image_side(self) -> Dict[str, nn.Module]:
@@ -137,14 +142,15 @@ class Network(nn.Module, ABC):
         """Both sides at once, for training; rows go through in chunks where ``encode_chunk`` says so.
 
         Args:
-            tokens, eos_positions, lang: see :meth:`encode_text`. images: see :meth:`encode_image`.
+            tokens, eos_positions: see :meth:`encode_text`. images: see :meth:`encode_image`.
+            lang: language of the texts; None: the one that is learned now.
             text_options: further tensors [B, ...] for :meth:`encode_text`.
 
         Returns:
             ``text`` [B, embed_dim], not normalised; with images also ``image`` [B, embed_dim]; ``auxiliary_loss``
             where there is one.
         """
-        names = list(text_options)
+        names, lang = list(text_options), lang or self.current_language
 
         def text(tokens: Tensor, eos_positions: Tensor, *options: Tensor) -> Dict[str, Tensor]:
             encoded = self.encode_text(tokens, eos_positions, lang, **dict(zip(names, options)))

@@ -26,6 +26,34 @@ class FreezingOptions:
     )
 
 
+def freeze(
+    module: nn.Module,
+    trainable: Optional[str],
+    shorthand: Sequence[str],
+    option: str,
+    presets: Mapping[str, Sequence[str]],
+) -> List[str]:
+    """:func:`freeze_parameters` as ``--trainable`` says, or, where it is not given, by the rules of a shorthand.
+
+    Args:
+        trainable: value of ``--trainable``. presets: names for it.
+        shorthand: rules of another option. option: that one as the user wrote it, for messages.
+    """
+    if trainable is not None:
+        shorthand, option = rules_of(trainable, presets), f"--trainable '{trainable}'"
+    frozen = freeze_parameters(module, shorthand, option)
+    tell_trained(module)
+    return frozen
+
+
+def tell_trained(module: nn.Module) -> None:
+    """Log how many parameters train."""
+    parameters = list(module.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    counts = sum(parameter.numel() for parameter in trained), sum(parameter.numel() for parameter in parameters)
+    logger.info(f"{counts[0]:,} of {counts[1]:,} parameters train ({len(trained)} of {len(parameters)} tensors)")
+
+
 def rules_of(text: str, presets: Mapping[str, Sequence[str]]) -> List[str]:
     """The rules behind ``--trainable``: a preset's, or those that are typed.
 
@@ -43,7 +71,7 @@ def rules_of(text: str, presets: Mapping[str, Sequence[str]]) -> List[str]:
 
 
 def freeze_parameters(module: nn.Module, rules: Sequence[str], option: str) -> List[str]:
-    """Freeze what the rules say, and tell how many parameters train. Without rules, everything does.
+    """Freeze what the rules say. Without rules, everything trains.
 
     Args:
         module: parameters that are frozen already stay frozen, and are not among the result.
@@ -66,9 +94,6 @@ def freeze_parameters(module: nn.Module, rules: Sequence[str], option: str) -> L
         raise UserError(f"{option} leaves nothing to train")
     for name, flag in trains.items():
         parameters[name].requires_grad = flag
-    trained = sum(parameters[name].numel() for name, flag in trains.items() if flag)
-    total = sum(parameter.numel() for parameter in parameters.values())
-    logger.info(f"{trained:,} of {total:,} parameters train ({sum(trains.values())} of {len(parameters)} tensors)")
     return [name for name, flag in trains.items() if not flag]
 
 

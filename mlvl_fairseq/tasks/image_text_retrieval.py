@@ -8,7 +8,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
 from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
 

@@ -9,6 +9,7 @@ from typing import Any, Mapping, Optional
 
 import torch
 
+from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import FINGERPRINTS, FrozenFiles, TrikdWeights, write_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import model_options, read_xlmr, write_xlmr, xlmr_from_state
 from mlvl_fairseq.checkpoints.source import (
@@ -16,7 +17,6 @@ from mlvl_fairseq.checkpoints.source import (
     WeightSource,
     as_float32,
     fingerprint_tensor,
-    read_clip_weights,
     take_prefix,
 )
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer

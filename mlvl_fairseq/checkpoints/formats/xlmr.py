@@ -65,6 +65,14 @@ class XlmrWeights:
                 f"{self.source} takes {self.config.max_positions} tokens, not {length}: give a smaller --max-length"
             )
 
+    def require_width(self, width: int) -> None:
+        """Raises UserError: it has another width than the options say."""
+        if self.config.width != width:
+            raise UserError(
+                f"{self.source} has width {self.config.width}, not {width}: choose another --arch or "
+                "--encoder-embed-dim"
+            )
+
     def encoder(self) -> XlmrEncoder:
         """An encoder that holds these very tensors (not copies)."""
         return holding(self.config.build, {**self.tensors, **VERSION})

@@ -91,7 +91,7 @@ def signature_of(
         lang=lang,
         images=len(image_names),
         texts=len(texts),
-        tok=encoder.tokenization,
+        tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
         folds=n_fold,
