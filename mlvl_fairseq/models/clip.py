@@ -55,7 +55,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         """
         feature_dim = task.image_feature_dim if task.trains_image_tower else 0
         config = network.ClipConfig.of_options(cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim)
-        text, vision = config.text.build(), config.vision and config.vision.build()
+        vision, text = config.vision and config.vision.build(), config.text.build()
         model = cls(text, vision, build_text_adapter(cfg, text, task))
         model.encode_chunk = ChunkOptions.checked(cfg)
         if cfg.init_from:

@@ -20,7 +20,7 @@ def new_encoder():
         with torch.no_grad():
             for parameter in tower.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
-        tokenizer = SimpleNamespace(bos=38, eos=EOS)
+        tokenizer = SimpleNamespace(bos=38, eos=EOS, pad=EOS)
         return Encoder(ClipNetwork(tower.eval(), None), tokenizer, f"sha of {seed}", [], f"tower {seed}")
 
     return build
