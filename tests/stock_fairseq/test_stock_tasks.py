@@ -97,7 +97,7 @@ def test_validate(trained, logged, task):
     """It finds the loss that the training found."""
     checkpoint = trained(task) / "whole" / "checkpoint_last.pt"
     log = logged("fairseq-validate", task, "--path", checkpoint, *USE, "--log-format", "json")
-    stats = json.loads(re.search(r'\{"epoch.*"valid_loss".*\}', log)[0])
+    stats = json.loads(re.search(r'{"valid_loss".*}', log)[0])
     assert float(stats["valid_loss"]) == load_checkpoint_file(checkpoint)["extra_state"]["val_loss"] > 1
 
 
