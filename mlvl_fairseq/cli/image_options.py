@@ -34,7 +34,7 @@ def check_image_options(args: argparse.Namespace) -> None:
 def encode_images(encoder, names: List[str], args: argparse.Namespace):
     """float32 [names, embed_dim] in the order of `names`."""
     if args.image_features:
-        from mlvl_fairseq.data.feature_import import import_features
+        from mlvl_fairseq.data.feature_arrays import import_features
 
         return encoder.encode_features(import_features(args.image_features, args.image_list, names))
     return encoder.encode_image_files(args.image_root, names, args.batch_size, args.num_workers)

@@ -196,8 +196,8 @@ def build_captions(args):
 
 def import_image_features(corpus, args) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs."""
-    from mlvl_fairseq.data.feature_import import import_features, source_of_first_rows
-    from mlvl_fairseq.data.features import FeatureWriter, file_sha256
+    from mlvl_fairseq.data.feature_arrays import import_features
+    from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
     from mlvl_fairseq.errors import UserError
 
     files, lists = _by_split(args.image_features or []), _by_split(args.image_list or [])
