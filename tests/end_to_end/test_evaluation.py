@@ -204,7 +204,7 @@ def test_finished_languages_of_other_settings_are_refused(
         (
             models[1],
             ["--captions", world / "valid.{lang}.json", "--image-root", world / "images"],
-            "other captions than",
+            "other data than",
         ),
     ):
         command = ["--checkpoint", model, "--captions", world / "test.{lang}.json", "--lang", "de,en", *pictures]

@@ -5,19 +5,24 @@ from typing import Callable, List, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.evaluation.report.drawing import (
+    CROWDED,
     FAINT,
     LABEL_INCHES,
     LEGEND_LIMIT,
     Curve,
+    Range,
+    cell_inches,
+    draw_cells,
     draw_curves,
+    draw_matrix,
+    label_axes,
     label_ends,
     level_styles,
     line_styles,
 )
-from mlvl_fairseq.evaluation.report.heat_maps import CROWDED, Range, cell_inches, draw_cells, draw_matrix, label_axes
 from mlvl_fairseq.evaluation.report.registry import ReportOptions
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import number
+from mlvl_fairseq.evaluation.report.tables import number
 
 MATRICES_A_ROW = 3
 LEGEND_COLUMNS = 4

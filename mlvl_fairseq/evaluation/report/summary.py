@@ -10,10 +10,9 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.continual import ContinualMetrics, continual_metrics, optional
 from mlvl_fairseq.evaluation.report.checks import comparable, warnings_about, without_scores
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
 from mlvl_fairseq.evaluation.report.published import PublishedMethod
-from mlvl_fairseq.evaluation.report.runs import Run
-from mlvl_fairseq.evaluation.report.seeds import group_by_seed, name_groups
+from mlvl_fairseq.evaluation.report.runs import Run, group_by_seed, name_groups
+from mlvl_fairseq.evaluation.report.tables import MEASURES, Figure
 from mlvl_fairseq.evaluation.signature import common_signature
 from mlvl_fairseq.runs.costs import total_costs
 from mlvl_fairseq.runs.protocols import Protocol

@@ -21,7 +21,8 @@ class JsonListReader(CaptionReader):
     unit = "row"
 
     def sniff(self, head: str) -> bool:
-        return head.lstrip().startswith(("[", "{")) and not looks_like_coco(head)
+        start = head.lstrip()[:1]
+        return start == "[" or start == "{" and not looks_like_coco(head)  # an object is refused by name, in `read`
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         names_by_id: dict[Hashable, str] = {}

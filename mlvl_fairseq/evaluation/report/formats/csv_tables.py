@@ -13,10 +13,9 @@ from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.report.figures import COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import MISSING, file_stem, number
+from mlvl_fairseq.evaluation.report.tables import COLUMNS, MEASURES, MISSING, file_stem, number
 from mlvl_fairseq.files import write_text
 
 Table = List[Sequence]

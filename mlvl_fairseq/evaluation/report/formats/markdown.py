@@ -8,10 +8,9 @@ import numpy as np
 
 from mlvl_fairseq.evaluation.metrics.continual import FORGETTING
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.figures import ARROWS, COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import figure_text, markdown_table, number
+from mlvl_fairseq.evaluation.report.tables import ARROWS, COLUMNS, MEASURES, figure_text, markdown_table, number
 from mlvl_fairseq.files import write_text
 
 _COSTS = {

@@ -13,7 +13,7 @@ from mlvl_fairseq.evaluation.report import panels
 from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import file_stem
+from mlvl_fairseq.evaluation.report.tables import file_stem
 from mlvl_fairseq.files import atomic_path
 
 DPI = 150
