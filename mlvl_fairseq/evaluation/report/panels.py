@@ -203,10 +203,10 @@ def draw_costs(figure, report: Report) -> None:
     """Seconds of training and memory along the sequence."""
 
     def seconds(method: MethodReport) -> np.ndarray:
-        return np.array([[step.train / step.languages for step in run.costs] for run in method.runs])
+        return np.array([[step.train / step.languages for step in run.costs] or [np.nan] for run in method.runs])
 
     def memory(method: MethodReport) -> np.ndarray:
-        return np.array([[step.peak_mib for step in run.costs] for run in method.runs])
+        return np.array([[step.peak_mib for step in run.costs] or [np.nan] for run in method.runs])
 
     pair = (measure_curves(report, seconds), measure_curves(report, memory))
     texts = (lambda value: number(value, 1), lambda value: number(value, 0, group=True))

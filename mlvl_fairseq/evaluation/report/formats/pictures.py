@@ -39,6 +39,8 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
     import matplotlib
 
     drawings: Dict[str, Callable] = {"report.png": _report_figure, "curves.png": _curves_figure}
+    if not report.learners:  # nothing is learned step by step
+        drawings = {"report.png": _final_figure}
     if len(report.methods) > 1:
         drawings["final.png"] = _final_figure
     if report.has_costs:
