@@ -24,7 +24,7 @@ examples:
   mlvl-report runs/teir runs/naive --output both --format md csv --metric txt_r1
   mlvl-report outputs/flickr8k --compare cll_clip_with_teir cll_clip      # is the difference more than chance?
   mlvl-report outputs/mscoco36 --split xm3600 --published xm3600          # the paper's figures beside ours
-  mlvl-report outputs/multi30k/trikd            # .../full/seed1/scores, .../untrained/seed1/scores, ...: mlvl-evaluate's
+  mlvl-report outputs/multi30k/trikd            # of mlvl-evaluate: .../full/seed1/scores, .../untrained/seed1/scores
   mlvl-report runs/teir scores/clip --compare teir clip                   # a run's last model against any model
 
 files, in --output:

@@ -15,6 +15,12 @@ from mlvl_fairseq.evaluation.signature import parse_signature
 if TYPE_CHECKING:
     from mlvl_fairseq.evaluation.report.summary import MethodReport
 
+# keys of signatures; what scores without the key are taken for; in words
+_MUST_AGREE = (
+    ("data", "not known", "tested on different data"),
+    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -70,9 +76,12 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     pairs = _pair_by_seed(first.runs, second.runs)
     if not pairs:
         raise _cannot(first, second, f"no seed in common ({first.seeds} and {second.seeds})")
-    recall = _common_recall(first, second, languages)
-    ranks = [(_final_ranks(one, languages, recall), _final_ranks(other, languages, recall)) for one, other in pairs]
-    by_language = [[(one[lang], other[lang]) for one, other in ranks] for lang in languages]
+    runs = [run for pair in pairs for run in pair]
+    ranks = [run.final_ranks(languages) for run in runs]
+    recall = _common_recall(first, second, runs, languages)
+    for run, found in zip(runs, ranks):
+        _check_ranks(run, found, recall)
+    by_language = [[(one[lang], other[lang]) for one, other in zip(ranks[::2], ranks[1::2])] for lang in languages]
     if first.is_evaluation != second.is_evaluation:
         by_language = [[_same_images(*pair) for pair in language] for language in by_language]
     differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
@@ -109,33 +118,27 @@ def _pair_by_seed(first: Sequence[Run], second: Sequence[Run]) -> List[Tuple[Run
     return [(run, by_seed[run.seed]) for run in first if run.seed in by_seed]
 
 
-def _common_recall(first: "MethodReport", second: "MethodReport", languages: Sequence[str]) -> str:
-    """How recall was counted, for all: a name in :data:`CONVENTIONS`.
+def _common_recall(first: "MethodReport", second: "MethodReport", runs: Sequence[Run], languages: Sequence[str]) -> str:
+    """How recall was counted in all runs: a name in :data:`CONVENTIONS`.
 
     Raises:
         UserError: it was counted in different ways, on different data, or as the average of folds.
     """
     for language in languages:
-        signatures = [
-            parse_signature(run.final_signature(language)) for method in (first, second) for run in method.runs
-        ]
-        for key, what in (("data", "tested on different data"), ("captions", "scored in different ways")):
-            values = sorted({signature.get(key, "not known") for signature in signatures})
+        signatures = [parse_signature(run.final_signature(language)) for run in runs]
+        for key, earlier, what in _MUST_AGREE:
+            values = sorted({signature.get(key, earlier) for signature in signatures})
             if len(values) > 1:
                 raise _cannot(first, second, f"on {language} they were {what} ({key} is {' or '.join(values)})")
         folds = next((s["folds"] for s in signatures if s.get("folds", "1") != "1"), None)
         if folds:
-            why = (
-                f"scores on {language} are averages over {folds} parts of the images, for which no paired bootstrap is "
-            )
-            raise _cannot(first, second, f"{why}defined; evaluate without --n-fold")
-    captions = signatures[0].get("captions", CONVENTIONS["standard"].captions)
-    return next((name for name, convention in CONVENTIONS.items() if convention.captions == captions), "standard")
+            why = f"scores on {language} are averages over {folds} parts of the images"
+            raise _cannot(first, second, f"{why}: no paired bootstrap is defined of them; evaluate without --n-fold")
+    return next(name for name, convention in CONVENTIONS.items() if convention.captions == values[0])
 
 
-def _final_ranks(run: Run, languages: Sequence[str], recall: str) -> Dict[str, QueryRanks]:
-    """Ranks that were checked to give the scores beside them."""
-    ranks = run.final_ranks(languages)
+def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str) -> None:
+    """Raises DataError: ranks do not give the scores beside them."""
     for language, queries in ranks.items():
         scores = scores_of_ranks(queries.image_ranks, queries.text_ranks, queries.text_to_image, recall=recall)
         column = run.languages.index(language)
@@ -143,7 +146,6 @@ def _final_ranks(run: Run, languages: Sequence[str], recall: str) -> Dict[str, Q
         if not all(np.isclose(scores[metric], stored[metric], rtol=0, atol=1e-6) for metric in METRICS):
             message = f"its ranks on {language} do not give its score; delete both and evaluate again"
             raise DataError(message, run.folder)
-    return ranks
 
 
 def _same_images(first: QueryRanks, second: QueryRanks) -> Tuple[QueryRanks, QueryRanks]:

@@ -113,7 +113,7 @@ class MethodReport:
         return self.figure(measure, [metric]).mean
 
     def costs(self) -> Dict[str, float]:
-        """See :func:`mlvl_fairseq.runs.costs.total_costs`; mean over seeds, memory the largest; none of scores alone."""
+        """See :func:`mlvl_fairseq.runs.costs.total_costs`; mean over seeds, memory the largest; {} of evaluations."""
         if self.is_evaluation:
             return {}
         totals = [total_costs(run.costs) for run in self.runs]
