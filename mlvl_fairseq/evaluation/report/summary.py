@@ -313,7 +313,8 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
     ]
     warnings = without_scores([run for run in runs if not run.signatures])
     warnings += warnings_about({method.name: method.runs for method in methods})
-    return Report(methods, scored[0].dataset, scored[0].split, forgetting, warnings, comparable(scored))
+    main = next((run for run in scored if not run.is_evaluation), scored[0])
+    return Report(methods, main.dataset, main.split, forgetting, warnings, comparable(scored))
 
 
 def _metrics(run: Run, forgetting: str) -> Dict[str, ContinualMetrics]:
