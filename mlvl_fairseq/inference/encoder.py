@@ -49,14 +49,14 @@ class Encoder:
     device: torch.device = torch.device("cpu")
 
     @classmethod
-    def load(cls, path, init_from=None, device: str = "cpu", **frozen) -> "Encoder":
+    def load(cls, path, device: str = "cpu", **frozen) -> "Encoder":
         """Read a checkpoint of this plugin, an official CLIP file, or a Hugging Face folder.
 
         Args:
             path: file or folder.
-            init_from: where a CLIP checkpoint's frozen weights are, if they were moved since training.
             device: where to compute.
-            frozen: the same for frozen files of other networks, see :func:`frozen_files`; None: not moved.
+            frozen: where frozen files are now (names of :func:`frozen_files`), e.g. ``init_from`` of a CLIP; None: not
+                moved since training.
 
         Raises:
             DataError: the file is missing, damaged, refused, or of no known format.
@@ -67,7 +67,7 @@ class Encoder:
         source = WeightSource(path)
         file = format_of(source)
         network = NETWORKS[file.family]
-        given = {name: value for name, value in {"init_from": init_from, **frozen}.items() if value is not None}
+        given = {name: value for name, value in frozen.items() if value is not None}
         for name in given.keys() - network.frozen_files.keys():
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
         restored = network.restore(file, source, **given)
