@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.source import CLIPWeights, fingerprint, read_clip_weights
 from mlvl_fairseq.continual.language_state import LanguageState
-from mlvl_fairseq.continual.plugins.base import hand_over_plugins
+from mlvl_fairseq.continual.plugin import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
 from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter, TowerShape, adapter_options, build_adapter
