@@ -7,8 +7,9 @@ import torch
 from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.inference import Encoder
+from mlvl_fairseq.modules.adapters import ADAPTERS
 
-KINDS = ["bottleneck", "prefix", "lora", "dual_prompt", "coda_prompt"]
+KINDS = sorted(ADAPTERS)
 CAPTIONS = ["ein roter Ball", "zwei blaue Dreiecke", "ein Haus"]
 UPDATES = 7
 
