@@ -7,6 +7,7 @@ import pytest
 import yaml
 from golden import FIXTURES
 
+from mlvl_fairseq.cli.cll import build_parser
 from mlvl_fairseq.continual import methods
 from mlvl_fairseq.continual.methods import (
     PRESETS,
@@ -146,6 +147,12 @@ def test_methods_that_contradict_each_other_are_refused(joined, message):
     for function in (method_options, method_name):
         with pytest.raises(UserError, match=message):
             function(joined)
+
+
+def test_the_default_method_is_told_in_the_readme(root):
+    method = build_parser().get_default("method")
+    assert method_options(method)["grad_scale_type"] == "usage_share"
+    assert f"Without `--method` it is `{method}`" in (root / "README.md").read_text(encoding="utf-8")
 
 
 def test_quirks_of_the_published_code_are_a_preset():
