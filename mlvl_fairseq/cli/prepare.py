@@ -33,6 +33,8 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.cli.model_options import add_frozen_options
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -95,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     features.add_argument(
         "--max-bad-images", type=positive, default=100, help="with skip: stop after so many (default: %(default)s)"
     )
+    add_frozen_options(parser, "teacher-", "the teacher")
     text = parser.add_argument_group("text")
     text.add_argument(
         "--order", metavar="LIST", help="vocabularies and captions for learning languages in this order (cll_retrieval)"
@@ -135,12 +138,13 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.sentencepiece or args.mte or args.train_states:
         prepare_pieces(corpus, args)
     if args.teacher:
+        from mlvl_fairseq.cli.model_options import frozen_from
         from mlvl_fairseq.data.images.reading import BadImagePolicy
         from mlvl_fairseq.inference.encoder import Encoder
-        from mlvl_fairseq.inference.teacher_features import extract_teacher_features
+        from mlvl_fairseq.inference.extraction import extract_teacher_features
 
         policy = BadImagePolicy(args.bad_image, args.max_bad_images)
-        encoder = Encoder.load(args.teacher, device=args.device)
+        encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
         extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
     logger.info("corpus ready: %s", corpus.folder)
 
@@ -196,8 +200,8 @@ def build_captions(args):
 
 def import_image_features(corpus, args) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs."""
-    from mlvl_fairseq.data.feature_import import import_features, source_of_first_rows
-    from mlvl_fairseq.data.features import FeatureWriter, file_sha256
+    from mlvl_fairseq.data.feature_arrays import import_features
+    from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
     from mlvl_fairseq.errors import UserError
 
     files, lists = _by_split(args.image_features or []), _by_split(args.image_list or [])
@@ -247,7 +251,7 @@ def prepare_pieces(corpus, args) -> None:
     from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
     from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
     from mlvl_fairseq.errors import UserError
-    from mlvl_fairseq.inference.text_states import store_text_states
+    from mlvl_fairseq.inference.extraction import store_text_states
 
     if args.train_states and not args.mte:
         raise UserError("--train-states goes with --mte")

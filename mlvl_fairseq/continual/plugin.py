@@ -5,7 +5,7 @@ at once, holds weights and memory of the same moment; a restart finds both.
 """
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Optional, Tuple, Type
+from typing import Callable, Dict, List, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
@@ -130,15 +130,6 @@ def active_plugins(cfg, task) -> nn.ModuleDict:
     if len(contrasting) > 1:
         raise UserError(f"{' and '.join(contrasting)} each have a contrastive loss of their own: choose one of them")
     return nn.ModuleDict({plugin.name: plugin(cfg, task) for plugin in active})
-
-
-def shared_parameters(model) -> Iterator[Tuple[str, nn.Parameter]]:
-    """Trained parameters that are not one language's own (adapters, prompts)."""
-    adapter = getattr(model, "adapter", None)
-    own = set() if adapter is None else set(adapter.parameters())
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter not in own:
-            yield name, parameter
 
 
 def hand_over_plugins(plugins: nn.ModuleDict, state: Dict[str, Tensor], prefix: str, model) -> None:

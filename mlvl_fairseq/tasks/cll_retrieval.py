@@ -20,7 +20,7 @@ from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import union
 from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
@@ -132,7 +132,7 @@ class CllRetrievalTask(ClipCaptionTask):
         english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
         state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
-        self._prepare_rows(model.text.token_embedding, counts)
+        self._prepare_rows(model.token_embedding, counts)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.state.merge_state_dict({"trainable_parameters": trained})
         return model
@@ -170,7 +170,7 @@ class CllRetrievalTask(ClipCaptionTask):
             raise UserError(
                 f"'{self.cfg.lang}' comes after {self.cfg.learned}: give their checkpoint as --finetune-from-model"
             )
-        self.plugins.to(model.text.positional_embedding.device)
+        self.plugins.to(model.token_embedding.weight.device)
         for plugin in self.plugins.values():
             if model.is_fresh:
                 plugin.begin_language(self, model)
@@ -180,7 +180,7 @@ class CllRetrievalTask(ClipCaptionTask):
     def _set_scales(self, model) -> None:
         kind = str(self.cfg.regularize)
         more = sum((plugin.current_tokens() for plugin in self.plugins.values()), torch.tensor(0))
-        use, rows = model.language_state.use(more), model.text.token_embedding.rows
+        use, rows = model.language_state.use(more), model.token_embedding.rows
         special = (self.dictionary.bos(), self.dictionary.eos())
 
         def scale(name: str) -> torch.Tensor:
@@ -204,7 +204,7 @@ class CllRetrievalTask(ClipCaptionTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
-        if self.needs_row_adamw(self.model.text.token_embedding) and not has_row_scales(optimizer.optimizer):
+        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
             raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
@@ -241,7 +241,7 @@ class CllRetrievalTask(ClipCaptionTask):
         dataset = self.caption_dataset("train", self.learned[-1:], vocabulary=self.vocabulary_after(self.learned))
         rows = range(len(dataset)) if rows is None else rows
         rank, ranks = (self.rank, self.ranks) if shared else (0, 1)
-        device = model.text.positional_embedding.device
+        device = model.token_embedding.weight.device
         starts = range(rank * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
             batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])

@@ -117,7 +117,7 @@ class Memory(ContinualPlugin):
         return torch.from_numpy(self.captions.languages_of_tokens())
 
     def draw(self, sample: Dict) -> Optional[Dict]:
-        """The next batch of the memory for this rank, as :class:`CaptionDataset` collates it, on the device of `sample`.
+        """The next batch of the memory for this rank, as :class:`CaptionDataset` collates it, on `sample`'s device.
 
         Args:
             sample: a batch of the current language, of which the memory's has the size (or ``--replay-batch-size``).

@@ -1,4 +1,4 @@
-"""DER++: dark experience replay with labels, too (Buzzega et al. 2020, "Dark Experience for General Continual Learning")."""
+"""DER++: dark experience replay and labels (Buzzega et al. 2020, "Dark Experience for General Continual Learning")."""
 
 from dataclasses import dataclass, field
 

@@ -1,5 +1,5 @@
-"""Asymmetric contrast in replay, after ER-ACE (Caccia et al. 2022, "New Insights on Reducing Abrupt Representation Change
-in Online Continual Learning")."""
+"""Asymmetric contrast in replay, after ER-ACE (Caccia et al. 2022, "New Insights on Reducing Abrupt Representation
+Change in Online Continual Learning")."""
 
 from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.er import ExperienceReplay

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.func import functional_call
 
-from mlvl_fairseq.continual.plugin import ContinualPlugin, register_plugin, shared_parameters
+from mlvl_fairseq.continual.plugin import ContinualPlugin, register_plugin
 from mlvl_fairseq.losses import feature_mse
 
 
@@ -33,7 +33,7 @@ class Lwf(ContinualPlugin):
             del state[key]  # the model before the previous one has had its say
 
     def begin_language(self, task, model) -> None:
-        for name, parameter in shared_parameters(model):  # the previous model had none of this language's own
+        for name, parameter in model.shared_parameters():  # the previous model had none of this language's own
             self.register_buffer(name.replace(".", "/"), parameter.detach().clone())
 
     def losses(self, model, features, sample):

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mlvl_fairseq.continual.plugin import ContinualPlugin, shared_parameters
+from mlvl_fairseq.continual.plugin import ContinualPlugin
 
 
 class QuadraticPenalty(ContinualPlugin):
@@ -42,7 +42,7 @@ class QuadraticPenalty(ContinualPlugin):
         return task.previous_batches(model, size, title, rows)
 
     def begin_language(self, task, model) -> None:
-        names, parameters = zip(*shared_parameters(model))
+        names, parameters = zip(*model.shared_parameters())
         was_training = model.training
         model.eval()
         for name, parameter, own in zip(names, parameters, self.importance_of_previous(task, model, parameters)):
@@ -54,7 +54,7 @@ class QuadraticPenalty(ContinualPlugin):
         model.train(was_training)
 
     def losses(self, model, features, sample):
-        parameters = [(name, p) for name, p in shared_parameters(model) if self.get("importance", name) is not None]
+        parameters = [(name, p) for name, p in model.shared_parameters() if self.get("importance", name) is not None]
         if not parameters:
             return {}
         penalty = sum(

@@ -263,7 +263,7 @@ def test_without_a_choice_the_label_says_er_or_der():
 
 
 def softmax_loss(text, image, ids, queries, keys, temperature=0.07):
-    """float64: sum over `queries` of the symmetric cross-entropy over `keys`, positives by image id, as it is defined."""
+    """float64: sum over `queries` of the symmetric cross-entropy over `keys`, positives by image id, by definition."""
     text, image = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (text, image))
     total = 0.0
     for q in queries:

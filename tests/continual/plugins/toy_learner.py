@@ -6,13 +6,17 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from mlvl_fairseq.continual.learner import LanguageLearner
 from mlvl_fairseq.continual.plugin import hand_over_plugins
 
 TEXTS = torch.tensor([[0, 1], [1, 2], [3, 0], [2, 2], [1, 3], [0, 0]])
 
 
 class ToyModel(nn.Module):
-    """A caption's feature is ``head @ mean of its words' embeddings``."""
+    """A caption's feature is ``head @ mean of its words' embeddings``; an adapter would be one language's own."""
+
+    language_modules = ("adapter",)
+    shared_parameters = LanguageLearner.shared_parameters
 
     def __init__(self, embedding, head):
         super().__init__()
