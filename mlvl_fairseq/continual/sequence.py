@@ -10,7 +10,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import union
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import read_object, write_json
-from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, score_path
+from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, ordered_method, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 USER_DIR = Path(__file__).resolve().parents[1]
@@ -164,6 +164,7 @@ def _given(arguments: List[str], name: str, default):
 
 def _refuse_other_run(path: Path, mine: dict, corpus: Corpus) -> None:
     theirs = read_object(path)
+    theirs["method"] = ordered_method(str(theirs.get("method")))
     if mine["protocol"] != "joint" and mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
         theirs["languages"] = mine["languages"]  # the same run, with more languages
     differ = [

@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from mlvl_fairseq.continual.language_state import LanguageState
-from mlvl_fairseq.continual.plugins import PLUGINS, active_plugins
+from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
@@ -75,7 +75,7 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
     )
 
 
-CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [plugin.options for plugin in PLUGINS.values()])
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
@@ -87,7 +87,10 @@ class CllRetrievalTask(ClipCaptionTask):
 
     Attributes:
         learned, current: languages learned before, and now.
-        model: the one that is trained, as :meth:`build_model` made it. plugins: the methods at work, by name.
+        model: the network that is trained, as :meth:`build_model` made it: what every hook of a plugin gets. What
+            fairseq hands to the task may be wrapped for data-parallel training; a forward pass needs the wrapper,
+            names of parameters do not fit it.
+        plugins: the methods at work, by name.
     """
 
     default_freeze = r"^text\.(?!token_embedding\.)"
@@ -129,7 +132,7 @@ class CllRetrievalTask(ClipCaptionTask):
         english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
         state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
-        self._prepare_rows(model.text.token_embedding, counts)
+        self._prepare_rows(model.token_embedding, counts)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.state.merge_state_dict({"trainable_parameters": trained})
         return model
@@ -159,7 +162,7 @@ class CllRetrievalTask(ClipCaptionTask):
     # One language from begin to end.
     def begin_epoch(self, epoch, model) -> None:
         """Before the first update of a run: is the right checkpoint loaded? Then what depends on it can be made."""
-        self.epoch = epoch
+        self.epoch, model = epoch, self.model
         if self._has_begun:
             return
         self._has_begun = True
@@ -167,7 +170,7 @@ class CllRetrievalTask(ClipCaptionTask):
             raise UserError(
                 f"'{self.cfg.lang}' comes after {self.cfg.learned}: give their checkpoint as --finetune-from-model"
             )
-        self.plugins.to(model.text.positional_embedding.device)
+        self.plugins.to(model.token_embedding.weight.device)
         for plugin in self.plugins.values():
             if model.is_fresh:
                 plugin.begin_language(self, model)
@@ -177,7 +180,7 @@ class CllRetrievalTask(ClipCaptionTask):
     def _set_scales(self, model) -> None:
         kind = str(self.cfg.regularize)
         more = sum((plugin.current_tokens() for plugin in self.plugins.values()), torch.tensor(0))
-        use, rows = model.language_state.use(more), model.text.token_embedding.rows
+        use, rows = model.language_state.use(more), model.token_embedding.rows
         special = (self.dictionary.bos(), self.dictionary.eos())
 
         def scale(name: str) -> torch.Tensor:
@@ -201,15 +204,15 @@ class CllRetrievalTask(ClipCaptionTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
-        if self.needs_row_adamw(model.text.token_embedding) and not has_row_scales(optimizer.optimizer):
+        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
             raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
         for plugin in self.plugins.values():
-            plugin.before_step(model)
+            plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
         for plugin in self.plugins.values():
-            plugin.after_step(model)
+            plugin.after_step(self.model)
 
     # What methods look back at.
     @property
@@ -238,7 +241,7 @@ class CllRetrievalTask(ClipCaptionTask):
         dataset = self.caption_dataset("train", self.learned[-1:], vocabulary=self.vocabulary_after(self.learned))
         rows = range(len(dataset)) if rows is None else rows
         rank, ranks = (self.rank, self.ranks) if shared else (0, 1)
-        device = model.text.positional_embedding.device
+        device = model.token_embedding.weight.device
         starts = range(rank * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
             batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])
