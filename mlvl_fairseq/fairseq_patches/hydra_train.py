@@ -8,6 +8,7 @@ fills in all defaults of the dataclass before it asks the architecture), ``model
 import dataclasses
 import difflib
 import sys
+import warnings
 from argparse import Namespace
 from functools import wraps
 from pathlib import Path
@@ -28,7 +29,7 @@ def train_with_architectures(module) -> None:
             prepare(cfg)
             return hydra_main(cfg, **kwargs)
 
-        return prepare_and_train
+        return _in_one_line(prepare_and_train)
 
     wrap(module, "_hydra_main", make)
     module.pre_main = _patched_main
@@ -56,25 +57,30 @@ def fill_in_before_defaults(module) -> None:
 
 
 @patches("hydra._internal.utils")
-def one_line(module) -> None:
-    """Hydra reports what a job raises; what a user can mend is one line, and exit status 2, as everywhere here."""
+def report_in_one_line(module) -> None:
+    """Hydra reports what a configuration lacks in several lines, or with a traceback, and ends with exit status 1."""
 
     def make(run_and_report):
         def run(func):
-            return run_and_report(_explained(func))
+            return run_and_report(_in_one_line(func))
 
         return run
 
     wrap(module, "run_and_report", make)
+    # Two ways of Hydra 1.1 on which fairseq relies; the user cannot change them
+    warnings.filterwarnings("ignore", r"\s*'.*' is validated against ConfigStore schema", UserWarning)
+    warnings.filterwarnings("ignore", r"\s*Future Hydra versions will no longer change working directory", UserWarning)
 
 
-def _explained(func):
-    @wraps(func)
-    def call():
+def _in_one_line(function):
+    """Print what a user can mend in one line and exit with status 2, as everywhere here."""
+
+    @wraps(function)
+    def call(*args, **kwargs):
         try:
-            return func()
+            return function(*args, **kwargs)
         except Exception as error:
-            message = user_message(error) or configuration_message(error)
+            message = user_message(error) or _composition_message(error)
             if message is None:
                 raise
         print(f"error: {message}", file=sys.stderr)
@@ -83,21 +89,14 @@ def _explained(func):
     return call
 
 
-def configuration_message(error: BaseException) -> Optional[str]:
-    """What Hydra or OmegaConf have to say about a configuration, in one line; None: it is not about that."""
+def _composition_message(error: BaseException) -> Optional[str]:
+    """What Hydra has to say about a configuration, in one line; None: it is not about that."""
     from hydra.errors import HydraException
-    from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
-    if isinstance(error, InterpolationResolutionError):
-        return f"{error.full_key} asks for what is not there, as its part does not go with the others: {_first(error)}"
-    if isinstance(error, (HydraException, MissingMandatoryValue)):
-        causes = [error] if error.__cause__ is None else [error, error.__cause__]
-        return " ".join(" ".join(str(cause).partition("\n\n")[0].split()) for cause in causes)
-    return None
-
-
-def _first(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    if not isinstance(error, HydraException):
+        return None
+    causes = [error] if error.__cause__ is None else [error, error.__cause__]
+    return " ".join(line.strip() for cause in causes for line in str(cause).partition("\n\n")[0].splitlines())
 
 
 def prepare(cfg) -> None:
@@ -123,21 +122,23 @@ def prepare(cfg) -> None:
     try:
         add_defaults(cfg)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {_first(error)}") from None
+        raise UserError(f"{error.full_key or 'configuration'}: {str(error).partition(chr(10))[0]}") from None
     for part in PARTS:
         for key in sorted(OmegaConf.missing_keys(cfg[part])) if OmegaConf.is_config(cfg[part]) else ():
-            raise UserError(f"{part}.{key} is not given: {_help(cfg, part, key)}")
+            raise UserError(f"{key} is not given: {_help(cfg, part, key.partition('.')[2])}")
 
 
 def find_user_dir(given: Optional[str]) -> str:
     """``common.user_dir`` as a path that holds in any directory: from where the command was started, as Hydra may have
-    left that. None, our package by name, or a link to it are our package."""
+    left that. None, our package by name, or a link to it are our package. Raises UserError: there is no such folder."""
     if given is None:
         return str(PACKAGE)
     path = _started_in() / given
-    if not path.exists():
-        return str(PACKAGE) if given == PACKAGE.name else given
-    return str(PACKAGE if path.samefile(PACKAGE) else path)
+    if path.exists():
+        return str(PACKAGE if path.samefile(PACKAGE) else path)
+    if given == PACKAGE.name:
+        return str(PACKAGE)
+    raise UserError(f"common.user_dir: there is no folder {path}; leave it out, or give {PACKAGE.name}")
 
 
 def _started_in() -> Path:
@@ -159,11 +160,21 @@ def _check_names(cfg) -> None:
     for part, registry in _registries().items():
         name = (cfg.get(part) or {}).get("_name")
         if name is None and part in ("task", "model"):
-            raise UserError(f"{part}._name is not given: there are {', '.join(_ours(registry))}, and fairseq's own")
+            raise UserError(
+                f"{part}._name is not given{_of_config()}: there are {', '.join(_ours(registry))}, and fairseq's own"
+            )
         if name is not None and name not in registry:
             close = difflib.get_close_matches(str(name), registry, n=3)
             hint = f": did you mean {' or '.join(close)}?" if close else ""
             raise UserError(f"{part}._name: there is no {part} '{name}'{hint}")
+
+
+def _of_config() -> str:
+    """Which config it is about: fairseq makes an empty one of any name that is not found."""
+    from hydra.core.hydra_config import HydraConfig
+
+    name = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
+    return f" in config {name} (does it exist? mlvl-options --configs lists ours)" if name else ""
 
 
 def _ours(registry: Dict[str, type]) -> List[str]:
