@@ -7,7 +7,6 @@ from typing import List, Optional, Sequence, Type
 import numpy as np
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING
 from torch.utils.data import ConcatDataset
 
@@ -17,6 +16,7 @@ from mlvl_fairseq.data.corpus.binarize import binarized_folder
 from mlvl_fairseq.data.corpus.tokens import open_tokens
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.tasks._batches import build_batches_anew
+from mlvl_fairseq.tasks._contract import ContractTask
 from mlvl_fairseq.tasks._validation import RecallCollector
 
 MIN_VALIDATION_IMAGES = 10
@@ -31,7 +31,7 @@ class CaptionTaskConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
-class CaptionTask(FairseqTask, ABC):
+class CaptionTask(ContractTask, ABC):
     """Base of the retrieval tasks. A subclass says which images and languages it trains on, and brings a vocabulary.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import get_available_dataset_impl
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING, open_dict
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from mlvl_fairseq.data.parallel import (
 from mlvl_fairseq.data.text.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount, build_batches_anew
+from mlvl_fairseq.tasks._contract import ContractTask
 from mlvl_fairseq.tasks._translations import TranslationCollector
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class MtePretrainingConfig(FairseqDataclass):
 
 
 @register_task("mte_pretraining", dataclass=MtePretrainingConfig)
-class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
+class MtePretrainingTask(DummyBatchesDoNotCount, ContractTask):
     """Train model ``mte``; translate with it by ``fairseq-generate`` and ``fairseq-interactive`` (``-s de -t en``)."""
 
     def __init__(self, cfg: MtePretrainingConfig, directions: List[Direction], languages: List[str]):
