@@ -58,7 +58,7 @@ class CllClipCriterion(Criterion):
         return _separate({**features, "joined": features["text"]}, sample)
 
     def terms(self, model, features, sample):
-        """Those of :meth:`base_losses` and, in training, of the plugins and of an adapter, over the batch's own rows."""
+        """Those of :meth:`base_losses` and, in training, of the plugins and of an adapter: means over rows."""
         means = self.base_losses(features, sample)
         if self.training:
             for plugin in self.task.plugins.values():
