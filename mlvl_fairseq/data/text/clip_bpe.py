@@ -1,20 +1,45 @@
-"""Captions to token ids and back."""
+"""CLIP's tokenizer: its text pipeline, and byte-level BPE over a vocabulary that can grow by languages."""
 
-from typing import List, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence
 
 import tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from mlvl_fairseq.data.text.base import Tokenizer
-from mlvl_fairseq.data.text.text_pipeline import END_OF_WORD, normalizer, pre_tokenizer
-from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary
+from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
+from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, END_OF_WORD, EOS_TOKEN, Vocabulary, clip_vocabulary
+from mlvl_fairseq.files import write_text
+
+if TYPE_CHECKING:
+    from mlvl_fairseq.data.text.dictionary import ClipDictionary
+
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
+def normalizer() -> normalizers.Normalizer:
+    """NFC, white space collapsed to one space, lower case."""
+    return normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+
+
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """Contractions | runs of letters | single digits | runs of anything else, each mapped to printable bytes."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+@register_tokenizer("vocabulary", "CLIP's tokens: folder with vocab.json and merges.txt")
 class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
 
     BOS and EOS are ``<|startoftext|>`` and ``<|endoftext|>``; padding and unknown are EOS, as in CLIP.
     """
+
+    comes_with_a_model = False
 
     def __init__(self, vocabulary: Vocabulary):
         ids = {token: i for i, token in enumerate(vocabulary.tokens)}
@@ -27,6 +52,20 @@ class ClipTokenizer(Tokenizer):
         self._tokenizer.normalizer = normalizer()
         self._tokenizer.pre_tokenizer = pre_tokenizer()
 
+    @classmethod
+    def detect(cls, folder: Path) -> bool:
+        return (folder / "vocab.json").exists() and (folder / "merges.txt").exists()
+
+    @classmethod
+    def load(cls, folder) -> "ClipTokenizer":
+        return cls(Vocabulary.load(folder))
+
+    @classmethod
+    def load_dictionary(cls, path) -> "ClipDictionary":
+        from mlvl_fairseq.data.text.dictionary import ClipDictionary
+
+        return ClipDictionary.load(str(path))
+
     @property
     def name(self) -> str:
         return "clip-bpe"
@@ -34,6 +73,16 @@ class ClipTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         return self.vocabulary.fingerprint
+
+    @property
+    def dictionary(self) -> "ClipDictionary":
+        from mlvl_fairseq.data.text.dictionary import ClipDictionary
+
+        return ClipDictionary.of(self.vocabulary.tokens)
+
+    def write_dictionary(self, path) -> None:
+        """One line a token in the order of ids: the token and a count, which is not used."""
+        write_text(path, "".join(f"{token} 1\n" for token in self.vocabulary.tokens))
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -50,3 +99,7 @@ class ClipTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.vocabulary.decode(ids)
+
+    def checkpoint_state(self) -> Dict:
+        """What was added to CLIP's own vocabulary: a checkpoint can be used on its own."""
+        return {"vocabulary": self.vocabulary.additions(clip_vocabulary())}

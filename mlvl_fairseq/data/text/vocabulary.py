@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from mlvl_fairseq.data.text.text_pipeline import END_OF_WORD
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import write_text
 
 BOS_TOKEN, EOS_TOKEN = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
 MERGES_HEADER = "#version: 0.2"
 CLIP_MERGES = 49152 - 256 - 2  # CLIP uses this many lines of the merges file it ships
 
@@ -131,7 +131,7 @@ def clip_vocabulary() -> Vocabulary:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         merges = [tuple(line.split()) for line in file.read().split("\n")[1 : CLIP_MERGES + 1]]
     alphabet = _byte_symbols()
-    tokens = alphabet + [symbol + "</w>" for symbol in alphabet] + ["".join(merge) for merge in merges]
+    tokens = alphabet + [symbol + END_OF_WORD for symbol in alphabet] + ["".join(merge) for merge in merges]
     return Vocabulary(tokens + [BOS_TOKEN, EOS_TOKEN], merges)
 
 

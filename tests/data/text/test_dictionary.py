@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from mlvl_fairseq.data.dictionary import ClipDictionary, write_dictionary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
+from mlvl_fairseq.data.text.dictionary import ClipDictionary
 from mlvl_fairseq.errors import DataError
 
 CAPTIONS = ["Ein Mädchen läuft über die Brücke!", "一个男人在公园里", "A man's 42 dogs", "¡Qué día más «lindo»!"]
@@ -21,7 +21,7 @@ def vocabulary():
 @pytest.fixture(scope="module")
 def path(vocabulary, tmp_path_factory):
     path = tmp_path_factory.mktemp("dictionary") / "dict.txt"
-    write_dictionary(path, vocabulary)
+    ClipTokenizer(vocabulary).write_dictionary(path)
     return path
 
 
@@ -30,6 +30,8 @@ def test_ids_are_the_vocabulary_s_and_nothing_stands_before_them(path, vocabular
     assert dictionary.symbols == vocabulary.tokens and len(dictionary) == len(vocabulary) > 49408
     assert dictionary.bos() == 49406
     assert dictionary.eos() == dictionary.pad() == dictionary.unk() == 49407
+    own = ClipTokenizer(vocabulary).dictionary
+    assert own.symbols == dictionary.symbols and (own.bos(), own.eos(), own.pad(), own.unk()) == (49406, *3 * [49407])
 
 
 def test_encoded_lines_are_the_tokenizer_s_ids(path, vocabulary):
@@ -50,7 +52,7 @@ def test_saved_by_fairseq_and_loaded_again(path, tmp_path):
 
 
 def test_specials_may_stand_anywhere(tmp_path):
-    write_dictionary(tmp_path / "dict.txt", Vocabulary([EOS_TOKEN, "a", BOS_TOKEN], []))
+    ClipTokenizer(Vocabulary([EOS_TOKEN, "a", BOS_TOKEN], [])).write_dictionary(tmp_path / "dict.txt")
     dictionary = ClipDictionary.load(str(tmp_path / "dict.txt"))
     assert (dictionary.eos(), dictionary.bos(), dictionary.pad()) == (0, 2, 0)
 

@@ -1,10 +1,11 @@
 """CLIP's vocabulary as a fairseq dictionary: ids are CLIP's, no symbol of fairseq's own is put before them."""
 
+from typing import Iterable
+
 from fairseq.data import Dictionary
 
-from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, Vocabulary
+from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import write_text
 
 
 class ClipDictionary(Dictionary):
@@ -30,14 +31,21 @@ class ClipDictionary(Dictionary):
                 dictionary.add_from_file(file)
         except (ValueError, RuntimeError, OSError) as error:
             raise DataError(f"not a fairseq dictionary: {error}", f) from None
-        missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]
-        if missing:
-            raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", f)
-        dictionary.bos_index = dictionary.indices[BOS_TOKEN]
-        dictionary.eos_index = dictionary.pad_index = dictionary.unk_index = dictionary.indices[EOS_TOKEN]
+        dictionary._find_specials(f)
         return dictionary
 
+    @classmethod
+    def of(cls, tokens: Iterable[str]) -> "ClipDictionary":
+        """The dictionary of a vocabulary's tokens, in the order of their ids."""
+        dictionary = cls()
+        for token in tokens:
+            dictionary.add_symbol(token)
+        dictionary._find_specials("vocabulary")
+        return dictionary
 
-def write_dictionary(path, vocabulary: Vocabulary) -> None:
-    """Write ``dict.txt`` (token, count) with one line a token in the order of ids; counts are not used."""
-    write_text(path, "".join(f"{token} 1\n" for token in vocabulary.tokens))
+    def _find_specials(self, source) -> None:
+        missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in self.indices]
+        if missing:
+            raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)
+        self.bos_index = self.indices[BOS_TOKEN]
+        self.eos_index = self.pad_index = self.unk_index = self.indices[EOS_TOKEN]
