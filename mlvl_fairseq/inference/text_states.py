@@ -8,9 +8,9 @@ import torch
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
-from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
-from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
+from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 BATCH = 64
@@ -18,7 +18,7 @@ BATCH = 64
 
 def store_text_states(
     corpus: Corpus,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     mte,
     max_length: int,
     device: str = "cpu",
@@ -37,11 +37,11 @@ def store_text_states(
         DataError: see :func:`read_xlmr`.
     """
     weights = read_xlmr(mte)
-    weights.require_vocabulary(len(tokenizer.dictionary))
+    weights.require_vocabulary(len(tokenizer))
     weights.require_positions(max_length)
     encoder = weights.encoder().to(device).eval()
-    states = CorpusStates(corpus, sentencepiece_vocabulary(tokenizer), max_length, weights.fingerprint)
-    bos, eos = tokenizer.dictionary.bos(), tokenizer.dictionary.eos()
+    states = CorpusStates(GivenVocabulary(corpus, tokenizer), max_length, weights.fingerprint)
+    bos, eos = tokenizer.bos, tokenizer.eos
 
     def encode(captions: List[List[int]]) -> List[np.ndarray]:
         return encode_states(encoder, [[bos, *ids[:-1][: max_length - 2], eos] for ids in captions])

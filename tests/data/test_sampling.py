@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
-from mlvl_fairseq.data.language_sampling import apportion, mixed_epoch, one_language_epoch, sampling_shares
+from mlvl_fairseq.data.sampling import apportion, mixed_epoch, one_language_epoch, sampling_shares
 
 SIZES = [1000, 100, 10]
 
