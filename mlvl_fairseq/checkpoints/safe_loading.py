@@ -24,7 +24,7 @@ _ALLOWED = (
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
     "omegaconf.nodes.AnyNode",
-    "fairseq.data.text.dictionary.Dictionary",  # state of tasks that keep their dictionary, such as HuBERT's
+    "fairseq.data.dictionary.Dictionary",  # state of tasks that keep their dictionary, such as HuBERT's
     "fairseq.distributed.utils._TensorPlaceholder",  # sent to other ranks
     "fairseq.logging.meters.AverageMeter",  # training statistics in checkpoints before 2019-12
     "fairseq.logging.meters.StopwatchMeter",
