@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from mlvl_fairseq.data.sampling import mixed_epoch, one_language_epoch, whole_batches
+from mlvl_fairseq.data.sampling import mixed_epoch, one_language_epoch
 
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
@@ -140,8 +140,9 @@ class MultilingualCaptionDataset(CaptionDataset):
     def ordered_indices(self) -> np.ndarray:
         if not self.shuffle:
             return super().ordered_indices()
-        epoch = one_language_epoch if self.one_language else mixed_epoch
-        return epoch(self.lang_sizes, self.temperature, self.keep_multiple_of)
+        if self.one_language:
+            return one_language_epoch(self.lang_sizes, self.temperature, self.keep_multiple_of)
+        return whole_batches(mixed_epoch(self.lang_sizes, self.temperature), self.keep_multiple_of)
 
     def collater(self, samples: List[Dict]) -> Dict:
         batch = super().collater(samples)
@@ -156,6 +157,11 @@ class MultilingualCaptionDataset(CaptionDataset):
             width = batch["net_input"]["tokens"].shape[1]
             batch["net_input"]["states"] = pad_states([self.states[lang][row] for lang, row in places], width)
         return batch
+
+
+def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
+    """`order` without what is beyond the last multiple; all of it where there is less than one."""
+    return order[: len(order) - len(order) % multiple or len(order)]
 
 
 def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:

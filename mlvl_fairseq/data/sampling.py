@@ -26,17 +26,15 @@ def apportion(total: int, shares: np.ndarray) -> np.ndarray:
     return np.maximum(parts, 1)
 
 
-def mixed_epoch(sizes: Sequence[int], temperature: float, multiple: int) -> np.ndarray:
+def mixed_epoch(sizes: Sequence[int], temperature: float) -> np.ndarray:
     """As many captions as there are, of all languages in one random order.
 
     Args:
         sizes: captions of each language; they are numbered one language after the other.
         temperature: see :func:`sampling_shares`; with 1, every caption comes once.
-        multiple: captions beyond the last multiple of this are left out, so that every batch is full.
     """
     counts = apportion(sum(sizes), sampling_shares(sizes, temperature))
-    order = np.random.permutation(np.concatenate([_draw(*part) for part in zip(_starts(sizes), sizes, counts)]))
-    return whole_batches(order, multiple)
+    return np.random.permutation(np.concatenate([_draw(*part) for part in zip(_starts(sizes), sizes, counts)]))
 
 
 def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> np.ndarray:
@@ -44,11 +42,6 @@ def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> 
     batches = apportion(max(1, sum(sizes) // batch), sampling_shares(sizes, temperature))
     drawn = [_draw(start, size, n * batch) for start, size, n in zip(_starts(sizes), sizes, batches)]
     return np.random.permutation(np.concatenate(drawn).reshape(-1, batch)).reshape(-1)
-
-
-def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
-    """`order` without what is beyond the last multiple; all of it where there is less than one."""
-    return order[: len(order) - len(order) % multiple or len(order)]
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from mlvl_fairseq.data.text.base import Tokenizer, load_tokenizer, register_tokenizer, tokenizer_kinds
 from mlvl_fairseq.data.text.bpe_training import train_bpe
-from mlvl_fairseq.data.text.clip_bpe import ClipTokenizer
-from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary, clip_vocabulary
+from mlvl_fairseq.data.text.clip_bpe import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary
 
 __all__ = [
     "BOS_TOKEN",

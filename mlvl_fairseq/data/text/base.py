@@ -120,8 +120,7 @@ def tokenizer_kinds() -> List[Type[Tokenizer]]:
     """All kinds: every module of this folder is imported."""
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        if module.name != f"{package.__name__}.dictionary":  # the only one that needs fairseq
-            importlib.import_module(module.name)
+        importlib.import_module(module.name)
     return list(TOKENIZERS.values())
 
 

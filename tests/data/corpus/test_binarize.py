@@ -18,7 +18,6 @@ from mlvl_fairseq.data.corpus.binarize import (
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
-from mlvl_fairseq.data.text.dictionary import ClipDictionary
 from mlvl_fairseq.errors import DataError, UserError
 
 FILES = ["dict.txt", "lengths.json", "train.bin", "train.idx", "valid.bin", "valid.idx"]
@@ -72,7 +71,7 @@ def test_files_are_those_of_fairseq_preprocess(by_hand, prepared, tmp_path, size
     by_hand(prepared, ["en", "de"], tmp_path / "by_hand", here=size == "large")
     for name in ("train.bin", "train.idx", "dict.txt"):
         assert (folder / name).read_bytes() == (tmp_path / "by_hand" / name).read_bytes(), name
-    dictionary = ClipDictionary.load(str(folder / "dict.txt"))
+    dictionary = ClipTokenizer.load_dictionary(folder / "dict.txt")
     captions = data_utils.load_indexed_dataset(str(folder / "train"), dictionary, "mmap")
     encoder = GrownVocabulary(prepared, ["en", "de"]).tokenizer
     expected = [[*encoder.encode(text), encoder.eos] for text in prepared.captions("train", "de")]

@@ -9,8 +9,7 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     UnionVocabulary,
     language_vocabulary,
 )
-from mlvl_fairseq.data.text import Vocabulary, clip_vocabulary, train_bpe
-from mlvl_fairseq.data.text.dictionary import ClipDictionary
+from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import DataError, UserError
 
 
@@ -60,7 +59,7 @@ def test_growing_follows_the_order_and_is_saved_beside_its_dictionary(corpus):
     assert both == clip_vocabulary().grown_by(own["de"]).grown_by(own["cs"])
     assert both != grown(corpus, ["cs", "de"])
     vocabulary = GrownVocabulary(corpus, ["de", "cs"])
-    dictionary = ClipDictionary.load(str(vocabulary.folder / "dict.txt"))
+    dictionary = ClipTokenizer.load_dictionary(vocabulary.folder / "dict.txt")
     assert dictionary.symbols == both.tokens == Vocabulary.load(vocabulary.folder).tokens
     assert vocabulary.load_dictionary(["cs"]).symbols == both.tokens
     assert grown(corpus, []) == clip_vocabulary()
