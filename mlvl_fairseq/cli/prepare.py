@@ -65,6 +65,12 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
         ),
         captions.add_argument(
+            "--caption-english",
+            nargs="+",
+            metavar="SPLIT=PATTERN",
+            help="the English sentence of each line (aligned), where the k-th English caption of its image is another",
+        ),
+        captions.add_argument(
             "--source-lang", metavar="LANG", help="the teacher's language (default: the corpus's, or en)"
         ),
         captions.add_argument(
@@ -191,6 +197,7 @@ def build_corpus(args):
         {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)},
         [lang.strip() for lang in args.languages.split(",") if lang.strip()],
         by_split(args.caption_images or []),
+        by_split(args.caption_english or []),
         args.source_lang,
         args.bpe_size,
         args.image_root,

@@ -25,6 +25,7 @@ def build_from_files(
     patterns: Mapping[str, str],
     languages: Sequence[str],
     image_lists: Mapping[str, str],
+    english: Mapping[str, str],
     source_lang: Optional[str] = None,
     bpe_size: Optional[int] = None,
     image_root: Optional[str] = None,
@@ -36,7 +37,7 @@ def build_from_files(
         folder: the corpus folder.
         patterns: caption files by split, with ``{lang}`` where the language stands.
         languages: of the files.
-        image_lists: the same for image lists of caption files that need one.
+        image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root: see :func:`build_corpus`.
         reading: see :func:`read_captions`.
 
@@ -53,6 +54,7 @@ def build_from_files(
             lang: read_captions(
                 pattern.replace(LANG, lang),
                 image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
+                english=english[split].replace(LANG, lang) if split in english else None,
                 image_root=image_root,
                 **reading,
             )
