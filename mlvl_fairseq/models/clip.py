@@ -99,6 +99,8 @@ class ClipModel(LeavesOutFrozen, BaseFairseqModel):
         has_learned: a checkpoint of the sequence was loaded. is_fresh: it ends the language before this one.
     """
 
+    needs_of_task = ("source_dictionary", "trains_image_tower", "image_feature_dim", "default_freeze", "growth")
+
     def __init__(self, text: CLIPTextTower, vision: Optional[nn.Module], adapter: Optional[TextAdapter] = None):
         super().__init__()
         self.text, self.vision, self.adapter = text, vision, adapter

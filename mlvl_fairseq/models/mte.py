@@ -81,6 +81,8 @@ class MteModel(LeavesOutFrozen, FairseqEncoderDecoderModel):
         frozen_dropout: whether dropout of a frozen encoder works in training. encode_chunk: pairs at a time, 0: all.
     """
 
+    needs_of_task = ("source_dictionary", "languages", "language_id")
+
     def __init__(self, encoder: MteEncoder, decoder: MteDecoder, frozen_dropout: bool = False, encode_chunk: int = 0):
         super().__init__(encoder, decoder)
         self.frozen_dropout, self.encode_chunk = frozen_dropout, encode_chunk

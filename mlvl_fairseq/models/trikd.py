@@ -92,6 +92,8 @@ class TrikdModel(LeavesOutFrozen, BaseFairseqModel):
         frozen_dropout: whether dropout of `mte` works in training. encode_chunk: rows encoded at a time, 0: all.
     """
 
+    needs_of_task = ("source_dictionary", "image_feature_dim", "cached_states", "teacher_fingerprint")
+
     def __init__(
         self,
         x_projector: XProjector,
