@@ -27,12 +27,15 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.cli.model_options import add_frozen_options
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
     _add_captions(parser)
     _add_features(parser)
+    add_frozen_options(parser, "teacher-", "the teacher")
     _add_text(parser)
     return parser
 
@@ -234,12 +237,13 @@ def prepare_tokenizers(corpus, args) -> None:
 
 def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences."""
+    from mlvl_fairseq.cli.model_options import frozen_from
     from mlvl_fairseq.data.images.reading import BadImagePolicy
     from mlvl_fairseq.inference.encoder import Encoder
     from mlvl_fairseq.inference.teacher_features import extract_teacher_features
 
     policy = BadImagePolicy(args.bad_image, args.max_bad_images)
-    encoder = Encoder.load(args.teacher, device=args.device)
+    encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
     extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
 
 

@@ -5,9 +5,9 @@ from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.inference.kinds.clip import ClipEncoder
 
 
-def load_bare(path, init_from=None, device: str = "cpu") -> ClipEncoder:
+def load_bare(path, device: str = "cpu", **frozen) -> ClipEncoder:
     """:meth:`Encoder.load`. Raises UserError: no CLIP, or its method adds adapters or prompts to the text tower."""
-    encoder = Encoder.load(path, init_from, device)
+    encoder = Encoder.load(path, device=device, **frozen)
     if not isinstance(encoder, ClipEncoder):
         raise UserError(f"{path}: only text towers of CLIP are analysed")
     if encoder.adapter is not None:

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar, List, Optional, Sequence, Type
+from typing import ClassVar, Dict, List, Optional, Sequence, Type
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Encoder(ABC):
         device: where it computes.
     """
 
-    options: ClassVar[Sequence[str]] = ()  # of `load`, that say where frozen weights are
+    frozen: ClassVar[Dict[str, str]] = {}  # options of `load` that say where frozen files are -> help
 
     vision: Optional[nn.Module]
     head: Optional[nn.Module]
@@ -50,14 +50,14 @@ class Encoder(ABC):
     device: ClassVar[torch.device] = torch.device("cpu")
 
     @staticmethod
-    def load(path, init_from=None, device: str = "cpu", **frozen) -> "Encoder":
+    def load(path, device: str = "cpu", **frozen) -> "Encoder":
         """Read a checkpoint of this plugin, an official CLIP file, or a Hugging Face folder.
 
         Args:
             path: file or folder.
-            init_from: where a CLIP checkpoint's frozen weights are, if they were moved since training.
             device: where to compute.
-            frozen: the same for frozen files of other kinds (``mte``, ``clip``, ``sentencepiece``); None: not moved.
+            frozen: where frozen files are (names of :func:`frozen_files`), if they were moved since training; None: not
+                moved.
 
         Raises:
             DataError: the file is missing, damaged, refused, or of no known format.
@@ -66,8 +66,8 @@ class Encoder(ABC):
         """
         refuse_run_folder(path)
         kind = _kind_of(WeightSource(path))
-        given = {name: value for name, value in {"init_from": init_from, **frozen}.items() if value is not None}
-        for name in given.keys() - set(kind.options):
+        given = {name: value for name, value in frozen.items() if value is not None}
+        for name in given.keys() - kind.frozen.keys():
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
         return kind.read(path, **given).to(device)
 
@@ -197,9 +197,20 @@ def register_kind(kind: Type[Encoder]) -> Type[Encoder]:
     return kind
 
 
-def _kind_of(source: WeightSource) -> Type[Encoder]:
-    """What does not belong to any other kind is read as a CLIP, which says what formats there are."""
+def frozen_files() -> Dict[str, str]:
+    """Every option of :meth:`Encoder.load` that says where a frozen file is, of any kind of model -> help."""
+    _kinds()
+    return {name: about for kind in KINDS for name, about in kind.frozen.items()}
+
+
+def _kinds():
     package = importlib.import_module("mlvl_fairseq.inference.kinds")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    return package
+
+
+def _kind_of(source: WeightSource) -> Type[Encoder]:
+    """What does not belong to any other kind is read as a CLIP, which says what formats there are."""
+    package = _kinds()
     return next((kind for kind in KINDS if kind.detect(source)), package.clip.ClipEncoder)

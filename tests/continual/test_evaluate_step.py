@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.continual import evaluation
-from mlvl_fairseq.evaluation.evaluators.retrieval import score_retrieval
+from mlvl_fairseq.evaluation.evaluators.retrieval import rank_retrieval
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls, retrieval_scores
 
@@ -54,7 +54,7 @@ def test_scores_and_ranks(sequence, corpus, encoder):
         path = sequence.score_path(1, lang)
         scores = json.loads(path.read_text())
         captions, features = corpus.captions("test", lang), corpus.features("test", "image")
-        assert scores == score_retrieval(encoder, features, list("abcde"), captions, ROWS[:, 0], lang, "test")
+        assert scores == rank_retrieval(encoder, features, list("abcde"), captions, ROWS[:, 0], lang, "test")[0]
         text = encoder.encode_texts(captions)
         expected = retrieval_scores(features[[0, 1, 3, 4]], text, np.array([0, 2, 2, 1, 3]))
         assert {metric: scores[metric] for metric in METRICS} == expected

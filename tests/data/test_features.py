@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.feature_extraction import extract_image_features
-from mlvl_fairseq.data.feature_import import import_features
 from mlvl_fairseq.data.features import FeatureWriter, open_features, read_manifest
 from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform

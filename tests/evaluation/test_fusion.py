@@ -1,6 +1,7 @@
 """Translate-test and fusion against the reference's numbers and the definition."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from mlvl_fairseq.evaluation.evaluators.fusion import (
     feature_fusion,
     fusion_scores,
     paired_translations,
+    require_one_space,
+    translate_test,
     unit_rows,
 )
-from mlvl_fairseq.evaluation.evaluators.translate_test import require_one_space, translate_test
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 GOLDEN = load_golden("fusion")
@@ -110,6 +112,12 @@ def test_missing_or_surplus_translations(tmp_path, rows):
     foreign = write(tmp_path / "de.json", [("a", "eins"), ("b", "zwei")])
     with pytest.raises(DataError, match="give their translations"):
         paired_translations(foreign, write(tmp_path / "en.json", rows))
+
+
+@pytest.fixture
+def new_encoder():
+    """What translate-test looks at of a model before it encodes anything."""
+    return lambda: SimpleNamespace(embed_dim=8, vision=None, head=None, source="model.pt")
 
 
 def test_no_translations_at_all(tmp_path, new_encoder):

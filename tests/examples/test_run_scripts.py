@@ -213,6 +213,9 @@ def test_transfer_scores_the_teacher_and_final_models_on_other_pictures(call):
     assert option(model, "--checkpoint").endswith("35-qak/checkpoint_best.pt")
     assert option(model, "--lang") == "en,de,fr,cs" and "other_world/" in option(model, "--captions")
     assert option(calls["mlvl-picture-world"][1], "--seed") != "1"
+    folders = [option(line, "--output-dir") for line in (teacher, model)]
+    assert folders == [f"outputs/cll_clip/flickr30k/{name}" for name in ("teacher", "cll_clip/seed1")]
+    assert calls["mlvl-report"] == [["outputs/cll_clip/flickr30k"]]
 
 
 def test_one_method_with_the_arguments_of_the_published_script(call, tmp_path):

@@ -25,15 +25,15 @@ BATCH_SIZE = 256
 
 
 def attention_drift(
-    run: RunFolder, max_captions: Optional[int] = None, seed: int = 1, init_from=None, device: str = "cpu"
+    run: RunFolder, max_captions: Optional[int] = None, seed: int = 1, device: str = "cpu", **frozen
 ) -> Dict[str, Dict[str, float]]:
     """Attention KL of every language but the last; finished ones are kept in ``<run>/analysis/attention``.
 
     Args:
         run: a finished sequence of at least two languages.
         max_captions: captions a language, drawn with `seed`; None: all.
-        init_from: where the checkpoints' frozen weights are, if they were moved.
         device: where to compute.
+        frozen: where the checkpoints' frozen weights are, if they were moved; as for `Encoder.load`.
 
     Returns:
         language -> ``kl`` (nats), ``tokens`` and ``captions`` it is the mean of.
@@ -44,12 +44,12 @@ def attention_drift(
     if not run.protocol.in_order or len(run.languages) < 2:
         raise UserError(f"{run.folder}: attention drifts along a sequence of at least two languages; this is none")
     corpus = Corpus(run.corpus)
-    final = load_bare(run.final_checkpoint(), init_from, device)
+    final = load_bare(run.final_checkpoint(), device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
         captions = corpus.captions("train", lang)
         chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
-        earlier = load_bare(run.checkpoint(step), init_from, device)
+        earlier = load_bare(run.checkpoint(step), device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 
     settings = {"model": final.fingerprint, "max_captions": max_captions, "seed": seed}

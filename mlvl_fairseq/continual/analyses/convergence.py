@@ -80,8 +80,8 @@ def analyse_convergence(
     max_captions: Optional[int] = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 1,
-    init_from=None,
     device: str = "cpu",
+    **frozen,
 ) -> Dict[str, object]:
     """Loss for every standard deviation, and the Fisher trace; parts are kept in ``<run>/analysis/convergence``.
 
@@ -92,8 +92,8 @@ def analyse_convergence(
         max_captions: captions a language, drawn with `seed`; None: all.
         batch_size: captions a batch.
         seed: of captions, batches and noise; noises of different size have the same direction.
-        init_from: where the checkpoint's frozen weights are, if they were moved.
         device: where to compute.
+        frozen: where the checkpoint's frozen weights are, if they were moved; as for `Encoder.load`.
 
     Returns:
         ``noise``: rows of ``std``, ``loss``, ``cross_lingual``, ``cross_modal``; ``fisher_trace``: the sum and, in
@@ -104,7 +104,7 @@ def analyse_convergence(
         DataError: the corpus has no teacher features.
     """
     corpus = Corpus(run.corpus)
-    encoder = load_bare(run.final_checkpoint(), init_from, device)
+    encoder = load_bare(run.final_checkpoint(), device, **frozen)
     data = TrainingCaptions.read(corpus, encoder, run.languages, max_captions, seed)
     batches = data.batches(batch_size, seed)
     settings = {"model": encoder.fingerprint, "max_captions": max_captions, "batch_size": batch_size, "seed": seed}

@@ -27,7 +27,7 @@ class ClipEncoder(Encoder):
         adapter: what languages add to the text tower, None: nothing.
     """
 
-    options = ("init_from",)
+    frozen = {"init_from": "of a CLIP: the weights it started from"}
 
     text: CLIPTextTower
     tokenizer: ClipTokenizer

@@ -45,7 +45,11 @@ class TrikdEncoder(Encoder):
     Without a CLIP, image features are those of its space, as `mlvl-prepare --teacher` stores them.
     """
 
-    options = ("mte", "clip", "sentencepiece")
+    frozen = {
+        "mte": "of a TriKD: its text encoder",
+        "clip": "of a TriKD: its CLIP, which pictures need",
+        "sentencepiece": "of a TriKD: XLM-R's folder",
+    }
 
     mte: XlmrEncoder
     x_projector: XProjector

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlvl_fairseq.data.captions.problems import Problems
+from mlvl_fairseq.data.captions import Problems
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus import build as building
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens

@@ -1,12 +1,28 @@
-"""Features that users already have: an ``.npy`` array and a text file that names its rows."""
+"""Features as ``.npy`` files of plain numbers, above all those that users bring with a text file naming their rows."""
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.captions.text_file import text_lines
-from mlvl_fairseq.data.features import FEATURE_DTYPES, array_path, manifest_path, map_array, read_manifest
+from mlvl_fairseq.data.captions.reading import text_lines
 from mlvl_fairseq.errors import DataError
+
+FEATURE_DTYPES = ("float16", "float32")
+
+
+def map_array(path) -> np.memmap:
+    """Map an ``.npy`` file of any numeric type into memory, read-only. Pickled content is refused unread.
+
+    Raises:
+        DataError: the file is missing, truncated, or holds anything but numbers.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise DataError("no such file", path) from None
+    except (ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"is truncated or no .npy file of plain numbers ({reason})", path) from None
 
 
 def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
@@ -40,26 +56,6 @@ def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
     if wanted_rows.size and not np.isfinite([wanted_rows.min(), wanted_rows.max()]).all():
         raise DataError("holds features that are not finite (NaN or infinity); compute them again", npy_path)
     return wanted_rows
-
-
-def source_of_first_rows(stem, features: np.ndarray) -> Optional[str]:
-    """What stored features were taken from, if they are the first of these: a larger file may go on with them.
-
-    Args:
-        stem: where they are stored, see `FeatureWriter`.
-        features: ``[n, d]``.
-
-    Returns:
-        the fingerprint in their manifest; None if there are none, or others.
-    """
-    if not manifest_path(stem).exists():
-        return None
-    manifest = read_manifest(stem)
-    if not manifest.rows_done:
-        return None
-    rows = map_array(array_path(stem))[: manifest.rows_done]
-    same = rows.dtype == features.dtype and np.array_equal(rows, features[: len(rows)])
-    return manifest.weights_fingerprint if same else None
 
 
 def _read_row_names(path) -> Dict[str, int]:
