@@ -123,6 +123,8 @@ def test_recall_of_wrong_neighbours():
     sample, features = batch_of([0, 1, 2])
     features["image"] = unit(0, 88, 45)
     scores.add(sample, features)
+    again, its_features = batch_of([1])  # pads a rank: it does not count twice
+    scores.add(again, {**its_features, "image": unit(88)})
     values = scores.compute()
     third = pytest.approx(100 / 3)
     assert (values["txt_r1"], values["img_r1"], values["txt_r5"], values["img_r10"]) == (third, third, 100, 100)
