@@ -141,7 +141,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         from mlvl_fairseq.cli.model_options import frozen_from
         from mlvl_fairseq.data.images.reading import BadImagePolicy
         from mlvl_fairseq.inference.encoder import Encoder
-        from mlvl_fairseq.inference.teacher_features import extract_teacher_features
+        from mlvl_fairseq.inference.extraction import extract_teacher_features
 
         policy = BadImagePolicy(args.bad_image, args.max_bad_images)
         encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
@@ -251,7 +251,7 @@ def prepare_pieces(corpus, args) -> None:
     from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
     from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
     from mlvl_fairseq.errors import UserError
-    from mlvl_fairseq.inference.text_states import store_text_states
+    from mlvl_fairseq.inference.extraction import store_text_states
 
     if args.train_states and not args.mte:
         raise UserError("--train-states goes with --mte")

@@ -39,7 +39,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
 
 def check_model(settings: Settings) -> None:
     """Raises UserError: there is no such architecture, or no such weights. It is said before a folder is made."""
-    from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+    from mlvl_fairseq.networks.clip import ARCHITECTURES
 
     if settings.arch not in ARCHITECTURES:
         raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")

@@ -11,6 +11,7 @@ from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 MANIFEST = "run.json"
 SCORES = "scores"
+DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StepFolder:
     @property
     def done(self) -> Path:
         """Written last; what it holds is in :mod:`mlvl_fairseq.continual.finish`."""
-        return self.path / "done.json"
+        return self.path / DONE
 
     @property
     def is_done(self) -> bool:
@@ -136,6 +137,11 @@ class RunFolder:
         if len(self.steps) > 1 and not self.protocol.in_order:
             raise UserError(f"{self.folder} holds a model for each language, and none of all languages")
         return self.checkpoint(-1)
+
+
+def count_finished(folder) -> int:
+    """How many trainings are finished, in all runs of a folder together."""
+    return len(list(Path(folder).glob(f"*/*/{DONE}")))
 
 
 def refuse_run_folder(path) -> None:

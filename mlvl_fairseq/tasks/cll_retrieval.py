@@ -20,7 +20,7 @@ from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import union
 from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages

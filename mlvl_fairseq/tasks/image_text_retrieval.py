@@ -6,8 +6,9 @@ from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
 from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
 
@@ -45,7 +46,7 @@ class ImageTextRetrievalTask(ClipCaptionTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
-        self.image_size = None if str(cfg.image_tower) == "features" else cfg.image_size
+        self.transform = None if str(cfg.image_tower) == "features" else ImageTransform("clip", cfg.image_size)
         return model
 
     def load_dataset(self, split, **kwargs):
@@ -55,6 +56,6 @@ class ImageTextRetrievalTask(ClipCaptionTask):
         self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
 
     def _images(self, split):
-        if self.image_size is None:
+        if self.transform is None:
             return self.corpus.features(split, "inputs")
-        return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
+        return CorpusImages(self.corpus, split, self.transform, self.cfg.image_root)

@@ -170,7 +170,7 @@ class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
     def begin_valid_epoch(self, epoch, model) -> None:
         if self.cfg.bleu_sentences:
             self.generator = self.build_generator([model], Namespace(beam=self.cfg.bleu_beam, **LONGEST))
-            self.translations = TranslationCollector(self.directions, next(model.parameters()).device)
+            self.translations = TranslationCollector(self.directions)
 
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)

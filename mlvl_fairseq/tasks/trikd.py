@@ -15,6 +15,7 @@ from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabu
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
@@ -125,7 +126,7 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
     def build_model(self, cfg, from_checkpoint=False):
         self.image_tower = str(cfg.image_tower)
         model = super().build_model(cfg, from_checkpoint)
-        self.image_size = None if model.vision is None else model.vision.image_size
+        self.transform = None if model.vision is None else ImageTransform("clip", model.vision.image_size)
         self._check_clip(model)
         self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
         return model
@@ -168,7 +169,7 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.image_size, self.cfg.image_root)
+        where = (self.corpus, split, self.transform, self.cfg.image_root)
         if split == "train" and self.cfg.random_crop:
             return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
         return CorpusImages(*where)

@@ -10,6 +10,7 @@ from mlvl_fairseq.continual import evaluation
 from mlvl_fairseq.evaluation.evaluators.retrieval import rank_retrieval
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls, retrieval_scores
+from mlvl_fairseq.runs.folder import StepFolder
 
 ROWS = np.array([[0], [3], [3], [1], [4]])  # images of the captions; image 2 has none
 
@@ -21,7 +22,7 @@ def encoder(monkeypatch):
     def encode_texts(captions, lang=None):
         return np.stack([np.random.default_rng(int(caption)).standard_normal(8) for caption in captions])
 
-    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenization="clip-bpe")
+    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
     return encoder
 
@@ -42,7 +43,7 @@ def sequence(tmp_path):
     return SimpleNamespace(
         settings=SimpleNamespace(eval_split="test"),
         gpus=0,
-        checkpoint=lambda step: tmp_path / "checkpoint_best.pt",
+        folder_of=lambda step: StepFolder(tmp_path),
         missing_scores=lambda step: ["en", "de"],
         score_path=lambda step, lang: tmp_path / "scores" / "01-de" / f"{lang}.test.json",
     )

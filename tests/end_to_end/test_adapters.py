@@ -59,7 +59,7 @@ def test_the_second_language_leaves_the_first_one_s_part_alone(runs, kind):
 def test_the_language_chooses_at_evaluation(runs, kind):
     encoder = Encoder.load(runs(kind)[1] / "checkpoint_best.pt")
     features = {lang: encoder.encode_texts(CAPTIONS, lang) for lang in ("en", "de", "nl")}
-    encoder.adapter = None
+    encoder.network.adapter = None
     bare = encoder.encode_texts(CAPTIONS)
     same = kind in ("dual_prompt", "coda_prompt")
     assert np.array_equal(features["en"], features["de"]) == same

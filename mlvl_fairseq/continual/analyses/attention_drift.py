@@ -16,7 +16,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.bare_tower import load_bare
 from mlvl_fairseq.inference.caption_sample import sample_rows
-from mlvl_fairseq.inference.kinds.clip import ClipEncoder
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.runs.folder import RunFolder
 from mlvl_fairseq.runs.result_folder import result_folder
@@ -61,14 +61,16 @@ def attention_drift(
 
 
 def drift_of_captions(
-    earlier: ClipEncoder, final: ClipEncoder, captions: Sequence[str], title: Optional[str] = None
+    earlier: Encoder, final: Encoder, captions: Sequence[str], title: Optional[str] = None
 ) -> Dict[str, float]:
     """``kl``, ``tokens`` and ``captions`` of one language; `title` is that of the progress bar, None shows none."""
     tokens = sorted(earlier.tokenize(captions), key=len)  # little padding
     total, count = 0.0, 0
     for start in tqdm(range(0, len(tokens), BATCH_SIZE), desc=title, disable=title is None, unit=" batches"):
         batch = tokens[start : start + BATCH_SIZE]
-        after, before = (eos_attention(encoder.text, batch, earlier.tokenizer.eos) for encoder in (final, earlier))
+        after, before = (
+            eos_attention(encoder.network.text, batch, earlier.tokenizer.eos) for encoder in (final, earlier)
+        )
         elements = divergence_elements(after, before)
         total, count = total + float(elements.sum()), count + len(elements)
     return {"kl": total / count, "tokens": count, "captions": len(tokens)}

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import DataError, UserError
@@ -167,16 +168,17 @@ def require_one_space(first: Encoder, second: Encoder) -> None:
     """Raises UserError: the two models' image sides show that their features cannot be compared."""
     if first.embed_dim != second.embed_dim:
         message = f"{first.embed_dim} and {second.embed_dim} dimensions"
-    elif any(_differ(getattr(first, side), getattr(second, side)) for side in ("vision", "head")):
+    elif _differ(first.network.image_side, second.network.image_side):
         message = "different image towers"
     else:
         return
     raise UserError(f"{first.source} and {second.source} have {message}: use models of one feature space")
 
 
-def _differ(first, second) -> bool:
-    """Whether both modules are there and hold different weights."""
-    if first is None or second is None or first is second:
-        return False
-    mine, theirs = first.state_dict(), second.state_dict()
-    return mine.keys() != theirs.keys() or not all(torch.equal(mine[name], theirs[name]) for name in mine)
+def _differ(first: Dict[str, nn.Module], second: Dict[str, nn.Module]) -> bool:
+    """Whether a module that both have holds different weights."""
+    return any(not _equal(first[name].state_dict(), second[name].state_dict()) for name in first.keys() & second.keys())
+
+
+def _equal(mine: Dict[str, torch.Tensor], theirs: Dict[str, torch.Tensor]) -> bool:
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -177,7 +177,7 @@ def retrieval_signature(
         lang=lang,
         images=len(image_names),
         texts=len(texts),
-        tok=encoder.tokenization,
+        tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
         own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index"},

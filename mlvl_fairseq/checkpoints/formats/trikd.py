@@ -5,8 +5,18 @@ from typing import Any, Dict, Mapping, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.skeletons import without_values
-from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, as_float32, fingerprint, fingerprint_of
+from mlvl_fairseq.checkpoints.check import holding
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightFormat,
+    WeightSource,
+    as_float32,
+    fingerprint,
+    fingerprint_of,
+    format_of,
+    register_format,
+    take_prefix,
+)
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
@@ -77,22 +87,27 @@ class TrikdWeights:
         return _build("c_projector.", self, CProjector, clip_dim, width)
 
 
-def is_trikd_checkpoint(source: WeightSource) -> bool:
-    """Whether a file is such a checkpoint."""
-    model = source.state.get("model")
-    return isinstance(model, Mapping) and MARK in model
-
-
 def read_trikd(path) -> TrikdWeights:
     """Read a checkpoint that ``fairseq-train`` or :func:`write_trikd` wrote.
 
     Raises:
-        DataError: the file is missing, damaged, refused, or none of task trikd.
+        DataError: the file is missing, damaged, or refused. UserError: it is none of task trikd.
     """
     source = WeightSource(path)
-    if not is_trikd_checkpoint(source):
-        raise DataError("is no checkpoint of task trikd", path)
-    model, cfg = source.state["model"], source.state.get("cfg") or {}
+    return format_of(source, "trikd").read(source)
+
+
+@register_format("trikd", "checkpoint of task trikd")
+class TrikdCheckpoint(WeightFormat):
+    def detect(self, source: WeightSource) -> bool:
+        return MARK in source.model()
+
+    def read(self, source: WeightSource) -> TrikdWeights:
+        return _read(source.model(), source.state["cfg"], source)
+
+
+def _read(model: Mapping[str, Any], cfg: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
+    path = source.path
     options, task = cfg.get("model") or {}, cfg.get("task") or {}
     tensors = as_float32({name: tensor for name, tensor in model.items() if name.startswith(TRAINED)}, path)
     tensors.update({name: model[name] for name in FINGERPRINTS.values() if name in model})
@@ -148,10 +163,8 @@ def _count_layers(tensors: Tensors) -> int:
 
 
 def _build(prefix: str, weights: TrikdWeights, kind: type, *dimensions: int):
-    own = {name[len(prefix) :]: tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
     try:
-        module = without_values(kind, *dimensions)
-        module.load_state_dict(own, assign=True)
+        module = holding(lambda: kind(*dimensions), take_prefix(weights.tensors, prefix))
     except (ValueError, RuntimeError) as error:
         raise DataError(
             f"its projectors do not fit together: {str(error).splitlines()[-1].strip()}", weights.source

@@ -1,9 +1,38 @@
-"""An image tower for images that somebody has already encoded with a frozen network."""
+"""What stands on top of towers: a head for images that somebody has already encoded, and the learned temperature."""
+
+import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 
 from mlvl_fairseq.modules.transformer import LayerNorm
+
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound on the inverse temperature
+INITIAL_TEMPERATURE = 0.07
+
+
+def new_logit_scale() -> nn.Parameter:
+    """Logarithm of the inverse temperature at the start of training (Radford et al. 2021)."""
+    return nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+
+
+def temperature(logit_scale: torch.Tensor) -> torch.Tensor:
+    """Scalar that divides cosines, at least 0.01."""
+    return (-logit_scale.clamp(max=MAX_LOGIT_SCALE)).exp()
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Dimensions of a head on given features; the fields are the arguments of :class:`FeatureHead`."""
+
+    input_dim: int
+    width: int
+    embed_dim: int
+    dropout: float = 0.0
+
+    def build(self) -> "FeatureHead":
+        return FeatureHead(**vars(self))
 
 
 class FeatureHead(nn.Module):

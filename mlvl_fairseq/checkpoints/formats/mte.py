@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlvl_fairseq.checkpoints.formats.xlmr import MTE
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
-from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fingerprint, fingerprint_of
+from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fill_in, fingerprint
 from mlvl_fairseq.errors import DataError, UserError
 
 FINGERPRINT = "frozen_fingerprint"
@@ -22,12 +22,12 @@ class MteState:
 
     Attributes:
         tensors: by their names in `MteModel`.
-        frozen_fingerprint: sha256 (hex) of the encoder's tensors that are not among them; None: all are.
+        frozen_fingerprint: uint8 [32], sha256 of the encoder's tensors that are not among them; None: all are.
         source: the file.
     """
 
     tensors: Tensors
-    frozen_fingerprint: Optional[str]
+    frozen_fingerprint: Optional[Tensor]
     source: Path
 
     def complete(self, own: Mapping[str, Tensor], frozen: Sequence[str]) -> Tensors:
@@ -41,7 +41,6 @@ class MteState:
             UserError: it lacks tensors or has others than the model, or was trained with other frozen weights.
         """
         missing = {name: tensor for name, tensor in own.items() if name not in self.tensors}
-        self._check_missing(missing)
         for name, tensor in self.tensors.items():
             if name not in own:
                 self._refuse(f"has {name}, which this model has not", "give the --arch it was trained with")
@@ -50,18 +49,20 @@ class MteState:
                 self._refuse(f"has {name} of shape {shapes}", "give the --arch it was trained with")
             if name in frozen and not torch.equal(own[name], tensor):
                 self._refuse(f"has trained {name}, frozen now", f"take the encoder from there: --xlmr {self.source}")
-        return {**missing, **self.tensors}
-
-    def _check_missing(self, missing: Tensors) -> None:
+        if not missing:
+            return self.tensors
         for name in missing:
             if self.frozen_fingerprint is None or not (name.startswith(MTE) or name in TIED):
                 self._refuse(f"lacks {name}", "give the --arch it was trained with")
-        encoder = {name: tensor for name, tensor in missing.items() if name.startswith(MTE)}
-        if missing and fingerprint(encoder) != self.frozen_fingerprint:
-            self._refuse("left out other frozen weights than --xlmr has", "give the --xlmr it was trained with")
+        digest = fingerprint({name: tensor for name, tensor in missing.items() if name.startswith(MTE)})
+        complaint = self._said("left out other frozen weights than --xlmr has", "give the --xlmr it was trained with")
+        return fill_in(self.tensors, missing, self.frozen_fingerprint, complaint, digest)
 
     def _refuse(self, what: str, advice: str) -> None:
-        raise UserError(f"--init-from {self.source} {what}: {advice}")
+        raise UserError(self._said(what, advice))
+
+    def _said(self, what: str, advice: str) -> str:
+        return f"--init-from {self.source} {what}: {advice}"
 
 
 def read_mte(path, languages: Sequence[str]) -> MteState:
@@ -82,6 +83,5 @@ def read_mte(path, languages: Sequence[str]) -> MteState:
     if list(given) != list(languages):
         before, now = ",".join(given), ",".join(languages)
         raise UserError(f"--init-from {path} was trained with languages {before}, not {now}: give --langs {before}")
-    digest = fingerprint_of(model[FINGERPRINT]) if FINGERPRINT in model else None
     tensors = {name: tensor for name, tensor in model.items() if name != FINGERPRINT}
-    return MteState(as_float32(tensors, path), digest, Path(path))
+    return MteState(as_float32(tensors, path), model.get(FINGERPRINT), Path(path))
