@@ -14,7 +14,7 @@ from typing import Callable, List, Optional
 
 from mlvl_fairseq.cli.common import positive, run
 
-METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
+METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update,cll_clip_with_usage_share"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
 BATCH_SIZE = 128
 CAPTIONS_A_PICTURE = 2

@@ -5,7 +5,7 @@ from typing import Dict, Iterator, Optional, Tuple
 from torch import Tensor, nn
 
 from mlvl_fairseq.continual.language_state import LanguageState
-from mlvl_fairseq.continual.plugins.base import hand_over_plugins
+from mlvl_fairseq.continual.plugin import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding, apply_idle_decay
 

@@ -46,6 +46,8 @@ ClipConfig = with_options(ClipTrainingOptions, [network.ClipOptions, ChunkOption
 
 @register_model("clip", dataclass=ClipConfig)
 class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
+    needs_of_task = ("source_dictionary", "trains_image_tower", "image_feature_dim", "default_freeze", "growth")
+
     @classmethod
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
         """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here.

@@ -60,7 +60,7 @@ class Manifest:
     """What a run says about itself in ``run.json``.
 
     Attributes:
-        settings: all of them, as they were written.
+        settings: all of them, as they were written; of joined methods in one order.
         languages: in the order of learning.
         protocol: how they were learned.
     """
@@ -68,6 +68,11 @@ class Manifest:
     settings: Dict[str, Any]
     languages: List[str]
     protocol: Protocol
+
+
+def ordered_method(name: str) -> str:
+    """The same name for joined methods in any order: ``oewc+er`` is ``er+oewc``."""
+    return "+".join(sorted(name.split("+")))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -83,6 +88,8 @@ def read_manifest(path: Path) -> Manifest:
     name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
     if name not in PROTOCOLS:
         raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
+    if isinstance(settings.get("method"), str):
+        settings = {**settings, "method": ordered_method(settings["method"])}
     return Manifest(settings, languages, PROTOCOLS[name])
 
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.bare_tower import load_bare
-from mlvl_fairseq.inference.caption_sample import sample_rows
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.runs.folder import RunFolder
@@ -44,12 +43,12 @@ def attention_drift(
     if not run.protocol.in_order or len(run.languages) < 2:
         raise UserError(f"{run.folder}: attention drifts along a sequence of at least two languages; this is none")
     corpus = Corpus(run.corpus)
-    final = load_bare(run.final_checkpoint(), device, **frozen)
+    final = load_text_tower(run.final_checkpoint(), device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
         captions = corpus.captions("train", lang)
         chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
-        earlier = load_bare(run.checkpoint(step), device, **frozen)
+        earlier = load_text_tower(run.checkpoint(step), device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 
     settings = {"model": final.fingerprint, "max_captions": max_captions, "seed": seed}

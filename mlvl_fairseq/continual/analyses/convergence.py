@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.caption_dataset import gather_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.bare_tower import load_bare
-from mlvl_fairseq.inference.caption_sample import sample_rows
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
 from mlvl_fairseq.runs.folder import RunFolder
@@ -104,7 +103,7 @@ def analyse_convergence(
         DataError: the corpus has no teacher features.
     """
     corpus = Corpus(run.corpus)
-    encoder = load_bare(run.final_checkpoint(), device, **frozen)
+    encoder = load_text_tower(run.final_checkpoint(), device, **frozen)
     data = TrainingCaptions.read(corpus, encoder, run.languages, max_captions, seed)
     batches = data.batches(batch_size, seed)
     settings = {"model": encoder.fingerprint, "max_captions": max_captions, "batch_size": batch_size, "seed": seed}

@@ -12,7 +12,7 @@ from mlvl_fairseq.continual.analyses.convergence import (
     loss_under_noise,
     weight_noise,
 )
-from mlvl_fairseq.inference.caption_sample import sample_rows
+from mlvl_fairseq.continual.analyses.inputs import sample_rows
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""What a continual-learning method can do besides its options: add rows to a batch, terms to the loss, and remember.
+"""What a continual-learning method can do besides its options: show more captions, add to the loss, and remember.
 
 A plugin is a module whose buffers are all it remembers. They are part of the model's state, so that one file, written
 at once, holds weights and memory of the same moment; a restart finds both.
 """
 
-from typing import Dict, List, Tuple, Type
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,19 @@ class ContinualPlugin(nn.Module):
     """One method at work in one language. Every hook does nothing unless a method needs it.
 
     In the order of calls: :meth:`hand_over` on the previous language's checkpoint; :meth:`begin_language` once;
-    :meth:`begin_run` at every start, restarts included; then for every batch :meth:`extend_batch`, :meth:`losses`,
-    :meth:`after_backward`; for every update :meth:`before_step` and :meth:`after_step`.
+    :meth:`begin_run` at every start, restarts included; then for every batch :meth:`extend_batch`,
+    :meth:`cross_modal`, :meth:`losses`, :meth:`after_backward`; for every update :meth:`before_step` and
+    :meth:`after_step`. The `model` of every hook is the network itself, never what data-parallel training wraps around
+    it: the names of its parameters are the same on one rank and on several.
 
     Attributes:
+        name: that it is registered under. family: of plugins that belong together; default: its name. Terms are added
+            to the loss in the order of families, then names.
         needs_all_rows: the method moves embedding rows that the current language does not use.
     """
 
+    name = ""
+    family = ""
     needs_all_rows = False
 
     def __init__(self, cfg, task):
@@ -48,8 +55,21 @@ class ContinualPlugin(nn.Module):
         return torch.tensor(0)
 
     def extend_batch(self, sample: dict) -> dict:
-        """Add rows to a training batch."""
+        """Put further batches beside a training batch: ``sample["memory"]`` holds them by name, each with its own
+        ``net_input``, ``image_ids``, ``image_features``, ``nsentences`` and ``ntokens``. They are encoded in one pass
+        with the batch; their features are ``features["memory"][name]`` [rows, D]."""
         return sample
+
+    def cross_modal(self, contrast: Callable, features: Dict, sample: dict) -> Optional[Tensor]:
+        """The contrastive term, a mean over rows, in place of the criterion's; None: leave it to the criterion.
+
+        Args:
+            contrast: ``contrast(text, image, ids, queries=None)``, the criterion's loss at its temperature, summed over
+                the queries: see :func:`mlvl_fairseq.losses.contrastive_loss`.
+            features: ``text`` and ``image`` [B, D] of the batch; ``memory``: text features of the batches beside it.
+            sample: the batch.
+        """
+        return None
 
     def losses(self, model, features: Dict[str, Tensor], sample: dict) -> Dict[str, Tuple[float, Tensor]]:
         """Terms of the training loss by the name they are logged under: weight and scalar (a mean over rows)."""
@@ -76,20 +96,40 @@ class ContinualPlugin(nn.Module):
 PLUGINS: Dict[str, Type[ContinualPlugin]] = {}
 
 
-def register_plugin(name: str, options: type):
+@dataclass
+class NoOptions:
+    """Of a plugin that has no options of its own."""
+
+
+def register_plugin(name: str, options: type = NoOptions):
     """Register a :class:`ContinualPlugin` under a name; `options` is a dataclass whose fields become the task's."""
 
     def decorate(plugin: Type[ContinualPlugin]):
-        plugin.options = options
+        plugin.name, plugin.options = name, options
+        plugin.family = plugin.family or name
         PLUGINS[name] = plugin
         return plugin
 
     return decorate
 
 
+def plugin_options() -> List[type]:
+    """The dataclasses of options of all plugins, each once."""
+    return list(dict.fromkeys(plugin.options for plugin in PLUGINS.values()))
+
+
 def active_plugins(cfg, task) -> nn.ModuleDict:
-    """The plugins that a task's options ask for, by name."""
-    return nn.ModuleDict({name: plugin(cfg, task) for name, plugin in PLUGINS.items() if plugin.is_active(cfg)})
+    """The plugins that a task's options ask for, by name.
+
+    Raises:
+        UserError: two of them define the contrastive term.
+    """
+    active = [plugin for plugin in PLUGINS.values() if plugin.is_active(cfg)]
+    active.sort(key=lambda plugin: (plugin.family, plugin.name))
+    contrasting = [plugin.name for plugin in active if plugin.cross_modal is not ContinualPlugin.cross_modal]
+    if len(contrasting) > 1:
+        raise UserError(f"{' and '.join(contrasting)} each have a contrastive loss of their own: choose one of them")
+    return nn.ModuleDict({plugin.name: plugin(cfg, task) for plugin in active})
 
 
 def hand_over_plugins(plugins: nn.ModuleDict, state: Dict[str, Tensor], prefix: str, model) -> None:

@@ -1,4 +1,4 @@
-"""The contrastive loss of every family here: softmax over similarities, with one or several positives a row."""
+"""Losses between two sets of features: contrast, with one or several positives a row, and the distance of pairs."""
 
 from typing import Optional, Union
 
@@ -21,6 +21,7 @@ def contrastive_loss(
     gather: bool = False,
     positives: str = "mean",
     valid: Optional[Tensor] = None,
+    queries: Optional[Tensor] = None,
 ) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
 
@@ -38,18 +39,23 @@ def contrastive_loss(
             ``diagonal`` or ``masked``.
         valid: bool [B], rows that count; None: all. The others are neither queries nor keys, on any rank, and have no
             gradient, whatever is in them.
+        queries: bool [B], rows that are queries; the others are keys only. None: all are.
 
     Returns:
-        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)``, in float32.
+        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32.
     """
     if valid is not None:
         text, image, ids = text[valid], image[valid], ids[valid]
+        queries = None if queries is None else queries[valid]
     text, image = F.normalize(text.float(), dim=-1), F.normalize(image.float(), dim=-1)
     own = torch.arange(len(ids), device=ids.device)
     all_text, all_image, all_ids = text, image, ids
     if gather:
         rows = GatheredRows(ids)
         all_text, all_image, all_ids, own = rows(text), rows(image), rows(ids), own + rows.first
+
+    if queries is not None:
+        text, image, ids, own = text[queries], image[queries], ids[queries], own[queries]
 
     def block(text: Tensor, image: Tensor, ids: Tensor, own: Tensor) -> Tensor:
         targets = POSITIVES[positives](ids, all_ids, own)
@@ -66,3 +72,11 @@ def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
     if targets.excluded is not None:
         logits = logits.masked_fill(targets.excluded, float("-inf"))
     return F.cross_entropy(logits, targets.positives, reduction="sum")
+
+
+def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error over the dimensions of un-normalised features [B, D], **summed** over rows, in float32.
+
+    Divided by B it is the cross-lingual loss of Yang et al. 2024, equation 2.
+    """
+    return F.mse_loss(student.float(), teacher.float(), reduction="sum") / student.shape[1]
