@@ -10,7 +10,9 @@ ADAPTERS = {"tasks", "criterions", "models"}
 FORBIDDEN = {
     "modules": ADAPTERS | {"inference", "cli", "continual", "optim"},
     "losses": ADAPTERS | {"inference", "cli", "continual", "optim", "evaluation", "fairseq"},
-    "evaluation": ADAPTERS | {"inference", "cli", "continual", "optim", "losses", "fairseq"},
+    "evaluation": ADAPTERS | {"cli", "continual", "optim", "losses", "fairseq"},
+    "evaluation/metrics": {"inference", "networks", "checkpoints", "data", "runs"},
+    "evaluation/report": {"inference", "networks", "checkpoints", "data"},
     "data": ADAPTERS | {"inference", "cli", "continual", "optim"},
     "checkpoints": ADAPTERS | {"inference", "cli", "continual", "optim"},
     "inference": ADAPTERS | {"cli", "continual"},
