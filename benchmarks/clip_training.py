@@ -8,8 +8,9 @@ from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
-from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
-from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
+from mlvl_fairseq.networks.clip import ARCHITECTURES
 
 VOCABULARY = 49408
 ARCHS = sorted(arch for arch, sizes in ARCHITECTURES.items() if sizes.get("image_tower", "vit") == "vit")

@@ -217,7 +217,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     import mlvl_fairseq
-    from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+    from mlvl_fairseq.networks.clip import ARCHITECTURES
 
     mlvl_fairseq.register()
     print(f"{args.arch}, {args.layers or 'all'} layers, batch {args.batch_size}, {args.updates} updates, one thread\n")

@@ -83,7 +83,7 @@ def write_checkpoint(path: Path, source: str) -> None:
     """A checkpoint as fairseq-train would leave it, of clip_tiny_vit or (on features) clip_tiny."""
     import torch
 
-    from mlvl_fairseq.modules.feature_head import FeatureHead
+    from mlvl_fairseq.modules.heads import FeatureHead
     from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
     from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
 

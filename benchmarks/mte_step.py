@@ -80,7 +80,7 @@ def write_dictionaries(folder: Path, vocabulary: int) -> None:
 def dimensions(arch: str, layers: int) -> Dict[str, int]:
     """Options of an architecture's sizes, both halves shortened to `layers` (0: not)."""
     from mlvl_fairseq.models.mte import MteConfig
-    from mlvl_fairseq.models.mte_architectures import ARCHITECTURES
+    from mlvl_fairseq.networks.mte import ARCHITECTURES
 
     sizes = {name: ARCHITECTURES[arch].get(name, getattr(MteConfig, name)) for name in SIZES}
     return {**sizes, **({"encoder_layers": layers, "decoder_layers": layers} if layers else {})}

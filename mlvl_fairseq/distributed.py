@@ -1,11 +1,51 @@
 """What ranks exchange: rows with gradients (what makes N ranks equal to one process with N times the batch), sums, and
-Python values."""
+Python values.
 
-from typing import List
+A process on its own is rank 0 of 1: everything here works there, too, and exchanges nothing.
+"""
+
+import json
+from typing import Iterable, List, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+def rank() -> int:
+    """This process's number among the ranks, from 0."""
+    return dist.get_rank() if _is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many ranks there are."""
+    return dist.get_world_size() if _is_initialized() else 1
+
+
+def _is_initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
+    """Add up each of the tensors over all ranks, in place and without gradients. A collective operation: every rank has
+    to take part with tensors of the same shapes and types, in the same order."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def gather_values(values: Sequence) -> list:
+    """The values of all ranks in the order of ranks; any number from each. A collective operation.
+
+    Args:
+        values: of this rank; what JSON can hold (a tuple arrives as a list). JSON rather than pickle, which would run
+            what it receives.
+    """
+    own = torch.frombuffer(bytearray(json.dumps(list(values)).encode()), dtype=torch.uint8)
+    if world_size() > 1 and dist.get_backend() == "nccl":  # it knows GPUs only
+        own = own.cuda()
+    rows = GatheredRows(own)
+    return [value for part in rows(own).cpu().split(rows.sizes) for value in json.loads(bytes(part.numpy()))]
 
 
 class GatheredRows:
@@ -21,9 +61,8 @@ class GatheredRows:
     """
 
     def __init__(self, local: Tensor):
-        alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-        self.sizes = [len(local)] if alone else _sizes(local)
-        self.first = 0 if alone else sum(self.sizes[: dist.get_rank()])
+        self.sizes = _sizes(local)
+        self.first = sum(self.sizes[: rank()])
 
     def __call__(self, local: Tensor) -> Tensor:
         """Concatenate the [B, ...] tensors of all ranks in the order of ranks. Without other ranks: the input itself.
@@ -57,7 +96,9 @@ class _Gather(torch.autograd.Function):
 
 
 def _sizes(local: Tensor) -> List[int]:
+    if world_size() == 1:
+        return [len(local)]
     mine = torch.tensor([len(local)], device=local.device)
-    sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    sizes = [torch.empty_like(mine) for _ in range(world_size())]
     dist.all_gather(sizes, mine)
     return [int(size) for size in sizes]

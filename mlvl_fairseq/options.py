@@ -1,7 +1,8 @@
 """Options that belong to plugged-in parts: each part brings a dataclass, a task's or model's config is their union."""
 
 from dataclasses import dataclass, fields
-from typing import Iterable
+from enum import Enum
+from typing import Iterable, Type
 
 from mlvl_fairseq.errors import UserError
 
@@ -22,3 +23,14 @@ def with_options(base: type, parts: Iterable[type]) -> type:
                 )
     bases = (*reversed(parts), base)  # a dataclass lists the fields of its last base first
     return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))
+
+
+class _Word(str, Enum):
+    def __str__(self) -> str:
+        return self.value
+
+
+def choice(name: str, *values: str) -> Type[Enum]:
+    """A type for options with a few values, each a string; the first is the default by convention. It needs no fairseq,
+    whose ``ChoiceEnum`` does the same."""
+    return _Word(name, {value: value for value in values})

@@ -25,6 +25,7 @@ mkdir -p "$out/flickr30k"
 score teacher "$weights"
 for seed in "${seeds[@]}"; do
   for method in "${methods[@]}"; do
-    score "$method.seed$seed" "$(last_checkpoint "$method" "$seed")" --init-from "$weights"
+    score "$method/seed$seed" "$(last_checkpoint "$method" "$seed")" --init-from "$weights"
   done
 done
+mlvl-report "$out/flickr30k"

@@ -68,12 +68,13 @@ for variant in "${variants[@]}"; do
 done
 trikd() { # NAME MTE SEED OPTION...
   local folder=$out/trikd/$1/seed$3
-  [[ ! -e $folder/scores.json ]] || return 0
+  [[ ! -e $folder/done ]] || return 0
   bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/$2/mte.pt" "$folder" --cached-states --clip "$clip" \
     --max-epoch "${EPOCHS:-4}" --seed "$3" "${@:4}"
   mlvl-evaluate --checkpoint "$folder/checkpoint_best.pt" --lang "$languages,nl" --captions "$photos/val.{lang}.json" \
     --split val --image-features "$photos/squeezenet.val.npy" --image-list "$photos/squeezenet.val.images.txt" \
-    --json "$folder/scores.json"
+    --output-dir "$folder/scores"
+  touch "$folder/done"
 }
 variants_of_seed() {
   for variant in "${variants[@]}"; do
@@ -88,4 +89,4 @@ for seed in "${seeds[@]}"; do
   jobs+=($!)
 done
 for job in "${jobs[@]}"; do wait "$job"; done
-python "$here/table.py" "$out/trikd"
+mlvl-report "$out/trikd"

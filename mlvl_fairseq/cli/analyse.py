@@ -23,6 +23,8 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.cli.model_options import add_device_option, add_frozen_options
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
             "--max-captions", type=positive, metavar="N", help="training captions a language (default: all)"
         )
         command.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
-        command.add_argument("--init-from", metavar="PATH", help="the checkpoints' frozen weights, if they were moved")
-        command.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+        add_device_option(command)
+        add_frozen_options(command, whose="the checkpoints")
     convergence.add_argument(
         "--noise", type=float, nargs="+", metavar="STD", default=[0, 0.001, 0.002, 0.005, 0.01],
         help="standard deviations of the noise on every weight of the text tower (default: %(default)s)",
@@ -77,11 +79,13 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Attention KL of every run, and its table; draws it."""
+    from mlvl_fairseq.cli.model_options import frozen_from
     from mlvl_fairseq.continual.analyses.attention_drift import attention_drift
-    from mlvl_fairseq.evaluation.report.tables import draw_lines, value_table
+    from mlvl_fairseq.evaluation.report.drawing import draw_lines
+    from mlvl_fairseq.evaluation.report.tables import value_table
 
     found = {
-        name: attention_drift(run, args.max_captions, args.seed, args.init_from, args.device)
+        name: attention_drift(run, args.max_captions, args.seed, args.device, **frozen_from(args))
         for name, run in runs.items()
     }
     languages = list(dict.fromkeys(lang for drift in found.values() for lang in drift))
@@ -98,8 +102,10 @@ def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Nam
 
 def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Loss under noise and Fisher trace of every run, and their table; draws the loss."""
+    from mlvl_fairseq.cli.model_options import frozen_from
     from mlvl_fairseq.continual.analyses.convergence import analyse_convergence as analyse
-    from mlvl_fairseq.evaluation.report.tables import draw_lines, value_table
+    from mlvl_fairseq.evaluation.report.drawing import draw_lines
+    from mlvl_fairseq.evaluation.report.tables import value_table
 
     noise = sorted(set(args.noise))
     found = {
@@ -111,8 +117,8 @@ def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.N
             args.max_captions,
             args.batch_size,
             args.seed,
-            args.init_from,
             args.device,
+            **frozen_from(args),
         )
         for name, run in runs.items()
     }

@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-methods", action="store_true", help="list the methods and exit")
     parser.add_argument(
         "--method",
-        default="cll_clip_with_teir_update",
+        default="cll_clip_with_usage_share",
         help="a row of --list-methods, or rows that work together, as in er+oewc (default: %(default)s)",
     )
     parser.add_argument(

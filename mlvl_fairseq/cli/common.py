@@ -1,14 +1,17 @@
-"""What `mlvl-*` commands share: error handling, exit statuses, a type of options."""
+"""What `mlvl-*` commands share: error handling, exit statuses, types of options, options from dataclasses."""
 
 import argparse
+import dataclasses
 import logging
 import os
 import sys
-from typing import Callable, List, Optional
+from functools import partial
+from typing import Callable, List, Optional, Type, TypeVar, get_args, get_type_hints
 
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
+Options = TypeVar("Options")
 if not sys.stderr.isatty():  # in a log every change of a progress bar is a line; tqdm reads this when it is imported
     os.environ.setdefault("TQDM_MININTERVAL", "10")
 
@@ -51,15 +54,60 @@ def describe_os_error(error: OSError) -> str:
 
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
-    return _whole_number(text, 1)
+    return _whole_number(1, text)
 
 
 def not_negative(text: str) -> int:
     """An argparse type: a whole number of at least 0."""
-    return _whole_number(text, 0)
+    return _whole_number(0, text)
 
 
-def _whole_number(text: str, least: int) -> int:
+def _whole_number(least: int, text: str) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
     return int(text)
+
+
+def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> None:
+    """A flag for every field: ``image_root`` is ``--image-root``. What fairseq has for its own parser, without fairseq.
+
+    Args:
+        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices``, ``least`` (the
+            smallest number allowed), ``group`` (the heading it stands under), ``languages`` (see `options_from`).
+    """
+    groups = {None: parser}
+    types = get_type_hints(dataclass)
+    for field in dataclasses.fields(dataclass):
+        shown = dict(field.metadata)
+        group = shown.pop("group", None)
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        groups[group].add_argument(f"--{field.name.replace('_', '-')}", **_argument(field, types[field.name], shown))
+
+
+def _argument(field: dataclasses.Field, annotation, shown: dict) -> dict:
+    """What argparse is told of one field."""
+    default = None if field.default is dataclasses.MISSING else field.default
+    if default not in (None, False):
+        shown["help"] += " (default: %(default)s)"
+    least = shown.pop("least", None)
+    kind = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of Optional[kind]
+    if annotation is bool:
+        return {"action": "store_true", **shown}
+    shown["type"] = str if shown.pop("languages", False) else kind if least is None else partial(_whole_number, least)
+    return {"required": field.default is dataclasses.MISSING, "default": default, **shown}
+
+
+def options_from(dataclass: Type[Options], args: argparse.Namespace) -> Options:
+    """The dataclass that parsed flags stand for.
+
+    Raises:
+        UserError: no list of languages where one is expected.
+    """
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(dataclass)}
+    for field in dataclasses.fields(dataclass):
+        if field.metadata.get("languages"):
+            from mlvl_fairseq.continual.orders import language_order
+
+            values[field.name] = language_order(values[field.name])
+    return dataclass(**values)

@@ -7,7 +7,7 @@ the similarities, feature fusion the text features. Prints a table over eta.
 import argparse
 from typing import Dict, List, Optional
 
-from mlvl_fairseq.cli.common import run, tell_written
+from mlvl_fairseq.cli.common import add_dataclass_options, options_from, run, tell_written
 
 EPILOG = """\
 examples:
@@ -21,18 +21,19 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.cli.image_options import add_image_options
+    from mlvl_fairseq.cli.model_options import add_frozen_options, add_model_options
+    from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="model of the captions and the images")
-    parser.add_argument("--init-from", metavar="PATH", help="the checkpoint's frozen weights, if they were moved")
+    add_model_options(parser, "model of the captions and the images")
     parser.add_argument(
         "--english-checkpoint",
         metavar="PATH",
         help="model of the translations, of the same feature space (default: the same model)",
     )
+    add_frozen_options(parser, "english-", "the English checkpoint")
     parser.add_argument("--captions", required=True, metavar="FILE", help="caption file")
     parser.add_argument("--lang", required=True, help="language of the captions")
     parser.add_argument(
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: the English sentences in the caption file)",
     )
     parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
-    add_image_options(parser)
+    add_dataclass_options(parser, ImageOptions)
     parser.add_argument(
         "--fusion",
         nargs="+",
@@ -54,7 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--n-fold", type=int, default=1, help="average over N parts of the images (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
     parser.add_argument("--json", metavar="OUT", help="write the scores here")
     parser.add_argument("--plot", metavar="OUT.png", help="draw r_mean over eta")
     return parser
@@ -62,24 +62,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.cli.image_options import check_image_options, encode_images
+    from mlvl_fairseq.cli.model_options import frozen_from, load_encoder
     from mlvl_fairseq.data.captions import read_captions
-    from mlvl_fairseq.evaluation.evaluators.fusion import ETAS
-    from mlvl_fairseq.evaluation.evaluators.translate_test import translate_test
+    from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
+    from mlvl_fairseq.evaluation.evaluators.fusion import ETAS, translate_test
     from mlvl_fairseq.files import write_json
     from mlvl_fairseq.inference.encoder import Encoder
 
-    check_image_options(args)
+    images = options_from(ImageOptions, args)
+    images.check_images()
     foreign = read_captions(args.captions)
     english = read_captions(args.english_captions) if args.english_captions else None
-    encoder = Encoder.load(args.checkpoint, args.init_from, args.device)
-    translator = Encoder.load(args.english_checkpoint, None, args.device) if args.english_checkpoint else encoder
+    encoder = translator = load_encoder(args)
+    if args.english_checkpoint:
+        frozen = frozen_from(args, "english-")
+        translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
     result = translate_test(
         encoder,
         translator,
         foreign,
         english,
-        lambda names: encode_images(encoder, names, args),
+        lambda names: images.encode_images(encoder, names),
         args.lang,
         args.split,
         args.fusion,
@@ -98,7 +101,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 def table(rows: List[Dict[str, object]]) -> str:
     """Markdown: a row for each fusion and eta."""
     from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
-    from mlvl_fairseq.evaluation.report.text import markdown_table
+    from mlvl_fairseq.evaluation.report.tables import markdown_table
 
     cells = [[f"{row['fusion']}, eta {row['eta']:g}", *(f"{row[metric]:.1f}" for metric in METRICS)] for row in rows]
     return markdown_table(["fusion", *METRICS], cells)
@@ -106,7 +109,7 @@ def table(rows: List[Dict[str, object]]) -> str:
 
 def draw(path: str, rows: List[Dict[str, object]], lang: str) -> None:
     """r_mean over eta, one line a fusion."""
-    from mlvl_fairseq.evaluation.report.tables import draw_lines
+    from mlvl_fairseq.evaluation.report.drawing import draw_lines
 
     curves: Dict[str, tuple] = {}
     for row in rows:

@@ -14,7 +14,7 @@ from typing import Callable, List, Optional
 
 from mlvl_fairseq.cli.common import positive, run
 
-METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update"
+METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update,cll_clip_with_usage_share"
 LANGUAGES = "en,de,es,fr,ru,ar,zh"
 BATCH_SIZE = 128
 CAPTIONS_A_PICTURE = 2
@@ -114,6 +114,7 @@ class Quickstart:
         from tqdm import tqdm
 
         from mlvl_fairseq.process.jobs import run_jobs
+        from mlvl_fairseq.runs.folder import count_finished
 
         methods, cores = self.args.methods.split(","), os.cpu_count() or 1
         at_once = max(1, min(len(methods), cores))
@@ -125,7 +126,7 @@ class Quickstart:
         languages = len(methods) * len(self.args.order.split(","))
         with tqdm(total=languages, desc="mlvl-cll", unit=" languages") as bar:
             for _ in run_jobs(jobs, at_once):
-                bar.update(len(list((self.out / "runs").glob("*/*/done.json"))) - bar.n)
+                bar.update(count_finished(self.out / "runs") - bar.n)
 
     def _sequence(self, method: str) -> str:
         args = self.args

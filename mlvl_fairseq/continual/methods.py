@@ -1,4 +1,8 @@
-"""The table of methods: rows of options that inherit from each other."""
+"""The table of methods: rows of options that inherit from each other, and the variants of these rows.
+
+A row with a ``title`` goes with every way of training the token embedding that is a row ``cll_clip_with_<variant>``:
+``oewc`` is there as ``oewc_with_teir``, too, which inherits from both.
+"""
 
 import difflib
 from functools import lru_cache
@@ -8,16 +12,33 @@ from typing import Any, Dict, List
 import yaml
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.runs.folder import ordered_method
 
 TABLE = Path(__file__).with_name("methods.yaml")
 PRESETS = ("default", "reference")
-_NOT_OPTIONS = ("about", "hidden", "inherit_from", "published_as", "reference")
+BASE = "cll_clip"
+_NOT_OPTIONS = ("about", "hidden", "inherit_from", "published_as", "reference", "title", "variant")
 _OF_THE_DRIVER = ("protocol",)
 
 
 @lru_cache(maxsize=1)
 def _rows() -> Dict[str, Dict[str, Any]]:
-    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return with_variants(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+
+
+def with_variants(written: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """The rows of the table and, behind each that has a ``title``, its variants."""
+    variants = {name: row for name, row in written.items() if "variant" in row}
+    rows: Dict[str, Dict[str, Any]] = {}
+    for name, row in written.items():
+        rows[name] = row
+        for variant, its in variants.items() if "title" in row else ():
+            derived = {"about": f"{row['title']} {its['variant']}", "inherit_from": [name, variant]}
+            if "published_as" in row and "published_as" in its:
+                published = written[BASE]["published_as"]
+                derived["published_as"] = row["published_as"] + its["published_as"].removeprefix(published)
+            rows[name + variant.removeprefix(BASE)] = derived
+    return rows
 
 
 def list_methods() -> Dict[str, str]:
@@ -25,13 +46,19 @@ def list_methods() -> Dict[str, str]:
     return {name: row["about"] for name, row in _rows().items() if not row.get("hidden")}
 
 
+def published_names() -> Dict[str, str]:
+    """Name in the published code -> row of the table."""
+    return {row["published_as"]: name for name, row in _rows().items() if "published_as" in row}
+
+
 def method_name(name: str) -> str:
     """Our name of a method, also where `name` is the published one, so that runs of both are compared as one method.
 
     Raises:
-        UserError: no such method.
+        UserError: no such method, or joined rows do not go together.
     """
-    return "+".join(_find(part) for part in name.split("+"))
+    _merged(name, "default")
+    return ordered_method("+".join(map(_find, name.split("+"))))
 
 
 def method_options(name: str, preset: str = "default") -> Dict[str, Any]:
@@ -56,7 +83,11 @@ def method_protocol(name: str) -> str:
 
 def _merged(name: str, preset: str) -> Dict[str, Any]:
     """The options of one row, or of several that go together. Raises UserError: they do not."""
-    parts = {part: _resolve(_find(part), preset) for part in name.split("+")}
+    names = [_find(part) for part in name.split("+")]
+    for part in names:
+        if names.count(part) > 1:
+            raise UserError(f"{name}: {part} is there more than once; leave it out")
+    parts = {part: _resolve(part, preset) for part in names}
     options: Dict[str, Any] = {}
     for part, own in parts.items():
         for key, value in own.items():
@@ -74,9 +105,8 @@ def _find(name: str) -> str:
     """The row behind a name. Raises UserError: there is none."""
     if name in list_methods():
         return name
-    for row, content in _rows().items():
-        if name and content.get("published_as") == name:
-            return row
+    if name in published_names():
+        return published_names()[name]
     close = difflib.get_close_matches(name.lower().replace("-", "_"), list_methods(), n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise UserError(f"no method '{name}': {hint}mlvl-cll --list-methods shows what there is")

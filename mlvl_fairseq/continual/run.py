@@ -39,7 +39,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
 
 def check_model(settings: Settings) -> None:
     """Raises UserError: there is no such architecture, or no such weights. It is said before a folder is made."""
-    from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+    from mlvl_fairseq.networks.clip import ARCHITECTURES
 
     if settings.arch not in ARCHITECTURES:
         raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")
@@ -72,7 +72,7 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
 
 def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
     for lang in sequence.steps[step].current:
-        binarize(corpus, sequence.vocabulary(step), lang)
+        binarize(sequence.vocabulary(step, corpus), lang)
 
 
 def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:

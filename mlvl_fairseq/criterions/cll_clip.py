@@ -2,12 +2,14 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import FairseqDataclass
 
 from mlvl_fairseq.criterions.base import Criterion, Needs, Term
+from mlvl_fairseq.data.caption_dataset import join_batches
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
@@ -44,19 +46,23 @@ class CllClipCriterion(Criterion):
 
     def losses(self, model, features, sample):
         sample["text_output"] = features["text"].detach()
-        return super().losses(model, features, sample)
+        loss, size, log = super().losses(model, features, sample)
+        tokens = sum(batch["ntokens"] for batch in sample.get("memory", {}).values())
+        return loss, size, {**log, "ntokens": log["ntokens"] + tokens}
 
     def features(self, model, sample):
-        """``text``: the student's features [B, D]; ``image``: the teacher's."""
-        return {**model(**sample["net_input"]), "image": sample["image_features"]}
+        """``text``: the student's features [B, D]; ``image``: the teacher's; ``memory``: the student's features of the
+        batches beside this one, by name; ``joined``: of all captions, which go through the model at once."""
+        joined = reduce(join_batches, sample.get("memory", {}).values(), sample)
+        features = {**model(**joined["net_input"]), "image": sample["image_features"]}
+        return _separate({**features, "joined": features["text"]}, sample)
 
     def terms(self, model, features, sample):
-        """Those of :meth:`base_losses` and, in training, of the plugins and of an adapter, over the batch's own rows
-        (replayed ones follow them)."""
+        """Those of :meth:`base_losses` and, in training, of the plugins and of an adapter: means over rows."""
         means = self.base_losses(features, sample)
         if self.training:
             for plugin in self.task.plugins.values():
-                means.update(plugin.losses(self.task.model, features, sample))
+                means.update(plugin.losses(self.task.model, _separate(features, sample), sample))
             if "auxiliary_loss" in features:
                 means["auxiliary"] = (1.0, features["auxiliary_loss"])
         return {name: Term(weight, sample["nsentences"] * mean) for name, (weight, mean) in means.items()}
@@ -65,16 +71,24 @@ class CllClipCriterion(Criterion):
         """``cross_lingual`` and ``cross_modal``: weight and mean over rows; a term that is off is left out."""
         rows, terms = sample["nsentences"], {}
         if self.cfg.cross_lingual_scale and "text_features" in sample:  # absent in validation sets without English
-            mse = feature_mse(features["text"][:rows], sample["text_features"][:rows]) / rows
+            mse = feature_mse(features["text"], sample["text_features"]) / rows
             terms["cross_lingual"] = (self.cfg.cross_lingual_scale, mse)
         if self.cfg.cross_modal_scale:
             with torch.no_grad():
                 self.temperature.clamp_(MIN_TEMPERATURE, MAX_TEMPERATURE)
-            contrast = contrastive_loss(
-                features["text"], features["image"], self.temperature, sample["image_ids"], gather=self.training
-            )
-            terms["cross_modal"] = (self.cfg.cross_modal_scale, contrast / len(features["text"]))
+            terms["cross_modal"] = (self.cfg.cross_modal_scale, self._cross_modal(features, sample))
         return terms
+
+    def _cross_modal(self, features, sample):
+        """Mean over the batch's rows, or what a method of replay makes of them and of its own rows."""
+        for plugin in self.task.plugins.values() if "memory" in sample else ():
+            term = plugin.cross_modal(self._contrast, features, sample)
+            if term is not None:
+                return term
+        return self._contrast(features["text"], features["image"], sample["image_ids"]) / sample["nsentences"]
+
+    def _contrast(self, text, image, ids, queries=None):
+        return contrastive_loss(text, image, self.temperature, ids, gather=self.training, queries=queries)
 
     def load_state_dict(self, state_dict, strict=True):
         """Resume the temperature; that of another language is not taken over (each starts anew)."""
@@ -84,7 +98,7 @@ class CllClipCriterion(Criterion):
             self.previous_temperature = float(state_dict["temperature"])
 
     @contextmanager
-    def as_the_previous_language_ended(self):
+    def at_previous_temperature(self):
         """Within this context, losses are those of validation at the temperature that the previous language reached."""
         temperature, was_training = self.temperature.item(), self.training
         self.eval()
@@ -94,3 +108,16 @@ class CllClipCriterion(Criterion):
         finally:
             self.temperature.data.fill_(temperature)
             self.train(was_training)
+
+
+def _separate(features, sample):
+    """``text`` and ``memory`` as slices of the ``joined`` rows.
+
+    Gradients of slices are added up in the order in which they were made: whoever makes new ones for a term of its own
+    rounds as versions did that had no other, and their runs go on byte for byte.
+    """
+    memory = sample.get("memory")
+    if not memory:
+        return features
+    text, *replayed = torch.split(features["joined"], [s["nsentences"] for s in (sample, *memory.values())])
+    return {**features, "text": text, "memory": dict(zip(memory, replayed))}

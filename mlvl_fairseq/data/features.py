@@ -15,11 +15,11 @@ from typing import BinaryIO, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, map_array
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_json
 
 FORMAT_VERSION = 1
-FEATURE_DTYPES = ("float16", "float32")
 FLUSH_SECONDS = 2.0  # work that an interruption can cost
 
 
@@ -328,16 +328,21 @@ def _open_array(path: Path, manifest: Manifest) -> np.memmap:
     return array
 
 
-def map_array(path) -> np.memmap:
-    """Map an ``.npy`` file of any numeric type into memory, read-only. Pickled content is refused unread.
+def source_of_first_rows(stem, features: np.ndarray) -> Optional[str]:
+    """What stored features were taken from, if they are the first of these: a larger file may go on with them.
 
-    Raises:
-        DataError: the file is missing, truncated, or holds anything but numbers.
+    Args:
+        stem: where they are stored, see `FeatureWriter`.
+        features: ``[n, d]``.
+
+    Returns:
+        the fingerprint in their manifest; None if there are none, or others.
     """
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise DataError("no such file", path) from None
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"is truncated or no .npy file of plain numbers ({reason})", path) from None
+    if not manifest_path(stem).exists():
+        return None
+    manifest = read_manifest(stem)
+    if not manifest.rows_done:
+        return None
+    rows = map_array(array_path(stem))[: manifest.rows_done]
+    same = rows.dtype == features.dtype and np.array_equal(rows, features[: len(rows)])
+    return manifest.weights_fingerprint if same else None

@@ -5,7 +5,7 @@ Two scores may be compared if their signatures are the same.
 
 import hashlib
 from dataclasses import dataclass, field, fields
-from typing import Dict, Iterable, List, Sequence
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.version import __version__
@@ -13,49 +13,49 @@ from mlvl_fairseq.version import __version__
 VARIOUS = "*"  # stands for more than one value in the signature of several scores
 
 
-def _key(short: str, help: str, **options):
-    return field(metadata={"short": short, "help": help}, **options)
+def _key(help: str, **options):
+    return field(metadata={"help": help}, **options)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The key:value pairs of a retrieval score, in the order in which they are printed."""
+    """The key:value pairs of a score, in the order in which they are printed; a key without a value (None) is not.
 
-    data: str = _key("d", "fingerprint of image names, captions and their order (data_fingerprint)")
-    split: str = _key("s", "part of the data set, e.g. test")
-    lang: str = _key("l", "language of the captions")
-    images: int = _key("#i", "number of images")
-    texts: int = _key("#t", "number of captions")
-    tok: str = _key("tok", "how captions are cut into tokens, e.g. clip-bpe")
-    maxlen: int = _key("len", "longest token sequence the text tower sees; longer captions are cut")
-    precision: str = _key("p", "floating point format of the towers, e.g. fp32")
-    folds: int = _key("f", "folds of images whose scores are averaged", default=1)
-    captions: str = _key(
-        "c",
-        "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that among the best "
-        "ones of distinct images",
-        default="any",
-    )
-    ties: str = _key("tie", "order of equal scores: 'index' lets the smaller index win", default="index")
-    version: str = _key("v", "version of mlvl_fairseq", default=__version__)
+    An evaluator adds keys of its own, behind those that all have and before the version.
+
+    Raises:
+        UserError: a value is empty or would break the form, or a key of the evaluator's is one that all have.
+    """
+
+    data: str = _key("fingerprint of image names, captions and their order (data_fingerprint)")
+    split: str = _key("part of the data set, e.g. test")
+    lang: str = _key("language of the captions")
+    images: Optional[int] = _key("number of images")
+    texts: Optional[int] = _key("number of captions")
+    tok: Optional[str] = _key("how captions are cut into tokens, e.g. clip-bpe")
+    maxlen: Optional[int] = _key("longest token sequence the text tower sees; longer captions are cut")
+    precision: str = _key("floating point format of the towers, e.g. fp32")
+    own: Mapping[str, object] = _key("what the evaluator adds, see its `keys`", default_factory=dict)
+    version: str = _key("version of mlvl_fairseq", default=__version__)
 
     def __post_init__(self):
+        twice = self.own.keys() & {entry.name for entry in fields(self)}
+        if twice:
+            raise UserError(f"signature: every score has a key {', '.join(sorted(twice))}; choose another name")
         for key, value in self.items().items():
-            if not value or set(value) & set("|\n"):
+            if not key or not value or set(key) & set(":|\n") or set(value) & set("|\n"):
                 raise UserError(f"signature: {key} may not be {value!r} (empty, or with '|' or a line break)")
 
     def items(self) -> Dict[str, str]:
         """Key -> value as printed."""
-        return {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
+        pairs: Dict[str, object] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            pairs.update(value if entry.name == "own" else {entry.name: value})
+        return {key: str(value) for key, value in pairs.items() if value is not None}
 
     def __str__(self) -> str:
-        """The long form."""
         return format_signature(self.items())
-
-    def short(self) -> str:
-        """The same with abbreviated keys."""
-        short_keys = {entry.name: entry.metadata["short"] for entry in fields(self)}
-        return format_signature({short_keys[key]: value for key, value in self.items().items()})
 
 
 def format_signature(items: Dict[str, str]) -> str:

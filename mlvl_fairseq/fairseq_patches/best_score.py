@@ -1,5 +1,8 @@
-"""fairseq keeps the best validation score in a function attribute: a second training in the same process would be
-measured against the first one's, and write no best checkpoint if it stays below."""
+"""fairseq keeps the best validation score in a function attribute: a second training in the same process is measured
+against the first one's, and writes no best checkpoint if it stays below.
+
+Breaks without it: ``fairseq_cli.train.cli_main()`` called again in a notebook, a sweep, or a test.
+"""
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
 

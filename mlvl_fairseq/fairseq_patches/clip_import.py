@@ -1,4 +1,7 @@
-"""OpenAI's ``clip`` imports ``packaging`` through ``pkg_resources``, which recent setuptools no longer has."""
+"""OpenAI's ``clip`` imports ``packaging`` through ``pkg_resources``, which recent setuptools no longer has.
+
+Breaks without it: ``mlvl-doctor``.
+"""
 
 import contextlib
 import importlib

@@ -1,6 +1,11 @@
 """Several ranks on a machine without GPU: torchrun, processes started by hand, or spawned by fairseq-train.
 
-fairseq counts GPUs to number its ranks: it divides by zero under torchrun, and spawns no process at all otherwise.
+fairseq counts GPUs to number its ranks: it divides by zero under torchrun, and spawns no process at all otherwise. It
+gathers Python values through buffers on GPUs. And ``--ddp-backend pytorch_ddp``, its default, names a device, which
+torch wants on GPUs only.
+
+Breaks without it: ``fairseq-train ... --cpu --distributed-world-size 2``; ``torchrun --nproc_per_node 2 $(which
+fairseq-train) ... --cpu``.
 """
 
 import multiprocessing
@@ -100,3 +105,16 @@ def gather_without_gpu(module) -> None:
         return gather
 
     wrap(module, "all_gather_list", make)
+
+
+@patches("fairseq.models.distributed_fairseq_model")
+def without_device_ids(module) -> None:
+    def make(data_parallel):
+        def build(module, device_ids=None, output_device=None, **options):
+            if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+                device_ids = output_device = None
+            return data_parallel(module, device_ids=device_ids, output_device=output_device, **options)
+
+        return build
+
+    wrap(module, "DistributedDataParallel", make)

@@ -1,5 +1,8 @@
 """fairseq looks at ``--max-update`` after an update only: started again, a finished run trains one more and may
-overwrite its best checkpoint."""
+overwrite its best checkpoint.
+
+Breaks without it: ``fairseq-train ... --max-update N``, and ``mlvl-cll --max-update N`` with it, started twice.
+"""
 
 import logging
 

@@ -1,5 +1,9 @@
 """``--ddp-backend legacy_ddp`` slices the gradient of a module's only parameter, which a scalar does not allow: a
-criterion that learns nothing but a temperature has such a one."""
+criterion that learns nothing but a temperature has such a one.
+
+Breaks without it: ``fairseq-train ... --task cll_retrieval --criterion cll_clip --distributed-world-size 2
+--ddp-backend legacy_ddp``.
+"""
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
 

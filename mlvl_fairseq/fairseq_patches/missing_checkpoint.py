@@ -1,4 +1,7 @@
-"""A missing ``--finetune-from-model`` ends in a traceback; what fairseq says in it is clear, and enough."""
+"""A missing ``--finetune-from-model`` ends in a traceback; what fairseq says in it is clear, and enough.
+
+Breaks without it: ``fairseq-train ... --finetune-from-model MISSING``, which is to end in one line and status 2.
+"""
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap

@@ -1,17 +1,19 @@
 """How patches reach fairseq: each is registered for one module and applied once, right after that module's import."""
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.util
 import inspect
 import sys
 from types import ModuleType
-from typing import Callable, Dict, List
+from typing import Callable, ContextManager, Dict, List
 
 from mlvl_fairseq.fairseq_patches.shadowing import refuse_shadowed_fairseq
 
 Patch = Callable[[ModuleType], None]
 _PATCHES: Dict[str, List[Patch]] = {}
+_AROUND: Dict[str, List[Callable[[], ContextManager]]] = {}
 
 
 def patches(*module_names: str) -> Callable[[Patch], Patch]:
@@ -21,6 +23,16 @@ def patches(*module_names: str) -> Callable[[Patch], Patch]:
         for name in module_names:
             _PATCHES.setdefault(name, []).append(patch)
         return patch
+
+    return register
+
+
+def around_import(module_name: str) -> Callable[[Callable[[], ContextManager]], Callable[[], ContextManager]]:
+    """Decorator: the module is imported inside of the context that the function makes, unless it was before."""
+
+    def register(context: Callable[[], ContextManager]) -> Callable[[], ContextManager]:
+        _AROUND.setdefault(module_name, []).append(context)
+        return context
 
     return register
 
@@ -38,7 +50,7 @@ def install_patches() -> None:
 
 def _patch(module: ModuleType) -> None:
     done = module.__dict__.setdefault("_mlvl_patches", set())
-    for patch in _PATCHES[module.__name__]:
+    for patch in _PATCHES.get(module.__name__, ()):
         if patch.__qualname__ not in done:
             done.add(patch.__qualname__)
             patch(module)
@@ -51,7 +63,7 @@ class _PatchingFinder(importlib.abc.MetaPathFinder):
         self._searching = set()
 
     def find_spec(self, name, path=None, target=None):
-        if name in self._searching or (name not in _PATCHES and name != "fairseq"):
+        if name in self._searching or not (name in _PATCHES or name in _AROUND or name == "fairseq"):
             return None
         self._searching.add(name)
         try:
@@ -60,7 +72,7 @@ class _PatchingFinder(importlib.abc.MetaPathFinder):
             self._searching.discard(name)
         if name == "fairseq":
             refuse_shadowed_fairseq(spec)
-        elif spec is not None and spec.loader is not None:
+        if spec is not None and spec.loader is not None:
             _patch_after_import(spec.loader)
         return spec
 
@@ -71,7 +83,10 @@ def _patch_after_import(loader) -> None:
     def exec_module(module: ModuleType) -> None:
         loader.exec_module = execute  # a reload comes through the finder again
         module.__dict__.pop("_mlvl_patches", None)  # and brings the unpatched functions back
-        execute(module)
+        with contextlib.ExitStack() as stack:
+            for context in _AROUND.get(module.__name__, ()):
+                stack.enter_context(context())
+            execute(module)
         _patch(module)
 
     loader.exec_module = exec_module

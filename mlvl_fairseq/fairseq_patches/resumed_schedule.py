@@ -1,5 +1,8 @@
 """fairseq saves an epoch's last checkpoint before it tells the schedule the validation loss, and does not tell it when
-the run goes on from there: ``--lr-scheduler reduce_lr_on_plateau`` misses an epoch."""
+the run goes on from there: ``--lr-scheduler reduce_lr_on_plateau`` misses an epoch.
+
+Breaks without it: ``fairseq-train ... --lr-scheduler reduce_lr_on_plateau``, started again between two epochs.
+"""
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
 

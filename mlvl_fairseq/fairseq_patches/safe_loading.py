@@ -1,7 +1,8 @@
 """Since torch 2.6, ``torch.load`` refuses what fairseq's checkpoints hold, or, told to trust them, runs
 what is in them.
 
-Breaks without it: ``fairseq-train`` with a checkpoint to go on from, and whatever else loads one.
+Breaks without it: ``fairseq-train`` with a checkpoint to go on from, ``fairseq-generate``, and whatever else loads one.
+fairseq's speech models, which we never run, load with torch's own list.
 """
 
 from mlvl_fairseq.checkpoints.safe_loading import load
@@ -9,16 +10,9 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.fairseq_patches.patching import Overlay, patches, wrap
 
 
-@patches(
-    "fairseq.checkpoint_utils",
-    "fairseq.distributed.utils",
-    "fairseq.data.codedataset",
-    "fairseq.models.speech_to_text.xm_transformer",
-    "fairseq.models.text_to_speech.vocoder",
-    "fairseq.modules.quantization.pq.em",
-)
+@patches("fairseq.checkpoint_utils", "fairseq.distributed.utils")
 def load_safely(module) -> None:
-    """Everything that calls ``torch.load`` in fairseq calls `load` instead, whatever options it passes."""
+    """What reads checkpoints, or what another rank has sent, calls `load` instead, whatever options it passes."""
     module.torch = Overlay(module.torch, load=load)
 
 

@@ -2,6 +2,8 @@
 
 fairseq writes to ``.tmp`` and renames, but does not flush to disk, tries a failed write three times into the same
 file, and overwrites ``checkpoint_best.pt`` in place, so that a full disk takes the earlier one with it.
+
+Breaks without it: ``fairseq-train ...`` on a disk that is nearly full, or on a machine that loses power.
 """
 
 import shutil

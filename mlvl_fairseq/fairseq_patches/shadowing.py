@@ -1,5 +1,8 @@
 """A folder called ``fairseq`` in the working directory hides the real package (fairseq issues of the kind
-``ImportError: cannot import name ... from 'fairseq' (unknown location)``)."""
+``ImportError: cannot import name ... from 'fairseq' (unknown location)``).
+
+Breaks without it: any ``mlvl-*`` command in a directory that holds a clone of fairseq, which is to say so in one line.
+"""
 
 import os
 from importlib.machinery import ModuleSpec

@@ -2,6 +2,8 @@
 
 fairseq dies on either and loses what came after the last checkpoint. Nothing is validated for the sake of stopping: a
 further validation could change what is best. One that is due takes place, for the same reason.
+
+Breaks without it: ``fairseq-train ...`` or ``mlvl-cll``, ended by Ctrl-C, ``kill`` or a cluster's time limit.
 """
 
 import copy

@@ -1,62 +1,62 @@
-"""A trained or official model, ready to encode captions and images: the plugin's Python interface.
+"""A network at work, read from any checkpoint: the plugin's Python interface.
 
 encoder = Encoder.load("checkpoint_best.pt")
 encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
-
-A kind of model is one file of ``kinds/`` with a class under `register_kind`.
 """
 
-import importlib
-import pkgutil
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import ClassVar, List, Optional, Sequence, Type
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mlvl_fairseq.checkpoints.source import WeightSource
+from mlvl_fairseq.checkpoints.source import WeightSource, format_of
+from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.feature_extraction import collate_images
-from mlvl_fairseq.data.images.reading import ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
+from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.networks import NETWORKS, Network
 from mlvl_fairseq.runs.folder import refuse_run_folder
 
 
+def frozen_files() -> Dict[str, str]:
+    """The options of :meth:`Encoder.load` that say where frozen files of any network are now: name -> help."""
+    return {name: about for network in NETWORKS.values() for name, about in network.frozen_files.items()}
+
+
 @dataclass
-class Encoder(ABC):
-    """Towers and origin of a model.
+class Encoder:
+    """A network with its tokenizer.
 
     Attributes:
-        vision: image tower with an ``image_size``, None where the checkpoint and its origin have none.
-        head: module on given image features with an ``input_dim``, None where there is none.
+        network: in evaluation mode.
+        tokenizer: cuts captions as training did.
         fingerprint: sha256 of the weights; two encoders with the same one give the same features.
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
         device: where it computes.
     """
 
-    options: ClassVar[Sequence[str]] = ()  # of `load`, that say where frozen weights are
-
-    vision: Optional[nn.Module]
-    head: Optional[nn.Module]
+    network: Network
+    tokenizer: Tokenizer
     fingerprint: str
     languages: List[str]
     source: str
+    device: torch.device = torch.device("cpu")
 
-    device: ClassVar[torch.device] = torch.device("cpu")
-
-    @staticmethod
-    def load(path, init_from=None, device: str = "cpu", **frozen) -> "Encoder":
+    @classmethod
+    def load(cls, path, device: str = "cpu", **frozen) -> "Encoder":
         """Read a checkpoint of this plugin, an official CLIP file, or a Hugging Face folder.
 
         Args:
             path: file or folder.
-            init_from: where a CLIP checkpoint's frozen weights are, if they were moved since training.
             device: where to compute.
-            frozen: the same for frozen files of other kinds (``mte``, ``clip``, ``sentencepiece``); None: not moved.
+            frozen: where frozen files are now (names of :func:`frozen_files`), e.g. ``init_from`` of a CLIP; None: not
+                moved since training.
 
         Raises:
             DataError: the file is missing, damaged, refused, or of no known format.
@@ -64,52 +64,45 @@ class Encoder(ABC):
                 which holds several models.
         """
         refuse_run_folder(path)
-        kind = _kind_of(WeightSource(path))
-        given = {name: value for name, value in {"init_from": init_from, **frozen}.items() if value is not None}
-        for name in given.keys() - set(kind.options):
+        source = WeightSource(path)
+        file = format_of(source)
+        network = NETWORKS[file.family]
+        given = {name: value for name, value in frozen.items() if value is not None}
+        for name in given.keys() - network.frozen_files.keys():
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
-        return kind.read(path, **given).to(device)
-
-    @classmethod
-    @abstractmethod
-    def detect(cls, source: WeightSource) -> bool:
-        """Whether a file or folder holds a model of this kind."""
-
-    @classmethod
-    @abstractmethod
-    def read(cls, path, **frozen) -> "Encoder":
-        """As :meth:`load`, with the options of this kind."""
+        restored = network.restore(file, source, **given)
+        restored.network.to(device)
+        return cls(**vars(restored), source=str(path), device=torch.device(device))
 
     @property
-    @abstractmethod
     def embed_dim(self) -> int:
         """Dimension of the space of captions and images."""
+        return self.network.embed_dim
 
     @property
-    @abstractmethod
     def max_length(self) -> int:
         """Longest caption in tokens, BOS and EOS included; longer ones are cut."""
+        return self.network.max_length
 
     @property
-    @abstractmethod
-    def tokenization(self) -> str:
-        """How captions become tokens, in a word for signatures."""
+    def preprocess(self) -> ImageTransform:
+        """What makes pictures to the network's input. Raises UserError: it takes no pictures."""
+        self.require_image_tower()
+        return self.network.preprocess
 
-    @abstractmethod
+    def require_image_tower(self) -> None:
+        """Raises UserError: the network takes no pictures."""
+        if self.network.preprocess is None:
+            raise UserError(f"{self.source} has no image tower; give image features instead of images")
+
     def tokenize(self, captions: Sequence[str]) -> List[List[int]]:
         """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS."""
+        return self.tokenizer.tokenize(captions, self.max_length)
 
-    @abstractmethod
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
         """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] on the encoder's device, differentiable."""
-
-    def to(self, device: str) -> "Encoder":
-        """Move all towers, and put them into evaluation mode."""
-        for part in (getattr(self, entry.name) for entry in fields(self)):
-            if isinstance(part, nn.Module):
-                part.to(device).eval()
-        self.device = torch.device(device)
-        return self
+        batch, ends = (part.to(self.device) for part in pad_right(tokens, self.tokenizer.pad))
+        return self.network.encode_text(batch, ends, lang).vector
 
     @torch.no_grad()
     def encode_texts(
@@ -142,20 +135,21 @@ class Encoder(ABC):
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> np.ndarray:
-        """Pictures [B, 3, H, W] to float32 [B, embed_dim], not normalised.
+        """Pictures [B, 3, H, W] after :attr:`preprocess` to float32 [B, embed_dim], not normalised.
 
         Raises:
             UserError: the model has no image tower.
         """
-        return self._image_tower()(images.to(self.device)).cpu().numpy()
+        self.require_image_tower()
+        return self.network.encode_image(images.to(self.device)).vector.cpu().numpy()
 
     def encode_image_files(self, root, names: Sequence[str], batch_size: int = 64, num_workers: int = 0) -> np.ndarray:
-        """Image files under `root` to float32 [names, embed_dim], with CLIP's preprocessing and a progress bar.
+        """Image files under `root` to float32 [names, embed_dim], with the network's preprocessing and a progress bar.
 
         Raises:
             UserError: the model has no image tower. DataError: a file cannot be read.
         """
-        images = ImageDataset(root, names, clip_transform(self._image_tower().image_size))
+        images = ImageDataset(root, names, self.preprocess)
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features = []
         for batch in tqdm(batches, desc="images", unit=" batches"):
@@ -164,41 +158,18 @@ class Encoder(ABC):
             features.append(self.encode_images(batch.pixels))
         return np.concatenate(features)
 
-    def _image_tower(self) -> nn.Module:
-        if self.vision is None:
-            raise UserError(f"{self.source} has no image tower; give image features instead of images")
-        return self.vision
-
     @torch.no_grad()
     def encode_features(self, features, batch_size: int = 4096) -> np.ndarray:
         """Given image features [n, dims] to float32 [n, embed_dim]: through the model's head; a model without head
-        takes features of its own space as they are.
+        takes features of its own space.
 
         Raises:
             UserError: the dimension fits neither.
         """
-        expected = self.head.input_dim if self.head else self.embed_dim
+        expected = self.network.feature_dim
         if features.shape[1] != expected:
             raise UserError(f"{self.source} takes image features of {expected} dimensions, not {features.shape[1]}")
-        if self.head is None:
-            return np.asarray(features, np.float32)
         starts = range(0, len(features), batch_size)
-        parts = (np.asarray(features[start : start + batch_size], np.float32) for start in starts)
-        return np.concatenate([self.head(torch.from_numpy(part).to(self.device)).cpu().numpy() for part in parts])
-
-
-KINDS: List[Type[Encoder]] = []
-
-
-def register_kind(kind: Type[Encoder]) -> Type[Encoder]:
-    """Class decorator: make :meth:`Encoder.load` recognise a kind of model."""
-    KINDS.append(kind)
-    return kind
-
-
-def _kind_of(source: WeightSource) -> Type[Encoder]:
-    """What does not belong to any other kind is read as a CLIP, which says what formats there are."""
-    package = importlib.import_module("mlvl_fairseq.inference.kinds")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-    return next((kind for kind in KINDS if kind.detect(source)), package.clip.ClipEncoder)
+        parts = (np.array(features[start : start + batch_size], np.float32) for start in starts)
+        encoded = (self.network.encode_features(torch.from_numpy(part).to(self.device)).vector for part in parts)
+        return np.concatenate([part.cpu().numpy() for part in encoded])

@@ -21,6 +21,7 @@ def contrastive_loss(
     gather: bool = False,
     positives: str = "mean",
     valid: Optional[Tensor] = None,
+    queries: Optional[Tensor] = None,
 ) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
 
@@ -38,18 +39,23 @@ def contrastive_loss(
             ``diagonal`` or ``masked``.
         valid: bool [B], rows that count; None: all. The others are neither queries nor keys, on any rank, and have no
             gradient, whatever is in them.
+        queries: bool [B], rows that are queries; the others are keys only. None: all are.
 
     Returns:
-        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)``, in float32.
+        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32.
     """
     if valid is not None:
         text, image, ids = text[valid], image[valid], ids[valid]
+        queries = None if queries is None else queries[valid]
     text, image = F.normalize(text.float(), dim=-1), F.normalize(image.float(), dim=-1)
     own = torch.arange(len(ids), device=ids.device)
     all_text, all_image, all_ids = text, image, ids
     if gather:
         rows = GatheredRows(ids)
         all_text, all_image, all_ids, own = rows(text), rows(image), rows(ids), own + rows.first
+
+    if queries is not None:
+        text, image, ids, own = text[queries], image[queries], ids[queries], own[queries]
 
     def block(text: Tensor, image: Tensor, ids: Tensor, own: Tensor) -> Tensor:
         targets = POSITIVES[positives](ids, all_ids, own)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.source import fingerprint_tensor
+from mlvl_fairseq.checkpoints.source import fill_in, fingerprint_of, fingerprint_tensor
 from mlvl_fairseq.errors import UserError
 
 
@@ -26,10 +25,15 @@ class LeftOut:
 
 
 class LeavesOutFrozen:
-    """Mixin in front of a fairseq model. The tensors named to :meth:`leave_out` are not in its ``state_dict``; a model
-    calls :meth:`fill_in` from ``upgrade_state_dict_named``, before its checkpoint is loaded."""
+    """Mixin in front of a fairseq model: the tensors named to :meth:`leave_out` are not in its ``state_dict``, and come
+    back before a checkpoint is loaded.
+
+    Attributes:
+        origin_option: the option that says where such tensors are from.
+    """
 
     left_out: Tuple[LeftOut, ...] = ()
+    origin_option = "--init-from"
 
     @property
     def frozen_names(self) -> List[str]:
@@ -49,21 +53,31 @@ class LeavesOutFrozen:
         self.register_buffer(buffer, fingerprint_tensor(digest))
         self.left_out = (*self.left_out, LeftOut(buffer, list(names), where))
 
+    def leave_out_module(self, module: str, digest: str, where: str, part: str = "") -> None:
+        """:meth:`leave_out` a frozen module, which need not be there; `part`: by default its name."""
+        own = getattr(self, module)
+        names = [] if own is None else [f"{module}.{inner}" for inner in own.state_dict()]
+        self.leave_out(part or module, names, digest, where)
+
     def state_dict(self, *args, **kwargs):
         state = super().state_dict(*args, **kwargs)
         for name in self.frozen_names:
             del state[kwargs.get("prefix", "") + name]
         return state
 
-    def fill_in(self, state: Dict[str, Tensor], prefix: str) -> None:
+    def upgrade_state_dict_named(self, state: Dict[str, Tensor], name: str) -> None:
         """Put this model's own frozen tensors into a checkpoint's state.
 
         Raises:
-            UserError: the checkpoint was trained on others.
+            UserError: the checkpoint was trained on others, or it leaves out some and this model has none.
         """
+        prefix = f"{name}." if name else ""
+        if not self.left_out and prefix + "frozen_fingerprint" in state:
+            raise UserError(f"the checkpoint leaves out frozen weights: say with {self.origin_option} where they are")
         own = super().state_dict() if self.left_out else {}
         for part in self.left_out:
-            given = state.get(prefix + part.buffer)
-            if given is None or not torch.equal(given.cpu(), getattr(self, part.buffer).cpu()):
-                raise UserError(f"the checkpoint was trained on other frozen weights than {part.where}")
-            state.update({prefix + name: own[name] for name in part.names})
+            frozen = {prefix + inner: own[inner] for inner in part.names}
+            complaint = f"the checkpoint was trained on other frozen weights than {part.where}"
+            digest = fingerprint_of(getattr(self, part.buffer))
+            state.update(fill_in(state, frozen, state.get(prefix + part.buffer), complaint, digest))
+        super().upgrade_state_dict_named(state, name)

@@ -4,11 +4,37 @@ What is kept of a chunk is its input and output; when its gradient is due, it is
 gradient of Gao et al. 2021 (GradCache), with the outputs of all chunks in one graph, so that the loss sees the batch.
 """
 
+from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Sequence, Union
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from mlvl_fairseq.errors import UserError
+
+
+@dataclass
+class ChunkOptions:
+    """Options of every model that can encode a batch in chunks."""
+
+    encode_chunk: int = field(
+        default=0,
+        metadata={
+            "help": "take so many rows of a batch (captions and images, or sentence pairs) through the model at a "
+            "time; 0: all at once. An update then needs the memory of so many rows whatever the --batch-size, with the "
+            "same gradients, and one more forward pass. This is how a contrastive loss gets a large batch: "
+            "--update-freq adds up the losses of small batches, whose rows are no negatives of each other"
+        },
+    )
+
+    @staticmethod
+    def checked(options) -> int:
+        """Rows at a time. Raises UserError: it is no number of rows."""
+        if options.encode_chunk < 0:
+            raise UserError(f"--encode-chunk {options.encode_chunk} is no number of rows; 0 encodes all at once")
+        return options.encode_chunk
+
 
 Output = Union[Tensor, Dict[str, "Output"]]
 

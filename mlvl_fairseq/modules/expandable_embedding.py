@@ -1,5 +1,6 @@
 """A token embedding that grows with the vocabulary and can train some of its rows without touching the others."""
 
+from dataclasses import dataclass
 from typing import Dict, Optional
 
 import torch
@@ -119,3 +120,15 @@ def grow_rows(weight: Tensor, rows: int, mean: float, std: float, seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     new = torch.randn(rows - len(weight), weight.shape[1], generator=generator) * std + mean
     return torch.cat([weight, new.to(weight)])
+
+
+@dataclass(frozen=True)
+class GrowthOptions:
+    """How the embedding rows of new tokens are drawn; see :func:`grow_rows`."""
+
+    mean: float = 0.0
+    std: float = 0.02
+    seed: int = 1
+
+    def grow(self, weight: Tensor, rows: int) -> Tensor:
+        return grow_rows(weight, rows, self.mean, self.std, self.seed)

@@ -1,1 +1,1 @@
-"""Processes: signals, exit statuses, children, locks. Nothing here knows what the processes compute."""
+"""Processes, whatever they compute: jobs (work in children), signals that stop them, exit statuses, locks."""

@@ -9,15 +9,13 @@ import multiprocessing
 import multiprocessing.popen_fork
 import os
 import sys
+import threading
 import time
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Protocol, Sequence, Tuple
 
-from tqdm import tqdm
-
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.process.children import end_with_parent
 from mlvl_fairseq.process.exit_status import user_message
 from mlvl_fairseq.process.signals import (
     Forwarder,
@@ -36,13 +34,13 @@ SAVE_SECONDS = 5.0  # of costs, which a killed driver could not record
 
 
 class Costs(Protocol):
-    """Where it is recorded what a job costs, :class:`mlvl_fairseq.runs.costs.JobCosts` for one."""
+    """Where a caller wants recorded what a job costs."""
 
     def begin(self) -> None:
         """The job starts."""
 
     def save(self, seconds: float, peak_mib: float = 0.0) -> None:
-        """So long has it been at work, with so much memory."""
+        """It has been at work for so long, with so much memory. Called now and then, and at its end."""
 
 
 class Job:
@@ -193,8 +191,22 @@ def _failure(job: Job, forward: Forwarder) -> Optional[BaseException]:
     return failure
 
 
+def end_with_parent() -> None:
+    """Let this process, if multiprocessing started it, end as soon as its parent has ended, however that ended:
+    otherwise it would still be at work when the command is run again."""
+    if multiprocessing.parent_process() is not None:
+        threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _wait_and_end() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def _watch(job: Job, total: Optional[int], costs: Optional[Costs]) -> None:
     """Show a job's progress and record its costs until it has ended."""
+    from tqdm import tqdm  # here, so that commands can say how often bars are drawn, which tqdm reads when imported
+
     saved = 0.0
     with tqdm(total=total, desc=job.title, unit=" updates", disable=total is None) as bar, open(job.log, "ab+") as file:
         file.seek(job.start_of_log)
@@ -223,7 +235,8 @@ def _child(function: Callable, log: Path) -> None:
             sys.exit(message)  # the log's last line
 
 
-def _follow(file, bar: tqdm) -> None:
+def _follow(file, bar) -> None:
+    """Move the progress bar to where fairseq's JSON lines in the log are."""
     for line in file:
         start = line.find(b'{"epoch"')
         if start < 0:

@@ -1,5 +1,6 @@
 """Values in the JSON files of a run, taken out with errors that name the file and the field."""
 
+import math
 from pathlib import Path
 from typing import Any, Dict
 
@@ -16,6 +17,18 @@ def score_in(values: Dict[str, Any], metric: str, path: Path) -> float:
     if not _is_number(value) or not 0 <= value <= 100:
         message = f"expected a score in %, found {value!r}; delete the file and evaluate again"
         raise DataError(message, path, field=metric)
+    return float(value)
+
+
+def number_in(values: Dict[str, Any], key: str, path: Path) -> float:
+    """A finite number.
+
+    Raises:
+        DataError: it is missing or something else.
+    """
+    value = values.get(key)
+    if not _is_number(value) or not math.isfinite(value):
+        raise DataError(f"expected a number, found {value!r}; delete the file and evaluate again", path, field=key)
     return float(value)
 
 

@@ -11,6 +11,7 @@ from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 MANIFEST = "run.json"
 SCORES = "scores"
+DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StepFolder:
     @property
     def done(self) -> Path:
         """Written last; what it holds is in :mod:`mlvl_fairseq.continual.finish`."""
-        return self.path / "done.json"
+        return self.path / DONE
 
     @property
     def is_done(self) -> bool:
@@ -59,7 +60,7 @@ class Manifest:
     """What a run says about itself in ``run.json``.
 
     Attributes:
-        settings: all of them, as they were written.
+        settings: all of them, as they were written; of joined methods in one order.
         languages: in the order of learning.
         protocol: how they were learned.
     """
@@ -67,6 +68,11 @@ class Manifest:
     settings: Dict[str, Any]
     languages: List[str]
     protocol: Protocol
+
+
+def ordered_method(name: str) -> str:
+    """The same name for joined methods in any order: ``oewc+er`` is ``er+oewc``."""
+    return "+".join(sorted(name.split("+")))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -82,6 +88,8 @@ def read_manifest(path: Path) -> Manifest:
     name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
     if name not in PROTOCOLS:
         raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
+    if isinstance(settings.get("method"), str):
+        settings = {**settings, "method": ordered_method(settings["method"])}
     return Manifest(settings, languages, PROTOCOLS[name])
 
 
@@ -136,6 +144,11 @@ class RunFolder:
         if len(self.steps) > 1 and not self.protocol.in_order:
             raise UserError(f"{self.folder} holds a model for each language, and none of all languages")
         return self.checkpoint(-1)
+
+
+def count_finished(folder) -> int:
+    """How many trainings are finished, in all runs of a folder together."""
+    return len(list(Path(folder).glob(f"*/*/{DONE}")))
 
 
 def refuse_run_folder(path) -> None:

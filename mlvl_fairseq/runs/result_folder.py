@@ -8,6 +8,7 @@ from typing import Callable, Dict, Iterator, Optional
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import read_object, write_json
 from mlvl_fairseq.process.locks import locked
+from mlvl_fairseq.version import __version__
 
 SETTINGS = "settings.json"
 
@@ -39,8 +40,14 @@ class ResultFolder:
 
 
 @contextlib.contextmanager
-def result_folder(folder, settings: Dict[str, object]) -> Iterator[ResultFolder]:
+def result_folder(
+    folder, settings: Dict[str, object], earlier: Optional[Dict[str, object]] = None
+) -> Iterator[ResultFolder]:
     """Make a folder for results computed with `settings`, or go on in one; one process at a time.
+
+    Args:
+        settings: for JSON.
+        earlier: settings that folders of an earlier version do not hold, and what they were then.
 
     Raises:
         UserError: its results were computed with other settings, or another process is at work in it.
@@ -50,7 +57,7 @@ def result_folder(folder, settings: Dict[str, object]) -> Iterator[ResultFolder]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, wait=False):
         path = folder / SETTINGS
-        theirs = read_object(path) if path.exists() else settings
+        theirs = {**(earlier or {}), **read_object(path)} if path.exists() else settings
         differ = [
             f"{key} is {theirs.get(key)!r} there, {settings.get(key)!r} here"
             for key in {**settings, **theirs}
@@ -61,3 +68,23 @@ def result_folder(folder, settings: Dict[str, object]) -> Iterator[ResultFolder]
         if not path.exists():
             write_json(path, settings)
         yield ResultFolder(folder)
+
+
+_EARLIER = {"evaluator": "retrieval"}  # there was no other
+
+
+def scores_folder(folder, evaluator: str, model: str, settings: Dict[str, object]):
+    """A :func:`result_folder` of ``mlvl-evaluate --output-dir``: ``<language>.<split>.json``, ranks beside them.
+
+    Args:
+        evaluator: its name. model: fingerprint of the weights.
+        settings: what else the scores share, ``split`` among them.
+    """
+    return result_folder(folder, {"evaluator": evaluator, "model": model, **settings, "version": __version__}, _EARLIER)
+
+
+def read_scores_settings(folder) -> Optional[Dict[str, object]]:
+    """The settings of a :func:`scores_folder`; None: it is none. Raises DataError: they are damaged."""
+    path = Path(folder) / SETTINGS
+    settings = {**_EARLIER, **read_object(path)} if path.is_file() else {}
+    return settings if {"model", "split"} <= settings.keys() else None

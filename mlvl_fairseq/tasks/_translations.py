@@ -1,32 +1,29 @@
 """Translations of a validation set, which arrive in batches on one or several ranks, and their scores."""
 
-import json
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
-import torch
 
 from mlvl_fairseq.data.parallel import Direction
-from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.distributed import gather_values
 from mlvl_fairseq.evaluation.metrics.translation import TranslationScores, score_translations
-from mlvl_fairseq.tasks._validation import WholePass
+from mlvl_fairseq.tasks._base import ValidationScores
 
 
-class TranslationCollector(WholePass):
+class TranslationCollector(ValidationScores):
     """Keeps hypotheses and references of every validation batch until the whole set can be scored.
 
     Args:
         directions: of the set. Scores are ``bleu`` and ``chrf``, averages over directions, and ``bleu_<direction>`` and
             ``chrf_<direction>``.
-        device: where ranks exchange what they have.
 
     Attributes:
         scores: of each direction, once they are computed.
     """
 
-    def __init__(self, directions: Sequence[Direction], device: torch.device):
+    def __init__(self, directions: Sequence[Direction]):
         super().__init__()
-        self.directions, self.device = list(directions), device
+        self.directions = list(directions)
         self.names = [f"{name}{rest}" for rest in ("", *(f"_{d}" for d in directions)) for name in ("bleu", "chrf")]
         self.scores: Dict[Direction, TranslationScores] = {}
         self._pairs: Dict[Tuple[int, int], Tuple[str, str]] = {}
@@ -50,11 +47,9 @@ class TranslationCollector(WholePass):
         return named
 
     def _gather(self) -> List[Tuple[int, int, str, str]]:
-        """``(direction, id, hypothesis, reference)`` of all ranks, each once. They travel as lines of JSON."""
-        lines = "".join(json.dumps([*key, *texts]) + "\n" for key, texts in self._pairs.items())
-        own = torch.from_numpy(np.frombuffer(lines.encode() + b"\n", dtype=np.uint8).copy()).to(self.device)
-        everywhere = bytes(gather_with_grad(own).cpu().numpy()).decode()
-        return list({tuple(json.loads(line)) for line in everywhere.split("\n") if line})
+        """``(direction, id, hypothesis, reference)`` of all ranks, each once."""
+        own = [(*key, *texts) for key, texts in self._pairs.items()]
+        return list({tuple(pair) for pair in gather_values(own)})
 
 
 def _mean(values: Sequence[float]) -> float:

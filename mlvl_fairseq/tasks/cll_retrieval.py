@@ -13,18 +13,17 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from mlvl_fairseq.continual.language_state import LanguageState
-from mlvl_fairseq.continual.plugins import PLUGINS, active_plugins
+from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.vocabularies import union
+from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
@@ -75,11 +74,11 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
     )
 
 
-CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [plugin.options for plugin in PLUGINS.values()])
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
-class CllRetrievalTask(ClipCaptionTask):
+class CllRetrievalTask(CaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to
@@ -87,7 +86,10 @@ class CllRetrievalTask(ClipCaptionTask):
 
     Attributes:
         learned, current: languages learned before, and now.
-        model: the one that is trained, as :meth:`build_model` made it. plugins: the methods at work, by name.
+        model: the network that is trained, as :meth:`build_model` made it: what every hook of a plugin gets. What
+            fairseq hands to the task may be wrapped for data-parallel training; a forward pass needs the wrapper,
+            names of parameters do not fit it.
+        plugins: the methods at work, by name.
     """
 
     default_freeze = r"^text\.(?!token_embedding\.)"
@@ -96,7 +98,8 @@ class CllRetrievalTask(ClipCaptionTask):
         self.learned, self.current = learned, current
         self.languages = [*learned, *current]
         self.oracle = split_languages(cfg.oracle_languages)
-        super().__init__(cfg, corpus, self.vocabulary_after(self.languages))
+        self.corpus = corpus
+        super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
         self.state.merge_state_dict({"languages": self.languages})
         self._has_begun = False
@@ -109,9 +112,9 @@ class CllRetrievalTask(ClipCaptionTask):
                 raise UserError(f"--lang {lang} is among the learned languages ({cfg.learned})")
         return cls(cfg, Corpus(cfg.data), learned, current)
 
-    def vocabulary_after(self, languages: List[str]) -> List[str]:
-        """The vocabulary's name in the corpus once `languages` are learned."""
-        return [union(self.oracle)] if self.oracle else languages
+    def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
+        """What captions are cut with once `languages` are learned."""
+        return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
 
     @property
     def growth(self) -> GrowthOptions:
@@ -129,7 +132,7 @@ class CllRetrievalTask(ClipCaptionTask):
         english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
         state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
-        self._prepare_rows(model.text.token_embedding, counts)
+        self._prepare_rows(model.token_embedding, counts)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.state.merge_state_dict({"trainable_parameters": trained})
         return model
@@ -150,16 +153,14 @@ class CllRetrievalTask(ClipCaptionTask):
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
-        counts = np.stack(
-            [count_tokens(self.corpus, self.vocabulary, lang, len(self.dictionary)) for lang in self.current]
-        )
+        counts = np.stack([count_tokens(self.vocabulary, lang, len(self.dictionary)) for lang in self.current])
         counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
         return counts
 
     # One language from begin to end.
     def begin_epoch(self, epoch, model) -> None:
         """Before the first update of a run: is the right checkpoint loaded? Then what depends on it can be made."""
-        self.epoch = epoch
+        self.epoch, model = epoch, self.model
         if self._has_begun:
             return
         self._has_begun = True
@@ -167,7 +168,7 @@ class CllRetrievalTask(ClipCaptionTask):
             raise UserError(
                 f"'{self.cfg.lang}' comes after {self.cfg.learned}: give their checkpoint as --finetune-from-model"
             )
-        self.plugins.to(model.text.positional_embedding.device)
+        self.plugins.to(model.token_embedding.weight.device)
         for plugin in self.plugins.values():
             if model.is_fresh:
                 plugin.begin_language(self, model)
@@ -177,7 +178,7 @@ class CllRetrievalTask(ClipCaptionTask):
     def _set_scales(self, model) -> None:
         kind = str(self.cfg.regularize)
         more = sum((plugin.current_tokens() for plugin in self.plugins.values()), torch.tensor(0))
-        use, rows = model.language_state.use(more), model.text.token_embedding.rows
+        use, rows = model.language_state.use(more), model.token_embedding.rows
         special = (self.dictionary.bos(), self.dictionary.eos())
 
         def scale(name: str) -> torch.Tensor:
@@ -201,15 +202,15 @@ class CllRetrievalTask(ClipCaptionTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
-        if self.needs_row_adamw(model.text.token_embedding) and not has_row_scales(optimizer.optimizer):
+        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
             raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
         for plugin in self.plugins.values():
-            plugin.before_step(model)
+            plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
         for plugin in self.plugins.values():
-            plugin.after_step(model)
+            plugin.after_step(self.model)
 
     # What methods look back at.
     @property
@@ -238,7 +239,7 @@ class CllRetrievalTask(ClipCaptionTask):
         dataset = self.caption_dataset("train", self.learned[-1:], vocabulary=self.vocabulary_after(self.learned))
         rows = range(len(dataset)) if rows is None else rows
         rank, ranks = (self.rank, self.ranks) if shared else (0, 1)
-        device = model.text.positional_embedding.device
+        device = model.token_embedding.weight.device
         starts = range(rank * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
             batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
-from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
@@ -22,11 +23,10 @@ class ImageTextRetrievalConfig(CaptionTaskConfig):
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(ClipCaptionTask):
+class ImageTextRetrievalTask(CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
-    prepare_option = "--joint"
 
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
@@ -37,7 +37,7 @@ class ImageTextRetrievalTask(ClipCaptionTask):
                 f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
                 f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}"
             )
-        return cls(cfg, corpus, vocabulary)
+        return cls(cfg, GrownVocabulary(corpus, vocabulary), langs)
 
     @property
     def growth(self) -> GrowthOptions:
@@ -45,7 +45,7 @@ class ImageTextRetrievalTask(ClipCaptionTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
-        self.image_size = None if str(cfg.image_tower) == "features" else cfg.image_size
+        self.transform = None if str(cfg.image_tower) == "features" else ImageTransform("clip", cfg.image_size)
         return model
 
     def load_dataset(self, split, **kwargs):
@@ -55,6 +55,6 @@ class ImageTextRetrievalTask(ClipCaptionTask):
         self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
 
     def _images(self, split):
-        if self.image_size is None:
+        if self.transform is None:
             return self.corpus.features(split, "inputs")
-        return CorpusImages(self.corpus, split, self.image_size, self.cfg.image_root)
+        return CorpusImages(self.corpus, split, self.transform, self.cfg.image_root)

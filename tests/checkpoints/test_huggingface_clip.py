@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.huggingface_clip import to_huggingface
-from mlvl_fairseq.checkpoints.source import read_clip_weights
 from mlvl_fairseq.errors import DataError
 
 

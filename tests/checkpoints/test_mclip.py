@@ -10,8 +10,8 @@ from fairseq.models.transformer import TransformerConfig
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 
 from mlvl_fairseq.checkpoints.formats.mclip import convert_mclip
+from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
-from mlvl_fairseq.checkpoints.trikd import read_trikd
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.fairseq_patches import import_clip

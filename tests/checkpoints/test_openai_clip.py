@@ -9,10 +9,13 @@ import zipfile
 import pytest
 import torch
 
+from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import StoredTensor, TorchScriptArchive
-from mlvl_fairseq.checkpoints.source import TextConfig, VisionConfig, fingerprint, read_clip_weights
+from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.fairseq_patches import import_clip
+from mlvl_fairseq.modules.towers.clip_text import TextConfig
+from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 
 # torch.jit is deprecated, but the published files are what it wrote.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

@@ -5,8 +5,7 @@ import os
 import pytest
 import torch
 
-from mlvl_fairseq.checkpoints.plugin_checkpoint import read_plugin_state
-from mlvl_fairseq.checkpoints.source import read_clip_weights
+from mlvl_fairseq.checkpoints.clip import read_clip, read_clip_weights
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.adapters import TowerShape, build_adapter
 
@@ -48,7 +47,7 @@ def test_missing_origin_is_named_and_can_be_given(official, tmp_path):
     path = save_checkpoint(tmp_path / "c.pt", grown, {}, init_from=str(tmp_path / "gone.pt"))
     with pytest.raises(UserError, match="c.pt needs the frozen weights .*gone.pt is not there"):
         read_clip_weights(path)
-    state = read_plugin_state(path, init_from=tmp_path / "clip.pt")
+    state = read_clip(path, init_from=tmp_path / "clip.pt")
     assert torch.equal(state.weights.text["ln_final.weight"], official.text["ln_final.weight"])
 
 
@@ -56,14 +55,14 @@ def test_head_on_image_features_is_no_image_tower(official, tmp_path):
     path = save_checkpoint(tmp_path / "c.pt", official.text, {"projection.weight": torch.ones(32, 8)})
     weights = read_clip_weights(path)
     assert weights.vision == {} and weights.vision_config is None
-    assert torch.equal(read_plugin_state(path).head["projection.weight"], torch.ones(32, 8))
+    assert torch.equal(read_clip(path).head["projection.weight"], torch.ones(32, 8))
 
 
 @pytest.mark.parametrize("content", [{"model": {}}, {"model": {}, "cfg": None}, {"weights": 1}, [1]])
 def test_other_files_of_torch_are_declined(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(DataError, match="other.pt"):
-        read_plugin_state(tmp_path / "other.pt")
+        read_clip(tmp_path / "other.pt")
 
 
 def test_truncated_and_hostile_checkpoints_are_refused(official, tmp_path):
@@ -74,9 +73,9 @@ def test_truncated_and_hostile_checkpoints_are_refused(official, tmp_path):
     path = save_checkpoint(tmp_path / "c.pt", official.text, official.vision)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError, match="c.pt"):
-        read_plugin_state(path)
+        read_clip(path)
     torch.save({"model": {}, "cfg": {"model": Payload()}}, path)
-    for read in (read_plugin_state, read_clip_weights):
+    for read in (read_clip, read_clip_weights):
         with pytest.raises(DataError, match="c.pt"):
             read(path)
     assert not (tmp_path / "executed").exists()
@@ -105,11 +104,11 @@ def test_adapter_is_not_lost_without_a_word(official, tmp_path, caplog):
 
 def test_adapter_comes_with_its_languages(official, tmp_path):
     adapter = save_with_adapter(official, tmp_path / "c.pt", ["en", "de"])
-    state = read_plugin_state(tmp_path / "c.pt")
+    state = read_clip(tmp_path / "c.pt")
     assert state.adapter.languages == ["en", "de"] and not state.adapter.training
     assert all(torch.equal(state.adapter.state_dict()[name], tensor) for name, tensor in adapter.state_dict().items())
     assert state.fingerprint != state.weights.fingerprint
-    plain = read_plugin_state(save_checkpoint(tmp_path / "plain.pt", official.text, {}))
+    plain = read_clip(save_checkpoint(tmp_path / "plain.pt", official.text, {}))
     assert plain.adapter is None and plain.fingerprint == plain.weights.fingerprint
 
 
@@ -119,4 +118,4 @@ def test_adapter_comes_with_its_languages(official, tmp_path):
 def test_adapter_that_does_not_fit_its_options_is_refused(official, tmp_path, languages, options):
     save_with_adapter(official, tmp_path / "c.pt", languages, **options)
     with pytest.raises(DataError, match="c.pt: holds another adapter than its options say"):
-        read_plugin_state(tmp_path / "c.pt")
+        read_clip(tmp_path / "c.pt")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.continual import evaluation
-from mlvl_fairseq.evaluation.evaluators.retrieval import score_retrieval
+from mlvl_fairseq.evaluation.evaluators.retrieval import rank_retrieval
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls, retrieval_scores
+from mlvl_fairseq.runs.folder import StepFolder
 
 ROWS = np.array([[0], [3], [3], [1], [4]])  # images of the captions; image 2 has none
 
@@ -21,7 +22,7 @@ def encoder(monkeypatch):
     def encode_texts(captions, lang=None):
         return np.stack([np.random.default_rng(int(caption)).standard_normal(8) for caption in captions])
 
-    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenization="clip-bpe")
+    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
     return encoder
 
@@ -42,7 +43,7 @@ def sequence(tmp_path):
     return SimpleNamespace(
         settings=SimpleNamespace(eval_split="test"),
         gpus=0,
-        checkpoint=lambda step: tmp_path / "checkpoint_best.pt",
+        folder_of=lambda step: StepFolder(tmp_path),
         missing_scores=lambda step: ["en", "de"],
         score_path=lambda step, lang: tmp_path / "scores" / "01-de" / f"{lang}.test.json",
     )
@@ -54,7 +55,7 @@ def test_scores_and_ranks(sequence, corpus, encoder):
         path = sequence.score_path(1, lang)
         scores = json.loads(path.read_text())
         captions, features = corpus.captions("test", lang), corpus.features("test", "image")
-        assert scores == score_retrieval(encoder, features, list("abcde"), captions, ROWS[:, 0], lang, "test")
+        assert scores == rank_retrieval(encoder, features, list("abcde"), captions, ROWS[:, 0], lang, "test")[0]
         text = encoder.encode_texts(captions)
         expected = retrieval_scores(features[[0, 1, 3, 4]], text, np.array([0, 2, 2, 1, 3]))
         assert {metric: scores[metric] for metric in METRICS} == expected

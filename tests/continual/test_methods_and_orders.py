@@ -1,10 +1,13 @@
 """The table of methods and the orders of languages."""
 
+import json
 import random
 
 import pytest
 import yaml
+from golden import FIXTURES
 
+from mlvl_fairseq.cli.cll import build_parser
 from mlvl_fairseq.continual import methods
 from mlvl_fairseq.continual.methods import (
     PRESETS,
@@ -58,13 +61,45 @@ def test_every_row_is_made_of_options_that_fairseq_train_knows():
 
 
 def test_parts_of_methods_are_not_listed_but_described():
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    hidden = {name for name, row in rows.items() if row.get("hidden")}
+    rows = methods._rows()
+    hidden = {name for name, row in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items() if row.get("hidden")}
     assert hidden and list_methods().keys() == rows.keys() - hidden
     assert all(list_methods().values())
     for name in [*hidden, "CLL-CLIP", ""]:
         with pytest.raises(UserError, match=f"no method '{name}': .*mlvl-cll --list-methods"):
             method_options(name)
+
+
+def test_rows_are_those_of_earlier_versions():
+    """Names, options, descriptions, published names: the table of the last version that had every variant typed."""
+    earlier = json.loads((FIXTURES / "methods_53e6f82.json").read_text(encoding="utf-8"))
+    published = {ours: theirs for theirs, ours in methods.published_names().items()}
+    assert len(earlier) == 53
+    for name, row in earlier.items():
+        assert {preset: method_options(name, preset) for preset in PRESETS} == {p: row[p] for p in PRESETS}, name
+        assert method_protocol(name) == row["protocol"] and list_methods()[name] == row["about"], name
+        assert published.get(name) == row.get("published_as"), name
+    now = [name for name in list_methods() if name in earlier]
+    assert now == list(earlier)
+
+
+def test_a_row_with_a_title_has_every_variant():
+    table = {
+        "cll_clip": {"about": "x", "published_as": "CLL"},
+        "cll_clip_with_a": {"about": "x", "variant": "with A", "published_as": "CLL_A", "seed": 1},
+        "cll_clip_with_b": {"about": "x", "variant": "by B", "seed": 2},
+        "plain": {"about": "x", "lr": 1},
+        "family": {"about": "x", "title": "Family", "published_as": "FAM", "lr": 2},
+        "other": {"about": "x", "title": "Other"},
+    }
+    rows = methods.with_variants(table)
+    assert list(rows) == [
+        *list(table)[:4], "family", "family_with_a", "family_with_b", "other", "other_with_a", "other_with_b"
+    ]  # fmt: skip
+    inherits = {"inherit_from": ["family", "cll_clip_with_a"]}
+    assert rows["family_with_a"] == {"about": "Family with A", "published_as": "FAM_A", **inherits}
+    assert rows["family_with_b"]["about"] == "Family by B"
+    assert not any("published_as" in rows[name] for name in ("family_with_b", "other_with_a", "other_with_b"))
 
 
 def test_later_parents_and_own_options_win(monkeypatch):
@@ -79,8 +114,7 @@ def test_later_parents_and_own_options_win(monkeypatch):
 
 
 def test_published_names_are_understood():
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    published = {row["published_as"]: name for name, row in rows.items() if "published_as" in row}
+    rows, published = methods._rows(), methods.published_names()
     assert len(published) == sum("published_as" in row for row in rows.values()) and not published.keys() & rows.keys()
     for theirs, ours in published.items():
         assert not rows[ours].get("hidden") and method_options(theirs) == method_options(ours)
@@ -90,7 +124,7 @@ def test_published_names_are_understood():
 
 def test_methods_joined_by_plus_work_together():
     joined = method_options("er+oEWC+cll_clip_with_teir_update")
-    assert method_name("er+oEWC") == "er+oewc"
+    assert method_name("er+oEWC") == method_name("oewc+er") == "er+oewc"
     assert joined == {"memory_size": 8000, "ewc_scale": 1000, **TEIR, "row_scale_on": "update"}
     assert method_protocol("joint+cll_clip_with_teir") == "joint" and method_protocol("er+si") == "sequence"
     for wrong in ("er+", "+er", "er+nothing", "er+teir_initialisation"):
@@ -103,12 +137,22 @@ def test_methods_joined_by_plus_work_together():
     [
         ("lora+mla", r"lora\+mla: mla needs --adapter bottleneck, another of them lora"),
         ("er+si+der", "er adds nothing to the others"),
+        ("er+er", r"er\+er: er is there more than once"),
+        ("oewc+er+oEWC", "oewc is there more than once"),
+        ("derpp+er_ace", r"derpp\+er_ace: er_ace needs --"),
         ("ablation_grad+cll_clip_with_teir", "cll_clip_with_teir needs --regularize grad_decay, another of them grad"),
     ],
 )
 def test_methods_that_contradict_each_other_are_refused(joined, message):
-    with pytest.raises(UserError, match=message):
-        method_options(joined)
+    for function in (method_options, method_name):
+        with pytest.raises(UserError, match=message):
+            function(joined)
+
+
+def test_the_default_method_is_told_in_the_readme(root):
+    method = build_parser().get_default("method")
+    assert method_options(method)["grad_scale_type"] == "usage_share"
+    assert f"Without `--method` it is `{method}`" in (root / "README.md").read_text(encoding="utf-8")
 
 
 def test_quirks_of_the_published_code_are_a_preset():
@@ -123,7 +167,7 @@ def test_quirks_of_the_published_code_are_a_preset():
 
 
 def test_protocols_of_methods_are_registered_and_no_training_option():
-    assert {method_protocol(name) for name in list_methods()} == {"sequence", "joint", "single"} == PROTOCOLS.keys()
+    assert {method_protocol(name) for name in list_methods()} <= PROTOCOLS.keys()
     assert all("protocol" not in method_options(name) for name in list_methods())
     assert method_options("joint") == {"oracle_languages": "{languages}"}
 

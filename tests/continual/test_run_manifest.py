@@ -59,6 +59,16 @@ def test_a_run_that_failed_before_it_trained_gives_its_folder_free(tmp_path):
         Sequence(tmp_path, SETTINGS).open(CORPUS)
 
 
+def test_joined_methods_are_one_in_any_order(tmp_path):
+    """Also in runs of earlier versions, which have recorded what was typed."""
+    has_trained(tmp_path)
+    Sequence(tmp_path, replace(SETTINGS, method="oewc+er")).open(CORPUS)
+    assert read_manifest(tmp_path / "run.json").settings["method"] == "er+oewc"
+    Sequence(tmp_path, replace(SETTINGS, method="er+oewc")).open(CORPUS)
+    with pytest.raises(UserError, match="method is 'er.oewc' there, 'er' here"):
+        Sequence(tmp_path, replace(SETTINGS, method="er")).open(CORPUS)
+
+
 def other_corpus(fingerprint, **changed):
     return SimpleNamespace(fingerprint=fingerprint, language_fingerprint=lambda lang: changed.get(lang, f"f-{lang}"))
 

@@ -12,7 +12,7 @@ import torch
 from fairseq.utils import clip_grad_norm_
 from golden import assert_golden, det, golden_text_tower, golden_text_weights, load_golden
 
-from mlvl_fairseq.checkpoints.source import CLIPWeights
+from mlvl_fairseq.checkpoints.clip import CLIPWeights
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.continual.row_scales import row_scale
@@ -56,7 +56,7 @@ def begin_task(golden, weights, task):
     size = golden["vocab_sizes"][task]
     model = ClipModel(golden_text_tower(size), None)
     model.load_weights(weights, GivenRows(task))
-    model.freeze(CllRetrievalTask.default_freeze, leave_out=True)
+    model.freeze(SimpleNamespace(freeze=CllRetrievalTask.default_freeze, trainable=None, init_from="golden"))
     counts = np.zeros((1, size), np.int64)
     counts[0, [token for tokens in golden["seqs"][str(task)] for token in tokens[1:-1]]] = 1
     state = LanguageState([str(i) for i in range(size)], CLIP_SIZE, task, counts, np.zeros(size, np.int64))

@@ -105,12 +105,12 @@ def test_within_the_previous_language_its_temperature_holds():
     following.load_state_dict(learned.state_dict())
     sample = golden_sample()
     text = {"text": sample["net_input"]["text"], "image": sample["image_features"]}
-    with following.as_the_previous_language_ended():
+    with following.at_previous_temperature():
         assert not following.training
         terms = following.base_losses(text, sample)
     learned.eval()
     assert terms == learned.base_losses(text, sample) and terms.keys() == {"cross_lingual", "cross_modal"}
     assert following.training and following.temperature.item() == pytest.approx(0.07)
-    with pytest.raises(KeyError), following.as_the_previous_language_ended():
+    with pytest.raises(KeyError), following.at_previous_temperature():
         raise KeyError
     assert following.training and following.temperature.item() == pytest.approx(0.07)

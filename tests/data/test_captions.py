@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.data.captions import CaptionReader, Problems, read_captions, register_reader
-from mlvl_fairseq.data.captions.registry import READERS
+from mlvl_fairseq.data.captions.reading import READERS
 from mlvl_fairseq.errors import DataError, UserError
 
 SHARED = os.environ.get("MLVL_SHARED_DATA")

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.feature_extraction import extract_image_features
-from mlvl_fairseq.data.feature_import import import_features
 from mlvl_fairseq.data.features import FeatureWriter, open_features, read_manifest
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, clip_transform
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import DataError
 
 NAMES = [f"{index}.jpg" for index in range(10)]
@@ -324,7 +325,7 @@ def photos(tmp_path):
     rng = np.random.default_rng(1)
     for name in NAMES:
         Image.fromarray(rng.integers(0, 256, (20, 24, 3)).astype(np.uint8)).save(tmp_path / "photos" / name)
-    return ImageDataset(tmp_path / "photos", NAMES, clip_transform(16))
+    return ImageDataset(tmp_path / "photos", NAMES, ImageTransform("clip", 16))
 
 
 def extract(photos, encode, stem, **options):

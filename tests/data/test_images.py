@@ -1,6 +1,7 @@
 """CLIP's preprocessing against the clip package, safe decoding, and the policy for bad images."""
 
 import logging
+import pickle
 import zlib
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, clip_transform, load_image
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, load_image
+from mlvl_fairseq.data.images.transforms import ImageTransform, register_transform
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.fairseq_patches import import_clip
 
@@ -44,7 +46,7 @@ IMAGES = {
 @pytest.mark.parametrize("size", [32, 33])
 def test_preprocessing_is_bit_identical_to_clips(kind, size):
     theirs = import_clip().clip._transform(size)(IMAGES[kind])
-    ours = clip_transform(size)(IMAGES[kind])
+    ours = ImageTransform("clip", size)(IMAGES[kind])
     assert ours.shape == (3, size, size) and ours.dtype == torch.float32
     assert torch.equal(ours, theirs)
 
@@ -53,7 +55,7 @@ def test_preprocessing_is_bit_identical_to_clips(kind, size):
 def test_dataset_gives_what_clip_gives_for_the_file(tmp_path, kind):
     name = f"{kind}.tiff"
     IMAGES[kind].save(tmp_path / name)
-    loaded = ImageDataset(tmp_path, [name], clip_transform(32))[0]
+    loaded = ImageDataset(tmp_path, [name], ImageTransform("clip", 32))[0]
     assert loaded.problem is None
     assert torch.equal(loaded.pixels, import_clip().clip._transform(32)(Image.open(tmp_path / name)))
 
@@ -138,3 +140,24 @@ def test_policy_stops_counts_and_limits(caplog):
         policy.accept("third", 3)
     with pytest.raises(UserError, match="--bad-image ignore: choose one of error, skip"):
         BadImagePolicy("ignore")
+
+
+def test_transforms_go_by_name_and_travel_as_one():
+    transform = ImageTransform("clip", 33)
+    assert str(transform) == "clip@33"
+    sent = pickle.loads(pickle.dumps(transform))
+    assert sent == transform and torch.equal(sent(IMAGES["odd"]), transform(IMAGES["odd"]))
+    with pytest.raises(UserError, match="no image transform 'clap'; there are: .*clip"):
+        ImageTransform("clap", 33)
+
+
+def test_a_transform_is_registered_once(monkeypatch):
+    monkeypatch.setattr("mlvl_fairseq.data.images.transforms.TRANSFORMS", {})
+
+    @register_transform("mean")
+    def mean(size):
+        return lambda image: torch.full((3, size, size), float(np.asarray(image).mean()))
+
+    assert torch.equal(ImageTransform("mean", 2)(Image.new("L", (4, 4), 7)), torch.full((3, 2, 2), 7.0))
+    with pytest.raises(ValueError, match="registered already"):
+        register_transform("mean")(mean)

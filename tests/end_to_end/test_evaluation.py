@@ -204,7 +204,7 @@ def test_finished_languages_of_other_settings_are_refused(
         (
             models[1],
             ["--captions", world / "valid.{lang}.json", "--image-root", world / "images"],
-            "other captions than",
+            "other data than",
         ),
     ):
         command = ["--checkpoint", model, "--captions", world / "test.{lang}.json", "--lang", "de,en", *pictures]
@@ -263,3 +263,64 @@ def test_report_of_the_run(succeed, trained, read_json, tmp_path):
     assert "cll_clip_with_teir_update" in printed and (tmp_path / "report.md").exists()
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.glob("*.csv"))
+
+
+@pytest.fixture(scope="module")
+def scored(succeed, trained, teacher, world, tmp_path_factory):
+    """Folders of scores in both languages: ``teacher``; ``last``, the run's last model; the same with other options."""
+    folder = tmp_path_factory.mktemp("scores")
+    last = trained / "01-de" / "checkpoint_best.pt"
+    for name, checkpoint, *options in (
+        ("teacher", teacher),
+        ("last", last),
+        ("folds", last, "--n-fold", 3),
+        ("distinct/last", last, "--recall", "deduplicated"),
+        ("distinct/teacher", teacher, "--recall", "deduplicated"),
+    ):
+        captions = ["--captions", world / "test.{lang}.json", "--lang", "en,de", "--image-root", world / "images"]
+        succeed(
+            "mlvl-evaluate", "retrieval", "--checkpoint", checkpoint, *captions, *options, "--output-dir", folder / name
+        )
+    return folder
+
+
+def test_ranks_lie_beside_every_score(scored):
+    """Recall by its definition from the ranks that were written."""
+    for name in ("last", "folds", "distinct/last"):
+        scores = json.loads((scored / name / "de.test.json").read_text(encoding="utf-8"))
+        with np.load(scored / name / "de.test.ranks.npz") as ranks:
+            owners, images, texts = (ranks[key] for key in ("text_to_image", "image_ranks", "text_ranks"))
+        assert len(images) == 12 and len(texts) == len(owners) == 24
+        queries = images[owners] if name == "distinct/last" else images
+        for k in (1, 5, 10):  # folds of equal size: their average is that of all queries
+            assert scores[f"txt_r{k}"] == pytest.approx(100 * np.mean(queries < k))
+            assert scores[f"img_r{k}"] == pytest.approx(100 * np.mean(texts < k))
+
+
+def test_report_of_models_and_a_run(succeed, scored, trained, read_json, tmp_path):
+    folders = [trained, scored / "teacher", scored / "last", scored / "distinct"]
+    pairs = [("last", "teacher"), ("cll_clip_with_teir_update", "last"), ("distinct/last", "distinct/teacher")]
+    compare = [word for pair in pairs for word in ("--compare", *pair)]
+    printed = succeed("mlvl-report", *folders, *compare, "--output", tmp_path, "--format", "json", "md", "csv")
+    report = read_json(tmp_path / "report.json")
+    own = read_json(scored / "last" / "de.test.json")
+    assert report["methods"]["last"]["final"]["r_mean"]["de"]["mean"] == own["r_mean"]
+    first, itself, distinct = report["comparisons"]
+    scores = {
+        name: [read_json(scored / name / f"{lang}.test.json") for lang in ("en", "de")] for name in ("last", "teacher")
+    }
+    expected = np.mean([mine["r_mean"] - theirs["r_mean"] for mine, theirs in zip(scores["last"], scores["teacher"])])
+    assert first["AA"]["r_mean"]["difference"] == pytest.approx(expected, abs=1e-9)
+    assert itself["AA"]["r_mean"] == {"difference": 0, "interval_95": [0, 0], "p_value": 1}, (
+        "a run's last model is itself"
+    )
+    assert sorted(itself["languages"]) == ["de", "en"] and distinct["seeds"] == [None]
+    assert "## last minus teacher" in printed and "## Final scores" in printed
+
+
+def test_scores_of_folds_have_no_bootstrap(run, scored, tmp_path):
+    command = [scored / "folds", scored / "last", "--output", tmp_path, "--format", "md"]
+    error = run("mlvl-report", *command, "--compare", "folds", "last").error
+    assert "scores on de are averages over 3 parts of the images: no paired bootstrap is defined of them" in error
+    other = run("mlvl-report", scored, "--output", tmp_path, "--compare", "last", "distinct/teacher").error
+    assert "on de they were scored in different ways (captions is any or deduplicated)" in other

@@ -8,7 +8,7 @@ from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.methods import list_methods
 from mlvl_fairseq.process.locks import locked
 
-METHODS = ["cll_clip", "cll_clip_with_teir", "cll_clip_with_teir_update"]
+METHODS = [name for name in list_methods() if name.startswith("cll_clip")]  # ways to train the token embedding
 SCORES = {"txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"}
 CLIP_SIZE = 49408
 
@@ -54,13 +54,13 @@ def test_three_languages_leave_a_lower_triangle_of_scores(runs, method, read_jso
 
 
 def test_a_method_changes_what_is_learned(runs):
-    """The three methods begin with the same weights and see the same batches."""
+    """The methods begin with the same weights and see the same batches."""
     weights = [
         load_checkpoint_file(runs(method) / "02-ru" / "checkpoint_best.pt")["model"]["text.token_embedding.weight"]
         for method in METHODS
     ]
     assert len({weight.shape for weight in weights}) == 1
-    assert all((weights[i] - weights[i - 1]).abs().max() > 1e-4 for i in range(3))
+    assert all((weights[i] - weights[i - 1]).abs().max() > 1e-4 for i in range(len(METHODS)))
 
 
 def test_vocabulary_and_frequencies_grow(runs, corpus):

@@ -16,6 +16,7 @@ from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, t
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
+from mlvl_fairseq.data.images.transforms import ImageTransform
 
 
 class Validations(logging.Handler):
@@ -158,8 +159,8 @@ def test_resumed_training_ends_as_if_undisturbed(images, trained, trikd_options,
 
 
 def test_crops_are_others_than_the_centre_and_others_in_every_epoch(trikd_corpus):
-    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", 32, "", 0.3, seed=1)
-    centre = CorpusImages(Corpus(trikd_corpus), "train", 32)
+    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32), "", 0.3, seed=1)
+    centre = CorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32))
     first = crops[3]
     assert torch.equal(crops[3], first) and not torch.equal(first, centre[3])
     crops.set_epoch(2)

@@ -6,10 +6,13 @@ Losses differ by up to 2e-7 (one or two units in the last place); weights by up 
 their own size, which magnifies rounding errors where there is hardly a gradient.
 """
 
+import hashlib
 import json
+import math
 
 import pytest
 from fairseq.trainer import Trainer
+from method_rows import EVERYTHING, WITH_ADAPTER, WITH_PLUGIN
 from processes import free_port
 
 from mlvl_fairseq.checkpoints.comparison import largest_difference, tensors
@@ -23,7 +26,8 @@ RECALLS = [f"valid_{name}" for name in ("txt_r1", "txt_r5", "txt_r10", "img_r1",
 
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch):
-    """Every process writes its losses to a file in its save directory, as they are before they are rounded."""
+    """Every process writes its losses, as they are before they are rounded, and a digest of its weights and of what its
+    methods remember to files in its save directory."""
     reduce = Trainer._reduce_and_log_stats
 
     def record(self, logs, sample_size, grad_norm=None):
@@ -32,6 +36,10 @@ def recorded(monkeypatch):
             with open(f"{self.cfg.checkpoint.save_dir}/losses.{rank}", "a") as file:
                 loss = float(sum(log["loss"] for log in logs) / sample_size)
                 print(json.dumps([loss, int(sample_size)]), file=file)
+            with open(f"{self.cfg.checkpoint.save_dir}/digests.{rank}", "a") as file:
+                state = {**self.get_model().state_dict(), **self.get_criterion().state_dict()}
+                content = b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in sorted(state.items()))
+                print(hashlib.sha256(content).hexdigest(), file=file)
         return reduce(self, logs, sample_size, grad_norm)
 
     monkeypatch.setattr(Trainer, "_reduce_and_log_stats", record)
@@ -45,6 +53,10 @@ class Run:
 
     def losses(self, rank=0):
         return [json.loads(line)[0] for line in (self.folder / f"losses.{rank}").read_text().splitlines()]
+
+    def digests(self, rank=0):
+        """One after each update."""
+        return (self.folder / f"digests.{rank}").read_text().split()
 
     def rows(self):
         return {json.loads(line)[1] for line in (self.folder / "losses.0").read_text().splitlines()}
@@ -119,9 +131,31 @@ def test_ranks_that_encode_in_chunks_train_as_one_that_does_not(corpus, teacher_
 def test_control_ranks_that_do_not_gather_have_other_losses(german, train, monkeypatch):
     """What the tolerance must tell apart: each rank with the negatives of its own captions only."""
     gathered = train("gathered", 2, *german, "--batch-size", 8, "--max-update", 1)
-    monkeypatch.setattr(cll_clip, "contrastive_loss", lambda *args, gather: contrastive_loss(*args, gather=False))
+    monkeypatch.setattr(cll_clip, "contrastive_loss", lambda *args, gather, **more: contrastive_loss(*args, **more))
     alone = train("alone", 2, *german, "--batch-size", 8, "--max-update", 1)
     assert alone.losses()[0] < gathered.losses()[0] * (1 - 1000 * LOSS_TOLERANCE)
+
+
+def two_ranks_of_every_kind():
+    """Methods with the way to add gradients up, which wraps the model."""
+    kinds = [*WITH_PLUGIN, *WITH_ADAPTER, EVERYTHING, f"{EVERYTHING}+{WITH_ADAPTER[0]}"]
+    return [*((method, "legacy_ddp") for method in kinds), (EVERYTHING, "pytorch_ddp")]
+
+
+@pytest.mark.parametrize("method, backend", two_ranks_of_every_kind())
+def test_every_kind_of_method_learns_two_languages_on_two_ranks(method, backend, cll, train):
+    """On both ranks alike, and as one process with twice the batch does."""
+    short = ["--max-update", 2, "--ewc-batch-size", 16, "--mas-batch-size", 16, "--disable-validation"]
+    options = [*short, "--batch-size", 8, "--ddp-backend", backend]
+    english = train("en", 2, *cll("en", method=method), *options)
+    german = [*cll("de", "en", method), "--finetune-from-model", english.last]
+    both = train("de", 2, *german, *options)
+    for run in (english, both):
+        assert all(math.isfinite(loss) and loss > 0 for loss in run.losses()) and len(run.losses()) == 2
+        assert run.digests() == run.digests(rank=1) and len(set(run.digests())) == 2
+    alone = train("alone", 1, *german, *short, "--batch-size", 16)
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
 
 
 @pytest.mark.parametrize("method", ["er", "der+oewc"])

@@ -70,3 +70,17 @@ def write_ranked_run(folder, method, ranks, **manifest):
         path = write_score(folder, f"{len(languages) - 1:02d}-{languages[-1]}", lang, "test", values)
         queries.save(ranks_path(path))
     return folder
+
+
+def write_evaluation(folder, languages, split="test", model="weights", evaluator=None, **settings):
+    """A folder as ``mlvl-evaluate --output-dir`` leaves it. Of each language: its scores, or the ranks behind them."""
+    folder.mkdir(parents=True)
+    named = {"evaluator": evaluator} if evaluator else {}  # earlier versions did not say it
+    (folder / "settings.json").write_text(json.dumps({**named, "model": model, "split": split, **settings}))
+    for lang, found in languages.items():
+        values, path = found, folder / f"{lang}.{split}.json"
+        if isinstance(found, QueryRanks):
+            found.save(ranks_path(path))
+            values = recalls(found.image_ranks, found.text_ranks)
+        path.write_text(json.dumps({"signature": SIGNATURE.format(lang=lang), **values}))
+    return folder

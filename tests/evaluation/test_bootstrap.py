@@ -48,6 +48,32 @@ def test_against_the_definition(pairs):
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_images_that_are_queries_once_a_caption(pairs):
+    """As mCLIP's evaluation counts: an image with three captions is three queries from image to text."""
+
+    def unfolded(ranks):
+        """The same hits, an image for each of its captions: what the definition without weights gives."""
+        values = [100.0 * np.mean(ranks.image_ranks[ranks.text_to_image] < k) for k in RECALL_AT]
+        values += [100.0 * np.mean(ranks.text_ranks < k) for k in RECALL_AT]
+        return np.array([*values, np.mean(values)])
+
+    differences = paired_bootstrap(pairs, 40, seed=7, by_text=True)
+    expected = np.mean([[unfolded(a) - unfolded(b) for a, b in language] for language in pairs], axis=(0, 1))
+    np.testing.assert_allclose([differences[metric].observed for metric in METRICS], expected, rtol=0, atol=1e-12)
+    rng = np.random.default_rng(7)
+    for_third, size = pairs[2], 9
+    alone = paired_bootstrap([for_third], 40, seed=7, by_text=True)
+    for draw in range(40):
+        drawn = rng.integers(size, size=size)
+        rows = [np.flatnonzero(for_third[0][0].text_to_image == image) for image in drawn]
+        own = np.concatenate(rows)
+        found = []
+        for first, second in for_third:
+            hits = [(r.image_ranks[r.text_to_image][own] < 1).mean() for r in (first, second)]
+            found.append(100 * (hits[0] - hits[1]))
+        assert alone["txt_r1"].draws[draw] == pytest.approx(np.mean(found), abs=1e-10)
+
+
 def test_observed_difference_is_that_of_the_scores(pairs):
     differences = paired_bootstrap(pairs, resamples=1)
     for metric in METRICS:

@@ -1,6 +1,7 @@
 """Translate-test and fusion against the reference's numbers and the definition."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from mlvl_fairseq.evaluation.evaluators.fusion import (
     feature_fusion,
     fusion_scores,
     paired_translations,
+    require_one_space,
+    translate_test,
     unit_rows,
 )
-from mlvl_fairseq.evaluation.evaluators.translate_test import require_one_space, translate_test
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 GOLDEN = load_golden("fusion")
@@ -112,6 +114,12 @@ def test_missing_or_surplus_translations(tmp_path, rows):
         paired_translations(foreign, write(tmp_path / "en.json", rows))
 
 
+@pytest.fixture
+def new_encoder():
+    """What translate-test looks at of a model before it encodes anything."""
+    return lambda: SimpleNamespace(embed_dim=8, network=SimpleNamespace(image_side={}), source="model.pt")
+
+
 def test_no_translations_at_all(tmp_path, new_encoder):
     foreign = write(tmp_path / "de.json", [("a", "eins")])
     with pytest.raises(UserError, match="--english-captions"):
@@ -121,8 +129,11 @@ def test_no_translations_at_all(tmp_path, new_encoder):
 def test_models_of_different_spaces(new_encoder):
     first, second = new_encoder(), new_encoder()
     require_one_space(first, second)
-    first.vision, second.vision = torch.nn.Linear(3, 8), torch.nn.Linear(3, 8)
+    one, other = torch.nn.Linear(3, 8), torch.nn.Linear(3, 8)
+    first.network.image_side = {"image tower": one}
+    require_one_space(first, second)  # the second has none to compare with
+    second.network.image_side = {"image tower": other}
     with pytest.raises(UserError, match="different image towers"):
         require_one_space(first, second)
-    second.vision.load_state_dict(first.vision.state_dict())
+    other.load_state_dict(one.state_dict())
     require_one_space(first, second)

@@ -7,7 +7,7 @@ import pytest
 from golden import assert_golden, det, load_golden
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, rank_queries, retrieval_scores, scores_of_ranks
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,36 @@ def test_images_without_texts_are_candidates_but_no_queries(caplog):
         scores = retrieval_scores(images, texts, np.array([1, 1, 3]))
     assert scores["txt_r1"] == scores["img_r1"] == 100
     assert "2 of 4 images have no text" in caplog.text
+
+
+def test_ranks_of_folds_and_of_distinct_images():
+    """By hand: two folds of two images. Alone with the fourth image, the third finds its caption, which prefers the
+    fourth; among all, captions of others come first."""
+    images = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
+    texts = np.array([[0.9, 0.1], [0.2, 0.9], [0.8, 0.5], [0.1, 1.0], [0.7, 0.7]])
+    text_to_image = np.array([0, 1, 2, 3, 3])
+    image_ranks, text_ranks = rank_queries(images, texts, text_to_image, n_fold=2)
+    assert image_ranks.tolist() == [0, 0, 0, 0] and text_ranks.tolist() == [0, 0, 1, 0, 0]
+    image_ranks, text_ranks = rank_queries(images, texts, text_to_image)
+    assert image_ranks.tolist() == [0, 1, 1, 0] and text_ranks[2] == 2
+    image_ranks, _ = rank_queries(images, texts, text_to_image, recall="deduplicated")
+    assert image_ranks.tolist() == [0, 1, 1, 0], "one rank an image, though the fourth has two captions"
+    for n_fold, recall in ((2, "standard"), (2, "deduplicated"), (1, "deduplicated")):
+        ranks = rank_queries(images, texts, text_to_image, n_fold, recall=recall)
+        expected = retrieval_scores(images, texts, text_to_image, n_fold, recall=recall)
+        assert scores_of_ranks(*ranks, text_to_image, n_fold, recall) == expected
+
+
+def test_scores_that_follow_from_ranks_by_hand():
+    """Image 0 has three texts: it is three queries where images count by text."""
+    ranks, text_to_image = (np.array([0, 7]), np.array([0, 0, 6, 20])), np.array([0, 0, 0, 1])
+    standard = scores_of_ranks(*ranks, text_to_image)
+    by_text = scores_of_ranks(*ranks, text_to_image, recall="deduplicated")
+    assert [standard[f"txt_r{k}"] for k in (1, 5, 10)] == [50, 50, 100]
+    assert [by_text[f"txt_r{k}"] for k in (1, 5, 10)] == [75, 75, 100]
+    assert [standard[f"img_r{k}"] for k in (1, 5, 10)] == [by_text[f"img_r{k}"] for k in (1, 5, 10)] == [50, 50, 75]
+    folds = scores_of_ranks(*ranks, text_to_image, n_fold=2)
+    assert [folds[f"img_r{k}"] for k in (1, 5, 10)] == pytest.approx([100 / 3, 100 / 3, 50])
 
 
 def test_not_normalised():

@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.evaluators import EVALUATORS
 from mlvl_fairseq.evaluation.signature import (
     Signature,
     common_signature,
@@ -17,21 +18,31 @@ from mlvl_fairseq.evaluation.signature import (
 
 def signature(**changes):
     values = dict(data="ab12", split="test", lang="de", images=5, texts=25, tok="clip-bpe", maxlen=77, precision="fp32")
+    values["own"] = {"folds": 1, "captions": "any", "ties": "index"}
     return Signature(**{**values, **changes}, version="1.2")
 
 
-def test_long_and_short_form():
+def test_printed_form():
     assert str(signature()) == (
         "data:ab12|split:test|lang:de|images:5|texts:25|tok:clip-bpe|maxlen:77|precision:fp32|folds:1|captions:any"
         "|ties:index|version:1.2"
     )
-    assert signature().short() == "d:ab12|s:test|l:de|#i:5|#t:25|tok:clip-bpe|len:77|p:fp32|f:1|c:any|tie:index|v:1.2"
 
 
-def test_every_key_is_explained_and_short_keys_differ():
-    entries = fields(Signature)
-    assert all(len(entry.metadata["help"]) > 10 for entry in entries)
-    assert len({entry.metadata["short"] for entry in entries}) == len(entries)
+def test_an_evaluator_adds_its_own_keys_before_the_version_and_leaves_out_what_it_has_not():
+    text = str(signature(own={"metric": "accuracy", "templates": 7}, texts=None))
+    assert text == (
+        "data:ab12|split:test|lang:de|images:5|tok:clip-bpe|maxlen:77|precision:fp32|metric:accuracy|templates:7"
+        "|version:1.2"
+    )
+    with pytest.raises(UserError, match="every score has a key lang"):
+        signature(own={"lang": "de"})
+
+
+def test_every_key_is_explained():
+    assert all(len(entry.metadata["help"]) > 10 for entry in fields(Signature))
+    for evaluator in EVALUATORS.values():
+        assert all(len(about) > 10 for about in evaluator.keys.values())
 
 
 def test_parse_is_the_inverse_and_keeps_colons_and_unknown_keys():

@@ -140,6 +140,30 @@ def test_layouts_of_pictures(call, layout):
     )
 
 
+def test_variants_on_real_text_are_scored_and_reported_over_their_seeds(stubs, call, tmp_path):
+    """Every variant and seed has a folder of scores, and the last command makes one table of them all."""
+    for name in ("mlvl-report", "mlvl-sentencepiece"):
+        stubs.add(name, RECORD.format(python=sys.executable, log=str(stubs.log)))
+    for folder, files in {
+        "text": [f"{split}.{lang}" for split in ("train", "val") for lang in ("en", "de", "fr", "cs")],
+        "out/xlmr": ["dict.txt", "sentencepiece.bpe.model"],
+        "out/corpus": ["corpus.json"],
+        "photos": [],
+    }.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for name in files:
+            (tmp_path / folder / name).write_text("a\n")
+    script = ("run_multi30k.sh", "text", "photos", "out")
+    calls = call(*script, SEEDS="1 2")
+    scores = sorted(args.output_dir for command, args in calls if command == "mlvl-evaluate")
+    variants = ("full", "itc_only", "late_ctl", "no_ctl", "stage1_only", "ttc_only", "untrained")
+    assert scores == [f"out/trikd/{variant}/seed{seed}/scores" for variant in variants for seed in (1, 2)]
+    command, args = calls[-1]
+    assert command == "mlvl-report" and [str(folder) for folder in args.run_dirs] == ["out/trikd"]
+    again = call(*script, SEEDS="1 2")
+    assert not trainings(again) and "mlvl-evaluate" not in {command for command, _ in again}
+
+
 def test_parallel_text_that_is_not_there_or_not_parallel(call, tmp_path):
     prepare = ("prepare_parallel.sh", "xlmr", "raw", "out", "de")
     (tmp_path / "raw").mkdir()

@@ -10,9 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import yaml
 
-from mlvl_fairseq.continual.methods import TABLE, list_methods
+from mlvl_fairseq.continual.methods import list_methods, published_names
 from mlvl_fairseq.continual.orders import language_order
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "cll_clip"
@@ -213,6 +212,9 @@ def test_transfer_scores_the_teacher_and_final_models_on_other_pictures(call):
     assert option(model, "--checkpoint").endswith("35-qak/checkpoint_best.pt")
     assert option(model, "--lang") == "en,de,fr,cs" and "other_world/" in option(model, "--captions")
     assert option(calls["mlvl-picture-world"][1], "--seed") != "1"
+    folders = [option(line, "--output-dir") for line in (teacher, model)]
+    assert folders == [f"outputs/cll_clip/flickr30k/{name}" for name in ("teacher", "cll_clip/seed1")]
+    assert calls["mlvl-report"] == [["outputs/cll_clip/flickr30k"]]
 
 
 def test_one_method_with_the_arguments_of_the_published_script(call, tmp_path):
@@ -241,9 +243,7 @@ def parse(line):
 
 
 def test_published_names_are_our_rows(call):
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    published = {row["published_as"]: name for name, row in rows.items() if "published_as" in row}
-    others = {theirs: ours for theirs, ours in published.items() if theirs.lower() != ours}
+    others = {theirs: ours for theirs, ours in published_names().items() if theirs.lower() != ours}
     assert len(others) > 5
     for theirs, ours in others.items():
         (line,) = call("run_cl.sh", theirs, "B16")["mlvl-cll"]

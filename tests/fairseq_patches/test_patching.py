@@ -1,4 +1,6 @@
+import contextlib
 import importlib
+import re
 import sys
 
 import pytest
@@ -39,3 +41,27 @@ def test_patch_of_what_is_imported_already(patched_module, monkeypatch):
     fairseq_patches.apply()
     assert module.value == 42
     assert sum(isinstance(finder, patching._PatchingFinder) for finder in sys.meta_path) == 1
+
+
+def test_import_in_a_context(tmp_path, monkeypatch):
+    (tmp_path / "to_import.py").write_text("import os\nvalue = os.environ['INSIDE']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(patching, "_AROUND", {})
+
+    @patching.around_import("to_import")
+    @contextlib.contextmanager
+    def inside():
+        with monkeypatch.context() as environment:
+            environment.setenv("INSIDE", "yes")
+            yield
+
+    assert importlib.import_module("to_import").value == "yes"
+    del sys.modules["to_import"]
+
+
+PATCHES = sorted({patch.__module__ for registered in patching._PATCHES.values() for patch in registered})
+
+
+@pytest.mark.parametrize("module", PATCHES)
+def test_every_patch_names_the_command_that_breaks(module):
+    assert re.search(r"\n\nBreaks without it: ``\w", sys.modules[module].__doc__)

@@ -1,4 +1,5 @@
 import argparse
+import shutil
 
 import pytest
 from fairseq import utils
@@ -48,3 +49,41 @@ def test_second_copy_is_refused(tmp_path):
 def test_missing_user_dir_is_fairseqs_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         utils.import_user_module(argparse.Namespace(user_dir=str(tmp_path / "mlvl_fairseq")))
+
+
+@pytest.fixture
+def train(run_alone, train_options, tmp_path):
+    """``train(user_dir, *more options)``: one update of a stock model with this ``--user-dir``, from `tmp_path`."""
+
+    def run(user_dir, *options):
+        options = [*train_options, "--max-update", 1, "--save-dir", "save", *options, "--user-dir", user_dir]
+        return run_alone("fairseq-train", *options, cwd=tmp_path, env={"PYTHONPATH": ""})
+
+    return run
+
+
+def test_link_of_another_name(train, root, tmp_path):
+    (tmp_path / "plugin").symlink_to(root / "mlvl_fairseq", target_is_directory=True)
+    ended = train("plugin/", "--distributed-world-size", 2)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert (tmp_path / "save" / "checkpoint_last.pt").exists()
+
+
+@pytest.fixture
+def copy_as(root, tmp_path):
+    ignore = shutil.ignore_patterns("__pycache__")
+    return lambda name: shutil.copytree(root / "mlvl_fairseq", tmp_path / name, ignore=ignore)
+
+
+def test_copy(train, copy_as):
+    with open(copy_as("copy/mlvl_fairseq") / "__init__.py", "a") as file:
+        file.write("print('the copy')\n")
+    ended = train("copy/mlvl_fairseq", "--distributed-world-size", 2)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("the copy") == 3, "the command or one of its two ranks has used another one"
+
+
+def test_copy_of_another_name_is_refused(train, copy_as):
+    ended = train(copy_as("plugin"))
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].endswith("works only if its folder is called mlvl_fairseq")

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mlvl_fairseq.fairseq_patches import import_clip
-from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalTask
 
 CLIP_SIZE = 60  # tokens of the small CLIP that everything starts from

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalTask
 
 SIZE = 60

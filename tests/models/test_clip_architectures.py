@@ -8,7 +8,7 @@ import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
-from mlvl_fairseq.models.clip_architectures import ARCHITECTURES
+from mlvl_fairseq.networks.clip import ARCHITECTURES
 
 
 def dimensions(arch, **given):

@@ -8,8 +8,7 @@ import torch
 
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
-from mlvl_fairseq.modules.expandable_embedding import grow_rows
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions, grow_rows
 
 CLIP_SIZE = 60
 TEIR = GrowthOptions(std=-1, seed=3)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import GrowthOptions
-from mlvl_fairseq.modules.expandable_embedding import grow_rows
-from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions, grow_rows
+from mlvl_fairseq.modules.heads import FeatureHead
 
 TOKENS = torch.tensor([[1, 5, 9, 59, 0, 0, 0, 0, 0, 0], [1, 7, 3, 2, 8, 59, 0, 0, 0, 0]])  # 59 ends a text
 EOS_POSITIONS = torch.tensor([3, 5])

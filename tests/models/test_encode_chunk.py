@@ -7,7 +7,8 @@ import torch
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models.clip import ClipConfig, ClipModel, GrowthOptions
+from mlvl_fairseq.models.clip import ClipConfig, ClipModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalTask
 
 ROWS, VOCABULARY = 40, 60  # 40: chunks of 33 rows and more are cut into groups of like length by the text tower

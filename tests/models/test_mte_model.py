@@ -10,9 +10,9 @@ from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.losses.translation import smoothed_cross_entropy
 from mlvl_fairseq.models.mte import MteConfig
-from mlvl_fairseq.models.mte_architectures import ARCHITECTURES
-from mlvl_fairseq.modules.mte import MteDecoder, MteEncoder
 from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
+from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
+from mlvl_fairseq.networks.mte import ARCHITECTURES
 
 LAYERS = {"train_encoder": "layers"}
 EMBEDDINGS = ("encoder.xlmr.embed_tokens.", "encoder.xlmr.embed_positions.", "encoder.xlmr.layernorm_embedding.")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_mte import write_small_mte
 
+from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
-from mlvl_fairseq.checkpoints.skeletons import without_values
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.trikd import TrikdConfig, TrikdModel
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder

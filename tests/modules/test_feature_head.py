@@ -2,7 +2,7 @@
 
 import torch
 
-from mlvl_fairseq.modules.feature_head import FeatureHead
+from mlvl_fairseq.modules.heads import FeatureHead
 
 
 def test_head_is_a_normalised_perceptron():

@@ -7,7 +7,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models.roberta import RobertaModel
 
-from mlvl_fairseq.checkpoints.skeletons import without_values
+from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 CONFIG = XlmrConfig(vocab_size=30, layers=2, width=16, ffn_width=24, heads=4, max_positions=12)

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.runs.result_folder import result_folder
+from mlvl_fairseq.runs.result_folder import read_scores_settings, result_folder, scores_folder
+from mlvl_fairseq.version import __version__
 
 
 def test_parts_are_computed_once(tmp_path):
@@ -40,3 +41,27 @@ def test_damaged_part(tmp_path):
         results.path("part").write_text("{")
         with pytest.raises(DataError, match="part.json: not JSON"):
             results.get("part")
+
+
+def test_scores_of_an_earlier_version_go_on(tmp_path):
+    """It did not say which evaluator: there was one."""
+    (tmp_path / "settings.json").write_text(
+        json.dumps({"model": "sha", "split": "test", "n_fold": 1, "version": __version__})
+    )
+    (tmp_path / "de.test.json").write_text('{"r_mean": 3}')
+    with scores_folder(tmp_path, "retrieval", "sha", {"split": "test", "n_fold": 1}) as results:
+        assert results.get("de.test") == {"r_mean": 3}
+    with pytest.raises(UserError, match="evaluator is 'retrieval' there, 'classification' here"):
+        with scores_folder(tmp_path, "classification", "sha", {"split": "test", "n_fold": 1}):
+            raise AssertionError("not reached")
+
+
+def test_which_folders_hold_scores(tmp_path):
+    with scores_folder(tmp_path / "scores", "vqa", "sha", {"split": "val"}):
+        pass
+    assert read_scores_settings(tmp_path / "scores") == {
+        **{"evaluator": "vqa", "model": "sha", "split": "val", "version": __version__}
+    }
+    with result_folder(tmp_path / "analysis", {"model": "sha", "seed": 1}):
+        pass
+    assert read_scores_settings(tmp_path / "analysis") is None and read_scores_settings(tmp_path / "nowhere") is None

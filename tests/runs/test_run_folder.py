@@ -5,7 +5,7 @@ import pytest
 from mlvl_fairseq.continual.analyses.attention_drift import attention_drift
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.encoder import Encoder
-from mlvl_fairseq.runs.folder import RunFolder, refuse_run_folder
+from mlvl_fairseq.runs.folder import RunFolder, count_finished, refuse_run_folder
 
 
 @pytest.fixture
@@ -73,3 +73,11 @@ def test_a_run_given_for_a_model_names_its_last_model(run_of, tmp_path):
     run_of(["00-en"])
     with pytest.raises(UserError, match="its last model is .*/00-en/checkpoint_best.pt"):
         Encoder.load(tmp_path)
+
+
+def test_finished_trainings_of_several_runs(tmp_path):
+    for step, done in (("one/00-en", True), ("one/01-de", False), ("two/00-en", True)):
+        (tmp_path / step).mkdir(parents=True)
+        if done:
+            (tmp_path / step / "done.json").touch()
+    assert count_finished(tmp_path) == 2 and count_finished(tmp_path / "nowhere") == 0

@@ -33,7 +33,7 @@ def expected():
 
 def validate(batches):
     """As fairseq's loop: every batch is logged and asked for its own statistics, in the end there are those of all."""
-    collector = TranslationCollector(DIRECTIONS, torch.device("cpu"))
+    collector = TranslationCollector(DIRECTIONS)
     during = []
     with metrics.aggregate(new_root=True) as whole:
         for direction, ids in batches:
@@ -58,13 +58,13 @@ def test_scores_of_the_whole_set():
 def test_directions_without_sentences_have_no_score():
     _, _, values = validate(BATCHES[:1])
     assert math.isnan(values["bleu_en-zh"]) and values["bleu"] == values["bleu_de-en"] > 0
-    nothing = TranslationCollector(DIRECTIONS, torch.device("cpu")).compute()
+    nothing = TranslationCollector(DIRECTIONS).compute()
     assert math.isnan(nothing["bleu"]) and math.isnan(nothing["chrf"])
 
 
 def run_rank(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    collector = TranslationCollector(DIRECTIONS, torch.device("cpu"))
+    collector = TranslationCollector(DIRECTIONS)
     for direction, ids in BATCHES[rank::2]:
         collector.add(direction, ids, *([texts[direction][i] for i in ids] for texts in (HYPOTHESES, REFERENCES)))
     torch.save(collector.compute(), f"{folder}/{rank}.pt")

@@ -10,16 +10,12 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple, Union
 
 import torch
 
-from mlvl_fairseq.checkpoints.source import (
-    CLIPWeights,
-    TextConfig,
-    VisionConfig,
-    WeightFormat,
-    WeightSource,
-    register_weight_format,
-)
+from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, register_format
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.modules.towers.clip_text import TextConfig
+from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # What the towers are built for; `transformers` has the same defaults where a configuration is silent.
@@ -64,12 +60,13 @@ BLOCK_MODULES = {
 }
 
 
-@register_weight_format(f"Hugging Face folder ({CONFIG} and {WEIGHTS})")
+@register_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS})")
 class HuggingFaceFolder(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
-        return source.path.is_dir() or source.path.suffix == ".safetensors"
+        is_folder = source.path.is_dir() and not (source.path / "model.pt").exists()  # that would be XLM-R's
+        return is_folder or source.path.suffix == ".safetensors"
 
-    def read(self, source: WeightSource) -> CLIPWeights:
+    def read(self, source: WeightSource, init_from=None) -> ClipCheckpoint:
         folder = source.path if source.path.is_dir() else source.path.parent
         config = _read_config(folder / CONFIG)
         weights = _read_safetensors(source.path if source.path.is_file() else folder / WEIGHTS)
@@ -81,7 +78,8 @@ class HuggingFaceFolder(WeightFormat):
             raise DataError("unknown tensor; this is no CLIPModel", source.path, field=name)
         text_heads = _heads(config, "text", folder)
         vision_heads = _heads(config, "vision", folder) if vision else None
-        return CLIPWeights.from_tensors(source.path, text, vision, logit_scale, text_heads, vision_heads)
+        weights = CLIPWeights.from_tensors(source.path, text, vision, logit_scale, text_heads, vision_heads)
+        return ClipCheckpoint(weights)
 
 
 def from_huggingface(tower: str, weights: Dict[str, torch.Tensor], path) -> Dict[str, torch.Tensor]:

@@ -9,20 +9,20 @@ from typing import Any, Mapping, Optional
 
 import torch
 
+from mlvl_fairseq.checkpoints.clip import read_clip_weights
+from mlvl_fairseq.checkpoints.formats.trikd import FINGERPRINTS, FrozenFiles, TrikdWeights, write_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import model_options, read_xlmr, write_xlmr, xlmr_from_state
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightSource,
     as_float32,
     fingerprint_tensor,
-    read_clip_weights,
     take_prefix,
 )
-from mlvl_fairseq.checkpoints.trikd import FINGERPRINTS, FrozenFiles, TrikdWeights, write_trikd
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path
-from mlvl_fairseq.modules.temperature import new_logit_scale
+from mlvl_fairseq.modules.heads import new_logit_scale
 
 C_PROJECTOR = ("encoder.dim_proj.weight", "encoder.c_projector.weight")
 X_PROJECTOR = ("encoder.encoder_adapter.", "encoder.x_projector.")

@@ -4,15 +4,9 @@ from typing import Dict, Iterable, Set
 
 import torch
 
+from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import TorchScriptArchive
-from mlvl_fairseq.checkpoints.source import (
-    CLIPWeights,
-    WeightFormat,
-    WeightSource,
-    as_float32,
-    register_weight_format,
-    take_prefix,
-)
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, register_format, take_prefix
 from mlvl_fairseq.errors import DataError
 
 # Sizes that the archives keep beside the weights, and the causal mask that some exports turn into an attribute.
@@ -20,25 +14,25 @@ NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
 MASK_SUFFIX = ".attn_mask"
 
 
-@register_weight_format("OpenAI's TorchScript archive (ViT-*.pt)")
+@register_format("clip", "OpenAI's TorchScript archive (ViT-*.pt)")
 class OpenAIArchive(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         return source.is_torchscript
 
-    def read(self, source: WeightSource) -> CLIPWeights:
+    def read(self, source: WeightSource, init_from=None) -> ClipCheckpoint:
         archive = TorchScriptArchive(source.path)
         names = _weight_names(archive.names(), source)
-        return _to_clip_weights(archive.load(names, lambda tensor: tensor.float().contiguous()), source)
+        return _checkpoint(archive.load(names, lambda tensor: tensor.float().contiguous()), source)
 
 
-@register_weight_format("state dict of OpenAI's CLIP (torch.save)")
+@register_format("clip", "state dict of OpenAI's CLIP (torch.save)")
 class OpenAIStateDict(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         return "token_embedding.weight" in source.state
 
-    def read(self, source: WeightSource) -> CLIPWeights:
+    def read(self, source: WeightSource, init_from=None) -> ClipCheckpoint:
         names = _weight_names(source.state, source)
-        return _to_clip_weights(as_float32({name: source.state[name] for name in names}, source.path), source)
+        return _checkpoint(as_float32({name: source.state[name] for name in names}, source.path), source)
 
 
 def _weight_names(names: Iterable[str], source: WeightSource) -> Set[str]:
@@ -48,7 +42,8 @@ def _weight_names(names: Iterable[str], source: WeightSource) -> Set[str]:
     return weights
 
 
-def _to_clip_weights(tensors: Dict[str, torch.Tensor], source: WeightSource) -> CLIPWeights:
+def _checkpoint(tensors: Dict[str, torch.Tensor], source: WeightSource) -> ClipCheckpoint:
     logit_scale = tensors.pop("logit_scale", None)
     text = {name: tensor for name, tensor in tensors.items() if not name.startswith("visual.")}
-    return CLIPWeights.from_tensors(source.path, text, take_prefix(tensors, "visual."), logit_scale)
+    weights = CLIPWeights.from_tensors(source.path, text, take_prefix(tensors, "visual."), logit_scale)
+    return ClipCheckpoint(weights)

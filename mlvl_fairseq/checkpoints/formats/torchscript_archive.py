@@ -155,11 +155,6 @@ def _errors_as_data_errors(path: Path, what: str) -> Iterator[None]:
         raise DataError(f"the archive is truncated or damaged ({what}: {error}); fetch it again", path) from error
 
 
-def is_torchscript(entries: List[str]) -> bool:
-    """Whether the entries of a zip file are those of a TorchScript archive (plain `torch.save` has no constants)."""
-    return any(entry.count("/") == 1 and entry.endswith("/constants.pkl") for entry in entries)
-
-
 def _find_prefix(entries: List[str]) -> str:
     prefixes = [entry.split("/")[0] for entry in entries if entry.count("/") == 1 and entry.endswith("/data.pkl")]
     if len(prefixes) != 1:

@@ -9,9 +9,19 @@ from typing import Any, Dict, List, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mlvl_fairseq.checkpoints.check import check_tensors, holding
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
-from mlvl_fairseq.checkpoints.skeletons import without_values
-from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fingerprint, fingerprint_of, take_prefix
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightFormat,
+    WeightSource,
+    add_prefix,
+    as_float32,
+    fill_in,
+    fingerprint,
+    register_format,
+    take_prefix,
+)
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder
@@ -55,11 +65,17 @@ class XlmrWeights:
                 f"{self.source} takes {self.config.max_positions} tokens, not {length}: give a smaller --max-length"
             )
 
+    def require_width(self, width: int) -> None:
+        """Raises UserError: it has another width than the options say."""
+        if self.config.width != width:
+            raise UserError(
+                f"{self.source} has width {self.config.width}, not {width}: choose another --arch or "
+                "--encoder-embed-dim"
+            )
+
     def encoder(self) -> XlmrEncoder:
         """An encoder that holds these very tensors (not copies)."""
-        encoder = without_values(XlmrEncoder, self.config)
-        encoder.load_state_dict({**self.tensors, **VERSION}, assign=True)
-        return encoder
+        return holding(self.config.build, {**self.tensors, **VERSION})
 
 
 def read_xlmr(path, xlmr=None) -> XlmrWeights:
@@ -76,7 +92,21 @@ def read_xlmr(path, xlmr=None) -> XlmrWeights:
     """
     path = Path(path)
     path = path / "model.pt" if path.is_dir() else path
-    content = load_checkpoint_file(path)
+    return _read(load_checkpoint_file(path), path, xlmr)
+
+
+@register_format("mte", "XLM-R of fairseq (model.pt), or a checkpoint of task mte_pretraining")
+class FairseqXlmr(WeightFormat):
+    def detect(self, source: WeightSource) -> bool:
+        model = source.state.get("model")
+        is_folder = source.path.is_dir() and (source.path / "model.pt").exists()
+        return is_folder or (isinstance(model, Mapping) and any(name.startswith(PREFIXES) for name in model))
+
+    def read(self, source: WeightSource, xlmr=None) -> XlmrWeights:
+        return read_xlmr(source.path, xlmr) if source.path.is_dir() else _read(source.state, source.path, xlmr)
+
+
+def _read(content: Mapping[str, Any], path: Path, xlmr) -> XlmrWeights:
     model, options = content.get("model"), model_options(content)
     if not isinstance(model, Mapping):
         raise DataError("is missing or no dictionary; give fairseq's model.pt of XLM-R", path, field="model")
@@ -141,12 +171,10 @@ def _fill_in_frozen(tensors: Tensors, model: Mapping[str, Tensor], xlmr, path) -
         raise UserError(
             f"{path} leaves out what it kept frozen, and {xlmr} is not there: say with --xlmr where that XLM-R is now"
         )
-    whole = read_xlmr(xlmr).tensors
-    frozen = {name: tensor for name, tensor in whole.items() if name not in tensors}
-    digest = fingerprint_of(model["frozen_fingerprint"])
-    if fingerprint({MTE + name: tensor for name, tensor in frozen.items()}) != digest:
-        raise UserError(f"{xlmr} does not hold the frozen weights that {path} was trained with")
-    return {**frozen, **tensors}
+    frozen = {name: tensor for name, tensor in read_xlmr(xlmr).tensors.items() if name not in tensors}
+    complaint = f"{xlmr} does not hold the frozen weights that {path} was trained with"
+    digest = fingerprint(add_prefix(frozen, MTE))
+    return fill_in(tensors, frozen, model["frozen_fingerprint"], complaint, digest)
 
 
 def _infer_config(tensors: Tensors, options: Mapping[str, Any], path) -> XlmrConfig:
@@ -173,16 +201,7 @@ def _infer_config(tensors: Tensors, options: Mapping[str, Any], path) -> XlmrCon
 def _check(tensors: Tensors, config: XlmrConfig, path) -> None:
     if config.width % config.heads:
         raise DataError(f"{config.heads} attention heads do not divide the width of {config.width}", path)
-    expected = without_values(XlmrEncoder, config).state_dict()
-    expected.pop("version")
-    for name in expected.keys() - tensors.keys():
-        raise DataError("tensor is missing", path, field=name)
-    for name in tensors.keys() - expected.keys():
-        raise DataError("unknown tensor; an XLM-R encoder has none of this name", path, field=name)
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            message = f"tensor has shape {list(tensor.shape)}, expected {list(expected[name].shape)}"
-            raise DataError(message, path, field=name)
+    check_tensors(path, "an XLM-R encoder", config.build, tensors, ignore=VERSION)
 
 
 def write_xlmr(weights: XlmrWeights, path) -> None:

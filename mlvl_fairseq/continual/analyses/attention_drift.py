@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.bare_tower import load_bare
-from mlvl_fairseq.inference.caption_sample import sample_rows
-from mlvl_fairseq.inference.kinds.clip import ClipEncoder
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.runs.folder import RunFolder
 from mlvl_fairseq.runs.result_folder import result_folder
@@ -25,15 +24,15 @@ BATCH_SIZE = 256
 
 
 def attention_drift(
-    run: RunFolder, max_captions: Optional[int] = None, seed: int = 1, init_from=None, device: str = "cpu"
+    run: RunFolder, max_captions: Optional[int] = None, seed: int = 1, device: str = "cpu", **frozen
 ) -> Dict[str, Dict[str, float]]:
     """Attention KL of every language but the last; finished ones are kept in ``<run>/analysis/attention``.
 
     Args:
         run: a finished sequence of at least two languages.
         max_captions: captions a language, drawn with `seed`; None: all.
-        init_from: where the checkpoints' frozen weights are, if they were moved.
         device: where to compute.
+        frozen: where the checkpoints' frozen weights are, if they were moved; as for `Encoder.load`.
 
     Returns:
         language -> ``kl`` (nats), ``tokens`` and ``captions`` it is the mean of.
@@ -44,12 +43,12 @@ def attention_drift(
     if not run.protocol.in_order or len(run.languages) < 2:
         raise UserError(f"{run.folder}: attention drifts along a sequence of at least two languages; this is none")
     corpus = Corpus(run.corpus)
-    final = load_bare(run.final_checkpoint(), init_from, device)
+    final = load_text_tower(run.final_checkpoint(), device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
         captions = corpus.captions("train", lang)
         chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
-        earlier = load_bare(run.checkpoint(step), init_from, device)
+        earlier = load_text_tower(run.checkpoint(step), device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 
     settings = {"model": final.fingerprint, "max_captions": max_captions, "seed": seed}
@@ -61,14 +60,16 @@ def attention_drift(
 
 
 def drift_of_captions(
-    earlier: ClipEncoder, final: ClipEncoder, captions: Sequence[str], title: Optional[str] = None
+    earlier: Encoder, final: Encoder, captions: Sequence[str], title: Optional[str] = None
 ) -> Dict[str, float]:
     """``kl``, ``tokens`` and ``captions`` of one language; `title` is that of the progress bar, None shows none."""
     tokens = sorted(earlier.tokenize(captions), key=len)  # little padding
     total, count = 0.0, 0
     for start in tqdm(range(0, len(tokens), BATCH_SIZE), desc=title, disable=title is None, unit=" batches"):
         batch = tokens[start : start + BATCH_SIZE]
-        after, before = (eos_attention(encoder.text, batch, earlier.tokenizer.eos) for encoder in (final, earlier))
+        after, before = (
+            eos_attention(encoder.network.text, batch, earlier.tokenizer.eos) for encoder in (final, earlier)
+        )
         elements = divergence_elements(after, before)
         total, count = total + float(elements.sum()), count + len(elements)
     return {"kl": total / count, "tokens": count, "captions": len(tokens)}

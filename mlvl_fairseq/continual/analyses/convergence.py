@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.caption_dataset import gather_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.bare_tower import load_bare
-from mlvl_fairseq.inference.caption_sample import sample_rows
-from mlvl_fairseq.inference.kinds.clip import ClipEncoder
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
 from mlvl_fairseq.runs.folder import RunFolder
 from mlvl_fairseq.runs.result_folder import result_folder
@@ -51,7 +50,7 @@ class TrainingCaptions:
 
     @classmethod
     def read(
-        cls, corpus: Corpus, encoder: ClipEncoder, languages: Sequence[str], limit: Optional[int], seed: int
+        cls, corpus: Corpus, encoder: Encoder, languages: Sequence[str], limit: Optional[int], seed: int
     ) -> "TrainingCaptions":
         """The training captions of `languages` that have an English sentence, `limit` of each language."""
         tokens, rows = [], []
@@ -80,8 +79,8 @@ def analyse_convergence(
     max_captions: Optional[int] = None,
     batch_size: int = BATCH_SIZE,
     seed: int = 1,
-    init_from=None,
     device: str = "cpu",
+    **frozen,
 ) -> Dict[str, object]:
     """Loss for every standard deviation, and the Fisher trace; parts are kept in ``<run>/analysis/convergence``.
 
@@ -92,8 +91,8 @@ def analyse_convergence(
         max_captions: captions a language, drawn with `seed`; None: all.
         batch_size: captions a batch.
         seed: of captions, batches and noise; noises of different size have the same direction.
-        init_from: where the checkpoint's frozen weights are, if they were moved.
         device: where to compute.
+        frozen: where the checkpoint's frozen weights are, if they were moved; as for `Encoder.load`.
 
     Returns:
         ``noise``: rows of ``std``, ``loss``, ``cross_lingual``, ``cross_modal``; ``fisher_trace``: the sum and, in
@@ -104,7 +103,7 @@ def analyse_convergence(
         DataError: the corpus has no teacher features.
     """
     corpus = Corpus(run.corpus)
-    encoder = load_bare(run.final_checkpoint(), init_from, device)
+    encoder = load_text_tower(run.final_checkpoint(), device, **frozen)
     data = TrainingCaptions.read(corpus, encoder, run.languages, max_captions, seed)
     batches = data.batches(batch_size, seed)
     settings = {"model": encoder.fingerprint, "max_captions": max_captions, "batch_size": batch_size, "seed": seed}
@@ -126,9 +125,9 @@ def analyse_convergence(
     return summary
 
 
-def loss_under_noise(encoder: ClipEncoder, data: TrainingCaptions, batches, std: float, seed: int, title: str):
+def loss_under_noise(encoder: Encoder, data: TrainingCaptions, batches, std: float, seed: int, title: str):
     """:func:`average_loss` with noise on the weights of the text tower."""
-    with weight_noise(encoder.text, std, seed):
+    with weight_noise(encoder.network.text, std, seed):
         return average_loss(encoder, data, batches, title)
 
 
@@ -137,9 +136,7 @@ def _mean(losses: List[Dict[str, float]]) -> Dict[str, float]:
 
 
 @torch.no_grad()
-def average_loss(
-    encoder: ClipEncoder, data: TrainingCaptions, batches, title: Optional[str] = None
-) -> Dict[str, float]:
+def average_loss(encoder: Encoder, data: TrainingCaptions, batches, title: Optional[str] = None) -> Dict[str, float]:
     """``loss``, ``cross_lingual`` and ``cross_modal``, averaged over batches."""
     totals: Dict[str, float] = {}
     for rows in tqdm(batches, desc=title, disable=title is None, unit=" batches"):
@@ -149,13 +146,13 @@ def average_loss(
 
 
 def fisher_diagonal_sums(
-    encoder: ClipEncoder, data: TrainingCaptions, batches, title: Optional[str] = None
+    encoder: Encoder, data: TrainingCaptions, batches, title: Optional[str] = None
 ) -> Dict[str, float]:
     """For each parameter of the text tower the sum, over its elements, of the mean squared gradient over batches.
 
     Gradients are float32, squares are summed in float64.
     """
-    parameters = {name: parameter.requires_grad_() for name, parameter in encoder.text.named_parameters()}
+    parameters = {name: parameter.requires_grad_() for name, parameter in encoder.network.text.named_parameters()}
     sums = dict.fromkeys(parameters, 0.0)
     for rows in tqdm(batches, desc=title, disable=title is None, unit=" batches"):
         loss = batch_losses(encoder, data, rows)["loss"]
@@ -164,7 +161,7 @@ def fisher_diagonal_sums(
     return sums
 
 
-def batch_losses(encoder: ClipEncoder, data: TrainingCaptions, rows: np.ndarray) -> Dict[str, Tensor]:
+def batch_losses(encoder: Encoder, data: TrainingCaptions, rows: np.ndarray) -> Dict[str, Tensor]:
     """``loss`` of a batch and its two parts, each the mean over captions."""
     features = encoder.text_features([data.tokens[row] for row in rows])
     image_rows, english_rows = data.rows[rows].T

@@ -3,9 +3,9 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from mlvl_fairseq.continual.plugins.base import PLUGINS, ContinualPlugin, active_plugins, register_plugin
+from mlvl_fairseq.continual.plugin import PLUGINS, ContinualPlugin, active_plugins, plugin_options, register_plugin
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["PLUGINS", "ContinualPlugin", "active_plugins", "register_plugin"]
+__all__ = ["PLUGINS", "ContinualPlugin", "active_plugins", "plugin_options", "register_plugin"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.func import functional_call
 
-from mlvl_fairseq.continual.plugins.base import ContinualPlugin, register_plugin
+from mlvl_fairseq.continual.plugin import ContinualPlugin, register_plugin
 from mlvl_fairseq.losses import feature_mse
 
 
@@ -33,9 +33,8 @@ class Lwf(ContinualPlugin):
             del state[key]  # the model before the previous one has had its say
 
     def begin_language(self, task, model) -> None:
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and not name.startswith("adapter."):  # the previous model had none of this
-                self.register_buffer(name.replace(".", "/"), parameter.detach().clone())
+        for name, parameter in model.shared_parameters():  # the previous model had none of this language's own
+            self.register_buffer(name.replace(".", "/"), parameter.detach().clone())
 
     def losses(self, model, features, sample):
         if not self._buffers:
@@ -44,5 +43,4 @@ class Lwf(ContinualPlugin):
         rows = sample["nsentences"]
         with torch.no_grad():
             target = functional_call(model, previous, kwargs=sample["net_input"])["text"]
-        mse = feature_mse(features["text"][:rows], target[:rows]) / rows
-        return {"lwf": (self.cfg.lwf_scale, mse)}
+        return {"lwf": (self.cfg.lwf_scale, feature_mse(features["text"], target) / rows)}

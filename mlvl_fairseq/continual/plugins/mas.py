@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mlvl_fairseq.continual.plugins.base import register_plugin
+from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mlvl_fairseq.continual.plugins.base import register_plugin
+from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
 
 
@@ -53,5 +53,5 @@ class Oewc(QuadraticPenalty):
                 loss = sum(weight * term for weight, term in terms.values())
                 yield [gradient**2 for gradient in torch.autograd.grad(loss, parameters)]
 
-        with task.criterion.as_the_previous_language_ended():
+        with task.criterion.at_previous_temperature():
             return self.mean(squared_gradients(), parameters)

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mlvl_fairseq.continual.plugins.base import ContinualPlugin
+from mlvl_fairseq.continual.plugin import ContinualPlugin
 
 
 class QuadraticPenalty(ContinualPlugin):
@@ -19,10 +19,6 @@ class QuadraticPenalty(ContinualPlugin):
 
     needs_all_rows = True
     gamma = 1.0
-
-    def __init__(self, cfg, task):
-        super().__init__(cfg, task)
-        self.name = type(self).__name__.lower()
 
     @property
     def scale(self) -> float:
@@ -45,15 +41,8 @@ class QuadraticPenalty(ContinualPlugin):
         rows = np.linspace(0, captions, min(captions, number * size or captions), endpoint=False).astype(int)
         return task.previous_batches(model, size, title, rows)
 
-    @staticmethod
-    def shared_parameters(model) -> Iterator[Tuple[str, nn.Parameter]]:
-        """Trained parameters that are not one language's own (adapters, prompts)."""
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and not name.startswith("adapter."):
-                yield name, parameter
-
     def begin_language(self, task, model) -> None:
-        names, parameters = zip(*self.shared_parameters(model))
+        names, parameters = zip(*model.shared_parameters())
         was_training = model.training
         model.eval()
         for name, parameter, own in zip(names, parameters, self.importance_of_previous(task, model, parameters)):
@@ -65,9 +54,7 @@ class QuadraticPenalty(ContinualPlugin):
         model.train(was_training)
 
     def losses(self, model, features, sample):
-        parameters = [
-            (name, p) for name, p in self.shared_parameters(model) if self.get("importance", name) is not None
-        ]
+        parameters = [(name, p) for name, p in model.shared_parameters() if self.get("importance", name) is not None]
         if not parameters:
             return {}
         penalty = sum(

@@ -1,158 +1,93 @@
-"""Replay of earlier languages' captions: ER (Chaudhry et al. 2019) and DER (Buzzega et al. 2020) of CLL-CLIP's table.
+"""What methods of replay share. A method is one file beside this one: a subclass, registered under its name."""
 
-The memory holds places in the corpus (language, caption), and for DER the student's features: kilobytes, where texts
-and features of ER would take gigabytes. Captions are cut with the vocabulary as it is now, like those in evaluation.
-"""
+from typing import Dict, NamedTuple
 
-from dataclasses import dataclass, field
-from typing import Dict, Optional
-
-import numpy as np
 import torch
-from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
-from mlvl_fairseq.continual.memory import SELECTIONS, Selection
-from mlvl_fairseq.continual.memory.captions import MemoryCaptions
-from mlvl_fairseq.continual.plugins.base import ContinualPlugin, register_plugin
-from mlvl_fairseq.data.caption_dataset import join_batches
-from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.continual.memory.store import Memory
+from mlvl_fairseq.continual.plugin import ContinualPlugin
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import feature_mse
 
-BATCH = 256  # captions at once where only features are computed
 
+class Rows(NamedTuple):
+    """Rows of a batch and of a draw from the memory, the batch's first.
 
-@dataclass
-class ReplayOptions:
-    memory_size: int = field(default=0, metadata={"help": "captions of earlier languages kept for replay; 0: off"})
-    memory_selection: ChoiceEnum(list(SELECTIONS)) = field(
-        default="reservoir", metadata={"help": "; ".join(f"{name}: {s.about}" for name, s in SELECTIONS.items())}
-    )
-    memory_label: ChoiceEnum(["teacher", "student"]) = field(
-        default="teacher",
-        metadata={
-            "help": "what replayed captions are pulled to: the teacher's English features (ER), or the student's own "
-            "features when they came into the memory (DER)"
-        },
-    )
-    memory_every_epoch: bool = field(
-        default=False,
-        metadata={
-            "help": "offer captions to the reservoir in every epoch, as published; they then are in it several times. "
-            "Default: in the first one"
-        },
-    )
-    memory_counts_as_use: bool = field(
-        default=False,
-        metadata={"help": "replaying a token raises its frequency f in TEIR, as published. Default: learning it does"},
-    )
-    replay_scale: float = field(default=1.0, metadata={"help": "weight of the loss on replayed captions"})
-    replay_batch_size: int = field(
-        default=0, metadata={"help": "replayed captions beside every batch; 0: as many as the batch has"}
-    )
-
-
-@register_plugin("replay", ReplayOptions)
-class Replay(ContinualPlugin):
-    """Every batch of a new language is followed by as many captions from memory.
-
-    ``scale * MSE(h, label)`` over the replayed rows; they are rows of the contrastive loss, too. What is replayed is
-    the memory as the previous language left it; what this language adds is gathered beside it. All ranks keep the same
-    memory: each draws its share of one common draw, and what enters is gathered from all.
-
-    Buffers, one row an entry of memory: ``items`` int64 [M, 2] (place of the language in the order, caption) and
-    ``labels`` float32 [M, D] (DER; [M, 0] in ER) are replayed; ``next_items`` and ``next_labels`` are being gathered;
-    ``seen`` counts the captions that were offered, ``draws`` the batches drawn.
+    Attributes:
+        text, image: features [B + M, D]. ids: image ids [B + M]. replayed: bool [B + M].
     """
 
-    needs_all_rows = True  # replayed captions use rows that the current language does not
+    text: Tensor
+    image: Tensor
+    ids: Tensor
+    replayed: Tensor
+
+
+class ReplayMethod(ContinualPlugin):
+    """A way to use the memory, chosen by ``--replay-method NAME``. It says which terms a draw gives
+    (:meth:`replay_losses`), and how its rows take part in the contrastive loss (:meth:`cross_modal`).
+
+    Attributes:
+        label: what the memory has to keep beside captions, a value of ``--memory-label``.
+        is_default: at work with this label where no ``--replay-method`` is given.
+        draws: names of the batches that are drawn beside every batch, keys of ``sample["memory"]``.
+    """
+
+    family = Memory.name
+    label = "teacher"
+    is_default = False
+    draws = ("replay",)
 
     def __init__(self, cfg, task):
         super().__init__(cfg, task)
-        self.selection: Selection = SELECTIONS[str(cfg.memory_selection)](cfg.memory_size, task.seed_for(10_000))
-        width = task.embed_dim if self.keeps_labels else 0
-        for name in ("", "next_"):
-            self.register_buffer(f"{name}items", torch.zeros(0, 2, dtype=torch.int64))
-            self.register_buffer(f"{name}labels", torch.zeros(0, width))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
-        self.position, self.seed = task.position, task.seed_for(20_000)
-        self.captions: Optional[MemoryCaptions] = None
+        if str(cfg.memory_label) != self.label:
+            raise UserError(f"--replay-method {self.name} needs --memory-label {self.label}")
 
     @classmethod
     def is_active(cls, cfg) -> bool:
-        return cfg.memory_size > 0
-
-    @property
-    def keeps_labels(self) -> bool:
-        return str(self.cfg.memory_label) == "student"
-
-    def begin_language(self, task, model) -> None:
-        """What the previous language gathered is replayed from now on."""
-        self.next_items, self.next_labels = self.selection.at_the_end(self, task, model)
-        self.items, self.labels = self.next_items.clone(), self.next_labels.clone()
-        if self.cfg.memory_counts_as_use:
-            self.begin_run(task, model)
-            model.language_state.current_tokens += self.current_tokens().to(model.language_state.current_tokens)
+        name = str(cfg.replay_method)
+        chosen = cls.is_default and str(cfg.memory_label) == cls.label if name == "auto" else name == cls.name
+        if chosen and name != "auto" and not cfg.memory_size:
+            raise UserError(f"--replay-method {name} needs a memory: give --memory-size")
+        return chosen and cfg.memory_size > 0
 
     def begin_run(self, task, model) -> None:
         self.task = task
-        self.captions = MemoryCaptions(task, self.items.cpu().numpy()) if len(self.items) else None
-
-    def current_tokens(self) -> Tensor:
-        if self.captions is None:
-            return torch.tensor(0)
-        return torch.from_numpy(self.captions.languages_of_tokens())
 
     def extend_batch(self, sample: Dict) -> Dict:
-        """Append replayed rows. ``sample["nsentences"]`` stays the number of the batch's own rows."""
-        if self.captions is None:
+        batches = {name: self.task.plugins[Memory.name].draw(sample) for name in self.draws}
+        if None in batches.values():  # the first language has nothing to replay
             return sample
-        rows = self._draw(self.cfg.replay_batch_size or sample["nsentences"])
-        memory = self.captions.batch(rows)
-        labels = self.labels[rows] if self.keeps_labels else memory["text_features"]
-        return {**join_batches(sample, memory), "memory_labels": labels.to(sample["id"].device)}
-
-    def _draw(self, number: int) -> np.ndarray:
-        """Rows of the memory for this rank's batch, from a permutation of the memory that is common to all ranks."""
-        rank, ranks = self.task.rank, self.task.ranks
-        start = int(self.draws) * ranks * number + rank * number
-        self.draws += 1
-        places = np.arange(start, start + number)
-        cycles, offsets = np.divmod(places, len(self.items))
-        orders = {c: np.random.default_rng([self.seed, self.position, c]) for c in np.unique(cycles)}
-        permutations = {c: generator.permutation(len(self.items)) for c, generator in orders.items()}
-        return np.array([permutations[c][offset] for c, offset in zip(cycles, offsets)])
-
-    def label(self, task, model, rows: np.ndarray) -> Tensor:
-        """Labels of captions of the previous language, float [rows, D or 0]."""
-        return self.student_features(task, model, rows) if self.keeps_labels else self.labels.new_zeros(len(rows), 0)
-
-    @torch.no_grad()
-    def student_features(self, task, model, rows: np.ndarray) -> Tensor:
-        """float32 [rows, D] of captions of the previous language, as it has handed its weights over."""
-        was_training = model.training
-        model.eval()
-        batches = task.previous_batches(model, BATCH, "features for the memory", rows, shared=False)
-        features = [model(**sample["net_input"])["text"].float() for sample in batches]
-        model.train(was_training)
-        return torch.cat(features)
+        return {**sample, "memory": {**sample.get("memory", {}), **batches}}
 
     def losses(self, model, features, sample):
-        if "memory_labels" not in sample:
-            return {}
-        replayed = features["text"][sample["nsentences"] :]
-        return {"replay": (self.cfg.replay_scale, feature_mse(replayed, sample["memory_labels"]) / len(replayed))}
+        return self.replay_losses(features["memory"], sample["memory"]) if self.is_replaying(sample) else {}
 
-    def after_backward(self, sample: Dict) -> None:
-        """Offer the batch's own rows, of all ranks, to the memory."""
-        if not (self.cfg.memory_every_epoch or self.task.is_first_epoch):
-            return
-        own = slice(0, sample["nsentences"])
-        ids = gather_with_grad(sample["id"][own])
-        labels = (
-            gather_with_grad(sample["text_output"][own].float()) if self.keeps_labels else ids.new_zeros(len(ids), 0)
+    def replay_losses(self, features: Dict[str, Tensor], memory: Dict[str, Dict]):
+        """Terms of the loss, see :meth:`ContinualPlugin.losses`.
+
+        Args:
+            features: the student's features [n, D] of each draw. memory: the draws, see :meth:`Memory.draw`.
+        """
+        raise NotImplementedError
+
+    def is_replaying(self, sample: Dict) -> bool:
+        return self.draws[0] in sample.get("memory", {})
+
+    @staticmethod
+    def rows(features: Dict, sample: Dict, draw: str = "replay") -> Rows:
+        """The rows of the batch and of one draw, for the contrastive loss."""
+        memory, own = sample["memory"][draw], sample["nsentences"]
+        alone = len(sample["memory"]) == 1
+        return Rows(
+            features["joined"] if alone else torch.cat([features["text"], features["memory"][draw]]),
+            torch.cat([features["image"], memory["image_features"]]),
+            torch.cat([sample["image_ids"], memory["image_ids"]]),
+            torch.arange(own + memory["nsentences"], device=sample["image_ids"].device) >= own,
         )
-        items = torch.stack([torch.full_like(ids, self.position), ids], dim=1)
-        self.selection.offer(self, items, labels.to(self.labels.dtype))
-        self.seen += len(ids)
+
+
+def mean_distance(features: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of features [n, D], a scalar."""
+    return feature_mse(features, target) / len(features)

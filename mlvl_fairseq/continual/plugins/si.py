@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mlvl_fairseq.continual.plugins.base import register_plugin
+from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
 
 
@@ -35,7 +35,7 @@ class Si(QuadraticPenalty):
     def importance_of_previous(self, task, model, parameters):
         """From the path and the starting point that the previous language left in the buffers."""
         importance = []
-        for name, parameter in self.shared_parameters(model):
+        for name, parameter in model.shared_parameters():
             path, start = self.get("path", name), self.get("anchor", name)
             own = torch.zeros_like(parameter, dtype=torch.float32)
             if path is not None:
@@ -46,7 +46,7 @@ class Si(QuadraticPenalty):
         return importance
 
     def begin_run(self, task, model) -> None:
-        for name, parameter in self.shared_parameters(model):
+        for name, parameter in model.shared_parameters():
             if self.get("path", name) is None:
                 self.set("path", name, torch.zeros_like(parameter, dtype=torch.float32))
                 self.set("anchor", name, parameter.detach().float().clone())
@@ -55,7 +55,7 @@ class Si(QuadraticPenalty):
     def before_step(self, model) -> None:
         self._before = [
             (name, parameter.grad.float().clone(), parameter.detach().float().clone())
-            for name, parameter in self.shared_parameters(model)
+            for name, parameter in model.shared_parameters()
             if parameter.grad is not None
         ]
 

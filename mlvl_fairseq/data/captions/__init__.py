@@ -4,10 +4,8 @@ One file a format in ``readers/``; :func:`read_captions` picks the format, :clas
 """
 
 from mlvl_fairseq.data.captions.pairing import english_rows, unmatched_english
-from mlvl_fairseq.data.captions.problems import Problems
-from mlvl_fairseq.data.captions.reading import read_captions
-from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import CaptionTable, TableBuilder, unique_texts
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, read_captions, register_reader
+from mlvl_fairseq.data.captions.table import CaptionTable, Problems, TableBuilder, unique_texts
 
 __all__ = [
     "CaptionReader",

@@ -8,9 +8,7 @@ from typing import Optional
 
 import numpy as np
 
-from mlvl_fairseq.data.captions import problems as kinds
-from mlvl_fairseq.data.captions.problems import Problems
-from mlvl_fairseq.data.captions.table import CaptionTable, unique_texts
+from mlvl_fairseq.data.captions.table import UNKNOWN_ENGLISH, UNPAIRED, CaptionTable, Problems, unique_texts
 
 
 def english_rows(target: CaptionTable, english: CaptionTable, problems: Optional[Problems] = None) -> np.ndarray:
@@ -30,10 +28,10 @@ def english_rows(target: CaptionTable, english: CaptionTable, problems: Optional
     image_rows = _image_rows_in(target, english)
     if target.english is None:
         rows = _rows_by_order(image_rows, english)
-        kind, field, why = kinds.UNPAIRED, "image", "no English caption of '{image}'"
+        kind, field, why = UNPAIRED, "image", "no English caption of '{image}'"
     else:
         rows = _rows_by_text(target, image_rows, english)
-        kind, field, why = kinds.UNKNOWN_ENGLISH, "english", "'{english}' is not among the English captions"
+        kind, field, why = UNKNOWN_ENGLISH, "english", "'{english}' is not among the English captions"
     problems = target.problems if problems is None else problems
     for row in np.flatnonzero(rows < 0):
         sentence = "" if target.english is None else target.english[row]

@@ -1,16 +1,191 @@
-"""The one function that reads caption files."""
+"""Reading caption files: lines of text, the registry of formats, the function that reads any of them, and the checks
+that need a whole file.
 
+A format is one file in ``readers/`` with one decorated class.
+"""
+
+import gzip
+import importlib
+import io
 import logging
-from typing import Optional
+import os
+import zlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from typing import Callable, Iterator, Optional, Sequence, Type
 
-from mlvl_fairseq.data.captions import readers  # noqa: F401  (registers the formats)
-from mlvl_fairseq.data.captions.checks import count_duplicates, without_missing_images
-from mlvl_fairseq.data.captions.problems import Problems
-from mlvl_fairseq.data.captions.registry import CaptionSource, choose_reader
-from mlvl_fairseq.data.captions.table import CaptionTable, TableBuilder
-from mlvl_fairseq.errors import UserError
+import numpy as np
+
+from mlvl_fairseq.data.captions.table import (
+    DUPLICATE,
+    MISSING_IMAGE,
+    CaptionTable,
+    Problems,
+    TableBuilder,
+    unique_texts,
+)
+from mlvl_fairseq.errors import DataError, UserError
 
 logger = logging.getLogger(__name__)
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # bytes FF FE and FE FF, as surrogateescape shows them
+_HEAD_CHARACTERS = 4096
+
+
+def raw_lines(path, limit: int = -1) -> Iterator[str]:
+    """Yield the lines of a text file with their line ends; gzip is recognised by its content, not by its name.
+
+    Only ``\\n`` ends a line. Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``), so that one bad
+    caption does not cost the file. A byte-order mark at the start is removed.
+
+    Args:
+        limit: longest piece in characters to yield at once; -1 yields whole lines.
+
+    Raises:
+        DataError: the file cannot be read, is UTF-16, or is a truncated or damaged gzip file (with the line).
+    """
+    number = 0
+    try:
+        with open(path, "rb") as raw:
+            stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
+            text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
+            for number, line in enumerate(iter(partial(text.readline, limit), ""), 1):
+                yield line if number > 1 else _without_mark(line, path)
+    except EOFError:
+        raise DataError("truncated gzip file: it ends here; copy or download it again", path, number + 1) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"damaged gzip file ({error}); copy or download it again", path, number + 1) from None
+    except OSError as error:
+        raise DataError(error.strerror or str(error), path) from None
+
+
+def text_lines(path) -> Iterator[str]:
+    """Yield the lines of a text file without their ends (``\\n`` or ``\\r\\n``); see :func:`raw_lines`."""
+    for line in raw_lines(path):
+        yield line.rstrip("\r\n")
+
+
+def _without_mark(line: str, path) -> str:
+    if line.startswith(_UTF16_MARKS):
+        raise DataError("is UTF-16 text; convert it first: iconv -f UTF-16 -t UTF-8", path)
+    return line.removeprefix("\ufeff")
+
+
+@dataclass(frozen=True)
+class CaptionSource:
+    """A caption file and the files that go with it.
+
+    Attributes:
+        path: the caption file.
+        image_list: one image name a line, for each line of ``path``.
+        english: one English sentence a line, for each line of ``path``.
+    """
+
+    path: str
+    image_list: Optional[str] = None
+    english: Optional[str] = None
+
+    def companions(self) -> dict[str, str]:
+        """The accompanying files that were given: ``{field: path}``."""
+        given = {"image_list": self.image_list, "english": self.english}
+        return {field: path for field, path in given.items() if path is not None}
+
+
+class CaptionReader(ABC):
+    """Reads one format of caption files.
+
+    Attributes:
+        patterns: file names the format usually has.
+        companions: fields of :class:`CaptionSource` the format can use beside ``path``.
+        required: those of them it cannot do without.
+        unit: what its line numbers count, ``"line"`` or ``"row"``.
+    """
+
+    patterns: tuple[str, ...] = ()
+    companions: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    unit: str = "line"
+
+    @abstractmethod
+    def sniff(self, head: str) -> bool:
+        """Could a file whose first line starts with ``head`` be of this format?"""
+
+    @abstractmethod
+    def read(self, source: CaptionSource, rows: TableBuilder) -> None:
+        """Add every caption of ``source`` to ``rows``.
+
+        Raises:
+            DataError: the file as a whole cannot be read, or by the policy for problems.
+        """
+
+    def matches_name(self, path: str) -> bool:
+        name = os.path.basename(path).lower()
+        return any(fnmatch(name, pattern) for pattern in self.patterns)
+
+
+READERS: dict[str, CaptionReader] = {}
+
+
+def register_reader(name: str) -> Callable[[Type[CaptionReader]], Type[CaptionReader]]:
+    """Class decorator: make a :class:`CaptionReader` available as ``format=name``."""
+
+    def register(reader: Type[CaptionReader]) -> Type[CaptionReader]:
+        if name in READERS:
+            raise ValueError(f"caption format '{name}' is registered twice")
+        READERS[name] = reader()
+        return reader
+
+    return register
+
+
+def readers() -> dict[str, CaptionReader]:
+    """Every format by name."""
+    importlib.import_module("mlvl_fairseq.data.captions.readers")  # late: formats import this module
+    return READERS
+
+
+def choose_reader(source: CaptionSource, format: str = "auto") -> CaptionReader:
+    """The reader named ``format``, or the one that fits the file's content and, in doubt, its name.
+
+    Raises:
+        UserError: no such format, or accompanying files that do not go with it.
+        DataError: the file is empty, cannot be opened, or fits no format or several.
+    """
+    known = readers()
+    if format == "auto":
+        return _detect(source, known)
+    if format not in known:
+        raise UserError(f"unknown caption format '{format}'; choose one of auto, {', '.join(sorted(known))}")
+    reader, given = known[format], source.companions().keys()
+    for fault, fields in (("has no use for", given - reader.companions), ("needs", reader.required - given)):
+        if fields:
+            raise UserError(f"{source.path}: caption format '{format}' {fault}: {', '.join(sorted(fields))}")
+    return reader
+
+
+def _detect(source: CaptionSource, known: dict[str, CaptionReader]) -> CaptionReader:
+    """The only format that the name and the head of the file fit; else the only one that its head or name fits."""
+    head = next(raw_lines(source.path, limit=_HEAD_CHARACTERS), None)
+    if head is None:
+        raise DataError("is empty", source.path)
+    given = source.companions().keys()
+    able = {name: reader for name, reader in known.items() if reader.required <= given <= reader.companions}
+    named = {name for name, reader in able.items() if reader.matches_name(source.path)}
+    fitting = {name for name in named if able[name].sniff(head)}
+    if len(fitting) == 1:
+        return able[fitting.pop()]
+    fitting = {name for name, reader in able.items() if reader.sniff(head)}
+    for names in (fitting, named):
+        if len(names) == 1:
+            return able[names.pop()]
+    raise DataError(
+        f"cannot tell its caption format; name it: {', '.join(sorted(known))} (aligned text needs an image list)",
+        source.path,
+    )
 
 
 def read_captions(
@@ -59,3 +234,79 @@ def read_captions(
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())
     return table
+
+
+def without_missing_images(table: CaptionTable, image_root: str) -> CaptionTable:
+    """Leave out the captions of images that are not files under ``image_root``; each missing image is counted.
+
+    Raises:
+        UserError: ``image_root`` is not a folder.
+        DataError: by the table's policy for problems, or when no caption is left.
+    """
+    if not os.path.isdir(image_root):
+        raise UserError(f"image root '{image_root}' is not a folder")
+    missing = missing_images(table.images, image_root)
+    if not len(missing):
+        return table
+    _, first = np.unique(table.image_rows, return_index=True)
+    captions = np.bincount(table.image_rows, minlength=len(table.images))
+    for row in missing:
+        why = f"'{table.images[row]}' is not under '{image_root}'; its {captions[row]} captions cannot be used"
+        table.problems.skip(
+            MISSING_IMAGE, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row])
+        )
+    if len(missing) == len(table.images):
+        raise DataError(f"none of its {len(missing):,} images is under '{image_root}'; check the root", table.path)
+    return table.select(np.flatnonzero(~np.isin(table.image_rows, missing)))
+
+
+def missing_images(images: Sequence[str], image_root: str) -> np.ndarray:
+    """Rows (int64, ascending) of the images that are not files. Each folder is listed once: far fewer system calls
+    than one look-up an image, above all on network disks. Absolute names are taken as they are."""
+    rows_by_folder: dict[str, list[int]] = defaultdict(list)
+    names = []
+    for row, image in enumerate(images):
+        folder, name = os.path.split(os.path.join(image_root, image))
+        rows_by_folder[folder].append(row)
+        names.append(name)
+    missing: list[int] = []
+    for folder, rows in rows_by_folder.items():
+        present = _file_names(folder)
+        missing += [row for row in rows if names[row] not in present]
+    return np.array(sorted(missing), np.int64)
+
+
+def _file_names(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def count_duplicates(table: CaptionTable, drop: bool) -> CaptionTable:
+    """Count captions that their image already has (with the same English sentence, where there is one).
+
+    Args:
+        drop: leave the repetitions out. By default they stay: Yang et al. (2024) train on all rows.
+    """
+    first = _first_rows(table)
+    repeated = np.flatnonzero(first != np.arange(len(table)))
+    for row in repeated:
+        image = table.images[table.image_rows[row]]
+        why = f"'{image}' already has this caption ({table.unit} {table.lines[first[row]]})"
+        table.problems.note(DUPLICATE, why, table.path, int(table.lines[row]), "caption", left_out=1 if drop else 0)
+    if not drop or not len(repeated):
+        return table
+    return table.select(np.flatnonzero(first == np.arange(len(table))))
+
+
+def _first_rows(table: CaptionTable) -> np.ndarray:
+    """int64 ``[n]``: for each caption the first row that equals it in image, caption and English sentence."""
+    keys = table.image_rows.astype(np.int64)
+    for column in (table.captions, table.english):
+        if column is not None:
+            texts, numbers = unique_texts(column)
+            keys = np.unique(keys, return_inverse=True)[1] * len(texts) + numbers
+    _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+    return first[groups]

@@ -7,7 +7,8 @@ from typing import List
 
 import numpy as np
 
-from mlvl_fairseq.data.features import array_path, manifest_path, map_array, open_features, read_manifest
+from mlvl_fairseq.data.feature_arrays import map_array
+from mlvl_fairseq.data.features import array_path, manifest_path, open_features, read_manifest
 from mlvl_fairseq.errors import DataError, UserError
 
 FORMAT = 1

@@ -8,31 +8,32 @@ import torch
 from PIL.Image import Resampling
 
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.images.reading import clip_transform, load_image, random_crop
+from mlvl_fairseq.data.images.reading import load_image
+from mlvl_fairseq.data.images.transforms import ImageTransform, random_crop
 from mlvl_fairseq.errors import UserError
 
 CACHE_BYTES = 1 << 30  # small sets are decoded once, not once an epoch
 
 
 class CorpusImages:
-    """Image row -> float tensor [3, size, size], with CLIP's preprocessing.
+    """Image row -> float32 [3, size, size].
 
     Args:
         corpus, split: whose images.
-        size: height and width in pixels.
+        transform: what the image tower takes.
         image_root: folder of the image names; empty: the one given to mlvl-prepare.
 
     Raises:
         UserError: no folder is known.
     """
 
-    def __init__(self, corpus: Corpus, split: str, size: int, image_root: str = ""):
+    def __init__(self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str = ""):
         root = image_root or corpus.manifest.get("image_root")
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
-        self.root, self.names, self.size, self.transform = Path(root), corpus.images(split), size, clip_transform(size)
+        self.root, self.names, self.transform = Path(root), corpus.images(split), transform
         self._cached: Dict[int, torch.Tensor] = {}
-        self._keep = CACHE_BYTES // (3 * size * size * 4)  # images
+        self._keep = CACHE_BYTES // (3 * transform.size**2 * 4)  # images
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,13 +54,15 @@ class CroppedCorpusImages(CorpusImages):
     """A random part of every picture, another one in every epoch, and the same one after a restart.
 
     Args:
-        corpus, split, size, image_root: see :class:`CorpusImages`.
+        corpus, split, transform, image_root: see :class:`CorpusImages`.
         smallest: least share of a picture's area, see :func:`random_crop`.
         seed: of the run.
     """
 
-    def __init__(self, corpus: Corpus, split: str, size: int, image_root: str, smallest: float, seed: int):
-        super().__init__(corpus, split, size, image_root)
+    def __init__(
+        self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str, smallest: float, seed: int
+    ):
+        super().__init__(corpus, split, transform, image_root)
         self.smallest, self.seed, self.epoch = smallest, seed, 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -67,4 +70,5 @@ class CroppedCorpusImages(CorpusImages):
 
     def __getitem__(self, row: int) -> torch.Tensor:
         part = random_crop(self._load(row), self.smallest, np.random.default_rng([self.seed, self.epoch, row]))
-        return self.transform(part.resize((self.size, self.size), resample=Resampling.BICUBIC))
+        size = self.transform.size
+        return self.transform(part.resize((size, size), resample=Resampling.BICUBIC))

@@ -1,12 +1,10 @@
-"""Images from files to tensors: safe decoding, CLIP's preprocessing, and what to do with files that do not decode."""
+"""Images from files: safe decoding, and what to do with files that do not decode."""
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -22,58 +20,7 @@ IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 1/4 GiB as RGB
 # CLIP resizes the shorter side, so that a strip of one pixel's height would grow without bounds.
 MAX_ASPECT_RATIO = 200
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 BAD_IMAGE_ACTIONS = ("error", "skip")
-
-
-def clip_transform(size: int) -> Callable[["Image.Image"], torch.Tensor]:
-    """CLIP's preprocessing, bit-identical to the one of OpenAI's package.
-
-    The shorter side is resized to `size` with bicubic interpolation in the image's own mode, the centre is cut out,
-    and only then is it converted to RGB.
-
-    Args:
-        size: height and width in pixels that the image tower takes.
-
-    Returns:
-        A function from an image of any mode to a float32 tensor ``[3, size, size]``, normalised by CLIP's statistics.
-    """
-    from torchvision import transforms
-
-    return transforms.Compose(
-        [
-            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(size),
-            convert_to_rgb,
-            transforms.ToTensor(),
-            transforms.Normalize(CLIP_MEAN, CLIP_STD),
-        ]
-    )
-
-
-def random_crop(image: "Image.Image", smallest: float, generator: np.random.Generator) -> "Image.Image":
-    """A random part of a picture, as large a share of its area as is drawn from [smallest, 1], and at most a third
-    wider or higher than a square's (Szegedy et al. 2015; torchvision's RandomResizedCrop).
-
-    Args:
-        generator: what draws. torch's global one would not do: fairseq reads ahead in a thread of its own.
-    """
-    width, height = image.size
-    for _ in range(10):
-        area = width * height * generator.uniform(smallest, 1)
-        ratio = math.exp(generator.uniform(-math.log(4 / 3), math.log(4 / 3)))
-        part_width, part_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < part_width <= width and 0 < part_height <= height:
-            left = generator.integers(0, width - part_width, endpoint=True)
-            top = generator.integers(0, height - part_height, endpoint=True)
-            return image.crop((left, top, left + part_width, top + part_height))
-    return image
-
-
-def convert_to_rgb(image: "Image.Image") -> "Image.Image":
-    """A function with a name, because data loading workers receive transforms by name."""
-    return image.convert("RGB")
 
 
 def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) -> "Image.Image":
@@ -131,7 +78,7 @@ class ImageDataset(Dataset):
     Args:
         root: folder that the names are relative to.
         names: image files.
-        transform: from a Pillow image in the file's own mode to ``[3, H, W]``, e.g. `clip_transform`.
+        transform: from a Pillow image in the file's own mode to ``[3, H, W]``, e.g. an `ImageTransform`.
         max_pixels: see `load_image`.
     """
 

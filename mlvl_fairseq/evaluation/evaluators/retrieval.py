@@ -1,17 +1,132 @@
-"""Retrieval scores of an encoder on captions, each with the signature that says how it was computed."""
+"""Image-text retrieval: captions of an image, images of a caption."""
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+import zlib
+from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.data.captions.reading import read_captions
+from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.evaluators.base import (
+    Evaluator,
+    ImageFeatures,
+    ImageOptions,
+    Result,
+    Scores,
+    option,
+    register_evaluator,
+)
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
-from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks
-from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS, recalls, retrieval_scores
+from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS, METRICS, rank_queries, scores_of_ranks
 from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 
 
-def score_retrieval(
+@dataclass(kw_only=True)
+class RetrievalOptions(ImageOptions):
+    captions: str = option(
+        "caption file (json, triplets, ...); with several languages {lang} stands for the language", metavar="FILE"
+    )
+    caption_images: Optional[str] = option(
+        "image list of a caption file that needs one: the image of each line of text (Multi30k, XTD10), or which "
+        "images of a COCO file; {lang} as above",
+        None,
+        metavar="FILE",
+    )
+    lang: List[str] = option(
+        "language of the captions, or several: en,de,fr or a named order as order222", metavar="LIST", languages=True
+    )
+    split: str = option("name of the split, for the signature", "test")
+    n_fold: int = option("average over N parts of the images", 1, metavar="N")
+    recall: str = option(
+        "texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best ones "
+        "of distinct images, each text being a query",
+        "standard",
+        choices=tuple(CONVENTIONS),
+    )
+
+
+@register_evaluator("retrieval")
+class Retrieval(Evaluator):
+    """Image-text retrieval scores of a model on caption files.
+
+    txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
+    """
+
+    Options = RetrievalOptions
+    metrics = METRICS
+    keys = {
+        "folds": "folds of images whose scores are averaged",
+        "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
+        "among the best ones of distinct images",
+        "ties": "order of equal scores: 'index' lets the smaller index win",
+    }
+    examples = """\
+  mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
+      --image-features val.npy --image-list val.txt
+  mlvl-evaluate --checkpoint ViT-B-32.pt --captions test.de.json --lang de --image-root images --json scores.json
+  # 36 languages; what is finished in the folder stays finished
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
+      --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
+  # Multi30k: a caption a line, image names beside them; COCO: its annotation file and a list of the test images
+  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \\
+      --caption-images test_2016_flickr.txt --image-root flickr30k
+  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \\
+      --image-root coco
+  # COCO's 1K protocol: the average over five parts of the 5,000 images
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
+"""
+
+    options: RetrievalOptions
+
+    def read(self) -> Dict[str, CaptionTable]:
+        options, images = self.options, self.options.caption_images
+        options.check_images()
+        if len(options.lang) > 1 and "{lang}" not in options.captions:
+            raise UserError(
+                f"--captions '{options.captions}' needs {{lang}} where the language stands in the file name"
+            )
+        return {
+            lang: read_captions(
+                options.captions.replace("{lang}", lang), image_list=images and images.replace("{lang}", lang)
+            )
+            for lang in options.lang
+        }
+
+    def settings(self) -> Dict[str, object]:
+        options = self.options
+        own = {"split": options.split, "n_fold": options.n_fold, "recall": options.recall}
+        return {**own, **options.image_source()}
+
+    def fingerprint(self, data: CaptionTable) -> str:
+        return data_fingerprint(data.images, data.captions, data.image_rows)
+
+    def source(self, data: CaptionTable) -> str:
+        return data.path
+
+    def images(self, data: CaptionTable) -> List[str]:
+        return data.images
+
+    def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
+        options, features = self.options, images.of(data.images)
+        scores, ranks = rank_retrieval(
+            encoder,
+            features,
+            data.images,
+            data.captions,
+            data.image_rows,
+            lang,
+            options.split,
+            options.n_fold,
+            options.recall,
+        )
+        signature = scores.pop("signature")
+        return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
+
+
+def rank_retrieval(
     encoder: Encoder,
     image_features: np.ndarray,
     image_names: Sequence[str],
@@ -21,7 +136,7 @@ def score_retrieval(
     split: str,
     n_fold: int = 1,
     recall: str = "standard",
-) -> Dict[str, object]:
+) -> Tuple[Scores, QueryRanks]:
     """Rank captions for images and images for captions.
 
     Args:
@@ -33,48 +148,19 @@ def score_retrieval(
         recall: how it is counted, see :data:`mlvl_fairseq.evaluation.metrics.retrieval.CONVENTIONS`.
 
     Returns:
-        ``txt_r1 ... img_r10 r_mean`` in % and ``signature``. Images without a caption take no part.
+        ``txt_r1 ... img_r10 r_mean`` in % and ``signature``; the ranks behind them, with the rows of the images that
+        have captions (the others take no part).
     """
-    test = _encode(encoder, image_features, image_names, captions, image_rows, lang)
-    scores = retrieval_scores(test.images, test.texts, test.text_to_image, n_fold=n_fold, recall=recall)
-    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split, n_fold, recall)
-    return {**scores, "signature": signature}
-
-
-def rank_retrieval(
-    encoder: Encoder,
-    image_features: np.ndarray,
-    image_names: Sequence[str],
-    captions: List[str],
-    image_rows: np.ndarray,
-    lang: str,
-    split: str,
-) -> Tuple[Dict[str, object], QueryRanks]:
-    """What :func:`score_retrieval` returns without folds, and the rank of every query behind it."""
-    test = _encode(encoder, image_features, image_names, captions, image_rows, lang)
-    ranks = retrieval_ranks(test.images, test.texts, test.text_to_image, normalise=True)
-    signature = signature_of(encoder, test.image_names, captions, test.text_to_image, lang, split)
-    return {**recalls(*ranks), "signature": signature}, QueryRanks(test.used, test.text_to_image, *ranks)
-
-
-class _Test(NamedTuple):
-    """A retrieval test whose images all have captions: int [n] `used`, their rows among the given images; features
-    [n, D] and names of the images; features [m, D] of the captions; int [m] the image of each."""
-
-    used: np.ndarray
-    images: np.ndarray
-    image_names: List[str]
-    texts: np.ndarray
-    text_to_image: np.ndarray
-
-
-def _encode(encoder: Encoder, image_features, image_names, captions: List[str], image_rows, lang: str) -> _Test:
     used, text_to_image = np.unique(image_rows, return_inverse=True)
     names = [image_names[row] for row in used]
-    return _Test(used, image_features[used], names, encoder.encode_texts(captions, lang), text_to_image)
+    texts = encoder.encode_texts(captions, lang)
+    ranks = rank_queries(image_features[used], texts, text_to_image, n_fold, recall=recall)
+    scores = scores_of_ranks(*ranks, text_to_image, n_fold, recall)
+    signature = retrieval_signature(encoder, names, captions, text_to_image, lang, split, n_fold, recall)
+    return {**scores, "signature": signature}, QueryRanks(used, text_to_image, *ranks)
 
 
-def signature_of(
+def retrieval_signature(
     encoder: Encoder,
     image_names: Sequence[str],
     texts: Sequence[str],
@@ -84,17 +170,21 @@ def signature_of(
     n_fold: int = 1,
     recall: str = "standard",
 ) -> str:
-    """How scores of an encoder are computed; arguments as in :func:`score_retrieval`, all images with texts."""
+    """How scores of an encoder are computed; arguments as in :func:`rank_retrieval`, all images with texts."""
     signature = Signature(
         data=data_fingerprint(image_names, texts, text_to_image),
         split=split,
         lang=lang,
         images=len(image_names),
         texts=len(texts),
-        tok=encoder.tokenization,
+        tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
-        folds=n_fold,
-        captions=CONVENTIONS[recall].captions,
+        own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index"},
     )
     return str(signature)
+
+
+def _checksums(names: Sequence[str]) -> np.ndarray:
+    """int32 [n], the same for a name in any list: languages with the same images share the draws of a bootstrap."""
+    return np.array([zlib.crc32(name.encode("utf-8", "surrogatepass")) >> 1 for name in names], np.int32)

@@ -48,7 +48,9 @@ class Difference:
         return float((strays.sum() + 1) / (len(self.draws) + 1))
 
 
-def paired_bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Dict[str, Difference]:
+def paired_bootstrap(
+    pairs: Pairs, resamples: int = 1000, seed: int = 0, by_text: bool = False
+) -> Dict[str, Difference]:
     """The difference of the average score over languages (AA of the final models), metric by metric.
 
     The differences of several seeds are averaged within each draw: what varies is the test set, not the training.
@@ -57,6 +59,8 @@ def paired_bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Dict
         pairs: for each language, for each seed of training: (ranks of the first method, ranks of the second).
         resamples: number of draws.
         seed: of the draws.
+        by_text: an image is a query once for each of its captions
+            (:class:`mlvl_fairseq.evaluation.metrics.retrieval.Convention`).
 
     Returns:
         metric -> difference in percentage points.
@@ -66,7 +70,7 @@ def paired_bootstrap(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Dict
     """
     if resamples < 1:
         raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
-    languages = [_Gains.of(language) for language in pairs]
+    languages = [_Gains.of(language, by_text) for language in pairs]
     totals = np.zeros((1 + resamples, len(METRICS)))
     rng = np.random.default_rng(seed)
     for group in _by_images(languages):
@@ -83,7 +87,7 @@ class _Gains:
     Attributes:
         images: [n] as in :class:`QueryRanks`.
         hits: [n, 6] differences at every recall, mean over seeds.
-        queries: [n, 2] the image itself as a query (0 or 1), its captions.
+        queries: [n, 2] how often the image itself is a query, its captions.
     """
 
     images: np.ndarray
@@ -91,13 +95,15 @@ class _Gains:
     queries: np.ndarray
 
     @classmethod
-    def of(cls, seeds: Sequence[Tuple[QueryRanks, QueryRanks]]) -> "_Gains":
+    def of(cls, seeds: Sequence[Tuple[QueryRanks, QueryRanks]], by_text: bool) -> "_Gains":
         example = seeds[0][0]
         if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
             raise UserError("cannot compare query by query: the models were tested on different images or captions")
         hits = np.mean([_hits(first) - _hits(second) for first, second in seeds], axis=0)
         texts = np.bincount(example.text_to_image, minlength=len(example.images))
-        return cls(example.images, hits, np.stack([example.image_ranks != NO_RANK, texts], axis=1).astype(float))
+        times = texts if by_text else example.image_ranks != NO_RANK
+        hits[:, : len(RECALL_AT)] *= texts[:, None] if by_text else 1
+        return cls(example.images, hits, np.stack([times, texts], axis=1).astype(float))
 
 
 def _hits(ranks: QueryRanks) -> np.ndarray:

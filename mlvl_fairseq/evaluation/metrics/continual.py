@@ -11,6 +11,7 @@ import numpy as np
 
 from mlvl_fairseq.errors import UserError
 
+ENGLISH = "en"
 Baseline = Callable[[np.ndarray, int, int], float]
 
 
@@ -84,7 +85,7 @@ class ContinualMetrics:
     Attributes:
         AA: [n] average score on the languages learned so far.
         F: [n] average forgetting of the languages learned before, undefined at step 0; negative is a gain.
-        Fen: [n] forgetting of the first language (English in every published order).
+        Fen: [n] forgetting of English, or of another language: NaN until a language is learned after it.
     """
 
     AA: np.ndarray
@@ -92,15 +93,18 @@ class ContinualMetrics:
     Fen: np.ndarray
 
 
-def continual_metrics(
-    matrix: np.ndarray, forgetting: str = "reference", missing_as_zero: bool = False
-) -> ContinualMetrics:
+def english_or_first(languages: Sequence[str]) -> int:
+    """Place of the language that Fen is about: English where it is learned, else the first one."""
+    return list(languages).index(ENGLISH) if ENGLISH in languages else 0
+
+
+def continual_metrics(matrix: np.ndarray, forgetting: str = "reference", english: int = 0) -> ContinualMetrics:
     """AA, F and Fen after every language.
 
     Args:
         matrix: [n, n], what lies above the diagonal is ignored; NaN is missing.
         forgetting: name in :data:`FORGETTING`.
-        missing_as_zero: count missing scores as 0, as the reference code does. Only to reproduce its tables.
+        english: place of the language that Fen is about, see :func:`english_or_first`.
 
     Raises:
         UserError: unknown definition of forgetting.
@@ -108,15 +112,13 @@ def continual_metrics(
     if forgetting not in FORGETTING:
         raise UserError(f"unknown definition of forgetting {forgetting!r}; there are: {', '.join(FORGETTING)}")
     matrix = np.array(matrix, dtype=np.float64)
-    if missing_as_zero:
-        matrix = np.nan_to_num(matrix, nan=0.0)
     size, baseline = len(matrix), FORGETTING[forgetting].baseline
     average = np.array([matrix[step, : step + 1].mean() for step in range(size)])
     lost = np.full((size, size), np.nan)
     for step in range(1, size):
         lost[step, :step] = [baseline(matrix, step, j) - matrix[step, j] for j in range(step)]
     mean_lost = np.array([np.nan, *(lost[step, :step].mean() for step in range(1, size))])
-    return ContinualMetrics(AA=average, F=mean_lost, Fen=lost[:, 0])
+    return ContinualMetrics(AA=average, F=mean_lost, Fen=lost[:, english])
 
 
 def optional(values: Sequence[float]) -> List[Optional[float]]:

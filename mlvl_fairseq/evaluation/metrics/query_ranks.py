@@ -15,7 +15,8 @@ class QueryRanks:
     """Ranks in both directions, int32, 0 = best; see :func:`mlvl_fairseq.evaluation.metrics.ranking.retrieval_ranks`.
 
     Attributes:
-        images: [n] the row of each image in the split's list of images.
+        images: [n] what tells the images of a split apart: the row of each in the corpus's list of images (runs of
+            mlvl-cll), or a checksum of its name (mlvl-evaluate).
         text_to_image: [m] the image of each caption, a position in `images`.
         image_ranks: [n] rank of the best caption of each image.
         text_ranks: [m] rank of each caption's image.

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, Iterator, Tuple
 
 import numpy as np
 
@@ -22,16 +22,27 @@ class Convention:
     """How recall is counted.
 
     Attributes:
-        captions: what signatures say of it. ranks: features and pairs -> ranks of images and of texts.
+        captions: what signatures say of it.
+        ranks: features and pairs -> ranks of images [n] and of texts [m].
+        by_text: an image is a query once for each of its texts, not once.
     """
 
     captions: str
     ranks: Callable[..., Tuple[np.ndarray, np.ndarray]]
+    by_text: bool = False
+
+
+def _deduplicated(image_features, text_features, text_to_image, normalise: bool) -> Tuple[np.ndarray, np.ndarray]:
+    """:func:`deduplicated_ranks`, with one rank an image: its texts share it."""
+    of_texts, text_ranks = deduplicated_ranks(image_features, text_features, text_to_image, normalise=normalise)
+    image_ranks = np.full(len(image_features), NO_RANK, np.int64)
+    image_ranks[text_to_image] = of_texts
+    return image_ranks, text_ranks
 
 
 CONVENTIONS = {
     "standard": Convention("any", retrieval_ranks),
-    "deduplicated": Convention("deduplicated", deduplicated_ranks),
+    "deduplicated": Convention("deduplicated", _deduplicated, by_text=True),
 }
 
 
@@ -56,27 +67,58 @@ def retrieval_scores(
     Raises:
         UserError: shapes that do not fit, image rows out of range, NaN or infinite features, a fold without texts.
     """
+    ranks = rank_queries(image_features, text_features, text_to_image, n_fold, normalise, recall)
+    return scores_of_ranks(*ranks, text_to_image, n_fold, recall)
+
+
+def rank_queries(
+    image_features, text_features, text_to_image, n_fold: int = 1, normalise: bool = True, recall: str = "standard"
+) -> Tuple[np.ndarray, np.ndarray]:
+    """The ranks behind :func:`retrieval_scores`, with the same arguments: int64 [n] of images and [m] of texts, each
+    within its fold; 0 = best."""
     rank = CONVENTIONS[recall].ranks
-    n_images, text_to_image = len(image_features), np.asarray(text_to_image)
-    if not 1 <= n_fold <= max(1, n_images):
-        raise UserError(f"cannot cut {n_images} images into {n_fold} folds")
+    text_to_image = np.asarray(text_to_image)
     if n_fold == 1:
-        return recalls(*rank(image_features, text_features, text_to_image, normalise=normalise))
-    folds: List[Dict[str, float]] = []
-    for images in np.array_split(np.arange(n_images), n_fold):
-        start, stop = images[0], images[-1] + 1
-        texts = np.flatnonzero((text_to_image >= start) & (text_to_image < stop))
-        if not len(texts):
-            raise UserError(f"the fold of image rows {start} to {stop - 1} has no texts; use fewer folds")
-        ranks = rank(
-            image_features[start:stop], text_features[texts], text_to_image[texts] - start, normalise=normalise
+        return rank(image_features, text_features, text_to_image, normalise=normalise)
+    image_ranks = np.full(len(image_features), NO_RANK, np.int64)
+    text_ranks = np.full(len(text_features), NO_RANK, np.int64)
+    for images, texts in _folds(len(image_features), text_to_image, n_fold):
+        own = text_to_image[texts] - images.start
+        image_ranks[images], text_ranks[texts] = rank(
+            image_features[images], text_features[texts], own, normalise=normalise
         )
-        folds.append(recalls(*ranks))
+    return image_ranks, text_ranks
+
+
+def scores_of_ranks(
+    image_ranks: np.ndarray, text_ranks: np.ndarray, text_to_image, n_fold: int = 1, recall: str = "standard"
+) -> Dict[str, float]:
+    """What :func:`retrieval_scores` gives, from the ranks of :func:`rank_queries`."""
+    text_to_image = np.asarray(text_to_image)
+    by_text = CONVENTIONS[recall].by_text
+    if n_fold == 1:
+        return recalls(image_ranks[text_to_image] if by_text else image_ranks, text_ranks)
+    folds = [
+        recalls(image_ranks[text_to_image[texts] if by_text else images], text_ranks[texts])
+        for images, texts in _folds(len(image_ranks), text_to_image, n_fold)
+    ]
     return {metric: float(np.mean([fold[metric] for fold in folds])) for metric in METRICS}
 
 
+def _folds(n_images: int, text_to_image: np.ndarray, n_fold: int) -> Iterator[Tuple[slice, np.ndarray]]:
+    """Image rows and text numbers of every fold."""
+    if not 1 <= n_fold <= max(1, n_images):
+        raise UserError(f"cannot cut {n_images} images into {n_fold} folds")
+    for images in np.array_split(np.arange(n_images), n_fold):
+        start, stop = int(images[0]), int(images[-1]) + 1
+        texts = np.flatnonzero((text_to_image >= start) & (text_to_image < stop))
+        if not len(texts):
+            raise UserError(f"the fold of image rows {start} to {stop - 1} has no texts; use fewer folds")
+        yield slice(start, stop), texts
+
+
 def recalls(image_ranks: np.ndarray, text_ranks: np.ndarray) -> Dict[str, float]:
-    """The scores that follow from the ranks of :func:`mlvl_fairseq.evaluation.metrics.ranking.retrieval_ranks`."""
+    """The scores that follow from the ranks of the queries in both directions."""
     queries = image_ranks[image_ranks != NO_RANK]
     if len(queries) < len(image_ranks):
         left_out = len(image_ranks) - len(queries)

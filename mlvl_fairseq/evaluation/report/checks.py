@@ -50,6 +50,8 @@ def _different_languages(runs: Sequence[Run]) -> List[str]:
     """An order matters only where languages are learned in order."""
     orders = {tuple(run.languages) for run in runs if run.protocol.in_order}
     if len(orders) > 1 or len({frozenset(run.languages) for run in runs}) > 1:
+        if any(run.is_evaluation for run in runs):
+            return ["the models were scored on different languages or learned other orders: AA and F do not compare"]
         return ["the methods learned different languages or orders: AA and F do not compare"]
     return []
 
@@ -57,6 +59,8 @@ def _different_languages(runs: Sequence[Run]) -> List[str]:
 def _different_seeds(methods: Methods) -> List[str]:
     by_seeds: Dict[str, List[str]] = defaultdict(list)
     for name, runs in methods.items():
+        if len(runs) == 1 and runs[0].is_evaluation and runs[0].seed is None:
+            continue  # such as an official model
         by_seeds[", ".join(str(run.seed) for run in runs)].append(name)
     if len(by_seeds) < 2:
         return []

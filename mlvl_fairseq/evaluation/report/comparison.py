@@ -1,18 +1,25 @@
 """Two methods, query by query: is the difference of their final averages more than chance of the test images?"""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.bootstrap import Difference, paired_bootstrap
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
-from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls
+from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS, METRICS, scores_of_ranks
 from mlvl_fairseq.evaluation.report.runs import Run
+from mlvl_fairseq.evaluation.signature import parse_signature
 
 if TYPE_CHECKING:
     from mlvl_fairseq.evaluation.report.summary import MethodReport
+
+# keys of signatures; what scores without the key are taken for; in words
+_MUST_AGREE = (
+    ("data", "not known", "tested on different data"),
+    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Comparison:
 
     Attributes:
         first, second: names of the methods.
+        languages: those that AA is the average of.
         seeds: of training, those that both were run with.
         resamples: number of draws of the test images.
         differences: metric -> difference in percentage points.
@@ -28,6 +36,7 @@ class Comparison:
 
     first: str
     second: str
+    languages: List[str]
     seeds: List[Optional[int]]
     resamples: int
     differences: Dict[str, Difference]
@@ -44,48 +53,102 @@ class Comparison:
             metric: {"difference": d.observed, "interval_95": list(d.interval()), "p_value": d.p_value}
             for metric, d in self.differences.items()
         }
-        names = {"first": self.first, "second": self.second, "seeds": self.seeds, "resamples": self.resamples}
-        return {**names, "AA": rows}
+        names = {"first": self.first, "second": self.second, "languages": self.languages, "seeds": self.seeds}
+        return {**names, "resamples": self.resamples, "AA": rows}
 
 
 def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000) -> Comparison:
     """Paired bootstrap between the final models of two methods, averaged over the seeds that both have.
 
+    Methods of mlvl-cll must have learned the same languages. Where one is a model that mlvl-evaluate scored (zero-shot,
+    transfer), the languages are those that both were scored on; a model without a seed is compared with every seed of
+    the other.
+
     Raises:
-        UserError: no seed in common, other languages, other test data, or no ranks beside the final scores.
+        UserError: no language or seed in common, other test data, no ranks beside the final scores, or scores of which
+            no paired bootstrap is defined.
         DataError: ranks that do not belong to their score.
     """
-    if set(first.languages) != set(second.languages):
-        only = "; ".join(filter(None, (_only(first, second), _only(second, first))))
-        raise UserError(f"cannot compare {first.name} and {second.name}: they learned different languages ({only})")
+    for method in (first, second):
+        if not set(METRICS) <= set(method.metrics[0]):
+            raise _cannot(first, second, f"{method.name} has no ranks of queries ({', '.join(method.metrics[0])})")
+    languages = _common_languages(first, second)
     pairs = _pair_by_seed(first.runs, second.runs)
     if not pairs:
-        seeds = f"{first.seeds} and {second.seeds}"
-        raise UserError(f"cannot compare {first.name} and {second.name}: no seed in common ({seeds})")
-    ranks = [(_final_ranks(one), _final_ranks(other)) for one, other in pairs]
-    by_language = [[(one[lang], other[lang]) for one, other in ranks] for lang in first.languages]
-    differences = paired_bootstrap(by_language, resamples)
-    return Comparison(first.name, second.name, [one.seed for one, _ in pairs], resamples, differences)
+        raise _cannot(first, second, f"no seed in common ({first.seeds} and {second.seeds})")
+    runs = [run for pair in pairs for run in pair]
+    ranks = [run.final_ranks(languages) for run in runs]
+    recall = _common_recall(first, second, runs, languages)
+    for run, found in zip(runs, ranks):
+        _check_ranks(run, found, recall)
+    by_language = [[(one[lang], other[lang]) for one, other in zip(ranks[::2], ranks[1::2])] for lang in languages]
+    if first.is_evaluation != second.is_evaluation:
+        by_language = [[_same_images(*pair) for pair in language] for language in by_language]
+    differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
+    seeds = [other.seed if one.seed is None else one.seed for one, other in pairs]
+    return Comparison(first.name, second.name, languages, seeds, resamples, differences)
+
+
+def _cannot(first: "MethodReport", second: "MethodReport", why: str) -> UserError:
+    return UserError(f"cannot compare {first.name} and {second.name}: {why}")
+
+
+def _common_languages(first: "MethodReport", second: "MethodReport") -> List[str]:
+    common = [language for language in first.languages if language in second.languages]
+    only = "; ".join(filter(None, (_only(first, second), _only(second, first))))
+    if first.is_evaluation or second.is_evaluation:
+        if not common:
+            raise _cannot(first, second, f"they were scored on different languages ({only})")
+    elif only:
+        raise _cannot(first, second, f"they learned different languages ({only})")
+    return common
 
 
 def _only(method: "MethodReport", other: "MethodReport") -> str:
-    """The languages that only one of two methods has learned, in words."""
+    """The languages that only one of two methods has, in words."""
     languages = [language for language in method.languages if language not in other.languages]
     return f"only {method.name}: {', '.join(languages)}" if languages else ""
 
 
-def _pair_by_seed(first: Sequence[Run], second: Sequence[Run]) -> list:
-    others = {run.seed: run for run in second}
-    return [(run, others[run.seed]) for run in first if run.seed in others]
+def _pair_by_seed(first: Sequence[Run], second: Sequence[Run]) -> List[Tuple[Run, Run]]:
+    for alone, others in ((first, second), (second, first)):
+        if len(alone) == 1 and alone[0].is_evaluation and alone[0].seed is None:
+            return [(alone[0], run) if alone is first else (run, alone[0]) for run in others]
+    by_seed = {run.seed: run for run in second}
+    return [(run, by_seed[run.seed]) for run in first if run.seed in by_seed]
 
 
-def _final_ranks(run: Run) -> Dict[str, QueryRanks]:
-    """Ranks that were checked to give the scores beside them."""
-    ranks = run.final_ranks()
-    for j, language in enumerate(run.languages):
-        scores = recalls(ranks[language].image_ranks, ranks[language].text_ranks)
-        stored = {metric: run.matrix[metric][-1, j] for metric in METRICS}
+def _common_recall(first: "MethodReport", second: "MethodReport", runs: Sequence[Run], languages: Sequence[str]) -> str:
+    """How recall was counted in all runs: a name in :data:`CONVENTIONS`.
+
+    Raises:
+        UserError: it was counted in different ways, on different data, or as the average of folds.
+    """
+    for language in languages:
+        signatures = [parse_signature(run.final_signature(language)) for run in runs]
+        for key, earlier, what in _MUST_AGREE:
+            values = sorted({signature.get(key, earlier) for signature in signatures})
+            if len(values) > 1:
+                raise _cannot(first, second, f"on {language} they were {what} ({key} is {' or '.join(values)})")
+        folds = next((s["folds"] for s in signatures if s.get("folds", "1") != "1"), None)
+        if folds:
+            why = f"scores on {language} are averages over {folds} parts of the images"
+            raise _cannot(first, second, f"{why}: no paired bootstrap is defined of them; evaluate without --n-fold")
+    return next(name for name, convention in CONVENTIONS.items() if convention.captions == values[0])
+
+
+def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str) -> None:
+    """Raises DataError: ranks do not give the scores beside them."""
+    for language, queries in ranks.items():
+        scores = scores_of_ranks(queries.image_ranks, queries.text_ranks, queries.text_to_image, recall=recall)
+        column = run.languages.index(language)
+        stored = {metric: run.matrix[metric][-1, column] for metric in METRICS}
         if not all(np.isclose(scores[metric], stored[metric], rtol=0, atol=1e-6) for metric in METRICS):
             message = f"its ranks on {language} do not give its score; delete both and evaluate again"
             raise DataError(message, run.folder)
-    return ranks
+
+
+def _same_images(first: QueryRanks, second: QueryRanks) -> Tuple[QueryRanks, QueryRanks]:
+    """The second's images as the first counts them: one has a corpus's rows, the other checksums of names. Signatures
+    have shown already that the images, and their order, are the same."""
+    return first, replace(second, images=first.images) if len(first.images) == len(second.images) else second

@@ -5,19 +5,24 @@ from typing import Callable, List, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.evaluation.report.drawing import (
+    CROWDED,
     FAINT,
     LABEL_INCHES,
     LEGEND_LIMIT,
     Curve,
+    Range,
+    cell_inches,
+    draw_cells,
     draw_curves,
+    draw_matrix,
+    label_axes,
     label_ends,
     level_styles,
     line_styles,
 )
-from mlvl_fairseq.evaluation.report.heat_maps import CROWDED, Range, cell_inches, draw_cells, draw_matrix, label_axes
 from mlvl_fairseq.evaluation.report.registry import ReportOptions
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import number
+from mlvl_fairseq.evaluation.report.tables import number
 
 MATRICES_A_ROW = 3
 LEGEND_COLUMNS = 4
@@ -198,10 +203,10 @@ def draw_costs(figure, report: Report) -> None:
     """Seconds of training and memory along the sequence."""
 
     def seconds(method: MethodReport) -> np.ndarray:
-        return np.array([[step.train / step.languages for step in run.costs] for run in method.runs])
+        return np.array([[step.train / step.languages for step in run.costs] or [np.nan] for run in method.runs])
 
     def memory(method: MethodReport) -> np.ndarray:
-        return np.array([[step.peak_mib for step in run.costs] for run in method.runs])
+        return np.array([[step.peak_mib for step in run.costs] or [np.nan] for run in method.runs])
 
     pair = (measure_curves(report, seconds), measure_curves(report, memory))
     texts = (lambda value: number(value, 1), lambda value: number(value, 0, group=True))

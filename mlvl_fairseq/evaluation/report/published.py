@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Sequence
 
-from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
+from mlvl_fairseq.evaluation.report.tables import MEASURES, Figure
 
 _FILE = Path(__file__).with_name("published.yaml")
 

@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Union
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.continual import ContinualMetrics, continual_metrics, optional
+from mlvl_fairseq.evaluation.metrics.continual import (
+    ENGLISH,
+    ContinualMetrics,
+    continual_metrics,
+    english_or_first,
+    optional,
+)
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS as RETRIEVAL
 from mlvl_fairseq.evaluation.report.checks import comparable, warnings_about, without_scores
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.figures import MEASURES, Figure
 from mlvl_fairseq.evaluation.report.published import PublishedMethod
-from mlvl_fairseq.evaluation.report.runs import Run
-from mlvl_fairseq.evaluation.report.seeds import group_by_seed, name_groups
+from mlvl_fairseq.evaluation.report.runs import Run, group_by_seed, name_groups
+from mlvl_fairseq.evaluation.report.tables import COLUMNS, MEASURES, Figure
 from mlvl_fairseq.evaluation.signature import common_signature
 from mlvl_fairseq.runs.costs import total_costs
 from mlvl_fairseq.runs.protocols import Protocol
@@ -44,6 +50,16 @@ class MethodReport:
         return self.runs[0].languages
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether these are scores of mlvl-evaluate, not runs of mlvl-cll."""
+        return self.runs[0].is_evaluation
+
+    @property
+    def fen_language(self) -> Optional[str]:
+        """Whose forgetting Fen is: English's where it is learned, else the first's; None: nothing can be forgotten."""
+        return self.languages[english_or_first(self.languages)] if self.protocol.in_order else None
+
+    @property
     def protocol(self) -> Protocol:
         return self.runs[0].protocol
 
@@ -62,20 +78,30 @@ class MethodReport:
         return common_signature(signature for run in self.runs for signature in run.signatures.values())
 
     def matrix(self, metric: str) -> np.ndarray:
-        """[n, n] scores, mean over seeds; NaN is missing."""
-        return np.mean([run.matrix[metric] for run in self.runs], axis=0)
+        """[n, n] scores, mean over seeds; NaN is missing, all of a metric that this method's scores do not have."""
+        return np.mean([self._scores(run, metric) for run in self.runs], axis=0)
+
+    @staticmethod
+    def _scores(run: Run, metric: str) -> np.ndarray:
+        return run.matrix.scores.get(metric, np.full((len(run.languages),) * 2, np.nan))
 
     def final(self, metric: str) -> np.ndarray:
         """[n] final score on each language, mean over seeds."""
         return self.matrix(metric)[-1]
+
+    def final_figures(self, metric: str) -> Dict[str, Figure]:
+        """Language -> final score with its deviation over seeds."""
+        finals = np.array([self._scores(run, metric)[-1] for run in self.runs])
+        return {language: Figure.of(column) for language, column in zip(self.languages, finals.T)}
 
     def learned(self, metric: str) -> np.ndarray:
         """[n] score on each language by the model that has just learned it, mean over seeds."""
         return np.diagonal(self.matrix(metric)) if self.protocol.in_order else self.final(metric)
 
     def steps(self, measure: str, metric: str) -> np.ndarray:
-        """[seeds, n] AA, F or Fen after every language."""
-        return np.array([getattr(metrics[metric], measure) for metrics in self.metrics])
+        """[seeds, n] AA, F or Fen after every language; NaN for a metric that this method's scores do not have."""
+        unknown = np.full(len(self.languages), np.nan)
+        return np.array([getattr(run[metric], measure) if metric in run else unknown for run in self.metrics])
 
     def figure(self, measure: str, metrics: Sequence[str]) -> Figure:
         """AA, F or Fen at the end, the mean of some metrics."""
@@ -87,7 +113,9 @@ class MethodReport:
         return self.figure(measure, [metric]).mean
 
     def costs(self) -> Dict[str, float]:
-        """See :func:`mlvl_fairseq.runs.costs.total_costs`; mean over seeds, memory the largest."""
+        """See :func:`mlvl_fairseq.runs.costs.total_costs`; mean over seeds, memory the largest; {} of evaluations."""
+        if self.is_evaluation:
+            return {}
         totals = [total_costs(run.costs) for run in self.runs]
         return {key: float((np.max if key == "peak_mib" else np.mean)([t[key] for t in totals])) for key in totals[0]}
 
@@ -98,6 +126,7 @@ class MethodReport:
             "languages": self.languages,
             "protocol": self.protocol.name,
             "seeds": self.seeds,
+            "Fen_language": self.fen_language,
             "matrix": {m: self._rows(m) for m in metrics},
             **{measure: {m: _number(figure.mean) for m, figure in row.items()} for measure, row in figures.items()},
             "deviation": {
@@ -108,6 +137,13 @@ class MethodReport:
             },
             "steps": {
                 measure: {m: optional(self.steps(measure, m).mean(axis=0)) for m in metrics} for measure in MEASURES
+            },
+            "final": {
+                m: {
+                    language: {"mean": _number(figure.mean), "deviation": _number(figure.deviation)}
+                    for language, figure in self.final_figures(m).items()
+                }
+                for m in metrics
             },
             "costs": {key: _number(value) for key, value in self.costs().items()},
             "signature": self.signature,
@@ -150,6 +186,52 @@ class Report:
     def sequences(self) -> List[MethodReport]:
         """The methods that learn one language after another."""
         return [method for method in self.methods if method.protocol.in_order]
+
+    @property
+    def evaluations(self) -> List[MethodReport]:
+        """The models whose scores are mlvl-evaluate's."""
+        return [method for method in self.methods if method.is_evaluation]
+
+    @property
+    def learners(self) -> List[MethodReport]:
+        """The methods of mlvl-cll's runs."""
+        return [method for method in self.methods if not method.is_evaluation]
+
+    @property
+    def metrics(self) -> List[str]:
+        """Every metric of any scores."""
+        return list(dict.fromkeys(metric for method in self.methods for metric in method.metrics[0]))
+
+    @property
+    def columns(self) -> Dict[str, Tuple[str, ...]]:
+        """Heading -> the metrics whose figures are averaged: the main ones of retrieval, all of other evaluators."""
+        known = {name: metrics for name, metrics in COLUMNS.items() if set(metrics) <= set(self.metrics)}
+        shown = RETRIEVAL if known else ()
+        return {**known, **{metric: (metric,) for metric in self.metrics if metric not in shown}}
+
+    @property
+    def measures(self) -> Tuple[str, ...]:
+        """What there is to say of each metric: the average alone where only scores of mlvl-evaluate are reported."""
+        return MEASURES if self.learners else MEASURES[:1]
+
+    @property
+    def fen_heading(self) -> str:
+        """``Fen``, with the language where it is not English for all methods."""
+        languages = dict.fromkeys(method.fen_language for method in self.sequences)
+        return "Fen" if set(languages) <= {ENGLISH} else f"Fen ({', '.join(languages)})"
+
+    def metrics_shown(self, metric: str) -> List[str]:
+        """`metric`, and the first of every method that has other ones."""
+        others = [list(method.metrics[0]) for method in self.methods if metric not in method.metrics[0]]
+        return list(dict.fromkeys([metric, *(metrics[0] for metrics in others)]))
+
+    def main_metric(self, wanted: Optional[str] = None) -> str:
+        """The one shown in matrices and pictures. Raises UserError: no scores have the one that is wanted."""
+        if wanted is None:
+            return "r_mean" if "r_mean" in self.metrics else self.metrics[0]
+        if wanted not in self.metrics:
+            raise UserError(f"no scores have a metric {wanted!r}; there are: {', '.join(self.metrics)}")
+        return wanted
 
     @property
     def has_costs(self) -> bool:
@@ -225,13 +307,19 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
         MethodReport(
             name,
             list(group),
-            [{m: continual_metrics(a, forgetting) for m, a in run.matrix.scores.items()} for run in group],
+            [_metrics(run, forgetting) for run in group],
         )
         for name, group in zip(name_groups(groups), groups)
     ]
     warnings = without_scores([run for run in runs if not run.signatures])
     warnings += warnings_about({method.name: method.runs for method in methods})
-    return Report(methods, scored[0].dataset, scored[0].split, forgetting, warnings, comparable(scored))
+    main = next((run for run in scored if not run.is_evaluation), scored[0])
+    return Report(methods, main.dataset, main.split, forgetting, warnings, comparable(scored))
+
+
+def _metrics(run: Run, forgetting: str) -> Dict[str, ContinualMetrics]:
+    english = english_or_first(run.languages)
+    return {metric: continual_metrics(a, forgetting, english) for metric, a in run.matrix.scores.items()}
 
 
 def _languages(count: int) -> str:

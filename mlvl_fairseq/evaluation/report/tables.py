@@ -1,12 +1,69 @@
-"""What analyses found in several runs, side by side: Markdown tables and curves."""
+"""What tables show, and how: measures, columns, figures with their deviation, numbers and Markdown tables as text."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+import math
+import re
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from mlvl_fairseq.evaluation.report.drawing import line_style
-from mlvl_fairseq.evaluation.report.text import MISSING, markdown_table
-from mlvl_fairseq.files import atomic_path
+import numpy as np
 
-Curve = Tuple[Sequence[float], Sequence[float]]
+MEASURES = ("AA", "F", "Fen")
+ARROWS = {"AA": "↑", "F": "↓", "Fen": "↓"}  # where better is
+# heading -> the metrics whose figures are averaged
+COLUMNS: Dict[str, Tuple[str, ...]] = {
+    "r_mean": ("r_mean",),
+    "i2t R@1": ("txt_r1",),
+    "t2i R@1": ("img_r1",),
+    "mean R@10": ("txt_r10", "img_r10"),
+}
+MISSING = "n/a"
+
+
+class Figure(NamedTuple):
+    """Mean and sample standard deviation over seeds; NaN where missing. One seed has no deviation (NaN)."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Figure":
+        """Of one value a seed."""
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+
+
+def number(value: float, ndigits: int, group: bool = False) -> str:
+    """Fixed-point, or n/a for NaN; `group`: thousands apart."""
+    if math.isnan(value):
+        return MISSING
+    text = f"{value:{',' if group else ''}.{ndigits}f}"
+    return text.lstrip("-") if not text.strip("-0.") else text  # no -0.0
+
+
+def figure_text(figure: Figure, ndigits: int) -> str:
+    """``40.8 ± 0.3``, without the deviation where there is none."""
+    mean = number(figure.mean, ndigits)
+    return mean if math.isnan(figure.deviation) else f"{mean} ± {number(figure.deviation, ndigits)}"
+
+
+def file_stem(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: first column to the left, numbers to the right, padded so that the source reads well."""
+    columns = list(zip(header, *rows))
+    widths = [max(3, *(len(cell) for cell in column)) for column in columns]
+    lines = [_line(header, widths), "|" + "|".join(_rule(i, width) for i, width in enumerate(widths)) + "|"]
+    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+
+
+def _line(cells: Sequence[str], widths: List[int]) -> str:
+    padded = [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths))]
+    return "| " + " | ".join(padded) + " |"
+
+
+def _rule(i: int, width: int) -> str:
+    return "-" * (width + 1) + ":" if i else "-" * (width + 2)
 
 
 def value_table(
@@ -17,36 +74,3 @@ def value_table(
         [name, *(MISSING if value is None else f"{value:.{digits}g}" for value in row)] for name, row in rows.items()
     ]
     return markdown_table([corner, *columns], cells)
-
-
-def draw_lines(
-    path,
-    curves: Dict[str, Curve],
-    title: str,
-    x_label: str,
-    y_label: str,
-    ticks: Optional[List[str]] = None,
-) -> None:
-    """A PNG with one line a name, written atomically.
-
-    Args:
-        path: of the picture.
-        curves: name -> (x values, y values).
-        title, x_label, y_label: of the picture.
-        ticks: labels of x = 0, 1, ...; None: numbers.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(6.4, 0.3 * len(ticks or ())), 4), dpi=150, layout="constrained")
-    ax = figure.subplots()
-    for index, (name, (x, y)) in enumerate(curves.items()):
-        ax.plot(x, y, label=name, linewidth=2, markersize=5, **line_style(index))
-    if ticks:
-        ax.set_xticks(range(len(ticks)), ticks, rotation=90 if len(ticks) > 12 else 0)
-    ax.set(title=title, xlabel=x_label, ylabel=y_label)
-    ax.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-    ax.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
-        ax.legend(frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
 import torch
@@ -208,11 +207,6 @@ def build_adapter(name: str, given: Any, shape: TowerShape, languages: Sequence[
     kind = ADAPTERS[name]
     names = [option.name for option in fields(kind.options_type) if hasattr(given, option.name)]
     return kind(kind.options_type(**{name: getattr(given, name) for name in names}), shape, languages, seed)
-
-
-def choice(name: str, *values: str) -> Type[Enum]:
-    """A type for options with a few values, each a string; the first is the default by convention."""
-    return Enum(name, {value: value for value in values}, type=str)
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.adapters.base import choice, draw_uniform, register_adapter
+from mlvl_fairseq.modules.adapters.base import draw_uniform, register_adapter
 from mlvl_fairseq.modules.adapters.prompts import PromptAdapter, PromptOptions, parse_layers, require_even
+from mlvl_fairseq.options import choice
 
 PastPrompts = choice("PastPrompts", "frozen", "decay")
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.adapters.base import Adapted, TextAdapter, choice
+from mlvl_fairseq.modules.adapters.base import Adapted, TextAdapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
+from mlvl_fairseq.options import choice
 
 PromptMask = choice("PromptMask", "left", "published")
 

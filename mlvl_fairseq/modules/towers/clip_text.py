@@ -4,6 +4,7 @@ CLIP itself pools at the largest token id, which is the end-of-text token only a
 grow. Continual language learning grows it, so the position travels with the tokens (Yang et al. 2024).
 """
 
+from dataclasses import dataclass
 from typing import Optional, Sequence
 
 import torch
@@ -14,6 +15,26 @@ from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
 
 LENGTH_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Dimensions of a text tower; the fields are the arguments of :class:`CLIPTextTower`."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    embed_dim: int
+    context_length: int = 77
+    mlp_width: Optional[int] = None  # 4 * width
+
+    def __post_init__(self):
+        if self.mlp_width is None:
+            object.__setattr__(self, "mlp_width", 4 * self.width)
+
+    def build(self) -> "CLIPTextTower":
+        return CLIPTextTower(**vars(self))
 
 
 class CLIPTextTower(nn.Module):

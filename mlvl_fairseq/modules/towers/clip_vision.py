@@ -1,11 +1,32 @@
 """CLIP's vision transformer (Radford et al. 2021; Dosovitskiy et al. 2021)."""
 
+from dataclasses import dataclass
 from typing import Optional
 
 import torch
 import torch.nn as nn
 
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Dimensions of an image tower; the fields are the arguments of :class:`CLIPVisionTower`."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    embed_dim: int
+    mlp_width: Optional[int] = None  # 4 * width
+
+    def __post_init__(self):
+        if self.mlp_width is None:
+            object.__setattr__(self, "mlp_width", 4 * self.width)
+
+    def build(self) -> "CLIPVisionTower":
+        return CLIPVisionTower(**vars(self))
 
 
 class CLIPVisionTower(nn.Module):

@@ -25,6 +25,9 @@ class XlmrConfig:
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
 
+    def build(self) -> "XlmrEncoder":
+        return XlmrEncoder(self)
+
     def for_fairseq(self) -> TransformerConfig:
         """The same as fairseq's encoders take it."""
         return TransformerConfig(

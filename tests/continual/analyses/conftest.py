@@ -3,8 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlvl_fairseq.inference.kinds.clip import ClipEncoder
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+from mlvl_fairseq.networks.clip import ClipNetwork
 
 EOS = 39
 
@@ -19,8 +20,8 @@ def new_encoder():
         with torch.no_grad():
             for parameter in tower.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
-        tokenizer = SimpleNamespace(bos=38, eos=EOS)
-        return ClipEncoder(None, None, f"sha of {seed}", [], f"tower {seed}", tower.eval(), tokenizer)
+        tokenizer = SimpleNamespace(bos=38, eos=EOS, pad=EOS)
+        return Encoder(ClipNetwork(tower.eval(), None), tokenizer, f"sha of {seed}", [], f"tower {seed}")
 
     return build
 

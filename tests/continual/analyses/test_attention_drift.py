@@ -40,13 +40,13 @@ def test_unattended_tokens_add_nothing():
 
 @torch.no_grad()
 def reference_rows(encoder, captions):
-    weights = double_weights(encoder.text)
+    weights = double_weights(encoder.network.text)
     return [encode(weights, ids, heads=2)[1][:, :, -1].mean((0, 1)) for ids in captions]
 
 
 def test_attention_is_that_of_a_plain_tower(new_encoder, captions_of_tokens):
     encoder, captions = new_encoder(), captions_of_tokens(9)
-    rows = eos_attention(encoder.text, captions, encoder.tokenizer.eos)
+    rows = eos_attention(encoder.network.text, captions, encoder.tokenizer.eos)
     for row, expected, ids in zip(rows, reference_rows(encoder, captions), captions):
         assert row.shape == (len(ids),)
         torch.testing.assert_close(row.double(), expected, rtol=1e-5, atol=1e-7)
@@ -55,9 +55,9 @@ def test_attention_is_that_of_a_plain_tower(new_encoder, captions_of_tokens):
 
 def test_padding_does_not_matter(new_encoder, captions_of_tokens):
     encoder, captions = new_encoder(), captions_of_tokens(9)
-    together = eos_attention(encoder.text, captions, encoder.tokenizer.eos)
+    together = eos_attention(encoder.network.text, captions, encoder.tokenizer.eos)
     for row, ids in zip(together, captions):
-        alone = eos_attention(encoder.text, [ids], encoder.tokenizer.eos)[0]
+        alone = eos_attention(encoder.network.text, [ids], encoder.tokenizer.eos)[0]
         torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-7)
 
 
@@ -77,7 +77,7 @@ def test_drift_is_a_mean_over_tokens(new_encoder, captions_of_tokens, monkeypatc
 @pytest.mark.parametrize("analyse", [attention_drift, partial(analyse_convergence, noise=[0])])
 def test_models_with_adapters_are_refused(new_encoder, monkeypatch, analyse):
     encoder = new_encoder()
-    encoder.adapter = torch.nn.Identity()
+    encoder.network.adapter = torch.nn.Identity()
     monkeypatch.setattr(Encoder, "load", lambda *arguments: encoder)
     monkeypatch.setattr(RunFolder, "final_checkpoint", lambda self: "model.pt")
     monkeypatch.setattr(Corpus, "__init__", lambda self, folder: None)

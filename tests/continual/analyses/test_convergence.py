@@ -12,7 +12,7 @@ from mlvl_fairseq.continual.analyses.convergence import (
     loss_under_noise,
     weight_noise,
 )
-from mlvl_fairseq.inference.caption_sample import sample_rows
+from mlvl_fairseq.continual.analyses.inputs import sample_rows
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def reference_losses(weights, data, rows):
 def test_loss_is_the_mean_over_batches(new_encoder, data):
     encoder, batches = new_encoder(), data.batches(4, seed=3)
     found = average_loss(encoder, data, batches)
-    weights = double_weights(encoder.text)
+    weights = double_weights(encoder.network.text)
     expected = np.mean([[float(x) for x in reference_losses(weights, data, rows)] for rows in batches], axis=0)
     assert [found[name] for name in ("loss", "cross_lingual", "cross_modal")] == pytest.approx(list(expected), rel=2e-5)
 
 
 def test_fisher_trace_is_the_mean_of_squared_batch_gradients(new_encoder, data):
     encoder, batches = new_encoder(), data.batches(4, seed=3)
-    weights = double_weights(encoder.text)
+    weights = double_weights(encoder.network.text)
     expected = dict.fromkeys(weights, 0.0)
     for rows in batches:
         loss = reference_losses(weights, data, rows)[0]

@@ -54,7 +54,7 @@ def test_loss_equals_its_definition_and_moves_only_the_model_of_now(learned):
 
 def test_replayed_rows_do_not_count(learned):
     plugin, model, before = learned
-    loss = term(plugin, model, toy_batch() | {"nsentences": 4})[1]
+    loss = term(plugin, model, toy_batch(TEXTS[:4]) | {"memory": {"replay": toy_batch(TEXTS[4:])}})[1]
     np.testing.assert_allclose(loss.item(), ((features64(model, TEXTS) - before)[:4] ** 2).mean(), rtol=2e-5)
 
 

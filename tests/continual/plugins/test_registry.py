@@ -1,12 +1,14 @@
 """Plugins are found by being in the folder; their options are those of the task; their memory is checked."""
 
+from pkgutil import iter_modules
+
 import pytest
 import torch
 from toy_learner import ToyTask, options
 
 from mlvl_fairseq.continual import plugins as package
+from mlvl_fairseq.continual.plugin import hand_over_plugins
 from mlvl_fairseq.continual.plugins import PLUGINS, ContinualPlugin, active_plugins
-from mlvl_fairseq.continual.plugins.base import hand_over_plugins
 from mlvl_fairseq.errors import UserError
 
 NEW = """
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mlvl_fairseq.continual.plugins.base import ContinualPlugin, register_plugin
+from mlvl_fairseq.continual.plugin import ContinualPlugin, register_plugin
 
 
 @dataclass
@@ -49,7 +51,22 @@ def everything(**values):
 def test_a_new_file_is_a_new_method(counter):
     active = active_plugins(everything(counter_scale=1.0, lwf_scale=1.0), ToyTask())
     assert set(active) == {"counter", "lwf"} and isinstance(active["counter"], counter)
-    assert set(PLUGINS) == {"counter", "lwf", "mas", "oewc", "replay", "si"}
+    assert PLUGINS["counter"] is counter and counter.family == "counter"
+
+
+def test_every_file_of_the_folder_is_found():
+    """A plugin's module is where it is registered from; the folder has no module that was not imported."""
+    modules = {module.name for module in iter_modules(package.__path__)}
+    imported = {plugin.__module__.rpartition(".")[2] for plugin in PLUGINS.values()}
+    shared = {base.__module__.rpartition(".")[2] for plugin in PLUGINS.values() for base in plugin.__mro__[1:]}
+    assert len(modules) > 6 and modules <= imported | shared
+
+
+def test_methods_with_contrastive_losses_of_their_own_do_not_go_together(counter, monkeypatch):
+    for name in ("counter", "lwf"):
+        monkeypatch.setattr(PLUGINS[name], "cross_modal", lambda self, contrast, features, sample: None)
+    with pytest.raises(UserError, match="counter and lwf each have a contrastive loss of their own"):
+        active_plugins(everything(counter_scale=1.0, lwf_scale=1.0), ToyTask())
 
 
 def test_nothing_is_active_by_default():
@@ -94,4 +111,5 @@ def test_buffers_take_the_checkpoint_s_size_and_precision_and_are_not_shared_wit
 def test_hooks_do_nothing_unless_a_method_needs_them():
     plugin, sample = ContinualPlugin(None, ToyTask()), {}
     assert plugin.extend_batch(sample) is sample and plugin.losses(None, {}, sample) == {}
+    assert plugin.cross_modal(None, {}, sample) is None
     assert int(plugin.current_tokens()) == 0 and not plugin.needs_all_rows

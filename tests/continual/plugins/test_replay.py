@@ -1,4 +1,4 @@
-"""Replay: the reference's reservoir and loss, what is drawn, and what a restart finds."""
+"""Replay: the reference's reservoir and loss, what is drawn, what methods make of it, and what a restart finds."""
 
 import random
 from types import SimpleNamespace
@@ -11,9 +11,12 @@ from toy_learner import ToyModel, ToyTask, options, restarted, through_a_checkpo
 
 from mlvl_fairseq.continual.memory import SELECTIONS
 from mlvl_fairseq.continual.memory import reservoir as reservoir_module
-from mlvl_fairseq.continual.plugins import replay as replay_module
-from mlvl_fairseq.continual.plugins.replay import Replay, ReplayOptions
+from mlvl_fairseq.continual.memory import store as store_module
+from mlvl_fairseq.continual.memory.store import Memory, MemoryOptions
+from mlvl_fairseq.continual.plugins import PLUGINS, active_plugins
+from mlvl_fairseq.continual.plugins.er import ExperienceReplay
 from mlvl_fairseq.criterions.cll_clip import CllClipCriterion, CllClipCriterionConfig
+from mlvl_fairseq.errors import UserError
 
 GOLDEN = load_golden("replay")
 IDS = load_golden("losses")["vision_ids"]
@@ -38,14 +41,21 @@ def positions(tokens):
     return {"tokens": tokens, "eos_positions": torch.full((len(tokens),), tokens.shape[1] - 1)}
 
 
+def replay_options(**more):
+    kinds = (plugin.options for plugin in PLUGINS.values())
+    return options(*kinds, **{"memory_size": 10, **more})
+
+
 @pytest.fixture
 def replay(monkeypatch):
-    monkeypatch.setattr(replay_module, "MemoryCaptions", Captions)
+    """``replay(task, **options)``: the memory; the method that uses it is in ``task.plugins`` beside it."""
+    monkeypatch.setattr(store_module, "MemoryCaptions", Captions)
 
     def build(task, **more):
-        plugin = Replay(options(ReplayOptions, **{"memory_size": 10, **more}), task)
-        plugin.begin_run(task, None)
-        return plugin
+        task.plugins = active_plugins(replay_options(**more), task)
+        for plugin in task.plugins.values():
+            plugin.begin_run(task, None)
+        return task.plugins["replay"]
 
     return build
 
@@ -56,7 +66,7 @@ def see(plugin, number):
     rest = [row for row in range(8) if row % 4 == 3]  # replayed rows follow a batch's own
     features = det((8, 2), 1, number)[own + rest]
     ids = torch.tensor([8 * number + row for row in own])
-    plugin.after_backward({"id": ids, "nsentences": len(own), "text_output": features})
+    plugin.after_backward({"id": ids, "nsentences": len(own), "text_output": features[: len(own)]})
 
 
 @pytest.mark.parametrize("label", ["teacher", "student"])
@@ -75,26 +85,42 @@ def test_the_reservoir_is_the_reference_s(replay, monkeypatch, label):
         assert plugin.next_labels.shape == (10, 0)
 
 
+def rows_of(text):
+    """A model whose feature of a caption is the row of `text` that its first token names."""
+    return lambda tokens, eos_positions: {"text": text[tokens[:, 0]]}
+
+
+def numbered(rows, **more):
+    """A batch of captions that :func:`rows_of` gives these rows as features of."""
+    return {**toy_batch(rows[:, None]), "net_input": positions(rows[:, None]), "id": rows, **more}
+
+
+def new_criterion(task, **more):
+    task.plugins = active_plugins(replay_options(**more), task)
+    return CllClipCriterion(CllClipCriterionConfig(), task)
+
+
 def test_loss_and_gradients_match_the_reference():
     golden, task = GOLDEN["loss"], ToyTask(1)
-    order = sorted(range(6), key=lambda row: golden["mem"][row])  # our replayed rows are the last ones
+    order = sorted(range(6), key=lambda row: golden["mem"][row])  # our batch's own rows come first
     own = 6 - sum(golden["mem"])
     text, english, images = (det((6, 5), 1, phase)[order] for phase in (0, 0.4, 0.8))
-    plugin = Replay(options(ReplayOptions, memory_size=10), task)
-    task.plugins, task.model = {"replay": plugin}, None
-    criterion = CllClipCriterion(CllClipCriterionConfig(), task)
     text.requires_grad_()
-    sample = {
-        "net_input": {"text": text}, "nsentences": own, "ntokens": 50, "memory_labels": english[own:],
-        "text_features": english[:own], "image_features": images, "image_ids": torch.tensor(IDS)[order],
-    }  # fmt: skip
-    loss, rows, log = criterion(lambda text: {"text": text}, sample)
-    assert rows == own == log["sample_size"]
-    (loss / rows).backward()
-    assert_golden(loss / rows, golden["loss"])
+    ids, rows = torch.tensor(IDS)[order], torch.arange(6)
+
+    def batch(part):
+        features = {"text_features": english[part], "image_features": images[part]}
+        return numbered(rows[part], image_ids=ids[part], **features)
+
+    criterion = new_criterion(task)
+    sample = {**batch(slice(own)), "memory": {"replay": batch(slice(own, 6))}}
+    loss, size, log = criterion(rows_of(text), sample)
+    assert size == own == log["sample_size"] and len(sample["text_output"]) == own
+    (loss / size).backward()
+    assert_golden(loss / size, golden["loss"])
     parts = {"cross_lingual": "[TT]_loss_mse", "cross_modal": "[VT]_loss_cl", "replay": "loss_replay"}
     for name, part in parts.items():
-        assert_golden(log[name] / rows, golden["parts"][part], msg=name)
+        assert_golden(log[name] / size, golden["parts"][part], msg=name)
     assert_golden(text.grad, [golden["grad_preds"][row] for row in order])
     assert_golden(criterion.temperature.grad, golden["grad_vt_temp"])
 
@@ -121,19 +147,25 @@ def own_batch(rows):
 
 
 def replayed(plugin, rows):
-    sample = plugin.extend_batch(own_batch(rows))
-    return sample["image_ids"][rows:].tolist()
+    return plugin.draw(own_batch(rows))["image_ids"].tolist()
 
 
-def test_a_batch_is_followed_by_as_many_captions_of_earlier_languages(second_language):
-    plugin = second_language()
-    sample = plugin.extend_batch(own_batch(4))
-    assert sample["nsentences"] == 4 and sample["net_input"]["tokens"].shape == (8, 3)
-    assert sample["image_features"].shape == (8, 2) and sample["id"].tolist() == [0, 1, 2, 3]
-    numbers = sample["image_ids"][4:]
-    assert torch.equal(sample["memory_labels"][:, 1], -numbers.float())  # ER: the teacher's English features
-    assert set(numbers.tolist()) <= set(plugin.items[:, 1].tolist())
+def test_a_batch_of_the_memory_is_a_batch_of_its_own(second_language):
+    memory, own = second_language(), own_batch(4)
+    sample = memory.task.plugins["er"].extend_batch(own)
+    assert {key: value for key, value in sample.items() if key != "memory"} == own and sample.keys() > own.keys()
+    batch = sample["memory"]["replay"]
+    assert batch["net_input"]["tokens"].shape == (4, 2) and batch["nsentences"] == 4 and batch["ntokens"] == 8
+    numbers = batch["image_ids"]
+    assert torch.equal(batch["text_features"][:, 1], -numbers.float())  # the teacher's English features
+    assert set(numbers.tolist()) <= set(memory.items[:, 1].tolist())
     assert len(replayed(second_language(replay_batch_size=7), 4)) == 7
+
+
+def test_the_first_language_has_nothing_to_replay(replay):
+    task, own = ToyTask(0), own_batch(4)
+    assert replay(task).draw(own) is None and task.plugins["er"].extend_batch(own) is own
+    assert task.plugins["er"].losses(None, {}, own) == {} and task.plugins["er"].cross_modal(None, {}, own) is None
 
 
 def test_every_caption_of_the_memory_comes_once_a_round(second_language):
@@ -162,10 +194,10 @@ def test_what_is_replayed_stays_while_the_next_memory_is_gathered(second_languag
 def test_labels_of_student_are_the_features_of_then(second_language):
     plugin = second_language(memory_label="student")
     assert plugin.labels.shape == (10, 2) and plugin.labels.dtype == torch.float32
-    sample = plugin.extend_batch(own_batch(4))
+    batch = plugin.draw(own_batch(4))
     features = {item: label for item, label in zip(plugin.items[:, 1].tolist(), plugin.labels)}
-    expected = torch.stack([features[number] for number in sample["image_ids"][4:].tolist()])
-    assert torch.equal(sample["memory_labels"], expected)
+    expected = torch.stack([features[number] for number in batch["image_ids"].tolist()])
+    assert torch.equal(batch["student_features"], expected)
 
 
 @pytest.mark.parametrize("every_epoch", [False, True])
@@ -205,6 +237,99 @@ def test_replayed_tokens_are_current_and_count_as_use_on_request_only(second_lan
 
 
 def test_every_way_to_choose_is_offered_by_the_option():
-    help_text = ReplayOptions.__dataclass_fields__["memory_selection"].metadata["help"]
-    assert SELECTIONS.keys() == {"reservoir", "balanced", "herding"}
-    assert all(f"{name}: {selection.about}" in help_text for name, selection in SELECTIONS.items())
+    help_text = MemoryOptions.__dataclass_fields__["memory_selection"].metadata["help"]
+    assert SELECTIONS and all(f"{name}: {selection.about}" in help_text for name, selection in SELECTIONS.items())
+
+
+REPLAY = [name for name, plugin in PLUGINS.items() if plugin.family == "replay" and plugin is not Memory]
+
+
+@pytest.mark.parametrize("name", REPLAY)
+def test_a_method_of_replay_is_chosen_by_its_name(name):
+    cfg = replay_options(replay_method=name, memory_label=PLUGINS[name].label)
+    assert set(active_plugins(cfg, ToyTask())) == {"replay", name}
+    other = {"teacher": "student", "student": "teacher"}[PLUGINS[name].label]
+    with pytest.raises(UserError, match=f"--replay-method {name} needs --memory-label {PLUGINS[name].label}"):
+        active_plugins(replay_options(replay_method=name, memory_label=other), ToyTask())
+    with pytest.raises(UserError, match=f"--replay-method {name} needs a memory: give --memory-size"):
+        active_plugins(replay_options(replay_method=name, memory_size=0), ToyTask())
+
+
+def test_without_a_choice_the_label_says_er_or_der():
+    for label, name in (("teacher", "er"), ("student", "der")):
+        assert set(active_plugins(replay_options(memory_label=label), ToyTask())) == {"replay", name}
+    with pytest.raises(UserError, match=r"no --replay-method nothing; there are: auto, .*derpp, er, er_ace"):
+        active_plugins(replay_options(replay_method="nothing"), ToyTask())
+
+
+def softmax_loss(text, image, ids, queries, keys, temperature=0.07):
+    """float64: sum over `queries` of the symmetric cross-entropy over `keys`, positives by image id, by definition."""
+    text, image = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (text, image))
+    total = 0.0
+    for q in queries:
+        positives = np.array([ids[k] == ids[q] for k in keys]) / sum(ids[k] == ids[q] for k in keys)
+        for one, other in ((text, image), (image, text)):
+            logits = np.array([one[q] @ other[k] for k in keys]) / temperature
+            total -= 0.5 * positives @ (logits - np.log(np.exp(logits).sum()))
+    return total
+
+
+def learning(name, **more):
+    """Terms that a method gives a batch of rows 0-3 beside draws of its own, and what they are made of, in float64."""
+    task = ToyTask(1)
+    criterion = new_criterion(task, replay_method=name, memory_label=PLUGINS[name].label, **more)
+    draws = PLUGINS[name].draws
+    size = 4 + 3 * len(draws)
+    text, image, english, then = (det((size, 5), 1, phase) for phase in (0.1, 0.5, 0.9, 1.4))
+    ids = torch.tensor(([0, 1, 1, 2] + [2, 3, 0] * len(draws))[:size])
+
+    def batch(rows):
+        known = {"image_features": image[rows], "text_features": english[rows], "student_features": then[rows]}
+        return numbered(rows, image_ids=ids[rows], **known)
+
+    places = {draw: torch.arange(4 + 3 * i, 7 + 3 * i) for i, draw in enumerate(draws)}
+    sample = {**batch(torch.arange(4)), "memory": {draw: batch(rows) for draw, rows in places.items()}}
+    loss, size, log = criterion(rows_of(text), sample)
+    terms = {term: float(value) / size for term, value in log.items() if term not in ("ntokens", "nsentences")}
+    arrays = [x.double().numpy() for x in (text, image, english, then)]
+    return terms, *arrays, ids.numpy(), {draw: rows.numpy() for draw, rows in places.items()}
+
+
+def test_derpp_equals_its_definition():
+    terms, text, image, english, then, ids, draws = learning("derpp", derpp_alpha=0.3, derpp_beta=0.7)
+    dark = ((text - then)[draws["dark"]] ** 2).mean()
+    replay = ((text - english)[draws["replay"]] ** 2).mean()
+    rows = [*range(4), *draws["replay"]]  # the other draw takes no part in the contrast
+    contrast = softmax_loss(text, image, ids, rows, rows) / len(rows)
+    own = ((text - english)[:4] ** 2).mean()
+    expected = {"dark": dark, "replay": replay, "cross_modal": contrast, "cross_lingual": own}
+    assert {name: terms[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert terms["loss"] == pytest.approx(own + 0.01 * contrast + 0.3 * dark + 0.7 * replay, rel=1e-5)
+
+
+def test_er_ace_equals_its_definition():
+    terms, text, image, english, _, ids, draws = learning("er_ace", replay_scale=2.0)
+    new, rows = range(4), range(7)
+    contrast = softmax_loss(text, image, ids, new, new) + softmax_loss(text, image, ids, draws["replay"], rows)
+    symmetric = softmax_loss(text, image, ids, rows, rows)
+    replay = ((text - english)[draws["replay"]] ** 2).mean()
+    expected = {"replay": replay, "cross_modal": contrast / 7, "cross_lingual": ((text - english)[:4] ** 2).mean()}
+    assert {name: terms[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert abs(contrast - symmetric) > 0.1  # what the test must tell apart
+
+
+@pytest.mark.parametrize("name", REPLAY)
+def test_several_draws_are_other_captions(second_language, name):
+    """Together they go through the memory as one draw of their size would."""
+    plugin = second_language(replay_method=name, memory_label=PLUGINS[name].label)
+    batches = plugin.task.plugins[name].extend_batch(own_batch(3))["memory"]
+    alone = second_language(memory_label=PLUGINS[name].label)
+    assert sum((batch["image_ids"].tolist() for batch in batches.values()), []) == replayed(alone, 3 * len(batches))
+    assert int(plugin.draws) == len(batches) == len(PLUGINS[name].draws)
+
+
+def test_labels_of_earlier_versions_are_taken_over(second_language):
+    """Buffers of the replay plugin of versions that had one: names and meaning are the same."""
+    plugin = second_language(memory_label="student")
+    assert plugin.state_dict().keys() == {"items", "labels", "next_items", "next_labels", "seen", "draws"}
+    assert isinstance(plugin.task.plugins["der"], ExperienceReplay) and not plugin.task.plugins["der"].state_dict()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy_learner import ToyTask, options, restarted, through_a_checkpoint
 
+from mlvl_fairseq.continual.learner import LanguageLearner
 from mlvl_fairseq.continual.plugins.si import Si, SiOptions
 
 CURVATURE, RATE, STEPS = np.array([1.0, 0.3, 2.0, 0.0]), 0.1, 6
@@ -14,6 +15,9 @@ SCALE, DAMPING = 0.4, 0.01
 
 
 class Point(torch.nn.Module):
+    language_modules = ()
+    shared_parameters = LanguageLearner.shared_parameters
+
     def __init__(self, values):
         super().__init__()
         self.point = torch.nn.Parameter(torch.tensor(values, dtype=torch.float32))

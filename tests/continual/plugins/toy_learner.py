@@ -6,13 +6,17 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from mlvl_fairseq.continual.plugins.base import hand_over_plugins
+from mlvl_fairseq.continual.learner import LanguageLearner
+from mlvl_fairseq.continual.plugin import hand_over_plugins
 
 TEXTS = torch.tensor([[0, 1], [1, 2], [3, 0], [2, 2], [1, 3], [0, 0]])
 
 
 class ToyModel(nn.Module):
-    """A caption's feature is ``head @ mean of its words' embeddings``."""
+    """A caption's feature is ``head @ mean of its words' embeddings``; an adapter would be one language's own."""
+
+    language_modules = ("adapter",)
+    shared_parameters = LanguageLearner.shared_parameters
 
     def __init__(self, embedding, head):
         super().__init__()
@@ -33,7 +37,7 @@ class ToyTask:
 
     def __init__(self, position=0, previous=()):
         self.position, self.learned, self.previous, self.asked = position, ["en", "de"][:position], previous, []
-        self.plugins, self.criterion = {}, FeaturesOnly()
+        self.plugins, self.criterion, self.model = {}, FeaturesOnly(), None
 
     def caption_count(self, lang):
         return sum(len(sample["net_input"]["tokens"]) for sample in self.previous)
@@ -52,7 +56,7 @@ class FeaturesOnly:
         return model(**sample["net_input"])
 
     @contextmanager
-    def as_the_previous_language_ended(self):
+    def at_previous_temperature(self):
         yield
 
 

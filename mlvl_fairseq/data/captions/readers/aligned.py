@@ -4,9 +4,8 @@ from itertools import zip_longest
 from typing import Iterator
 
 from mlvl_fairseq.data.captions.readers.coco import looks_like_coco
-from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
 from mlvl_fairseq.data.captions.table import TableBuilder
-from mlvl_fairseq.data.captions.text_file import text_lines
 from mlvl_fairseq.errors import DataError
 
 

@@ -4,10 +4,8 @@ import json
 import re
 from typing import Any, Hashable, Iterator, Optional
 
-from mlvl_fairseq.data.captions import problems as kinds
-from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import TableBuilder
-from mlvl_fairseq.data.captions.text_file import raw_lines, text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, raw_lines, register_reader, text_lines
+from mlvl_fairseq.data.captions.table import MISSING_FIELD, NO_CAPTION, TableBuilder
 from mlvl_fairseq.errors import DataError
 
 _HEAD = re.compile(r'\s*\{\s*"(info|images|licenses|annotations|type)"\s*:')
@@ -40,7 +38,7 @@ class CocoReader(CaptionReader):
         listed = _file_images(content["images"], rows) if source.image_list is None else _listed(source.image_list)
         for line, image_id, name in listed:
             if image_id not in captions:
-                rows.note(kinds.NO_CAPTION, f"'{name}' has no caption", line, "image")
+                rows.note(NO_CAPTION, f"'{name}' has no caption", line, "image")
             for number, caption in captions.get(image_id, ()):
                 rows.add(number, name, caption)
 
@@ -65,7 +63,7 @@ def _captions_by_image(annotations: list, rows: TableBuilder) -> dict[Hashable, 
         if isinstance(image_id, (int, str)) and isinstance(caption, str):
             captions.setdefault(_as_id(image_id), []).append((number, caption))
         else:
-            rows.skip(kinds.MISSING_FIELD, "annotation without image_id or caption", number, "annotations")
+            rows.skip(MISSING_FIELD, "annotation without image_id or caption", number, "annotations")
     return captions
 
 
@@ -76,7 +74,7 @@ def _file_images(images: list, rows: TableBuilder) -> Iterator[tuple[int, Hashab
         if isinstance(image_id, (int, str)) and isinstance(name, str):
             yield number, _as_id(image_id), name
         else:
-            rows.note(kinds.MISSING_FIELD, "image without id or file_name", number, "images")
+            rows.note(MISSING_FIELD, "image without id or file_name", number, "images")
 
 
 def _listed(path) -> Iterator[tuple[int, Hashable, str]]:

@@ -4,11 +4,9 @@ import json
 import re
 from typing import Any, Hashable, Iterator
 
-from mlvl_fairseq.data.captions import problems as kinds
 from mlvl_fairseq.data.captions.readers.coco import looks_like_coco
-from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import TableBuilder
-from mlvl_fairseq.data.captions.text_file import raw_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, raw_lines, register_reader
+from mlvl_fairseq.data.captions.table import EMPTY_CAPTION, IMAGE_ID_CONFLICT, MISSING_FIELD, WRONG_TYPE, TableBuilder
 from mlvl_fairseq.errors import DataError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -23,13 +21,14 @@ class JsonListReader(CaptionReader):
     unit = "row"
 
     def sniff(self, head: str) -> bool:
-        return head.lstrip().startswith(("[", "{")) and not looks_like_coco(head)
+        start = head.lstrip()[:1]
+        return start == "[" or start == "{" and not looks_like_coco(head)  # an object is refused by name, in `read`
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         names_by_id: dict[Hashable, str] = {}
         for number, row in enumerate(iter_list("".join(raw_lines(source.path)), source.path), 1):
             if not isinstance(row, dict):
-                rows.skip(kinds.WRONG_TYPE, f"expected an object, found {_type_name(row)}", number)
+                rows.skip(WRONG_TYPE, f"expected an object, found {_type_name(row)}", number)
             elif _has_fields(row, number, rows):
                 _note_id_conflict(row, number, names_by_id, rows)
                 captions = row["caption"]
@@ -38,20 +37,20 @@ class JsonListReader(CaptionReader):
                         rows.add(number, row["image"], caption)
                     else:
                         why = f"expected strings in the list, found {_type_name(caption)}"
-                        rows.skip(kinds.WRONG_TYPE, why, number, "caption")
+                        rows.skip(WRONG_TYPE, why, number, "caption")
 
 
 def _has_fields(row: dict, number: int, rows: TableBuilder) -> bool:
     """Are ``image`` and ``caption`` there, and of a usable type? If not, the row is counted."""
     for field, types, wanted in (("image", str, "a string"), ("caption", (str, list), "a string or a list of strings")):
         if field not in row:
-            rows.skip(kinds.MISSING_FIELD, "is missing", number, field)
+            rows.skip(MISSING_FIELD, "is missing", number, field)
             return False
         if not isinstance(row[field], types):
-            rows.skip(kinds.WRONG_TYPE, f"expected {wanted}, found {_type_name(row[field])}", number, field)
+            rows.skip(WRONG_TYPE, f"expected {wanted}, found {_type_name(row[field])}", number, field)
             return False
     if row["caption"] == []:
-        rows.skip(kinds.EMPTY_CAPTION, "is an empty list", number, "caption")
+        rows.skip(EMPTY_CAPTION, "is an empty list", number, "caption")
         return False
     return True
 
@@ -62,12 +61,12 @@ def _note_id_conflict(row: dict, number: int, names_by_id: dict[Hashable, str], 
     if image_id is None:
         return
     if not isinstance(image_id, (int, str)):
-        rows.note(kinds.WRONG_TYPE, f"expected a number or a string, found {_type_name(image_id)}", number, "image_id")
+        rows.note(WRONG_TYPE, f"expected a number or a string, found {_type_name(image_id)}", number, "image_id")
         return
     known = names_by_id.setdefault(image_id, row["image"])
     if known != row["image"]:
         why = f"{image_id!r} is the id of {known!r} already, here of {row['image']!r}"
-        rows.note(kinds.IMAGE_ID_CONFLICT, why, number, "image_id")
+        rows.note(IMAGE_ID_CONFLICT, why, number, "image_id")
 
 
 def iter_list(text: str, path) -> Iterator[Any]:

@@ -3,10 +3,8 @@
 from collections import Counter
 from itertools import chain, islice
 
-from mlvl_fairseq.data.captions import problems as kinds
-from mlvl_fairseq.data.captions.registry import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import TableBuilder
-from mlvl_fairseq.data.captions.text_file import text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
+from mlvl_fairseq.data.captions.table import WRONG_COLUMN_COUNT, TableBuilder
 from mlvl_fairseq.errors import DataError
 
 _LAYOUTS = {2: "image, caption", 3: "image, English, caption"}
@@ -30,7 +28,7 @@ class TripletReader(CaptionReader):
             columns = line.split("\t")
             if len(columns) != width:
                 why = f"expected {width} tab-separated columns ({_LAYOUTS[width]}), found {len(columns)}"
-                rows.skip(kinds.WRONG_COLUMN_COUNT, why, number)
+                rows.skip(WRONG_COLUMN_COUNT, why, number)
             elif width == 2:
                 rows.add(number, columns[0], columns[1])
             else:

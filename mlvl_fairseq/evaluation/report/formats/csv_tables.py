@@ -3,6 +3,7 @@
 * ``{dataset}_CL_retrieval*.csv``: the layout of the published CLL-CLIP results; rows = method x metric, mean over
   seeds. Published tables count a missing score as 0; these say n/a.
 * ``summary.csv``: method x metric with mean and deviation over seeds, published figures marked.
+* ``scores.csv``: scores of mlvl-evaluate, model x language x metric with mean and deviation over seeds.
 * ``costs.csv``, ``comparisons.csv``: where there are any.
 """
 
@@ -13,10 +14,9 @@ from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.report.figures import COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import MISSING, file_stem, number
+from mlvl_fairseq.evaluation.report.tables import COLUMNS, MEASURES, MISSING, file_stem, number
 from mlvl_fairseq.files import write_text
 
 Table = List[Sequence]
@@ -24,7 +24,11 @@ Table = List[Sequence]
 
 @register_format("csv")
 def write(report: Report, options: ReportOptions) -> List[Path]:
-    tables = {**_published_layout(report, options.ndigits), "summary.csv": _summary(report, options.ndigits)}
+    tables = {"summary.csv": _summary(report, options.ndigits)}
+    if report.learners:
+        tables.update(_published_layout(report, options.ndigits))
+    if report.evaluations:
+        tables["scores.csv"] = _scores(report, options.ndigits)
     if report.has_costs:
         tables["costs.csv"] = _costs(report)
     if report.comparisons:
@@ -36,8 +40,8 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
 
 def _published_layout(report: Report, ndigits: int) -> Dict[str, Table]:
     stem = f"{file_stem(report.dataset)}_CL_retrieval"
-    languages = sorted({language for method in report.methods for language in method.languages})
-    steps = max(len(method.languages) for method in report.methods)
+    languages = sorted({language for method in report.learners for language in method.languages})
+    steps = max(len(method.languages) for method in report.learners)
     layout = {
         f"{stem}.csv": ([*languages, "Average"], lambda *row: _learned(*row, languages)),
         f"{stem}_cl_AA.csv": (range(steps), lambda method, metric: method.steps("AA", metric).mean(axis=0)),
@@ -52,7 +56,7 @@ def _published_layout(report: Report, ndigits: int) -> Dict[str, Table]:
     for name, (columns, values) in layout.items():
         rows = [
             [method.name, metric, *_cells(values(method, metric), len(columns), ndigits)]
-            for method in report.methods
+            for method in report.learners
             for metric in method.metrics[0]
         ]
         tables[name] = [["model", "metric", *columns], *rows]
@@ -76,15 +80,25 @@ def _summary(report: Report, ndigits: int) -> Table:
     ]
     for row in report.rows():
         head = [row.name, *((row.source, MISSING) if row.is_published else ("ours", len(row.runs)))]
-        for name, metrics in COLUMNS.items():
+        for name, metrics in report.columns.items():
             figures = [row.figure(measure, metrics) for measure in MEASURES]
             table.append([*head, name, *(number(value, ndigits) for figure in figures for value in figure)])
     return table
 
 
+def _scores(report: Report, ndigits: int) -> Table:
+    rows = [
+        [method.name, len(method.runs), language, metric, *(number(value, ndigits) for value in figure)]
+        for method in report.evaluations
+        for metric in method.metrics[0]
+        for language, figure in method.final_figures(metric).items()
+    ]
+    return [["model", "seeds", "language", "metric", "score", "deviation"], *rows]
+
+
 def _costs(report: Report) -> Table:
-    keys = list(report.methods[0].costs())
-    rows = [[method.name, *(number(value, 2) for value in method.costs().values())] for method in report.methods]
+    keys = list(report.learners[0].costs())
+    rows = [[method.name, *(number(value, 2) for value in method.costs().values())] for method in report.learners]
     return [["model", *keys], *rows]
 
 

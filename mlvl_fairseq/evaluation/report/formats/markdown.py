@@ -6,12 +6,11 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.metrics.continual import FORGETTING
+from mlvl_fairseq.evaluation.metrics.continual import ENGLISH, FORGETTING
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.figures import ARROWS, COLUMNS, MEASURES
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import figure_text, markdown_table, number
+from mlvl_fairseq.evaluation.report.tables import ARROWS, COLUMNS, Figure, figure_text, markdown_table, number
 from mlvl_fairseq.files import write_text
 
 _COSTS = {
@@ -36,10 +35,14 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
         "\n".join(f"- Warning: {warning}" for warning in report.warnings),
         "![Scores, average and forgetting](report.png)" if pictures else "",
         *(comparison_section(comparison) for comparison in report.comparisons),
-        _final_section(report, options) if len(report.methods) > 1 else "",
+        final_section(report, options.metric, options.ndigits) if len(report.methods) > 1 or report.evaluations else "",
         _costs_section(report, pictures) if report.has_costs else "",
         *(_method_section(method, options) for method in report.sequences),
-        *(f"`{method.name}`: signature `{method.signature}`" for method in _others(report) if method.signature),
+        *(
+            f"`{method.name}`: signature `{method.signature}`"
+            for method in report.methods
+            if method.signature and not method.protocol.in_order
+        ),
     ]
     path = options.folder / "report.md"
     write_text(path, "\n\n".join(part for part in parts if part) + "\n")
@@ -47,11 +50,13 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
 
 
 def _explanation(report: Report) -> str:
-    lines = [
-        "AA: average score over all languages at the end, higher is better. F: average forgetting of the languages "
-        f"learned before the last, Fen: that of the first language, lower is better ({report.forgetting}: "
-        f"{FORGETTING[report.forgetting].about}). Scores in %."
-    ]
+    lines = ["AA: average score over all languages, higher is better."]
+    if report.learners:
+        lines = [
+            "AA: average score over all languages at the end, higher is better. F: average forgetting of the languages "
+            f"learned before the last, Fen: that of {_fen_languages(report)}, lower is better ({report.forgetting}: "
+            f"{FORGETTING[report.forgetting].about}). Scores in %."
+        ]
     seeds = {len(method.runs) for method in report.methods}
     if max(seeds) > 1:
         counts = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else max(seeds)
@@ -60,22 +65,30 @@ def _explanation(report: Report) -> str:
     return " ".join(lines)
 
 
+def _fen_languages(report: Report) -> str:
+    """``English``; what else it is of, and why, where a sequence has no English."""
+    languages = list(dict.fromkeys(method.fen_language for method in report.sequences)) or [ENGLISH]
+    return " or ".join("English" if lang == ENGLISH else f"{lang}, the first language learned" for lang in languages)
+
+
 def _others(report: Report) -> List[MethodReport]:
-    return [method for method in report.methods if not method.protocol.in_order]
+    return [method for method in report.learners if not method.protocol.in_order]
 
 
 def summary_table(report: Report, ndigits: int = 1) -> str:
-    """AA, F and Fen of the main metrics, one row a method; the best of several of ours is bold, if they compare."""
+    """AA, and F and Fen of runs, of the main metrics, one row a method; the best of several of ours is bold, if they
+    compare."""
     rows = report.rows()
     cells = [[row.label for row in rows]]
-    for metrics in COLUMNS.values():
-        for measure in MEASURES:
+    for metrics in report.columns.values():
+        for measure in report.measures:
             best = _best(report, measure, metrics, ndigits)
             figures = [row.figure(measure, metrics) for row in rows]
             texts = [figure_text(figure, ndigits) for figure in figures]
             bold = [not row.is_published and number(f.mean, ndigits) == best for row, f in zip(rows, figures)]
             cells.append([f"**{text}**" if is_best else text for text, is_best in zip(texts, bold)])
-    header = [f"{measure} {name} {ARROWS[measure]}" for name in COLUMNS for measure in MEASURES]
+    names = {measure: report.fen_heading if measure == "Fen" else measure for measure in report.measures}
+    header = [f"{names[measure]} {name} {ARROWS[measure]}" for name in report.columns for measure in report.measures]
     return markdown_table(["method", *header], list(zip(*cells)))
 
 
@@ -103,22 +116,28 @@ def comparison_section(comparison: Comparison) -> str:
     seeds = f", mean over seeds {', '.join(map(str, comparison.seeds))}" if len(comparison.seeds) > 1 else ""
     title = f"## {comparison.first} minus {comparison.second}"
     draws = f"{comparison.resamples:,} draws{seeds}"
-    about = f"Difference of AA in percentage points; paired bootstrap over images, {draws}."
+    languages = f"Languages: {', '.join(comparison.languages)}."
+    about = f"Difference of AA in percentage points; paired bootstrap over images, {draws}. {languages}"
     return f"{title}\n\n{about}\n\n{markdown_table(['metric', 'difference', '95 % interval', 'p'], rows)}"
 
 
-def _final_section(report: Report, options: ReportOptions) -> str:
-    rows = []
-    for method in report.methods:
-        final = dict(zip(method.languages, method.final(options.metric)))
-        scores = [number(final.get(language, np.nan), options.ndigits) for language in report.languages]
-        rows.append([method.name, *scores])
-    title = f"## Final scores\n\n`{options.metric}` of the final model on each language."
-    return f"{title}\n\n{markdown_table(['', *report.languages], rows)}"
+def final_section(report: Report, metric: str, ndigits: int = 1) -> str:
+    """The tables of final scores: a row a method, a column a language, mean and deviation over seeds."""
+    tables = []
+    for shown in report.metrics_shown(metric):
+        rows = []
+        for method in report.methods:
+            if shown in method.metrics[0]:
+                figures = method.final_figures(shown)
+                cells = [figures.get(language, Figure.of([np.nan])) for language in report.languages]
+                rows.append([method.name, *(figure_text(figure, ndigits) for figure in cells)])
+        table = markdown_table(["", *report.languages], rows)
+        tables.append(f"`{shown}` of the final model on each language.\n\n{table}")
+    return "\n\n".join(["## Final scores", *tables])
 
 
 def _costs_section(report: Report, pictures: bool) -> str:
-    rows = [[method.name, *_cost_cells(method.costs())] for method in report.methods]
+    rows = [[method.name, *_cost_cells(method.costs())] for method in report.learners]
     about = (
         "Seconds over all languages, mean over seeds; the largest memory of any process; parameters that training "
         "changes, mean over languages; the checkpoint of the last language."

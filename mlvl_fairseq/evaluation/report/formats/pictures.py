@@ -13,7 +13,7 @@ from mlvl_fairseq.evaluation.report import panels
 from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.text import file_stem
+from mlvl_fairseq.evaluation.report.tables import file_stem
 from mlvl_fairseq.files import atomic_path
 
 DPI = 150
@@ -39,6 +39,8 @@ def write(report: Report, options: ReportOptions) -> List[Path]:
     import matplotlib
 
     drawings: Dict[str, Callable] = {"report.png": _report_figure, "curves.png": _curves_figure}
+    if not report.learners:  # nothing is learned step by step
+        drawings = {"report.png": _final_figure}
     if len(report.methods) > 1:
         drawings["final.png"] = _final_figure
     if report.has_costs:

@@ -1,0 +1,87 @@
+"""Checkpoints of task ``mte_pretraining``: all weights of a translating encoder but those that were frozen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from mlvl_fairseq.checkpoints.formats.xlmr import MTE
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fill_in, fingerprint
+from mlvl_fairseq.errors import DataError, UserError
+
+FINGERPRINT = "frozen_fingerprint"
+TIED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # the encoder's embedding
+
+
+@dataclass(frozen=True)
+class MteState:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: by their names in `MteModel`.
+        frozen_fingerprint: uint8 [32], sha256 of the encoder's tensors that are not among them; None: all are.
+        source: the file.
+    """
+
+    tensors: Tensors
+    frozen_fingerprint: Optional[Tensor]
+    source: Path
+
+    def complete(self, own: Mapping[str, Tensor], frozen: Sequence[str]) -> Tensors:
+        """The tensors for a model whose present ones are `own`: what the checkpoint left out is taken from there.
+
+        Args:
+            own: all tensors of the model, as ``--xlmr`` made them.
+            frozen: names of those among them that have to stay as they are.
+
+        Raises:
+            UserError: it lacks tensors or has others than the model, or was trained with other frozen weights.
+        """
+        missing = {name: tensor for name, tensor in own.items() if name not in self.tensors}
+        for name, tensor in self.tensors.items():
+            if name not in own:
+                self._refuse(f"has {name}, which this model has not", "give the --arch it was trained with")
+            if own[name].shape != tensor.shape:
+                shapes = f"{list(tensor.shape)}, not {list(own[name].shape)}"
+                self._refuse(f"has {name} of shape {shapes}", "give the --arch it was trained with")
+            if name in frozen and not torch.equal(own[name], tensor):
+                self._refuse(f"has trained {name}, frozen now", f"take the encoder from there: --xlmr {self.source}")
+        if not missing:
+            return self.tensors
+        for name in missing:
+            if self.frozen_fingerprint is None or not (name.startswith(MTE) or name in TIED):
+                self._refuse(f"lacks {name}", "give the --arch it was trained with")
+        digest = fingerprint({name: tensor for name, tensor in missing.items() if name.startswith(MTE)})
+        complaint = self._said("left out other frozen weights than --xlmr has", "give the --xlmr it was trained with")
+        return fill_in(self.tensors, missing, self.frozen_fingerprint, complaint, digest)
+
+    def _refuse(self, what: str, advice: str) -> None:
+        raise UserError(self._said(what, advice))
+
+    def _said(self, what: str, advice: str) -> str:
+        return f"--init-from {self.source} {what}: {advice}"
+
+
+def read_mte(path, languages: Sequence[str]) -> MteState:
+    """Read a checkpoint to start from; nothing in the file is executed.
+
+    Args:
+        languages: that the model translates between, in the order of their ids.
+
+    Raises:
+        DataError: the file is missing, damaged, refused for its content, or of another task.
+        UserError: it was trained with other languages.
+    """
+    content = load_checkpoint_file(path)
+    model, state = content.get("model"), content.get("task_state")
+    given = state.get("languages") if isinstance(state, Mapping) else None
+    if not isinstance(model, Mapping) or not given:
+        raise DataError("is no checkpoint of task mte_pretraining", path)
+    if list(given) != list(languages):
+        before, now = ",".join(given), ",".join(languages)
+        raise UserError(f"--init-from {path} was trained with languages {before}, not {now}: give --langs {before}")
+    tensors = {name: tensor for name, tensor in model.items() if name != FINGERPRINT}
+    return MteState(as_float32(tensors, path), model.get(FINGERPRINT), Path(path))

@@ -1,0 +1,172 @@
+"""Checkpoints of task ``trikd``: projectors, temperature, and which frozen files belong to them."""
+
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional
+
+import torch
+
+from mlvl_fairseq.checkpoints.check import holding
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightFormat,
+    WeightSource,
+    as_float32,
+    fingerprint,
+    fingerprint_of,
+    format_of,
+    register_format,
+    take_prefix,
+)
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import atomic_path
+from mlvl_fairseq.modules.x_projector import CProjector, XProjector
+
+TRAINED = ("x_projector.", "c_projector.", "logit_scale")
+FINGERPRINTS = {"mte": "mte_fingerprint", "clip": "clip_fingerprint"}
+MARK = "x_projector.layers.0.fc1.weight"
+
+
+@dataclass(frozen=True)
+class FrozenFiles:
+    """Where the frozen parts of a model are; None: not known."""
+
+    mte: Optional[str] = None
+    clip: Optional[str] = None
+    sentencepiece: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class TrikdWeights:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: by their names in `TrikdModel`, uint8 fingerprints of the frozen files among them.
+        heads: attention heads of the X-projector.
+        files: the frozen files, where they were in training.
+        sentencepiece: fingerprint of the tokenizer, None: unknown.
+        max_length: tokens of a caption, BOS and EOS included.
+        source: the file read.
+    """
+
+    tensors: Tensors
+    heads: int
+    files: FrozenFiles
+    sentencepiece: Optional[str]
+    max_length: int
+    source: str
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of trained weights and of the fingerprints of the frozen ones."""
+        return fingerprint(self.tensors)
+
+    def frozen_fingerprint(self, part: str) -> Optional[str]:
+        """Of ``mte``, ``clip`` or ``sentencepiece``, hex; None: the model was trained without, or nobody noted it."""
+        if part == "sentencepiece":
+            return self.sentencepiece
+        tensor = self.tensors.get(FINGERPRINTS[part])
+        return None if tensor is None else fingerprint_of(tensor)
+
+    def require(self, part: str, digest: str, source: str) -> None:
+        """Raises UserError: a frozen file is not the one that the projectors were trained on."""
+        expected = self.frozen_fingerprint(part)
+        if expected is not None and digest != expected:
+            raise UserError(
+                f"{source} is not the {part} that {self.source} was trained on: say where that is, --{part}"
+            )
+
+    def x_projector(self) -> XProjector:
+        """In evaluation mode, with these very tensors."""
+        width = self.tensors["c_projector.weight"].shape[0]
+        ffn_width, layers = self.tensors[MARK].shape[0], _count_layers(self.tensors)
+        return _build("x_projector.", self, XProjector, width, ffn_width, self.heads, layers)
+
+    def c_projector(self) -> CProjector:
+        """In evaluation mode, with these very tensors."""
+        width, clip_dim = self.tensors["c_projector.weight"].shape
+        return _build("c_projector.", self, CProjector, clip_dim, width)
+
+
+def read_trikd(path) -> TrikdWeights:
+    """Read a checkpoint that ``fairseq-train`` or :func:`write_trikd` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or refused. UserError: it is none of task trikd.
+    """
+    source = WeightSource(path)
+    return format_of(source, "trikd").read(source)
+
+
+@register_format("trikd", "checkpoint of task trikd")
+class TrikdCheckpoint(WeightFormat):
+    def detect(self, source: WeightSource) -> bool:
+        return MARK in source.model()
+
+    def read(self, source: WeightSource) -> TrikdWeights:
+        return _read(source.model(), source.state["cfg"], source)
+
+
+def _read(model: Mapping[str, Any], cfg: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
+    path = source.path
+    options, task = cfg.get("model") or {}, cfg.get("task") or {}
+    tensors = as_float32({name: tensor for name, tensor in model.items() if name.startswith(TRAINED)}, path)
+    tensors.update({name: model[name] for name in FINGERPRINTS.values() if name in model})
+    if "c_projector.weight" not in tensors or FINGERPRINTS["mte"] not in tensors:
+        raise DataError("has no C-projector, or no fingerprint of its text encoder", path)
+    heads = options.get("encoder_attention_heads")
+    if not heads:
+        raise DataError("is missing", path, field="cfg.model.encoder_attention_heads")
+    return TrikdWeights(
+        tensors=tensors,
+        heads=int(heads),
+        files=FrozenFiles(options.get("mte"), options.get("clip"), task.get("sentencepiece")),
+        sentencepiece=(source.state.get("task_state") or {}).get("sentencepiece"),
+        max_length=int(task.get("max_length") or 77),
+        source=str(path),
+    )
+
+
+def write_trikd(weights: TrikdWeights, path) -> None:
+    """Write a checkpoint to evaluate, or to start from with ``--init-projectors-from``.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = {
+        "cfg": {"model": _options(weights), "task": _task(weights)},
+        "model": weights.tensors,
+        "task_state": {"sentencepiece": weights.sentencepiece} if weights.sentencepiece else {},
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _options(weights: TrikdWeights) -> Dict[str, Any]:
+    width, clip_dim = weights.tensors["c_projector.weight"].shape
+    return {
+        "_name": "trikd",
+        "mte": weights.files.mte,
+        "clip": weights.files.clip,
+        "encoder_layers": _count_layers(weights.tensors),
+        "encoder_embed_dim": width,
+        "encoder_ffn_embed_dim": weights.tensors[MARK].shape[0],
+        "encoder_attention_heads": weights.heads,
+    }
+
+
+def _task(weights: TrikdWeights) -> Dict[str, Any]:
+    return {"_name": "trikd", "sentencepiece": weights.files.sentencepiece, "max_length": weights.max_length}
+
+
+def _count_layers(tensors: Tensors) -> int:
+    return len({name.split(".")[2] for name in tensors if name.startswith("x_projector.layers.")})
+
+
+def _build(prefix: str, weights: TrikdWeights, kind: type, *dimensions: int):
+    try:
+        module = holding(lambda: kind(*dimensions), take_prefix(weights.tensors, prefix))
+    except (ValueError, RuntimeError) as error:
+        raise DataError(
+            f"its projectors do not fit together: {str(error).splitlines()[-1].strip()}", weights.source
+        ) from None
+    return module.eval()

@@ -1,0 +1,71 @@
+"""Features as ``.npy`` files of plain numbers, above all those that users bring with a text file naming their rows."""
+
+from typing import Dict, Sequence
+
+import numpy as np
+
+from mlvl_fairseq.data.captions.reading import text_lines
+from mlvl_fairseq.errors import DataError
+
+FEATURE_DTYPES = ("float16", "float32")
+
+
+def map_array(path) -> np.memmap:
+    """Map an ``.npy`` file of any numeric type into memory, read-only. Pickled content is refused unread.
+
+    Raises:
+        DataError: the file is missing, truncated, or holds anything but numbers.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise DataError("no such file", path) from None
+    except (ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"is truncated or no .npy file of plain numbers ({reason})", path) from None
+
+
+def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
+    """The rows of a feature array in the order of `names`.
+
+    Args:
+        npy_path: float16 or float32 array ``[n, d]``.
+        list_path: UTF-8 text file with the name of each row, one a line.
+        names: image names wanted; the array may hold more.
+
+    Returns:
+        ``[len(names), d]``; the array itself, mapped into memory, where the order is the same already.
+
+    Raises:
+        DataError: a file is missing or damaged, the two have different numbers of rows, a row's name is empty or
+            occurs twice, a wanted name is missing, or a feature is not finite.
+    """
+    features = map_array(npy_path)
+    if features.ndim != 2 or features.dtype.name not in FEATURE_DTYPES:
+        wanted = f"{' or '.join(FEATURE_DTYPES)} [n, d]"
+        raise DataError(f"is {features.dtype} {list(features.shape)}, not {wanted}; convert it first", npy_path)
+    row_of = _read_row_names(list_path)
+    if len(row_of) != len(features):
+        raise DataError(f"names {len(row_of)} rows, but {npy_path} has {len(features)}", list_path)
+    missing = [name for name in names if name not in row_of]
+    if missing:
+        examples = ", ".join(repr(name) for name in missing[:3])
+        raise DataError(f"lacks {len(missing)} of {len(names)} image names, such as {examples}", list_path)
+    rows = np.array([row_of[name] for name in names], dtype=np.int64)
+    wanted_rows = features if np.array_equal(rows, np.arange(len(features))) else features[rows]
+    if wanted_rows.size and not np.isfinite([wanted_rows.min(), wanted_rows.max()]).all():
+        raise DataError("holds features that are not finite (NaN or infinity); compute them again", npy_path)
+    return wanted_rows
+
+
+def _read_row_names(path) -> Dict[str, int]:
+    row_of: Dict[str, int] = {}
+    for line, name in enumerate(text_lines(path), 1):
+        if not name.strip():
+            raise DataError("is empty where a row's name is expected", path, line)
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError("is not UTF-8; convert the list first", path, line)
+        if name in row_of:
+            raise DataError(f"name {name!r} is already in line {row_of[name] + 1}", path, line)
+        row_of[name] = line - 1
+    return row_of

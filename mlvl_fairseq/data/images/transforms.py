@@ -1,0 +1,111 @@
+"""Named image transforms: what a network's image tower takes, and random parts of pictures to train it on.
+
+A network says by name what it was trained with (``clip@224``). Another transform is a function under
+:func:`register_transform`.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Callable, Dict, List
+
+import numpy as np
+import torch
+
+from mlvl_fairseq.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PixelFunction = Callable[["Image.Image"], torch.Tensor]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TRANSFORMS: Dict[str, Callable[[int], PixelFunction]] = {}
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A picture to what an image tower takes. Two that are equal give equal pixels; ``str()`` is ``name@size``.
+
+    Args:
+        name: of a registered transform. size: height and width in pixels of what comes out.
+
+    Raises:
+        UserError: there is no transform of that name.
+    """
+
+    name: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.name not in TRANSFORMS:
+            raise UserError(f"there is no image transform '{self.name}'; there are: {', '.join(transform_names())}")
+
+    def __call__(self, image: "Image.Image") -> torch.Tensor:
+        """A picture of any mode to float32 [3, size, size]."""
+        return _pixel_function(self.name, self.size)(image)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.size}"
+
+
+def register_transform(name: str) -> Callable:
+    """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`."""
+
+    def register(make: Callable[[int], PixelFunction]) -> Callable[[int], PixelFunction]:
+        if name in TRANSFORMS:
+            raise ValueError(f"an image transform '{name}' is registered already")
+        TRANSFORMS[name] = make
+        return make
+
+    return register
+
+
+def transform_names() -> List[str]:
+    return sorted(TRANSFORMS)
+
+
+@lru_cache(maxsize=None)
+def _pixel_function(name: str, size: int) -> PixelFunction:
+    """Made where it is used: a transform travels to data loading workers as its name and size."""
+    return TRANSFORMS[name](size)
+
+
+@register_transform("clip")
+def clip(size: int) -> PixelFunction:
+    """CLIP's preprocessing, bit-identical to the one of OpenAI's package (Radford et al. 2021).
+
+    The shorter side is resized to `size` with bicubic interpolation in the picture's own mode, the centre is cut out,
+    and only then is it converted to RGB and normalised by CLIP's statistics.
+    """
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            lambda image: image.convert("RGB"),
+            transforms.ToTensor(),
+            transforms.Normalize(CLIP_MEAN, CLIP_STD),
+        ]
+    )
+
+
+def random_crop(image: "Image.Image", smallest: float, generator: np.random.Generator) -> "Image.Image":
+    """A random part of a picture, as large a share of its area as is drawn from [smallest, 1], and at most a third
+    wider or higher than a square's (Szegedy et al. 2015; torchvision's RandomResizedCrop).
+
+    Args:
+        generator: what draws. torch's global one would not do: fairseq reads ahead in a thread of its own.
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * generator.uniform(smallest, 1)
+        ratio = math.exp(generator.uniform(-math.log(4 / 3), math.log(4 / 3)))
+        part_width, part_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < part_width <= width and 0 < part_height <= height:
+            left = generator.integers(0, width - part_width, endpoint=True)
+            top = generator.integers(0, height - part_height, endpoint=True)
+            return image.crop((left, top, left + part_width, top + part_height))
+    return image

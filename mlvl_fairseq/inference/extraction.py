@@ -1,0 +1,143 @@
+"""Features and states of a corpus, computed once: training then runs only what trains."""
+
+from typing import Callable, List, Optional, Sequence
+
+import numpy as np
+import torch
+
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.data.caption_dataset import pad_right
+from mlvl_fairseq.data.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.text_states import CorpusStates
+from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
+from mlvl_fairseq.data.feature_extraction import extract_image_features
+from mlvl_fairseq.data.features import FeatureWriter
+from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
+from mlvl_fairseq.data.text import Tokenizer
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
+
+STATES_BATCH = 64
+CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
+
+
+def extract_teacher_features(
+    corpus: Corpus,
+    encoder: Encoder,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    policy: BadImagePolicy = BadImagePolicy(),
+) -> None:
+    """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
+
+    Args:
+        corpus: where the features are stored.
+        encoder: the teacher.
+        batch_size: sentences or images a batch.
+        num_workers: processes that read images.
+        policy: what to do about unreadable images.
+
+    Raises:
+        UserError: there are neither images nor image features. DataError: stored features are another teacher's.
+    """
+    for split in SPLITS:
+        if split in corpus.manifest["splits"]:
+            english = corpus.english(split)
+            _write(
+                corpus,
+                split,
+                "text",
+                english,
+                encoder,
+                lambda rows: encoder.encode_texts(
+                    english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
+                ),
+            )
+            _extract_images(corpus, split, encoder, batch_size, num_workers, policy)
+
+
+def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy) -> None:
+    names = corpus.images(split)
+    if corpus.has_features(split, "inputs"):
+        inputs = corpus.features(split, "inputs")
+        _write(corpus, split, "image", names, encoder, lambda rows: encoder.encode_features(inputs[rows]))
+        return
+    if encoder.network.preprocess is None:
+        raise UserError(f"{encoder.source} has no image tower: give the {split} images' features with --image-features")
+    if not corpus.manifest["image_root"]:
+        raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
+    dataset = ImageDataset(corpus.manifest["image_root"], names, encoder.preprocess)
+    extract_image_features(
+        dataset,
+        lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
+        corpus.feature_stem(split, "image"),
+        encoder.embed_dim,
+        encoder.source,
+        encoder.fingerprint,
+        policy=policy,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+
+
+def _write(
+    corpus: Corpus, split: str, kind: str, names: Sequence[str], encoder: Encoder, encode: Callable[[slice], np.ndarray]
+) -> None:
+    """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet."""
+    stem = corpus.feature_stem(split, kind)
+    with FeatureWriter(stem, names, encoder.embed_dim, encoder.source, encoder.fingerprint) as writer:
+        for start in range(writer.rows_done, len(names), CHUNK):
+            writer.write(encode(slice(start, start + CHUNK)))
+
+
+def store_text_states(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    mte,
+    max_length: int,
+    device: str = "cpu",
+    train_langs: Optional[Sequence[str]] = None,
+) -> None:
+    """Encode training and validation captions, which are binarized already.
+
+    Args:
+        corpus, tokenizer: the captions, and how they were cut.
+        mte: what :func:`read_xlmr` reads.
+        max_length: longest caption, ``<s>`` and ``</s>`` included. device: where to compute.
+        train_langs: languages whose training captions are encoded; None: all. Validation captions always are.
+
+    Raises:
+        UserError: encoder, tokenizer and length do not fit together, or the corpus lacks a language.
+        DataError: see :func:`read_xlmr`.
+    """
+    weights = read_xlmr(mte)
+    weights.require_vocabulary(len(tokenizer))
+    weights.require_positions(max_length)
+    encoder = weights.encoder().to(device).eval()
+    states = CorpusStates(GivenVocabulary(corpus, tokenizer), max_length, weights.fingerprint)
+    bos, eos = tokenizer.bos, tokenizer.eos
+
+    def encode(captions: List[List[int]]) -> List[np.ndarray]:
+        return encode_states(encoder, [[bos, *ids[:-1][: max_length - 2], eos] for ids in captions])
+
+    train, valid = SPLITS[:2]
+    langs = {train: train_langs or corpus.languages(train), valid: corpus.languages(valid)}
+    for lang in langs[train]:
+        corpus.require(train, lang)
+    for split in langs:
+        for lang in langs[split]:
+            states.write(split, lang, encode, weights.config.width, str(mte))
+
+
+@torch.no_grad()
+def encode_states(encoder: XlmrEncoder, captions: List[List[int]]) -> List[np.ndarray]:
+    """Ids with BOS and EOS -> states [T, width] of each, float32; captions of like length share a batch."""
+    device, states = encoder.embed_tokens.weight.device, [np.empty(0)] * len(captions)
+    order = np.argsort([len(ids) for ids in captions], kind="stable")
+    for start in range(0, len(order), STATES_BATCH):
+        rows = order[start : start + STATES_BATCH]
+        tokens, ends = pad_right([captions[row] for row in rows], PAD)
+        for row, end, own in zip(rows, ends, encoder(tokens.to(device)).cpu().numpy()):
+            states[row] = own[: end + 1]
+    return states

@@ -1,1 +1,0 @@
-"""Kinds of models that can encode, one a file."""

@@ -1,0 +1,253 @@
+"""TriKD (Chen et al. 2023): a frozen multilingual text encoder (MTE) and a frozen CLIP, brought into one space by two
+small projectors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import torch
+from omegaconf import MISSING
+from torch import Tensor, nn
+
+from mlvl_fairseq.checkpoints.formats.trikd import TrikdWeights
+from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, format_of
+from mlvl_fairseq.data.images.transforms import ImageTransform
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.modules.heads import new_logit_scale, temperature
+from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
+from mlvl_fairseq.modules.x_projector import CProjector, XProjector
+from mlvl_fairseq.networks.base import NETWORKS, Encoded, Network, Restored, register_network
+from mlvl_fairseq.networks.freezing import freeze_parameters
+from mlvl_fairseq.options import choice
+
+LONGEST = 77
+ImageTower = choice("ImageTower", "teacher", "vit", "features")
+
+
+@dataclass
+class TrikdOptions:
+    """Dimensions default to XLM-R base; ``--arch`` sets them all at once."""
+
+    mte: str = field(
+        default=MISSING,
+        metadata={
+            "help": "the frozen text encoder: a file of `mlvl-export mte`, model.pt of XLM-R or its folder, or a "
+            "checkpoint of task mte_pretraining"
+        },
+    )
+    image_tower: ImageTower = field(
+        default=ImageTower.teacher,
+        metadata={
+            "help": "what the C-projector takes: teacher, CLIP's features as `mlvl-prepare --teacher` stored them; "
+            "vit, pictures, through the frozen image tower of --clip; features, given features of any other network "
+            "(`mlvl-prepare --image-features`), which has no texts: train with --loss-type nott"
+        },
+    )
+    clip: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "the frozen CLIP: an official file, a Hugging Face folder or a checkpoint of this plugin. Needed "
+            "with --image-tower vit; with teacher it is only checked to be the one that computed the features, and "
+            "remembered for evaluation"
+        },
+    )
+    encoder_layers: int = field(default=2, metadata={"help": "layers of the X-projector"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "width of text encoder, X-projector and space"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner width of the X-projector"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "attention heads of the X-projector"})
+    dropout: float = field(default=0.3, metadata={"help": "dropout in the X-projector"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of the X-projector's attention"})
+    frozen_dropout: bool = field(
+        default=False,
+        metadata={"help": "let dropout work in the frozen text encoder while training, as published; by default off"},
+    )
+
+
+ARCHITECTURES: Dict[str, Dict[str, Any]] = {  # after the text encoder
+    "trikd_base": {},
+    "trikd_large": {"encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16},
+    "trikd_tiny": {"encoder_embed_dim": 128, "encoder_ffn_embed_dim": 512, "encoder_attention_heads": 4},
+}
+
+
+@register_network("trikd")
+class TrikdNetwork(Network):
+    """X-projector over a frozen text encoder, C-projector over a frozen CLIP's images and English texts.
+
+    Attributes:
+        x_projector: :class:`XProjector`. c_projector: :class:`CProjector`. logit_scale: log of inverse temperature.
+        mte: :class:`XlmrEncoder`, None where its states are given.
+        vision: image tower of CLIP, None where its features are given.
+        head: CLIP's head on given image features, None where features are CLIP's own.
+        frozen_dropout: whether dropout of `mte` works in training.
+        longest: tokens of a text.
+    """
+
+    frozen_files = {
+        "mte": "of a TriKD: its text encoder",
+        "clip": "of a TriKD: its CLIP, which pictures need",
+        "sentencepiece": "of a TriKD: XLM-R's folder",
+    }
+
+    def __init__(
+        self,
+        x_projector: XProjector,
+        c_projector: CProjector,
+        mte: Optional[XlmrEncoder] = None,
+        vision: Optional[nn.Module] = None,
+        frozen_dropout: bool = False,
+        longest: int = LONGEST,
+        head: Optional[nn.Module] = None,
+    ):
+        super().__init__()
+        self.x_projector, self.c_projector, self.logit_scale = x_projector, c_projector, new_logit_scale()
+        self.mte, self.vision, self.head = mte, vision, head
+        self.frozen_dropout, self.longest = frozen_dropout, longest
+        parts = {"mte": mte, "vision": vision, "head": head}
+        freeze_parameters(
+            self, [f"-^{name}\\." for name, part in parts.items() if part is not None], "freezing encoders"
+        )
+
+    @classmethod
+    def of_options(cls, options, clip_dim: int, mte=None, vision=None, longest: int = LONGEST) -> "TrikdNetwork":
+        """Random projectors.
+
+        Args:
+            options: :class:`TrikdOptions`, or anything with its fields. clip_dim: dimension of CLIP's space.
+            mte, vision, longest: see the class.
+        """
+        width, ffn_width, heads = (
+            options.encoder_embed_dim, options.encoder_ffn_embed_dim, options.encoder_attention_heads
+        )  # fmt: skip
+        x_projector = XProjector(
+            width, ffn_width, heads, options.encoder_layers, options.dropout, options.attention_dropout
+        )
+        return cls(x_projector, CProjector(clip_dim, width), mte, vision, options.frozen_dropout, longest)
+
+    @classmethod
+    def restore(cls, file: WeightFormat, source: WeightSource, mte=None, clip=None, sentencepiece=None) -> Restored:
+        """See :class:`Network`. Without a CLIP, image features are those of its space, as ``mlvl-prepare --teacher``
+        stores them."""
+        weights = file.read(source)
+        mte = _find(weights, "mte", mte or weights.files.mte)
+        clip = _find(weights, "clip", clip or weights.files.clip, needed=False)
+        sentencepiece = _find(weights, "sentencepiece", sentencepiece or weights.files.sentencepiece)
+        xlmr, tokenizer = read_xlmr(mte), SentencePieceTokenizer(sentencepiece)
+        weights.require("mte", xlmr.fingerprint, mte)
+        weights.require("sentencepiece", tokenizer.fingerprint, sentencepiece)
+        xlmr.require_vocabulary(len(tokenizer))
+        image_side = {} if clip is None else _image_side(weights, clip)
+        network = cls(
+            weights.x_projector(), weights.c_projector(), xlmr.encoder(), longest=weights.max_length, **image_side
+        )
+        network.logit_scale.data.copy_(weights.tensors["logit_scale"])
+        return Restored(network.eval(), tokenizer, weights.fingerprint)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.c_projector.out_features
+
+    @property
+    def max_length(self) -> int:
+        return self.longest
+
+    @property
+    def preprocess(self) -> Optional[ImageTransform]:
+        return None if self.vision is None else ImageTransform("clip", self.vision.image_size)
+
+    @property
+    def feature_dim(self) -> int:
+        return (self.head or self.c_projector).input_dim
+
+    @property
+    def image_side(self) -> Dict[str, nn.Module]:
+        parts = {"image tower": self.vision, "head": self.head, "C-projector": self.c_projector}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def temperature(self) -> Tensor:
+        """Scalar that divides the cosines of captions and images, at least 0.01."""
+        return temperature(self.logit_scale)
+
+    def train(self, mode: bool = True) -> "TrikdNetwork":
+        super().train(mode)
+        if self.vision is not None:
+            self.vision.eval()
+        if self.mte is not None and not self.frozen_dropout:
+            self.mte.eval()
+        return self
+
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, states: Optional[Tensor] = None
+    ) -> Encoded:
+        """See :class:`Network`; ids are XLM-R's, padded on either side, and no language matters.
+
+        Args:
+            states: [B, T, width] of the text encoder; None: it runs. Of a batch in chunks it runs once, only the
+                X-projector twice.
+        """
+        if states is None:
+            with torch.no_grad():
+                states = in_chunks(self.mte, (tokens,), self.encode_chunk)
+        padding = tokens.eq(PAD)
+        vector = in_chunks(self.x_projector, (states, padding, eos_positions), self.encode_chunk)
+        return Encoded(vector, states, ~padding)
+
+    def encode_image(self, images: Tensor) -> Encoded:
+        """Pictures with an image tower, else CLIP's features [B, clip_dim]."""
+        if self.vision is not None:
+            with torch.no_grad():
+                images = in_chunks(self.vision, (images,), self.encode_chunk)
+        return Encoded(self.c_projector(images))
+
+    def encode_features(self, features: Tensor) -> Encoded:
+        return Encoded(self.c_projector(features if self.head is None else self.head(features)))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        eos_positions: Tensor,
+        states: Optional[Tensor] = None,
+        images: Optional[Tensor] = None,
+        english: Optional[Tensor] = None,
+    ) -> Dict[str, Tensor]:
+        """Encode captions, and what is given beside them.
+
+        Args:
+            tokens, eos_positions, states: see :meth:`encode_text`. images: see :meth:`encode_image`.
+            english: [B, clip_dim] CLIP features of English captions.
+
+        Returns:
+            ``text`` and, as far as given, ``image`` and ``english``, each [B, width], not normalised.
+        """
+        features = {"text": self.encode_text(tokens, eos_positions, states=states).vector}
+        if images is not None:
+            features["image"] = self.encode_image(images).vector
+        if english is not None:
+            features["english"] = self.c_projector(english)
+        return features
+
+
+def _find(weights: TrikdWeights, option: str, path: Optional[str], needed: bool = True) -> Optional[str]:
+    """Raises UserError: a frozen file is not where it was, or nobody said where it is."""
+    if path is not None and Path(path).exists():
+        return path
+    if path is None and not needed:
+        return None
+    where = "is not known" if path is None else f"{path} is not there"
+    raise UserError(f"{weights.source} needs the {option} it was trained with, which {where}: give it with --{option}")
+
+
+def _image_side(weights: TrikdWeights, path: str) -> Dict[str, nn.Module]:
+    """What of CLIP encodes pictures or given features; nothing where the projectors were trained without a CLIP."""
+    if weights.frozen_fingerprint("clip") is None:
+        return {}
+    source = WeightSource(path)
+    file = format_of(source, "clip")
+    clip = NETWORKS[file.family].restore(file, source)
+    weights.require("clip", clip.fingerprint, path)
+    names = {"image tower": "vision", "head": "head"}
+    return {names[name]: module for name, module in clip.network.image_side.items()}
