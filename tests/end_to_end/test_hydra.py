@@ -14,13 +14,11 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
 from omegaconf import OmegaConf
 from processes import updates_in, updates_of
-from small_mte import write_small_mte
 
 import mlvl_fairseq
 from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.configs import FOLDER, compose_config, list_configs
-from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
 from mlvl_fairseq.fairseq_patches.hydra_train import fill_in_architecture
 
 WIDTH = 32
@@ -52,24 +50,6 @@ def feature_corpus(succeed, world, caption_patterns, tmp_path_factory):
         names.append(f"{split}={folder / split}.txt")
     succeed("mlvl-prepare", folder / "corpus", *caption_patterns, *features, *names)
     return folder / "corpus"
-
-
-@pytest.fixture(scope="module")
-def parallel(run_alone, succeed, corpus, pieces, tmp_path_factory):
-    """A folder of fairseq-preprocess with German and English captions of the same pictures; and an XLM-R."""
-    folder = tmp_path_factory.mktemp("parallel")
-    for split in ("train", "valid"):
-        for lang in ("de", "en"):
-            text = (corpus / "captions" / f"{split}.{lang}.txt").read_text()
-            encoded = run_alone("mlvl-encode", "--sentencepiece", pieces, input=text)
-            (folder / f"{split}.{lang}").write_text(encoded.stdout)
-    files = [f"--{split}pref={folder / split}" for split in ("train", "valid")]
-    dictionaries = ["--srcdict", pieces / "dict.txt", "--tgtdict", pieces / "dict.txt"]
-    succeed("fairseq-preprocess", "-s", "de", "-t", "en", *files, *dictionaries, "--destdir", folder / "bin")
-    write_small_mte(folder / "model.pt", len(load_xlmr_dictionary(pieces)), WIDTH)
-    for name in ("dict.txt", "sentencepiece.bpe.model"):
-        (folder / name).write_bytes((pieces / name).read_bytes())
-    return folder
 
 
 @pytest.fixture(scope="module")
