@@ -7,7 +7,7 @@ fairseq-fixed and openai-clip build against the torch and setuptools that are in
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
@@ -23,8 +23,10 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["mlvl_fairseq", "mlvl_fairseq.*"]),
-    package_data={"": ["*.yaml", "*.json"]},
+    # Hydra looks for plugins in the namespace hydra_plugins
+    packages=find_packages(include=["mlvl_fairseq", "mlvl_fairseq.*"])
+    + find_namespace_packages(include=["hydra_plugins"]),
+    package_data={"": ["*.yaml", "*.json"], "mlvl_fairseq.configs": ["*/*.yaml"]},
     python_requires=">=3.11,<3.13",
     install_requires=[
         "fairseq-fixed==0.12.3.1",

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Dict
 
 import torch
+from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
@@ -35,7 +36,7 @@ def build_model(config: ClipConfig) -> ClipModel:
 
 
 def build_criterion() -> ClipContrastiveCriterion:
-    return ClipContrastiveCriterion(SimpleNamespace()).train()
+    return ClipContrastiveCriterion(FairseqDataclass(), SimpleNamespace(trains_image_tower=True)).train()
 
 
 def random_batch(config: ClipConfig, rows: int, mean_tokens: int, seed: int) -> Dict:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -122,7 +123,7 @@ def mte_mode(name: str, encode_chunk: int = 0, **options) -> Mode:
     return Mode(
         f"mte, {name}",
         lambda: mte_model(encode_chunk=encode_chunk),
-        lambda: MteCriterion(MteCriterionConfig(**options), None),
+        lambda: MteCriterion(MteCriterionConfig(**options), SimpleNamespace(language_id=None)),
         mte_batch,
     )
 

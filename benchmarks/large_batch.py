@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from clip_training import ARCHS, build_criterion, build_model, dimensions, random_batch  # noqa: E402
 from peak_memory import measure  # noqa: E402
 
-from mlvl_fairseq.losses import contrastive  # noqa: E402
+from mlvl_fairseq.losses import features as losses  # noqa: E402
 
-BLOCKS = contrastive.MAX_SIMILARITIES
+BLOCKS = losses.MAX_SIMILARITIES
 
 
 class Way(NamedTuple):
@@ -53,7 +53,7 @@ def train_step(way: Way, model, few: Dict, batch: Dict, gradients: Path, start: 
     criterion = build_criterion()
     contrast(criterion, model, few)  # loads what libraries load late
     model.zero_grad()
-    contrastive.MAX_SIMILARITIES, model.encode_chunk = way.similarities, way.chunk
+    losses.MAX_SIMILARITIES, model.encode_chunk = way.similarities, way.chunk
     start()
     began = time.process_time()
     contrast(criterion, model, batch)

@@ -24,17 +24,18 @@ LANG = "xx"
 
 
 def write_corpus(folder: Path, captions: int, vocab_size: int):
-    """A corpus with nothing but one language's binarized captions of 8 to 20 tokens, skewed as words are."""
+    """The vocabulary of a corpus that holds one language's binarized captions of 8 to 20 tokens, skewed like words."""
     import torch
     from fairseq.data import indexed_dataset
 
     from mlvl_fairseq.data.corpus import Corpus
-    from mlvl_fairseq.data.corpus.binarize import binarized_folder
+    from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 
     folder.mkdir(parents=True)
     (folder / "corpus.json").write_text(json.dumps({"format": 1, "splits": {}}))
     corpus = Corpus(folder)
-    prefix = binarized_folder(corpus, [LANG], LANG) / "train"
+    vocabulary = GrownVocabulary(corpus, [LANG])
+    prefix = vocabulary.binarized(LANG) / "train"
     prefix.parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
     lengths = rng.integers(8, 21, captions)
@@ -43,11 +44,11 @@ def write_corpus(folder: Path, captions: int, vocab_size: int):
     for caption in np.split(ids.astype(np.int32), np.cumsum(lengths)[:-1]):
         builder.add_item(torch.from_numpy(caption))
     builder.finalize(f"{prefix}.idx")
-    return corpus, prefix
+    return vocabulary, prefix
 
 
 def count_one_by_one(prefix: Path, vocab_size: int) -> np.ndarray:
-    from mlvl_fairseq.data.corpus.tokens import open_tokens
+    from mlvl_fairseq.data.corpus.binarize import open_tokens
 
     captions = open_tokens(prefix)
     counts = np.zeros(vocab_size, np.int64)
@@ -72,8 +73,8 @@ def main() -> None:
     from mlvl_fairseq.data.corpus.binarize import count_tokens
 
     with tempfile.TemporaryDirectory() as name:
-        corpus, prefix = write_corpus(Path(name) / "corpus", args.captions, args.vocab_size)
-        runs = [timed(count_tokens, corpus, [LANG], LANG, args.vocab_size) for _ in range(args.repeat)]
+        vocabulary, prefix = write_corpus(Path(name) / "corpus", args.captions, args.vocab_size)
+        runs = [timed(count_tokens, vocabulary, LANG, args.vocab_size) for _ in range(args.repeat)]
         expected, slow = timed(count_one_by_one, prefix, args.vocab_size)
     counts, seconds = runs[0][0], float(np.median([run[1] for run in runs]))
     assert np.array_equal(counts, expected), "counts differ from those of a pass over the captions"

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from clip_training import ARCHS, build_model, dimensions, random_batch  # noqa: E402
 
 from mlvl_fairseq.criterions.trikd import TrikdCriterion, TrikdCriterionConfig  # noqa: E402
-from mlvl_fairseq.data.multilingual_captions import pad_states  # noqa: E402
-from mlvl_fairseq.data.token_states import TokenStates, extract_token_states  # noqa: E402
+from mlvl_fairseq.data.caption_dataset import pad_states  # noqa: E402
+from mlvl_fairseq.data.corpus.text_states import TokenStates, extract_token_states  # noqa: E402
 from mlvl_fairseq.models.trikd import TrikdModel  # noqa: E402
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder  # noqa: E402
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector  # noqa: E402

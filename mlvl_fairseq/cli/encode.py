@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Callable, List, Optional
+from typing import List, Optional
 
 EPILOG = """\
 examples:
@@ -12,34 +12,34 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from mlvl_fairseq.data.text import tokenizer_kinds
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tokenizer = parser.add_mutually_exclusive_group(required=True)
-    tokenizer.add_argument("--vocabulary", metavar="DIR", help="CLIP's tokens: folder with vocab.json and merges.txt")
-    tokenizer.add_argument(
-        "--sentencepiece", metavar="DIR", help="XLM-R's: folder with sentencepiece.bpe.model and dict.txt"
-    )
+    kinds = parser.add_mutually_exclusive_group(required=True)
+    for kind in tokenizer_kinds():
+        kinds.add_argument(f"--{kind.option}", metavar="DIR", help=kind.help)
+    kinds.add_argument("--tokenizer", metavar="DIR", help="the folder of any of these, told by its files")
     return parser
 
 
-def tokens_of(args) -> Callable[[str], List[str]]:
-    """The function from a line to its tokens that the options ask for."""
-    if args.sentencepiece:
-        from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+def chosen_tokenizer(args):
+    """The tokenizer that the options name."""
+    from mlvl_fairseq.data.text import load_tokenizer, tokenizer_kinds
 
-        return SentencePieceTokenizer(args.sentencepiece).tokens
-    from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary
-
-    return ClipTokenizer(Vocabulary.load(args.vocabulary)).tokens
+    for kind in tokenizer_kinds():
+        if getattr(args, kind.option):
+            return kind.load(getattr(args, kind.option))
+    return load_tokenizer(args.tokenizer)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    tokens = tokens_of(build_parser().parse_args(argv))
+    tokenizer = chosen_tokenizer(build_parser().parse_args(argv))
     sys.stdin.reconfigure(encoding="utf-8")
     sys.stdout.reconfigure(encoding="utf-8")
     for line in sys.stdin:
-        print(*tokens(line.rstrip("\n")))
+        print(*tokenizer.tokens(line.rstrip("\n")))
 
 
 def cli_main() -> None:

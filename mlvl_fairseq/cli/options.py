@@ -1,6 +1,7 @@
 """`mlvl-options`: every option of this plugin's tasks, models, criterions and optimizers for fairseq-train.
 
 `fairseq-train --help` stops before the options of a task; these are all of them, from the dataclasses that define them.
+With --config a recipe in YAML as fairseq-train's arguments, one a line.
 """
 
 import argparse
@@ -76,13 +77,44 @@ def is_method(name: str) -> bool:
     return True
 
 
+EPILOG = """\
+examples:
+  mlvl-options cll_retrieval cll_clip
+  mlvl-options --config trikd_small optimization.lr=[0.001] +reference=trikd
+  recipe=$(mlvl-options --config trikd_small) && mapfile -t recipe <<<"$recipe"
+  fairseq-train CORPUS --user-dir "$(mlvl-path)" "${recipe[@]}" --sentencepiece XLMR --mte MTE.pt
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", help="e.g. cll_retrieval cll_clip (default: all); with --config overrides in Hydra's manner"
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--config", metavar="NAME", help="print a recipe's flags: a name of --configs, or a YAML file")
+    kind.add_argument("--configs", action="store_true", help="list the recipes that come with the package")
+    return parser
+
+
 def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="e.g. cll_retrieval cll_clip (default: all)")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     from mlvl_fairseq.errors import UserError
 
+    if args.configs:
+        from mlvl_fairseq.configs import list_configs
+
+        for name, about in list_configs().items():
+            print(f"{name:24} {about}")
+        return
     known = components()
+    if args.config:
+        from mlvl_fairseq.configs import as_flags, compose_config
+
+        print("\n".join(as_flags(compose_config(args.config, args.names), args.config)))
+        return
     names = list(dict.fromkeys(component.name for component in known))
     unknown = [name for name in args.names if name not in names]
     if unknown:

@@ -2,17 +2,11 @@
 
 import argparse
 import logging
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from mlvl_fairseq.cli.common import not_negative, positive
 
 logger = logging.getLogger(__name__)
-
-# What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
-FOR_CAPTIONS = (
-    "--train --valid --test --format --source-lang --bpe-size --check-images --drop-duplicates --on-problem "
-    "--max-problems --caption-images"
-).split()
 
 EPILOG = """\
 examples:
@@ -39,42 +33,71 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
+    _add_captions(parser)
+    _add_features(parser)
+    add_frozen_options(parser, "teacher-", "the teacher")
+    _add_text(parser)
+    return parser
+
+
+def _add_captions(parser: argparse.ArgumentParser) -> None:
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
         "--languages",
         metavar="LIST",
         help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
     )
-    for split in ("train", "valid", "test"):
-        captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
-        )
-    captions.add_argument("--format", help="json, coco, triplet, aligned or auto (default: auto)")
-    captions.add_argument(
-        "--caption-images",
-        nargs="+",
-        metavar="SPLIT=PATTERN",
-        help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
-    )
-    captions.add_argument("--source-lang", metavar="LANG", help="the teacher's language (default: the corpus's, or en)")
-    captions.add_argument(
-        "--bpe-size", type=positive, metavar="N", help="BPE entries a language (default: the corpus's, or 10000)"
-    )
     captions.add_argument(
         "--image-root",
         metavar="DIR",
         help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
     )
-    captions.add_argument("--check-images", action="store_true", help="leave out captions whose image is not there")
-    captions.add_argument("--drop-duplicates", action="store_true", help="leave out repeated captions of an image")
-    captions.add_argument(
-        "--on-problem",
-        choices=("skip", "error"),
-        help="unusable captions: count and leave out, or stop at the first (default: skip)",
-    )
-    captions.add_argument(
-        "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
-    )
+    # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
+    reading = [
+        captions.add_argument(
+            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
+        )
+        for split in ("train", "valid", "test")
+    ]
+    reading += [
+        captions.add_argument("--format", help="json, coco, triplet, aligned or auto (default: auto)"),
+        captions.add_argument(
+            "--caption-images",
+            nargs="+",
+            metavar="SPLIT=PATTERN",
+            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
+        ),
+        captions.add_argument(
+            "--caption-english",
+            nargs="+",
+            metavar="SPLIT=PATTERN",
+            help="the English sentence of each line (aligned), where the k-th English caption of its image is another",
+        ),
+        captions.add_argument(
+            "--source-lang", metavar="LANG", help="the teacher's language (default: the corpus's, or en)"
+        ),
+        captions.add_argument(
+            "--bpe-size", type=positive, metavar="N", help="BPE entries a language (default: the corpus's, or 10000)"
+        ),
+        captions.add_argument(
+            "--check-images", action="store_true", default=None, help="leave out captions whose image is not there"
+        ),
+        captions.add_argument(
+            "--drop-duplicates", action="store_true", default=None, help="leave out repeated captions of an image"
+        ),
+        captions.add_argument(
+            "--on-problem",
+            choices=("skip", "error"),
+            help="unusable captions: count and leave out, or stop at the first (default: skip)",
+        ),
+        captions.add_argument(
+            "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
+        ),
+    ]
+    parser.set_defaults(reading={action.option_strings[0]: action.dest for action in reading})
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
     features = parser.add_argument_group("features")
     features.add_argument(
         "--image-features", nargs="+", metavar="SPLIT=FILE.npy", help="image features [images, dims] you already have"
@@ -97,7 +120,11 @@ def build_parser() -> argparse.ArgumentParser:
     features.add_argument(
         "--max-bad-images", type=positive, default=100, help="with skip: stop after so many (default: %(default)s)"
     )
-    add_frozen_options(parser, "teacher-", "the teacher")
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    from mlvl_fairseq.data.text import tokenizer_kinds
+
     text = parser.add_argument_group("text")
     text.add_argument(
         "--order", metavar="LIST", help="vocabularies and captions for learning languages in this order (cll_retrieval)"
@@ -108,11 +135,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="one vocabulary and captions for training on these languages at once (image_text_retrieval)",
     )
     text.add_argument(
-        "--sentencepiece",
-        metavar="FOLDER",
-        help="XLM-R folder with sentencepiece.bpe.model and dict.txt: captions of all languages in its pieces (trikd)",
+        "--oracle",
+        metavar="LIST",
+        help="one vocabulary made of all these languages' captions at once (cll_retrieval --oracle-languages)",
     )
-    text.add_argument("--mte", metavar="PATH", help="with --sentencepiece: store this text encoder's states")
+    for kind in tokenizer_kinds():
+        if kind.comes_with_a_model:
+            text.add_argument(f"--{kind.option}", metavar="FOLDER", help=f"captions of all languages in {kind.help}")
+    text.add_argument("--mte", metavar="PATH", help="with the tokenizer above: store this text encoder's states")
     text.add_argument(
         "--train-states",
         metavar="LANGS",
@@ -126,26 +156,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="with --mte: longest caption in pieces, <s> and </s> included, as in training (default: %(default)s)",
     )
-    return parser
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    corpus = build_captions(args) if args.languages else open_corpus(args)
-    if args.image_features or args.image_list:
-        import_image_features(corpus, args)
-    prepare_text(corpus, args)
-    if args.sentencepiece or args.mte or args.train_states:
-        prepare_pieces(corpus, args)
-    if args.teacher:
-        from mlvl_fairseq.cli.model_options import frozen_from
-        from mlvl_fairseq.data.images.reading import BadImagePolicy
-        from mlvl_fairseq.inference.encoder import Encoder
-        from mlvl_fairseq.inference.extraction import extract_teacher_features
+    from mlvl_fairseq.continual.orders import language_order
+    from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
 
-        policy = BadImagePolicy(args.bad_image, args.max_bad_images)
-        encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
-        extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
+    corpus = build_corpus(args) if args.languages else open_corpus(args)
+    if args.image_features or args.image_list:
+        store_image_features(corpus, by_split(args.image_features or []), by_split(args.image_list or []))
+    lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
+    prepare_vocabularies(corpus, *lists)
+    prepare_tokenizers(corpus, args)
+    if args.teacher:
+        extract_features(corpus, args)
     logger.info("corpus ready: %s", corpus.folder)
 
 
@@ -156,112 +181,70 @@ def open_corpus(args):
         UserError: an option is given that would do nothing.
     """
     from mlvl_fairseq.data.corpus import Corpus
-    from mlvl_fairseq.data.corpus.image_root import set_image_root
+    from mlvl_fairseq.data.corpus.build import set_image_root
     from mlvl_fairseq.errors import UserError
 
-    values = {option: getattr(args, option[2:].replace("-", "_")) for option in FOR_CAPTIONS}
-    ignored = [option for option, value in values.items() if value is not None and value is not False]
+    ignored = [option for option, name in args.reading.items() if getattr(args, name) is not None]
     if ignored:
         raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")
     corpus = Corpus(args.corpus)
     return set_image_root(corpus, args.image_root) if args.image_root else corpus
 
 
-def build_captions(args):
-    """Read the caption files of all splits and write the corpus's text half, or add languages to it."""
-    from mlvl_fairseq.data.captions import read_captions
-    from mlvl_fairseq.data.corpus.build import build_corpus
-    from mlvl_fairseq.errors import UserError
+def build_corpus(args):
+    """The corpus of the caption files that the options name."""
+    from mlvl_fairseq.data.corpus.prepare import build_from_files, by_split
 
-    patterns = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
-    if not patterns:
-        raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
-    languages = [lang.strip() for lang in args.languages.split(",") if lang.strip()]
-    splits: Dict[str, dict] = {}
-    lists = _by_split(args.caption_images or [])
-    for split, pattern in patterns.items():
-        if "{lang}" not in pattern and len(languages) > 1:
-            raise UserError(f"--{split} '{pattern}' needs {{lang}} where the language stands in the file name")
-        splits[split] = {
-            lang: read_captions(
-                pattern.replace("{lang}", lang),
-                format=args.format or "auto",
-                image_list=lists[split].replace("{lang}", lang) if split in lists else None,
-                image_root=args.image_root,
-                check_images=args.check_images,
-                drop_duplicates=args.drop_duplicates,
-                on_problem=args.on_problem or "skip",
-                max_problems=args.max_problems,
-            )
-            for lang in languages
-        }
-    return build_corpus(args.corpus, splits, args.source_lang, args.bpe_size, args.image_root)
+    return build_from_files(
+        args.corpus,
+        {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)},
+        [lang.strip() for lang in args.languages.split(",") if lang.strip()],
+        by_split(args.caption_images or []),
+        by_split(args.caption_english or []),
+        args.source_lang,
+        args.bpe_size,
+        args.image_root,
+        format=args.format or "auto",
+        check_images=bool(args.check_images),
+        drop_duplicates=bool(args.drop_duplicates),
+        on_problem=args.on_problem or "skip",
+        max_problems=args.max_problems,
+    )
 
 
-def import_image_features(corpus, args) -> None:
-    """Reorder given image features to the corpus's images and store them as the model's inputs."""
-    from mlvl_fairseq.data.feature_arrays import import_features
-    from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
-    from mlvl_fairseq.errors import UserError
-
-    files, lists = _by_split(args.image_features or []), _by_split(args.image_list or [])
-    if files.keys() != lists.keys():
-        raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
-    for split, path in files.items():
-        names = corpus.images(split)
-        features = import_features(path, lists[split], names)
-        stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
-        source = source_of_first_rows(stem, features) or file_sha256(path)
-        with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:
-            writer.write(features[writer.rows_done :])
-
-
-def _by_split(entries: List[str]) -> Dict[str, str]:
-    from mlvl_fairseq.data.corpus import SPLITS
-    from mlvl_fairseq.errors import UserError
-
-    pairs = [entry.partition("=") for entry in entries]
-    for split, separator, _ in pairs:
-        if split not in SPLITS or not separator:
-            raise UserError(f"'{split}{separator}...': write train=FILE, valid=FILE or test=FILE")
-    return {split: path for split, _, path in pairs}
-
-
-def prepare_text(corpus, args) -> None:
-    """Vocabularies of all languages; the source language in CLIP's own; what --order and --joint ask for."""
+def prepare_tokenizers(corpus, args) -> None:
+    """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
     from mlvl_fairseq.continual.orders import language_order
-    from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
-    from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary
-
-    for lang in corpus.languages("train"):
-        language_vocabulary(corpus, lang, train=True)
-    if corpus.source_lang in corpus.languages("train"):
-        binarize(corpus, [], corpus.source_lang)
-    if args.order:
-        prepare_sequence(corpus, language_order(args.order))
-    if args.joint:
-        languages = language_order(args.joint)
-        for lang in languages:
-            binarize(corpus, languages, lang)
-
-
-def prepare_pieces(corpus, args) -> None:
-    """Captions in SentencePiece's pieces, and what a text encoder makes of them."""
-    from mlvl_fairseq.continual.orders import language_order
-    from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece
-    from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+    from mlvl_fairseq.data.corpus.prepare import binarize_all
+    from mlvl_fairseq.data.text import tokenizer_kinds
     from mlvl_fairseq.errors import UserError
-    from mlvl_fairseq.inference.extraction import store_text_states
 
+    kinds = [kind for kind in tokenizer_kinds() if kind.comes_with_a_model]
+    folders = [(kind, getattr(args, kind.option)) for kind in kinds if getattr(args, kind.option)]
     if args.train_states and not args.mte:
         raise UserError("--train-states goes with --mte")
-    if not args.sentencepiece:
-        raise UserError("--mte needs the --sentencepiece folder that belongs to it")
-    tokenizer = SentencePieceTokenizer(args.sentencepiece)
-    binarize_with_sentencepiece(corpus, tokenizer)
+    if args.mte and len(folders) != 1:
+        raise UserError(f"--mte needs the tokenizer that belongs to it: {' or '.join(f'--{k.option}' for k in kinds)}")
+    tokenizers = [kind.load(folder) for kind, folder in folders]
+    for tokenizer in tokenizers:
+        binarize_all(corpus, tokenizer)
     if args.mte:
+        from mlvl_fairseq.inference.extraction import store_text_states
+
         langs = language_order(args.train_states) if args.train_states else None
-        store_text_states(corpus, tokenizer, args.mte, args.max_length, args.device, langs)
+        store_text_states(corpus, tokenizers[0], args.mte, args.max_length, args.device, langs)
+
+
+def extract_features(corpus, args) -> None:
+    """The teacher's features of images and English sentences."""
+    from mlvl_fairseq.cli.model_options import frozen_from
+    from mlvl_fairseq.data.images.reading import BadImagePolicy
+    from mlvl_fairseq.inference.encoder import Encoder
+    from mlvl_fairseq.inference.extraction import extract_teacher_features
+
+    policy = BadImagePolicy(args.bad_image, args.max_bad_images)
+    encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
+    extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
 
 
 def cli_main() -> None:

@@ -7,7 +7,11 @@ from torch import Tensor, nn
 from mlvl_fairseq.continual.language_state import LanguageState
 from mlvl_fairseq.continual.plugin import hand_over_plugins
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.adapters import TextAdapter, TowerShape, build_adapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding, apply_idle_decay
+from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+
+ADAPTER_SEEDS = 30_000  # the first number of those that ask for the seeds of adapters
 
 
 class LanguageLearner:
@@ -80,3 +84,19 @@ class LanguageLearner:
             module.check(state, prefix)
         elif any(key.startswith(prefix) for key in state):
             raise UserError(f"the checkpoint was trained with an {name}: give the same --{name} and its options")
+
+
+def build_language_adapter(options, tower: CLIPTextTower, task) -> Optional[TextAdapter]:
+    """What ``--adapter`` adds to a text tower for the languages of a task; None: nothing.
+
+    Raises:
+        UserError: the task does not learn languages one after another.
+    """
+    if str(options.adapter) == "none":
+        return None
+    if len(getattr(task, "current", ())) != 1:
+        raise UserError(
+            f"--adapter {options.adapter} is for languages that are learned one after another (cll_retrieval)"
+        )
+    seed = task.seed_for(ADAPTER_SEEDS + task.position)
+    return build_adapter(str(options.adapter), options, TowerShape.of(tower), task.languages, seed)

@@ -72,7 +72,7 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
 
 def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
     for lang in sequence.steps[step].current:
-        binarize(corpus, sequence.vocabulary(step), lang)
+        binarize(sequence.vocabulary(step, corpus), lang)
 
 
 def _evaluate(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:

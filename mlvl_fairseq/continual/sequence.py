@@ -7,7 +7,7 @@ from typing import Dict, List, Optional
 
 from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.vocabularies import union
+from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import read_object, write_json
 from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, ordered_method, score_path
@@ -91,11 +91,13 @@ class Sequence:
         """Languages that the model of `step` has yet to be scored on."""
         return [lang for lang in self.steps[step].evaluated if not self.score_path(step, lang).exists()]
 
-    def vocabulary(self, step: int) -> List[str]:
-        """Name of the vocabulary of a step in the corpus: grown along the languages, or of all of them at once."""
+    def vocabulary(self, step: int, corpus: Corpus) -> ClipVocabulary:
+        """What the captions of a step are cut with: it grows along the languages, or is of all of them at once."""
         options = method_options(self.settings.method, self.settings.preset)
         current = self.steps[step]
-        return [union(self.languages)] if "oracle_languages" in options else [*current.learned, *current.current]
+        if "oracle_languages" in options:
+            return UnionVocabulary(corpus, self.languages)
+        return GrownVocabulary(corpus, [*current.learned, *current.current])
 
     def arguments(self, step: int, corpus: Corpus) -> List[str]:
         """The ``fairseq-train`` arguments of one step. Later ones win: defaults, then the method, then the user."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import FairseqDataclass
 
-from mlvl_fairseq.criterions.reporting import log_losses
+from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.data.caption_dataset import join_batches
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
 
@@ -29,24 +29,26 @@ class CllClipCriterionConfig(FairseqDataclass):
 
 
 @register_criterion("cll_clip", dataclass=CllClipCriterionConfig)
-class CllClipCriterion(FairseqCriterion):
+class CllClipCriterion(Criterion):
     """``cross_lingual_scale * MSE(h, e) + cross_modal_scale * contrastive(h, v)`` with student features h, the
     teacher's English text features e and image features v. The temperature is learned and starts anew every language.
     """
 
+    needs = Needs(task=("position", "plugins"), batch=("image_features", "image_ids"), outputs=("text", "image"))
+
     def __init__(self, cfg: CllClipCriterionConfig, task):
-        super().__init__(task)
-        self.cfg = cfg
+        super().__init__(cfg, task)
         self.temperature = torch.nn.Parameter(
             torch.tensor(cfg.initial_temperature), requires_grad=cfg.cross_modal_scale > 0
         )
         self.previous_temperature = cfg.initial_temperature
         self.register_buffer("position", torch.tensor(task.position))
 
-    def forward(self, model, sample, reduce=True):
-        features = self.features(model, sample)
+    def losses(self, model, features, sample):
         sample["text_output"] = features["text"].detach()
-        return self.losses(model, features, sample)
+        loss, size, log = super().losses(model, features, sample)
+        tokens = sum(batch["ntokens"] for batch in sample.get("memory", {}).values())
+        return loss, size, {**log, "ntokens": log["ntokens"] + tokens}
 
     def features(self, model, sample):
         """``text``: the student's features [B, D]; ``image``: the teacher's; ``memory``: the student's features of the
@@ -55,20 +57,15 @@ class CllClipCriterion(FairseqCriterion):
         features = {**model(**joined["net_input"]), "image": sample["image_features"]}
         return _separate({**features, "joined": features["text"]}, sample)
 
-    def losses(self, model, features, sample):
-        """Loss summed over the batch's rows, number of rows, values to log."""
-        rows = sample["nsentences"]
-        tokens = sample["ntokens"] + sum(batch["ntokens"] for batch in sample.get("memory", {}).values())
-        log = {"sample_size": rows, "nsentences": rows, "ntokens": tokens}
-        terms = self.base_losses(features, sample)
+    def terms(self, model, features, sample):
+        """Those of :meth:`base_losses` and, in training, of the plugins and of an adapter: means over rows."""
+        means = self.base_losses(features, sample)
         if self.training:
             for plugin in self.task.plugins.values():
-                terms.update(plugin.losses(self.task.model, _separate(features, sample), sample))
+                means.update(plugin.losses(self.task.model, _separate(features, sample), sample))
             if "auxiliary_loss" in features:
-                terms["auxiliary"] = (1.0, features["auxiliary_loss"])
-        loss = rows * sum((weight * term for weight, term in terms.values()), features["text"].new_zeros(()))
-        log.update({name: rows * term.detach() for name, (_, term) in terms.items()})
-        return loss, rows, {**log, "loss": loss.detach()}
+                means["auxiliary"] = (1.0, features["auxiliary_loss"])
+        return {name: Term(weight, sample["nsentences"] * mean) for name, (weight, mean) in means.items()}
 
     def base_losses(self, features, sample):
         """``cross_lingual`` and ``cross_modal``: weight and mean over rows; a term that is off is left out."""
@@ -111,14 +108,6 @@ class CllClipCriterion(FairseqCriterion):
         finally:
             self.temperature.data.fill_(temperature)
             self.train(was_training)
-
-    @classmethod
-    def reduce_metrics(cls, logging_outputs) -> None:
-        log_losses(logging_outputs)
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True
 
 
 def _separate(features, sample):

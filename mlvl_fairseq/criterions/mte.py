@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, Tuple
+from typing import Dict
 
 import torch
 from fairseq import utils
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
+from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
@@ -51,37 +52,45 @@ class MteCriterionConfig(FairseqDataclass):
 
 
 @register_criterion("mte", dataclass=MteCriterionConfig)
-class MteCriterion(FairseqCriterion):
+class MteCriterion(Criterion):
     """``NLL + lambda * CTL``: label-smoothed cross-entropy a token, and symmetric contrastive loss a sentence between
     sources and targets, with the sentences of all ranks as negatives in training, of the batch in validation.
     """
 
+    needs = Needs(task=("language_id",), batch=("target",), outputs=("smoothed", "nll"))
+
     def __init__(self, cfg: MteCriterionConfig, task):
-        super().__init__(task)
+        super().__init__(cfg, task)
         if cfg.contrastive_temperature <= 0:
             raise UserError(f"--contrastive-temperature {cfg.contrastive_temperature} is not positive")
         if not 0 <= cfg.label_smoothing < 1:
             raise UserError(f"--label-smoothing {cfg.label_smoothing} is not at least 0 and below 1")
-        self.cfg = cfg
 
-    def forward(self, model, sample, reduce=True) -> Tuple[Tensor, int, Dict]:
-        """Loss in nats, summed; what fairseq divides it by; values to log."""
-        contrast = self.cfg.contrastive_lambda > 0
-        rows = model(
+    def features(self, model, sample) -> Dict[str, Tensor]:
+        """``smoothed`` and ``nll`` [B], summed over the tokens of a sentence; with a contrastive loss ``source`` and
+        ``target`` [B, D]."""
+        return model(
             **sample["net_input"],
             target=sample["target"],
             token_losses=self.token_losses,
-            sentences=str(self.cfg.contrastive_source) if contrast else "",
+            sentences=str(self.cfg.contrastive_source) if self.cfg.contrastive_lambda > 0 else "",
         )
-        size = sample["nsentences"] if self.cfg.sentence_avg else sample["ntokens"]
-        loss = rows["smoothed"].sum()
-        log = {"nll": rows["nll"].sum().detach()}
-        if contrast:
+
+    def terms(self, model, features, sample) -> Dict[str, Term]:
+        terms = {"translation": Term(1.0, features["smoothed"].sum())}
+        if self.cfg.contrastive_lambda > 0:
             counts = sample.get("counts", torch.ones_like(sample["id"], dtype=torch.bool))
-            ctl = self.contrast(rows["source"], rows["target"], counts)
-            loss = loss + self.row_weight(sample, size, counts) * ctl
-            log["contrastive"] = ctl.detach()
-        return loss, size, {**log, "loss": loss.detach(), "sample_size": size, **_counts(sample)}
+            weight = self.row_weight(sample, self.sample_size(sample), counts)
+            terms["contrastive"] = Term(weight, self.contrast(features["source"], features["target"], counts))
+        return terms
+
+    def sample_size(self, sample) -> int:
+        """Tokens; with ``--sentence-avg`` sentences."""
+        return sample["nsentences"] if self.cfg.sentence_avg else sample["ntokens"]
+
+    def logged(self, features, terms) -> Dict[str, Tensor]:
+        log = {name: term.value.detach() for name, term in terms.items() if name == "contrastive"}
+        return {"nll": features["nll"].sum().detach(), **log}
 
     def token_losses(self, logits: Tensor, target: Tensor) -> Dict[str, Tensor]:
         """``smoothed`` and ``nll`` [N] of logits [N, V] and ids [N]."""
@@ -117,14 +126,6 @@ class MteCriterion(FairseqCriterion):
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
         if any("contrastive" in log for log in logging_outputs):
             _log_mean(logging_outputs, "contrastive", "contrastive", "nsentences")
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True
-
-
-def _counts(sample: Dict) -> Dict[str, int]:
-    return {name: sample[name] for name in ("ntokens", "nsentences")}
 
 
 def _log_mean(logging_outputs, key: str, name: str, per: str) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Dict, NamedTuple, Tuple
 
 import torch
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from torch import Tensor
 
-from mlvl_fairseq.criterions.reporting import log_losses
+from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
 from mlvl_fairseq.losses.positives import POSITIVES
@@ -76,20 +76,24 @@ class TrikdCriterionConfig(FairseqDataclass):
 
 
 @register_criterion("trikd", dataclass=TrikdCriterionConfig)
-class TrikdCriterion(FairseqCriterion):
+class TrikdCriterion(Criterion):
     """``ITC + ttc_weight * TTC``, symmetric contrastive losses in nats, summed over captions: fairseq divides by their
     number. A caption without CLIP's English features takes no part in TTC, and counts in the number."""
 
+    needs = Needs(
+        task=("langs", "corpus"),
+        batch=("image_features", "image_ids", "lang_ids"),
+        model=("temperature",),
+        outputs=("text", "image"),
+    )
+
     def __init__(self, cfg: TrikdCriterionConfig, task):
-        super().__init__(task)
-        self.cfg, self.loss_type = cfg, parse_loss_type(cfg.loss_type)
+        super().__init__(cfg, task)
+        self.loss_type = parse_loss_type(cfg.loss_type)
         if cfg.ttc_temperature <= 0:
             raise UserError(f"--ttc-temperature {cfg.ttc_temperature} is not positive")
         self.gathered = self.loss_type.gathered and str(cfg.negatives) == "gathered"
         self.source = task.langs.index(task.corpus.source_lang) if task.corpus.source_lang in task.langs else -1
-
-    def forward(self, model, sample, reduce=True):
-        return self.losses(model, self.features(model, sample), sample)
 
     def features(self, model, sample) -> Dict[str, Tensor]:
         """``text``, ``image`` and, where TTC needs it and it is there, ``english``: [B, D] each."""
@@ -101,21 +105,18 @@ class TrikdCriterion(FairseqCriterion):
             )
         return model(**sample["net_input"], images=sample["image_features"], english=english)
 
-    def losses(self, model, features: Dict[str, Tensor], sample) -> Tuple[Tensor, int, Dict]:
-        """Loss summed over the batch's rows, number of rows, values to log."""
-        rows = sample["nsentences"]
+    def terms(self, model, features: Dict[str, Tensor], sample) -> Dict[str, Term]:
+        """``itc`` and ``ttc``, which is logged with its weight."""
         counts = sample.get("counts", torch.ones_like(sample["id"], dtype=torch.bool))
-        weight = self.cfg.ttc_weight if self.loss_type.itc else 1.0
         terms = {}
         if self.loss_type.itc:
-            terms["itc"] = self._contrast(features["text"], features["image"], model.temperature, sample, counts)
+            itc = self._contrast(features["text"], features["image"], model.temperature, sample, counts)
+            terms["itc"] = Term(1.0, itc)
         if "english" in features:
             target, known = self._ttc_targets(features, sample)
             ttc = self._contrast(features["text"], target, self.cfg.ttc_temperature, sample, counts & known)
-            terms["ttc"] = weight * ttc
-        loss = sum(terms.values(), features["text"].new_zeros((), dtype=torch.float32))
-        log = {"loss": loss.detach(), "sample_size": rows, "nsentences": rows, "ntokens": sample["ntokens"]}
-        return loss, rows, {**log, **{name: term.detach() for name, term in terms.items()}}
+            terms["ttc"] = Term(1.0, (self.cfg.ttc_weight if self.loss_type.itc else 1.0) * ttc)
+        return terms
 
     def _contrast(self, text: Tensor, other: Tensor, temperature, sample, valid: Tensor) -> Tensor:
         gather = self.gathered and self.training
@@ -132,11 +133,3 @@ class TrikdCriterion(FairseqCriterion):
         if str(self.cfg.non_english_ttc) == "none":
             return english, known & is_english
         return torch.where(is_english[:, None], english, features["image"]), known | ~is_english
-
-    @classmethod
-    def reduce_metrics(cls, logging_outputs) -> None:
-        log_losses(logging_outputs)
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True

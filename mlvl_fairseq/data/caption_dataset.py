@@ -1,4 +1,4 @@
-"""Captions with their images and English sentences, as fairseq batches."""
+"""Captions with their images and English sentences, in one or several languages, as fairseq batches."""
 
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from mlvl_fairseq.data.language_sampling import whole_batches
+from mlvl_fairseq.data.sampling import mixed_epoch, one_language_epoch
 
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
@@ -108,6 +108,62 @@ class CaptionDataset(FairseqDataset):
         return batch
 
 
+class MultilingualCaptionDataset(CaptionDataset):
+    """A :class:`CaptionDataset` that knows languages. Batches also have ``lang_ids`` int64 [B]; with `english`,
+    ``has_english`` bool [B], False where ``text_features`` has no meaning; with `states`, ``net_input.states``.
+
+    Args:
+        lang_sizes: captions of each language, in the order in which `tokens` holds them.
+        temperature: of sampling languages while shuffling (:func:`sampling_shares`).
+        one_language: whether every global batch (``keep_multiple_of`` captions) is of one language.
+        states: what a frozen text encoder makes of each language's captions (:class:`TokenStates`); None: it runs
+            while training.
+    """
+
+    def __init__(
+        self,
+        *args,
+        lang_sizes: Sequence[int],
+        temperature: float = 1.0,
+        one_language: bool = False,
+        states: Optional[Sequence] = None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.lang_sizes, self.temperature, self.one_language = list(lang_sizes), temperature, one_language
+        self.states, self._starts = states, np.cumsum([0, *lang_sizes])
+
+    def language_of(self, index: int) -> int:
+        """Position of a caption's language."""
+        return int(np.searchsorted(self._starts, index, side="right")) - 1
+
+    def ordered_indices(self) -> np.ndarray:
+        if not self.shuffle:
+            return super().ordered_indices()
+        if self.one_language:
+            return one_language_epoch(self.lang_sizes, self.temperature, self.keep_multiple_of)
+        return whole_batches(mixed_epoch(self.lang_sizes, self.temperature), self.keep_multiple_of)
+
+    def collater(self, samples: List[Dict]) -> Dict:
+        batch = super().collater(samples)
+        if not batch:
+            return batch
+        languages = [self.language_of(s["id"]) for s in samples]
+        batch["lang_ids"] = torch.tensor(languages)
+        if self.english is not None:
+            batch["has_english"] = torch.tensor([s["english_row"] >= 0 for s in samples])
+        if self.states is not None:
+            places = [(lang, s["id"] - int(self._starts[lang])) for lang, s in zip(languages, samples)]
+            width = batch["net_input"]["tokens"].shape[1]
+            batch["net_input"]["states"] = pad_states([self.states[lang][row] for lang, row in places], width)
+        return batch
+
+
+def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
+    """`order` without what is beyond the last multiple; all of it where there is less than one."""
+    return order[: len(order) - len(order) % multiple or len(order)]
+
+
 def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
     """float32 tensor of `array[rows]`, read from a memory map without keeping it open for writing."""
     return torch.from_numpy(np.asarray(array[rows], dtype=np.float32))
@@ -120,6 +176,14 @@ def pad_right(captions: Sequence[Sequence[int]], pad: int) -> Tuple[torch.Tensor
     for row, ids in zip(tokens, captions):
         row[: len(ids)] = torch.as_tensor(ids)
     return tokens, end_positions(lengths)
+
+
+def pad_states(states: Sequence[np.ndarray], length: int) -> torch.Tensor:
+    """float32 [B, length, width] of [T, width] arrays, zero behind their ends."""
+    padded = torch.zeros(len(states), length, states[0].shape[1])
+    for row, own in zip(padded, states):
+        row[: len(own)] = torch.from_numpy(np.asarray(own, np.float32))
+    return padded
 
 
 def join_batches(first: Dict, second: Dict) -> Dict:

@@ -8,12 +8,12 @@ import torch
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
-from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
+from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
-from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
+from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
@@ -93,7 +93,7 @@ def _write(
 
 def store_text_states(
     corpus: Corpus,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     mte,
     max_length: int,
     device: str = "cpu",
@@ -112,10 +112,10 @@ def store_text_states(
         DataError: see :func:`read_xlmr`.
     """
     weights = read_xlmr(mte)
-    weights.require_vocabulary(len(tokenizer.dictionary))
+    weights.require_vocabulary(len(tokenizer))
     weights.require_positions(max_length)
     encoder = weights.encoder().to(device).eval()
-    states = CorpusStates(corpus, sentencepiece_vocabulary(tokenizer), max_length, weights.fingerprint)
+    states = CorpusStates(GivenVocabulary(corpus, tokenizer), max_length, weights.fingerprint)
     bos, eos = tokenizer.bos, tokenizer.eos
 
     def encode(captions: List[List[int]]) -> List[np.ndarray]:

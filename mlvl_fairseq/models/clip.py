@@ -9,17 +9,14 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
-from mlvl_fairseq.continual.learner import LanguageLearner
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._architectures import register_architectures
 from mlvl_fairseq.models._frozen import LeavesOutFrozen
-from mlvl_fairseq.modules.adapters import TextAdapter, TowerShape, adapter_options, build_adapter
+from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network
 from mlvl_fairseq.networks.freezing import FreezingOptions, freeze
 from mlvl_fairseq.options import with_options
-
-ADAPTER_SEEDS = 30_000  # the first number of those that ask for the seeds of adapters
 
 
 @dataclass
@@ -46,6 +43,8 @@ ClipConfig = with_options(ClipTrainingOptions, [network.ClipOptions, ChunkOption
 
 @register_model("clip", dataclass=ClipConfig)
 class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
+    needs_of_task = ("source_dictionary", "trains_image_tower", "image_feature_dim", "default_freeze", "growth")
+
     @classmethod
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
         """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here.
@@ -56,7 +55,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         feature_dim = task.image_feature_dim if task.trains_image_tower else 0
         config = network.ClipConfig.of_options(cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim)
         vision, text = config.vision and config.vision.build(), config.text.build()
-        model = cls(text, vision, build_text_adapter(cfg, text, task))
+        model = cls(text, vision, build_language_adapter(cfg, text, task))
         model.encode_chunk = ChunkOptions.checked(cfg)
         if cfg.init_from:
             weights = read_clip_weights(cfg.init_from)
@@ -81,20 +80,6 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
             parameters = dict(self.named_parameters())
             digest = fingerprint({name: parameters[name] for name in frozen})
             self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
-
-
-def build_text_adapter(cfg: ClipConfig, tower, task) -> Optional[TextAdapter]:
-    """What a configuration adds to the text tower for the task's languages; None: nothing.
-
-    Raises:
-        UserError: the task does not learn languages one after another.
-    """
-    if str(cfg.adapter) == "none":
-        return None
-    if len(getattr(task, "current", ())) != 1:
-        raise UserError(f"--adapter {cfg.adapter} is for languages that are learned one after another (cll_retrieval)")
-    seed = task.seed_for(ADAPTER_SEEDS + task.position)
-    return build_adapter(str(cfg.adapter), cfg, TowerShape.of(tower), task.languages, seed)
 
 
 register_architectures("clip", network.ARCHITECTURES)

@@ -42,6 +42,7 @@ MteConfig = with_options(MteTrainingOptions, [network.MteOptions, ChunkOptions, 
 
 @register_model("mte", dataclass=MteConfig)
 class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
+    needs_of_task = ("source_dictionary", "languages", "language_id")
     origin_option = "--xlmr"
 
     def __init__(self, encoder: MteEncoder, decoder: MteDecoder, frozen_dropout: bool = False):

@@ -39,6 +39,8 @@ TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOpt
 
 @register_model("trikd", dataclass=TrikdConfig)
 class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
+    needs_of_task = ("source_dictionary", "image_feature_dim", "cached_states", "teacher_fingerprint")
+
     @classmethod
     def build_model(cls, cfg: TrikdConfig, task) -> "TrikdModel":
         """Build for task ``trikd``, which tells what is cached and whose features these are.

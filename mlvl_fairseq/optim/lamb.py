@@ -9,7 +9,7 @@ from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 from torch import Tensor
 
-from mlvl_fairseq.optim._betas import parse_betas
+from mlvl_fairseq.optim.row_adamw import parse_betas
 
 
 @dataclass

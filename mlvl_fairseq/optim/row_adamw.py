@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.optim._betas import parse_betas
 
 
 @dataclass
@@ -74,6 +73,21 @@ class RowAdamWConfig(FairseqDataclass):
         default=0.05, metadata={"help": "decoupled weight decay of parameters with two or more dimensions"}
     )
     lr: List[float] = II("optimization.lr")
+
+
+def parse_betas(text: str) -> Tuple[float, float]:
+    """Adam's betas as options write them: ``"(0.9, 0.999)"`` -> (0.9, 0.999).
+
+    Raises:
+        UserError: these are not two numbers of at least 0 and less than 1.
+    """
+    try:
+        first, second = (float(beta) for beta in text.strip("()[] ").split(","))
+    except ValueError:
+        first = second = -1.0
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise UserError(f"betas '{text}' are not two numbers from 0 to below 1, such as '(0.9, 0.999)'")
+    return first, second
 
 
 @register_optimizer("row_adamw", dataclass=RowAdamWConfig)

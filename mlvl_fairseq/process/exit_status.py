@@ -37,6 +37,10 @@ def user_message(error: BaseException) -> Optional[str]:
         return str(error.__context__)  # fairseq's trainer: "Cannot load model parameters from checkpoint"
     if isinstance(error, AssertionError) and str(error).startswith("Must specify batch size"):
         return str(error)  # fairseq-train's own check, which says what to do
+    if type(error).__name__ == "InterpolationKeyError":  # of OmegaConf: an option that another part has, or has not
+        source = str(error).partition("'")[2].partition("'")[0]
+        mine, theirs = (key.partition(".")[0] for key in (error.full_key, source))
+        return f"{error.full_key} is taken from {source}, which there is not: this {mine} does not fit this {theirs}"
     if type(error).__name__ == "ProcessRaisedException":  # of torch.multiprocessing.spawn
         return _raised_elsewhere(str(error))
     return None

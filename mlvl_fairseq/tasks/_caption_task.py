@@ -1,23 +1,24 @@
-"""What the tasks on a corpus folder share: datasets, exact restarts, and recall on the validation set."""
+"""What the tasks on a corpus folder share: the vocabulary, datasets, and recall on the validation set."""
 
-from abc import ABC, abstractmethod
+import math
 from dataclasses import dataclass, field
-from typing import List, Optional, Sequence, Type
+from typing import ClassVar, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
+import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING
 from torch.utils.data import ConcatDataset
 
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
-from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import binarized_folder
-from mlvl_fairseq.data.corpus.tokens import open_tokens
+from mlvl_fairseq.data.corpus.binarize import open_tokens
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
+from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.tasks._batches import build_batches_anew
-from mlvl_fairseq.tasks._validation import RecallCollector
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.tasks._base import MlvlTask, ValidationScores
 
 MIN_VALIDATION_IMAGES = 10
 
@@ -31,53 +32,65 @@ class CaptionTaskConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
-class CaptionTask(FairseqTask, ABC):
-    """Base of the retrieval tasks. A subclass says which images and languages it trains on, and brings a vocabulary.
+class CaptionTask(MlvlTask):
+    """Base of the retrieval tasks. A subclass says which images and languages it trains on, and with which vocabulary.
 
     Args:
-        cfg: options. corpus: what they are about.
-        vocabulary: its name, a list as :func:`binarized_folder` takes it. dictionary: its ids.
+        cfg: options.
+        vocabulary: what the captions of a corpus are cut with.
+        langs: languages of training.
+
+    Attributes:
+        corpus: what training is about. tokenizer: captions to ids and back.
+        trains_image_tower, default_freeze: what a model trains where its options do not say it.
+
+    Raises:
+        UserError: the vocabulary has not been prepared.
     """
 
-    dataset_class: Type[CaptionDataset] = CaptionDataset
+    dataset_class: ClassVar[Type[CaptionDataset]] = CaptionDataset
+    tokenizer_class: ClassVar[Type[Tokenizer]] = ClipTokenizer  # reads a dict.txt for fairseq-preprocess
+    trains_image_tower = False
+    default_freeze = ""
 
-    def __init__(self, cfg: CaptionTaskConfig, corpus: Corpus, vocabulary: List[str], dictionary: Dictionary):
-        super().__init__(cfg)
-        self.corpus, self.vocabulary, self.dictionary = corpus, vocabulary, dictionary
-        build_batches_anew(cfg)
-        self.recall: Optional[RecallCollector] = None
+    def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
+        super().__init__(cfg, vocabulary.load_dictionary(langs))
+        self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self.state.merge_state_dict(self.tokenizer.checkpoint_state())
 
-    @abstractmethod
-    def how_to_prepare(self) -> str:
-        """The command that makes vocabulary and binarized captions, for messages."""
+    @classmethod
+    def load_dictionary(cls, filename) -> Dictionary:
+        """Read ``dict.txt``; this is also what ``fairseq-preprocess --task ...`` uses."""
+        return cls.tokenizer_class.load_dictionary(filename)
 
     @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
+    def tokenizer(self) -> Tokenizer:
+        return self.vocabulary.tokenizer
 
     @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
+    def image_feature_dim(self) -> int:
+        """Dimension of the image features the corpus was given; 0: it has pictures only."""
+        if not self.corpus.has_features("train", "inputs"):
+            return 0
+        return self.corpus.features("train", "inputs").shape[1]
 
     def max_positions(self) -> int:
         return self.cfg.max_length
 
     def load_captions(
-        self, split: str, langs: List[str], vocabulary: Optional[Sequence[str]] = None, **options
+        self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
     ) -> CaptionDataset:
         """The binarized captions of a split in one or several languages.
 
         Args:
             split, langs: which captions.
-            vocabulary: the vocabulary they were cut with; default: the task's.
+            vocabulary: what they were cut with; default: the task's.
             options: see :class:`CaptionDataset`.
 
         Raises:
             UserError: they have not been prepared. DataError: caption and row counts differ.
         """
-        tokens = [
-            self.load_tokens(split, lang, self.vocabulary if vocabulary is None else vocabulary) for lang in langs
-        ]
+        tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         options.setdefault("shuffle", split == "train")
         return self.dataset_class(
             ConcatDataset(tokens),
@@ -90,11 +103,12 @@ class CaptionTask(FairseqTask, ABC):
             **options,
         )
 
-    def load_tokens(self, split: str, lang: str, vocabulary: Sequence[str]):
+    def _load_tokens(self, split: str, lang: str, vocabulary: CorpusVocabulary):
         self.corpus.require(split, lang)
-        prefix = binarized_folder(self.corpus, vocabulary, lang) / split
+        prefix = vocabulary.binarized(lang) / split
         if not prefix.with_suffix(".bin").exists():
-            raise UserError(f"no binarized captions {prefix}.bin; {self.how_to_prepare()}")
+            how = vocabulary.how_to_prepare([lang])
+            raise UserError(f"no binarized captions {prefix}.bin; make them with: {how}")
         tokens = open_tokens(prefix)
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
@@ -122,26 +136,61 @@ class CaptionTask(FairseqTask, ABC):
             )
 
     def begin_valid_epoch(self, epoch, model) -> None:
-        self.recall = self.new_recall()
+        self.validation = self.new_recall()
 
-    def new_recall(self) -> RecallCollector:
-        return RecallCollector()
+    def new_recall(self) -> "RecallScores":
+        return RecallScores()
 
     def valid_step(self, sample, model, criterion):
         model.eval()
         features = criterion.features(model, sample)
-        self.recall.add(sample, features)
+        self.validation.add(sample, features)
         return criterion.losses(model, features, sample)
-
-    def reduce_metrics(self, logging_outputs, criterion) -> None:
-        """Log losses; while validating also recalls, computed once the last batch is through."""
-        super().reduce_metrics(logging_outputs, criterion)
-        if not criterion.training:
-            self.recall.log(logging_outputs)
 
     def seed_for(self, purpose: int) -> int:
         """A seed of its own for every purpose within a run."""
         return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
+
+
+class RecallScores(ValidationScores):
+    """Keeps the features of every validation batch until the whole set can be ranked.
+
+    Args:
+        languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
+            averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
+    """
+
+    def __init__(self, languages: Sequence[str] = ()):
+        super().__init__()
+        self.languages = list(languages)
+        self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
+        self._batches: List[Tuple[torch.Tensor, ...]] = []
+
+    def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
+        """A batch, and its ``text`` and ``image`` features [B, D]."""
+        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
+        text, image = features["text"].float(), features["image"].float()
+        self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
+
+    def compute(self) -> Dict[str, float]:
+        """Recalls (and ``r_mean``) in %; captions and images that came twice (padding of ranks) count once."""
+        columns = [gather_with_grad(torch.cat(column)).cpu() for column in zip(*self._batches)]
+        ids, image_ids, languages, text, image = (column.numpy() for column in columns)
+        _, captions = np.unique(ids, return_index=True)
+        scores = [
+            _recalls(image_ids, text, image, captions[languages[captions] == lang])
+            for lang in range(len(self.languages) or 1)
+        ]
+        means = {name: float(np.mean([one[name] for one in scores])) for name in METRICS}
+        return {**means, **{f"r_mean_{lang}": one["r_mean"] for lang, one in zip(self.languages, scores)}}
+
+
+def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, captions: np.ndarray) -> Dict[str, float]:
+    """Recalls of some rows: their captions and images, each image once. NaN where a language has not come yet."""
+    if not len(captions):
+        return dict.fromkeys(METRICS, math.nan)
+    images, rows = np.unique(image_ids[captions], return_index=True)
+    return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))
 
 
 def split_languages(text: str) -> List[str]:

@@ -7,10 +7,10 @@ import numpy as np
 from mlvl_fairseq.data.parallel import Direction
 from mlvl_fairseq.distributed import gather_values
 from mlvl_fairseq.evaluation.metrics.translation import TranslationScores, score_translations
-from mlvl_fairseq.tasks._validation import WholePass
+from mlvl_fairseq.tasks._base import ValidationScores
 
 
-class TranslationCollector(WholePass):
+class TranslationCollector(ValidationScores):
     """Keeps hypotheses and references of every validation batch until the whole set can be scored.
 
     Args:

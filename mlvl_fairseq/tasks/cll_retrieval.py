@@ -17,14 +17,13 @@ from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.vocabularies import union
+from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
@@ -79,7 +78,7 @@ CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
-class CllRetrievalTask(ClipCaptionTask):
+class CllRetrievalTask(CaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to
@@ -99,7 +98,8 @@ class CllRetrievalTask(ClipCaptionTask):
         self.learned, self.current = learned, current
         self.languages = [*learned, *current]
         self.oracle = split_languages(cfg.oracle_languages)
-        super().__init__(cfg, corpus, self.vocabulary_after(self.languages))
+        self.corpus = corpus
+        super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
         self.state.merge_state_dict({"languages": self.languages})
         self._has_begun = False
@@ -112,9 +112,9 @@ class CllRetrievalTask(ClipCaptionTask):
                 raise UserError(f"--lang {lang} is among the learned languages ({cfg.learned})")
         return cls(cfg, Corpus(cfg.data), learned, current)
 
-    def vocabulary_after(self, languages: List[str]) -> List[str]:
-        """The vocabulary's name in the corpus once `languages` are learned."""
-        return [union(self.oracle)] if self.oracle else languages
+    def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
+        """What captions are cut with once `languages` are learned."""
+        return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
 
     @property
     def growth(self) -> GrowthOptions:
@@ -153,9 +153,7 @@ class CllRetrievalTask(ClipCaptionTask):
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
-        counts = np.stack(
-            [count_tokens(self.corpus, self.vocabulary, lang, len(self.dictionary)) for lang in self.current]
-        )
+        counts = np.stack([count_tokens(self.vocabulary, lang, len(self.dictionary)) for lang in self.current])
         counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
         return counts
 

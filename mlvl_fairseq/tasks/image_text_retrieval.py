@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
-from mlvl_fairseq.tasks._caption_task import CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._clip_caption_task import ClipCaptionTask
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
@@ -23,11 +23,10 @@ class ImageTextRetrievalConfig(CaptionTaskConfig):
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(ClipCaptionTask):
+class ImageTextRetrievalTask(CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
-    prepare_option = "--joint"
 
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
@@ -38,7 +37,7 @@ class ImageTextRetrievalTask(ClipCaptionTask):
                 f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
                 f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}"
             )
-        return cls(cfg, corpus, vocabulary)
+        return cls(cfg, GrownVocabulary(corpus, vocabulary), langs)
 
     @property
     def growth(self) -> GrowthOptions:

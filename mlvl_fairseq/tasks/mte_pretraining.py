@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import get_available_dataset_impl
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING, open_dict
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from mlvl_fairseq.data.parallel import (
 )
 from mlvl_fairseq.data.text.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount, build_batches_anew
+from mlvl_fairseq.tasks._base import MlvlTask
 from mlvl_fairseq.tasks._translations import TranslationCollector
 
 logger = logging.getLogger(__name__)
@@ -83,16 +83,13 @@ class MtePretrainingConfig(FairseqDataclass):
 
 
 @register_task("mte_pretraining", dataclass=MtePretrainingConfig)
-class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
+class MtePretrainingTask(MlvlTask):
     """Train model ``mte``; translate with it by ``fairseq-generate`` and ``fairseq-interactive`` (``-s de -t en``)."""
 
     def __init__(self, cfg: MtePretrainingConfig, directions: List[Direction], languages: List[str]):
-        super().__init__(cfg)
+        super().__init__(cfg, load_dictionaries(cfg.data, languages))
         self.directions = directions
-        self.dictionary = load_dictionaries(cfg.data, languages)
-        self.translations: Optional[TranslationCollector] = None
         self.generator = None
-        build_batches_anew(cfg)
         self.state.merge_state_dict({"languages": languages, "source_bos": not cfg.no_source_bos})
 
     @classmethod
@@ -104,14 +101,6 @@ class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
     def load_dictionary(cls, filename) -> Dictionary:
         """XLM-R's ``dict.txt``, for ``fairseq-preprocess``."""
         return load_xlmr_dictionary(filename)
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
 
     @property
     def languages(self) -> List[str]:
@@ -170,11 +159,11 @@ class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
     def begin_valid_epoch(self, epoch, model) -> None:
         if self.cfg.bleu_sentences:
             self.generator = self.build_generator([model], Namespace(beam=self.cfg.bleu_beam, **LONGEST))
-            self.translations = TranslationCollector(self.directions)
+            self.validation = TranslationCollector(self.directions)
 
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)
-        if self.translations is not None:
+        if self.validation is not None:
             self._translate(sample)
         return result
 
@@ -189,22 +178,16 @@ class MtePretrainingTask(DummyBatchesDoNotCount, FairseqTask):
         hypotheses = self.inference_step(self.generator, None, {"net_input": inputs})
         references = [self.detokenize(target, "<unknown word>") for target in sample["target"][rows]]
         texts = [self.detokenize(best[0]["tokens"]) for best in hypotheses]
-        self.translations.add(sample["direction"], numbers[rows].tolist(), texts, references)
+        self.validation.add(sample["direction"], numbers[rows].tolist(), texts, references)
 
     def detokenize(self, tokens: Tensor, unknown: str = "<unk>") -> str:
         """Text of ids [T]. References need another `unknown` than hypotheses, so that they never agree on one."""
         symbols = (unknown if i == self.dictionary.unk() else self.dictionary[i] for i in tokens.tolist())
         return join_pieces(symbols)
 
-    def reduce_metrics(self, logging_outputs, criterion) -> None:
-        """Log losses; while validating also ``bleu`` and ``chrf``, computed once the last batch is through."""
-        super().reduce_metrics(logging_outputs, criterion)
-        if not criterion.training and self.translations is not None:
-            self.translations.log(logging_outputs)
-
     def post_validate(self, model, stats, agg) -> None:
         """Say with which signatures the scores were computed."""
-        scores = self.translations.scores if self.translations else {}
+        scores = self.validation.scores if self.validation else {}
         for direction, score in scores.items():
             logger.info("%s: %s", direction, score)
 

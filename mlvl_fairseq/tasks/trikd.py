@@ -5,23 +5,20 @@ from dataclasses import dataclass, field
 from typing import List, Optional
 
 import numpy as np
-from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 from omegaconf import MISSING
 
 from mlvl_fairseq.checkpoints.source import fingerprint_of
+from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.sentencepiece_captions import sentencepiece_vocabulary
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
 from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.images.transforms import ImageTransform
-from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
-from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._batches import DummyBatchesDoNotCount
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
-from mlvl_fairseq.tasks._validation import RecallCollector
+from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +71,7 @@ class TrikdTaskConfig(CaptionTaskConfig):
 
 
 @register_task("trikd", dataclass=TrikdTaskConfig)
-class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
+class TrikdTask(CaptionTask):
     """Train model ``trikd`` on captions in one or several languages.
 
     Attributes:
@@ -83,31 +80,25 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
     """
 
     dataset_class = MultilingualCaptionDataset
+    tokenizer_class = SentencePieceTokenizer
 
-    def __init__(self, cfg: TrikdTaskConfig, corpus: Corpus, tokenizer: SentencePieceTokenizer):
-        super().__init__(cfg, corpus, sentencepiece_vocabulary(tokenizer), tokenizer.dictionary)
+    def __init__(self, cfg: TrikdTaskConfig, vocabulary: CorpusVocabulary):
         self.langs = training_languages(cfg.langs, cfg.lang_pairs)
+        super().__init__(cfg, vocabulary, self.langs)
         self.valid_langs = split_languages(cfg.valid_langs) or self.langs
         self.cached_states = cfg.cached_states
         for lang in self.langs:
-            corpus.require("train", lang)
+            self.corpus.require("train", lang)
         if cfg.sampling_temperature <= 0:
             raise UserError(f"--sampling-temperature {cfg.sampling_temperature} is not positive")
         if not 0 <= cfg.random_crop <= 1:
             raise UserError(f"--random-crop {cfg.random_crop} is no share of a picture")
-        self.state.merge_state_dict({"sentencepiece": tokenizer.fingerprint, "langs": self.langs})
+        self.state.merge_state_dict({"langs": self.langs})
 
     @classmethod
     def setup_task(cls, cfg: TrikdTaskConfig, **kwargs):
-        return cls(cfg, Corpus(cfg.data), SentencePieceTokenizer(cfg.sentencepiece))
-
-    @classmethod
-    def load_dictionary(cls, filename) -> Dictionary:
-        """XLM-R's ``dict.txt``, for ``fairseq-preprocess``."""
-        return load_xlmr_dictionary(filename)
-
-    def how_to_prepare(self) -> str:
-        return f"make it with: mlvl-prepare {self.corpus.folder} --sentencepiece {self.cfg.sentencepiece}"
+        tokenizer = cls.tokenizer_class.load(cfg.sentencepiece)
+        return cls(cfg, GivenVocabulary(Corpus(cfg.data), tokenizer, cfg.sentencepiece))
 
     # What the model asks for when it is built.
     @property
@@ -185,11 +176,11 @@ class TrikdTask(DummyBatchesDoNotCount, CaptionTask):
         return self.corpus.features(split, kind)
 
     def _states(self, split: str, lang: str):
-        return CorpusStates(self.corpus, self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+        return CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
 
     # Training and validation.
-    def new_recall(self) -> RecallCollector:
-        return RecallCollector(self.valid_langs)
+    def new_recall(self) -> RecallScores:
+        return RecallScores(self.valid_langs)
 
 
 def training_languages(langs: str, lang_pairs: str) -> List[str]:

@@ -5,6 +5,8 @@ import pytest
 
 from mlvl_fairseq.cli import prepare
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.binarize import count_tokens
+from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import DataError, UserError
 
 VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0"}
@@ -58,6 +60,40 @@ def test_other_features_do_not_go_on_behind_them(make):
         make(["aa", "bb"], {"cat": 1, "dog": 9, "owl": 3})
     with pytest.raises(DataError, match="holds 2 of 3 rows, more have been added since; run the same extraction again"):
         Corpus(corpus.folder).features("train", "inputs")
+
+
+def test_english_sentences_beside_plain_text(tmp_path):
+    """Each line's own, also where no English caption file is read."""
+    (tmp_path / "bb.txt").write_text("bb dog\nbb owl\nbb big dog\n")
+    (tmp_path / "images.txt").write_text("dog.jpg\nowl.jpg\ndog.jpg\n")
+    (tmp_path / "english.bb").write_text("A dog.\nAn owl.\nA dog.\n")
+    files = ["--languages", "bb", "--train", f"{tmp_path}/{{lang}}.txt", "--bpe-size", "300", "--format", "aligned"]
+    beside = ["--caption-images", f"train={tmp_path}/images.txt", "--caption-english"]
+    prepare.main([str(tmp_path / "corpus"), *files, *beside, f"train={tmp_path}/english.{{lang}}"])
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus.english("train") == ["A dog.", "An owl."]
+    assert corpus.rows("train", "bb").tolist() == [[0, 0], [1, 1], [0, 0]]
+    (tmp_path / "english.bb").write_text("A dog.\n")
+    with pytest.raises(DataError, match="english.bb: has no line 2, but '.*bb.txt' has"):
+        prepare.main([str(tmp_path / "other"), *files, *beside, f"train={tmp_path}/english.bb"])
+
+
+@pytest.mark.parametrize("option, text", [("--order", "aa,bb"), ("--joint", "aa,bb"), ("--oracle", "aa,bb")])
+def test_what_a_task_asks_for_is_what_its_option_makes(tmp_path, option, text):
+    """The command in the message makes all that the task then opens."""
+    for lang, word in (("aa", "zwölfäugig"), ("bb", "žluťoučký")):
+        (tmp_path / f"{lang}.tsv").write_text("".join(f"{i}.jpg\tA dog.\t{word} {lang}\n" for i in range(3)))
+    prepare.main([str(tmp_path / "corpus"), "--languages", "aa,bb", "--train", f"{tmp_path}/{{lang}}.tsv"])
+    corpus = Corpus(tmp_path / "corpus")
+    vocabulary = (UnionVocabulary if option == "--oracle" else GrownVocabulary)(corpus, ["aa", "bb"])
+    langs = ["bb"] if option == "--order" else ["aa", "bb"]
+    with pytest.raises(UserError, match=f"make it with: mlvl-prepare .* {option} {text}$"):
+        vocabulary.load_dictionary(langs)
+    prepare.main([str(corpus.folder), option, text])
+    size = len(vocabulary.load_dictionary(langs))
+    for lang in langs:
+        counts = count_tokens(vocabulary, lang, size)
+        assert counts.sum() > 0 and counts[vocabulary.tokenizer.eos] == len(corpus.captions("train", lang))
 
 
 def test_a_list_without_features(make):

@@ -25,7 +25,7 @@ RANKS = {2: (3, 2), 3: (1, 3, 1)}
 
 def new_criterion(training=True, **options):
     cfg = MteCriterionConfig(**{"sentence_avg": False, **options})
-    return MteCriterion(cfg, Namespace(target_dictionary=new_dictionary())).train(training)
+    return MteCriterion(cfg, Namespace(target_dictionary=new_dictionary(), language_id=None)).train(training)
 
 
 def new_encoder(variant) -> MteModel:

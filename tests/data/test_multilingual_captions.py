@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlvl_fairseq.data import token_states
-from mlvl_fairseq.data.multilingual_captions import MultilingualCaptionDataset
-from mlvl_fairseq.data.token_states import TokenStates, extract_token_states
+from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
+from mlvl_fairseq.data.corpus import text_states
+from mlvl_fairseq.data.corpus.text_states import TokenStates, extract_token_states
 from mlvl_fairseq.errors import DataError
 
 BOS, PAD, EOS = 0, 1, 2
@@ -77,7 +77,7 @@ def test_states_of_other_captions_or_another_encoder_are_refused(states, tmp_pat
 
 
 def test_interrupted_extraction_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_states, "CHUNK", 2)
+    monkeypatch.setattr(text_states, "CHUNK", 2)
     lengths, names, asked = np.array([2, 1, 3, 1, 2]), list("abcde"), []
 
     def encode(captions):

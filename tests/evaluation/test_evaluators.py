@@ -33,7 +33,7 @@ def encoder(monkeypatch):
         encode_texts=encode_texts,
         encode_features=encode_features,
         max_length=77,
-        tokenization="clip-bpe",
+        tokenizer=SimpleNamespace(name="clip-bpe"),
         fingerprint="sha",
         calls=[],
     )
@@ -81,7 +81,7 @@ def newcomer(monkeypatch):
                 **{"data": self.fingerprint(data), "split": self.options.split, "lang": lang, "precision": "fp32"},
                 images=None,
                 texts=len(data),
-                tok=encoder.tokenization,
+                tok=encoder.tokenizer.name,
                 maxlen=None,
                 own={"most": self.options.most},
             )

@@ -117,7 +117,7 @@ def test_missing_or_surplus_translations(tmp_path, rows):
 @pytest.fixture
 def new_encoder():
     """What translate-test looks at of a model before it encodes anything."""
-    return lambda: SimpleNamespace(embed_dim=8, vision=None, head=None, source="model.pt")
+    return lambda: SimpleNamespace(embed_dim=8, network=SimpleNamespace(image_side={}), source="model.pt")
 
 
 def test_no_translations_at_all(tmp_path, new_encoder):
@@ -129,8 +129,11 @@ def test_no_translations_at_all(tmp_path, new_encoder):
 def test_models_of_different_spaces(new_encoder):
     first, second = new_encoder(), new_encoder()
     require_one_space(first, second)
-    first.vision, second.vision = torch.nn.Linear(3, 8), torch.nn.Linear(3, 8)
+    one, other = torch.nn.Linear(3, 8), torch.nn.Linear(3, 8)
+    first.network.image_side = {"image tower": one}
+    require_one_space(first, second)  # the second has none to compare with
+    second.network.image_side = {"image tower": other}
     with pytest.raises(UserError, match="different image towers"):
         require_one_space(first, second)
-    second.vision.load_state_dict(first.vision.state_dict())
+    other.load_state_dict(one.state_dict())
     require_one_space(first, second)

@@ -121,6 +121,6 @@ def test_a_number_is_a_temperature_too(features):
 @pytest.mark.parametrize("similarities", [1, 2 * ROWS, 3 * ROWS])
 def test_blocks_of_a_large_matrix_change_nothing(kind, similarities, features, monkeypatch):
     whole = computed(kind, *features)
-    monkeypatch.setattr("mlvl_fairseq.losses.contrastive.MAX_SIMILARITIES", similarities)
+    monkeypatch.setattr("mlvl_fairseq.losses.features.MAX_SIMILARITIES", similarities)
     for blocks, expected in zip(computed(kind, *features), whole, strict=True):
         np.testing.assert_allclose(blocks, expected, rtol=1e-5, atol=1e-6)

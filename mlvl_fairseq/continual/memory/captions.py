@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
-from mlvl_fairseq.data.corpus.vocabularies import grown_vocabulary, tokenizer
 
 
 class MemoryCaptions:
@@ -21,7 +20,7 @@ class MemoryCaptions:
         self.languages, self.vocab_size = items[:, 0], len(task.dictionary)
         self._ids: List[List[int]] = [[]] * len(items)
         self._rows = np.empty((len(items), 2), np.int32)
-        encoder = tokenizer(task.corpus, task.vocabulary)
+        encoder = task.tokenizer
         for place in np.unique(self.languages):
             entries = (self.languages == place).nonzero()[0]
             self._read(task, encoder, int(place), entries, items[entries, 1])
@@ -41,7 +40,7 @@ class MemoryCaptions:
         """Captions come from the binarized file of their language: it is random access, a text file is not."""
         lang, vocabulary = task.languages[place], task.vocabulary_after(task.languages[: place + 1])
         binarized = task.load_captions("train", [lang], vocabulary=vocabulary)
-        then = grown_vocabulary(task.corpus, vocabulary)
+        then = vocabulary.tokenizer
         texts = [then.decode(binarized.tokens[caption][:-1].tolist()) for caption in captions]
         for entry, ids in zip(entries, encoder.encode_batch(texts)):
             self._ids[entry] = ids

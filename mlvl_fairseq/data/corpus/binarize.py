@@ -1,20 +1,25 @@
-"""Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
+"""Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them, and back."""
 
 import logging
 import os
-import shutil
-from dataclasses import dataclass
+import struct
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 import torch
 from fairseq.data import indexed_dataset
+from fairseq.data.indexed_dataset import MMapIndexedDataset, _code_to_dtype, data_file_path, index_file_path
 from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
-from mlvl_fairseq.data.corpus.tokens import open_tokens
-from mlvl_fairseq.data.corpus.vocabularies import english_counts_path, tokenizer, vocabulary_folder
+from mlvl_fairseq.data.corpus.vocabularies import (
+    DICTIONARY_FILE,
+    CorpusVocabulary,
+    GrownVocabulary,
+    english_counts_path,
+)
+from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_json
 from mlvl_fairseq.process.locks import locked
@@ -24,65 +29,42 @@ logger = logging.getLogger(__name__)
 MAX_LENGTH = 77  # CLIP's context, and mCLIP's limit: BOS and EOS included
 CHUNK = 10_000
 REPORT = "lengths.json"
+_HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the tokens' type, number of captions
+_BYTES_PER_CAPTION = 4 + 8  # length and place
+_AGAIN = "delete its folder and run mlvl-prepare again"
 
 
-def binarized_folder(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
-    return vocabulary_folder(corpus, vocabulary_languages) / lang
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How captions become ids.
-
-    Attributes:
-        encode_batch: texts to ids, without BOS and EOS.
-        eos: id of the end of a sentence. vocab_size: number of ids.
-        dictionary: the ``dict.txt`` that belongs to the ids.
-    """
-
-    encode_batch: Callable[[Sequence[str]], List[List[int]]]
-    eos: int
-    vocab_size: int
-    dictionary: Path
-
-
-def binarize(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str) -> Path:
-    """Binarize the training and validation captions of `lang` with the vocabulary grown along a sequence of languages;
-    see :func:`binarize_captions`."""
-    corpus.require("train", lang)
-
-    def cutting() -> Cutting:
-        tokens = tokenizer(corpus, vocabulary_languages)
-        dictionary = vocabulary_folder(corpus, vocabulary_languages) / "dict.txt"
-        return Cutting(tokens.encode_batch, tokens.eos, len(tokens), dictionary)
-
-    return binarize_captions(corpus, lang, binarized_folder(corpus, vocabulary_languages, lang), cutting)
-
-
-def binarize_captions(corpus: Corpus, lang: str, folder: Path, cutting: Callable[[], Cutting]) -> Path:
+def binarize(vocabulary: CorpusVocabulary, lang: str) -> Path:
     """Binarize the training and validation captions of `lang`.
 
     The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call, or process, finds them.
 
     Returns:
-        `folder` with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx``, ``dict.txt`` and ``lengths.json``.
+        ``vocabulary.binarized(lang)`` with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx`` (of the splits
+        that have the language), ``dict.txt`` and ``lengths.json``.
+
+    Raises:
+        UserError: the corpus has no such captions.
     """
+    folder, corpus = vocabulary.binarized(lang), vocabulary.corpus
     if (folder / REPORT).exists():
         return folder
+    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
+    if not splits:
+        corpus.require("train", lang)
     with locked(corpus.folder):
         if not (folder / REPORT).exists():  # another process may have made it meanwhile
-            _binarize(corpus, lang, folder, cutting())
+            _binarize(corpus, splits, lang, folder, vocabulary.tokenizer)
     return folder
 
 
-def _binarize(corpus: Corpus, lang: str, folder: Path, cutting: Cutting) -> None:
+def _binarize(corpus: Corpus, splits: Sequence[str], lang: str, folder: Path, tokenizer: Tokenizer) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lengths = {
-        split: _binarize_split(corpus.captions(split, lang), cutting, folder / split, f"{lang} {split}")
-        for split in SPLITS[:2]
-        if lang in corpus.languages(split)
+        split: _binarize_split(corpus.captions(split, lang), tokenizer, folder / split, f"{lang} {split}")
+        for split in splits
     }
-    shutil.copyfile(cutting.dictionary, folder / "dict.txt")
+    tokenizer.write_dictionary(folder / DICTIONARY_FILE)
     for split, stats in lengths.items():
         if stats["truncated_percent"] >= 1:
             logger.warning(
@@ -95,21 +77,19 @@ def _binarize(corpus: Corpus, lang: str, folder: Path, cutting: Cutting) -> None
     write_json(folder / REPORT, lengths)  # last: its presence says the folder is complete
 
 
-def _binarize_split(captions, cutting: Cutting, prefix: Path, title: str) -> Dict[str, float]:
+def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str) -> Dict[str, float]:
     """Write one split and return its token statistics."""
     temporary = prefix.with_name(f".{prefix.name}")
-    builder = indexed_dataset.make_builder(
-        indexed_dataset.data_file_path(str(temporary)), impl="mmap", vocab_size=cutting.vocab_size
-    )
+    builder = indexed_dataset.make_builder(data_file_path(str(temporary)), impl="mmap", vocab_size=len(tokenizer))
     lengths = []
     with tqdm(total=len(captions), desc=f"binarize {title}", unit=" captions") as bar:
         for start in range(0, len(captions), CHUNK):
-            for ids in cutting.encode_batch(captions[start : start + CHUNK]):
-                builder.add_item(torch.tensor(ids + [cutting.eos], dtype=torch.int32))
+            for ids in tokenizer.encode_batch(captions[start : start + CHUNK]):
+                builder.add_item(torch.tensor(ids + [tokenizer.eos], dtype=torch.int32))
                 lengths.append(len(ids) + 2)
             bar.update(min(CHUNK, len(captions) - start))
-    builder.finalize(indexed_dataset.index_file_path(str(temporary)))
-    for path in (indexed_dataset.data_file_path, indexed_dataset.index_file_path):
+    builder.finalize(index_file_path(str(temporary)))
+    for path in (data_file_path, index_file_path):
         os.replace(path(str(temporary)), path(str(prefix)))
     lengths = np.asarray(lengths)
     return {
@@ -120,13 +100,43 @@ def _binarize_split(captions, cutting: Cutting, prefix: Path, title: str) -> Dic
     }
 
 
-def count_tokens(corpus: Corpus, vocabulary_languages: Sequence[str], lang: str, vocab_size: int) -> np.ndarray:
+def open_tokens(prefix) -> MMapIndexedDataset:
+    """The captions in ``prefix.bin`` and ``prefix.idx``, memory-mapped; fairseq itself checks next to nothing.
+
+    Raises:
+        DataError: a file is absent, damaged or truncated.
+    """
+    data, index = Path(data_file_path(str(prefix))), Path(index_file_path(str(prefix)))
+    for path in (data, index):
+        if not path.exists():
+            raise DataError("no binarized captions; run mlvl-prepare", path)
+    itemsize, captions = _read_header(index)
+    lengths = np.memmap(index, np.int32, "r", _HEADER.size, captions)
+    if lengths.min() < 0 or data.stat().st_size != int(lengths.sum(dtype=np.int64)) * itemsize:
+        raise DataError(f"is truncated, or does not belong to {index.name}; {_AGAIN}", data)
+    return MMapIndexedDataset(str(prefix))
+
+
+def _read_header(index: Path) -> Tuple[int, int]:
+    """Bytes a token, and number of captions, which is not 0."""
+    with open(index, "rb") as file:
+        header = file.read(_HEADER.size)
+    if len(header) == _HEADER.size:
+        magic, version, code, captions = _HEADER.unpack(header)
+        dtype = np.dtype(_code_to_dtype.get(code, float))
+        known = magic == MMapIndexedDataset.Index._HDR_MAGIC and version == 1 and np.can_cast(dtype, np.int64)
+        if known and captions and index.stat().st_size == _HEADER.size + captions * _BYTES_PER_CAPTION:
+            return dtype.itemsize, captions
+    raise DataError(f"is truncated, or no index of binarized captions; {_AGAIN}", index)
+
+
+def count_tokens(vocabulary: CorpusVocabulary, lang: str, vocab_size: int) -> np.ndarray:
     """int64 [vocab_size]: how often each token occurs in the training captions of `lang`, not truncated.
 
     Raises:
         DataError: the captions are not binarized, or were binarized with another vocabulary: an id is not in it.
     """
-    prefix = binarized_folder(corpus, vocabulary_languages, lang) / "train"
+    prefix = vocabulary.binarized(lang) / "train"
     path = prefix.with_suffix(".bin")
     counts = np.bincount(np.memmap(path, open_tokens(prefix)._index.dtype, "r"), minlength=vocab_size)
     if len(counts) > vocab_size:
@@ -142,11 +152,11 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
     path = english_counts_path(corpus)
     if not path.exists():
         with locked(corpus.folder):
-            tokens, sentences = tokenizer(corpus, []), corpus.english("train")
-            counts = np.zeros(len(tokens), np.int64)
+            tokenizer, sentences = GrownVocabulary(corpus).tokenizer, corpus.english("train")
+            counts = np.zeros(len(tokenizer), np.int64)
             for start in range(0, len(sentences), CHUNK):
-                ids = np.concatenate(tokens.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
-                counts += np.bincount(ids, minlength=len(tokens))
+                ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
+                counts += np.bincount(ids, minlength=len(tokenizer))
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, counts)
     return np.load(path, allow_pickle=False)
@@ -155,4 +165,4 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:
     """Vocabulary and binarized captions of every step of a sequence of languages."""
     for step in range(1, len(languages) + 1):
-        binarize(corpus, languages[:step], languages[step - 1])
+        binarize(GrownVocabulary(corpus, languages[:step]), languages[step - 1])

@@ -10,8 +10,8 @@ import numpy as np
 from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
 from mlvl_fairseq.data.corpus.corpus import FORMAT, MANIFEST, Corpus
 from mlvl_fairseq.data.corpus.extension import refuse_other_content, refuse_other_settings
-from mlvl_fairseq.data.corpus.image_root import checked_image_root
 from mlvl_fairseq.data.corpus.vocabularies import english_counts_path
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import atomic_path, write_json, write_text
 from mlvl_fairseq.process.locks import locked
 
@@ -58,6 +58,38 @@ def build_corpus(
     if there:
         _tell_what_was_added(there, summaries)
     return Corpus(folder)
+
+
+def checked_image_root(image_root, first_images: Dict[str, str]) -> str:
+    """The absolute path of a folder of images.
+
+    Args:
+        image_root: the folder.
+        first_images: an image name of each split, which must be in it.
+
+    Raises:
+        UserError: one is not.
+    """
+    root = Path(image_root).resolve()
+    for split, name in first_images.items():
+        if not (root / name).is_file():
+            raise UserError(
+                f"--image-root {image_root}: there is no {root / name}, the first image of the {split} split; give the "
+                "folder that image names start from (--check-images leaves out captions of missing images)"
+            )
+    return str(root)
+
+
+def set_image_root(corpus: Corpus, image_root) -> Corpus:
+    """Let a corpus look for its images elsewhere.
+
+    Raises:
+        UserError: its images are not there.
+    """
+    root = checked_image_root(image_root, {split: corpus.images(split)[0] for split in corpus.manifest["splits"]})
+    with locked(corpus.folder):
+        write_json(corpus.folder / MANIFEST, {**Corpus(corpus.folder).manifest, "image_root": root})
+    return Corpus(corpus.folder)
 
 
 def _build_split(there: Optional[Corpus], split: str, tables: Tables, source_lang: str) -> "_SplitBuilder":

@@ -1,4 +1,4 @@
-"""States of a frozen text encoder for a corpus's captions, in ``features/SPLIT.LANG.states-<key>``."""
+"""What a frozen text encoder makes of captions, one row a token, kept in one memory-mapped file a language."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,38 +6,89 @@ from pathlib import Path
 from typing import Callable, List, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
-from mlvl_fairseq.data.corpus.binarize import binarized_folder
-from mlvl_fairseq.data.corpus.corpus import Corpus
-from mlvl_fairseq.data.corpus.tokens import open_tokens
-from mlvl_fairseq.data.features import manifest_path
-from mlvl_fairseq.data.token_states import TokenStates, extract_token_states
+from mlvl_fairseq.data.corpus.binarize import open_tokens
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.features import FeatureWriter, manifest_path, open_features
 from mlvl_fairseq.errors import UserError
+
+CHUNK = 256  # captions encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
+
+
+class TokenStates:
+    """Caption -> its states, [T, width] float16 or float32, a view of the file.
+
+    Args:
+        stem: of the file that :func:`extract_token_states` wrote.
+        lengths: int [captions], tokens of each caption, BOS and EOS included.
+        names: of the captions. fingerprint: of what encoded them.
+
+    Raises:
+        DataError: the file is missing, unfinished, damaged, or of other captions or another encoder.
+    """
+
+    def __init__(self, stem, lengths: np.ndarray, names: Sequence[str], fingerprint: str):
+        self._ends = np.cumsum(lengths, dtype=np.int64)
+        self._array = open_features(stem, int(self._ends[-1]), fingerprint, names)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, caption: int) -> np.ndarray:
+        start = self._ends[caption - 1] if caption else 0
+        return self._array[start : self._ends[caption]]
+
+
+def extract_token_states(
+    encode: Callable[[Sequence[int]], List[np.ndarray]],
+    stem,
+    lengths: np.ndarray,
+    names: Sequence[str],
+    width: int,
+    model: str,
+    fingerprint: str,
+    dtype: str = "float16",
+    title: str = "states",
+) -> None:
+    """Write the states of all captions; an interrupted extraction goes on where it was.
+
+    Args:
+        encode: numbers of captions -> their states, [T, width] each.
+        stem, lengths, names, fingerprint: see :class:`TokenStates`.
+        width: dimension of a state. model: name of the encoder, for people. dtype: of the file.
+
+    Raises:
+        DataError: there are states of other captions or of another encoder.
+    """
+    ends = np.cumsum(lengths, dtype=np.int64)
+    with FeatureWriter(stem, names, width, model, fingerprint, dtype, rows=int(ends[-1])) as writer:
+        first = int(np.searchsorted(ends, writer.rows_done, side="right"))
+        for start in tqdm(range(first, len(ends), CHUNK), desc=title, unit=" batches"):
+            writer.write(np.concatenate(encode(range(start, min(start + CHUNK, len(ends))))))
 
 
 @dataclass(frozen=True)
 class CorpusStates:
-    """What one text encoder makes of binarized captions.
+    """What one text encoder makes of binarized captions, in ``features/SPLIT.LANG.states-<key>``.
 
     Args:
-        corpus: whose captions.
-        vocabulary: what they are cut with, as :func:`binarized_folder` takes it.
+        vocabulary: what the captions of a corpus are cut with.
         max_length: longest caption, BOS and EOS included; longer ones are cut.
         encoder: fingerprint of the text encoder.
     """
 
-    corpus: Corpus
-    vocabulary: Sequence[str]
+    vocabulary: CorpusVocabulary
     max_length: int
     encoder: str
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of all that the states depend on beside the captions."""
-        return hashlib.sha256(f"{self.encoder} {'+'.join(self.vocabulary)} {self.max_length}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.encoder} {self.vocabulary.name} {self.max_length}".encode()).hexdigest()
 
     def stem(self, split: str, lang: str) -> Path:
-        return self.corpus.feature_stem(split, f"{lang}.states-{self.key[:12]}")
+        return self.vocabulary.corpus.feature_stem(split, f"{lang}.states-{self.key[:12]}")
 
     def open(self, split: str, lang: str) -> TokenStates:
         """Stored states of a language's captions.
@@ -48,10 +99,10 @@ class CorpusStates:
         stem = self.stem(split, lang)
         if not manifest_path(stem).exists():
             raise UserError(
-                f"no states of the {split} captions in '{lang}' by this text encoder: run mlvl-prepare "
-                f"{self.corpus.folder} --sentencepiece FOLDER --mte PATH --max-length {self.max_length}"
+                f"no states of the {split} captions in '{lang}' by this text encoder: run "
+                f"{self.vocabulary.how_to_prepare([lang])} --mte PATH --max-length {self.max_length}"
             )
-        return TokenStates(stem, self._lengths(split, lang), self.corpus.captions(split, lang), self.key)
+        return TokenStates(stem, self._lengths(split, lang), self.vocabulary.corpus.captions(split, lang), self.key)
 
     def write(
         self, split: str, lang: str, encode: Callable[[List[List[int]]], List[np.ndarray]], width: int, model: str
@@ -67,7 +118,7 @@ class CorpusStates:
             lambda captions: encode([tokens[row].tolist() for row in captions]),
             self.stem(split, lang),
             self._lengths(split, lang),
-            self.corpus.captions(split, lang),
+            self.vocabulary.corpus.captions(split, lang),
             width,
             model,
             self.key,
@@ -75,7 +126,7 @@ class CorpusStates:
         )
 
     def _tokens(self, split: str, lang: str):
-        return open_tokens(binarized_folder(self.corpus, self.vocabulary, lang) / split)
+        return open_tokens(self.vocabulary.binarized(lang) / split)
 
     def _lengths(self, split: str, lang: str) -> np.ndarray:
         """int [captions]: tokens of each, BOS and EOS included."""

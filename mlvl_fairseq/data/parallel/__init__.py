@@ -2,8 +2,8 @@
 
 from mlvl_fairseq.data.parallel.dataset import ParallelDataset
 from mlvl_fairseq.data.parallel.directions import Direction, find_directions, load_dictionaries, parse_directions
-from mlvl_fairseq.data.parallel.sampling import DirectionSampler
 from mlvl_fairseq.data.parallel.sentences import SentenceOptions, Sentences, load_direction, sources_for_inference
+from mlvl_fairseq.data.sampling import DirectionSampler
 
 __all__ = [
     "Direction",

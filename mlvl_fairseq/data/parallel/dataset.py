@@ -6,7 +6,7 @@ import numpy as np
 from fairseq.data import FairseqDataset, LanguagePairDataset, data_utils
 
 from mlvl_fairseq.data.parallel.directions import Direction
-from mlvl_fairseq.data.parallel.sampling import DirectionSampler
+from mlvl_fairseq.data.sampling import DirectionSampler
 
 
 class ParallelDataset(FairseqDataset):

@@ -1,7 +1,18 @@
-"""Captions to ids and back: one kind of tokenizer a file."""
+"""Captions to ids and back: one kind of tokenizer a file, behind one protocol (:class:`Tokenizer`)."""
 
+from mlvl_fairseq.data.text.base import Tokenizer, load_tokenizer, register_tokenizer, tokenizer_kinds
 from mlvl_fairseq.data.text.bpe_training import train_bpe
-from mlvl_fairseq.data.text.clip_bpe import ClipTokenizer
-from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary, clip_vocabulary
+from mlvl_fairseq.data.text.clip_bpe import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary
 
-__all__ = ["BOS_TOKEN", "EOS_TOKEN", "ClipTokenizer", "Vocabulary", "clip_vocabulary", "train_bpe"]
+__all__ = [
+    "BOS_TOKEN",
+    "EOS_TOKEN",
+    "ClipTokenizer",
+    "Tokenizer",
+    "Vocabulary",
+    "clip_vocabulary",
+    "load_tokenizer",
+    "register_tokenizer",
+    "tokenizer_kinds",
+    "train_bpe",
+]

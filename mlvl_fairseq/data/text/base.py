@@ -1,29 +1,78 @@
-"""What every tokenizer offers: a kind of text encoder brings its own, and nothing else asks which one it is."""
+"""What every tokenizer offers. A kind of tokenizer is one file here; nothing else asks which one it is."""
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
-from typing import List, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Sequence, Type
+
+from mlvl_fairseq.errors import UserError
+
+if TYPE_CHECKING:  # fairseq takes seconds to import, and what cuts text does without it
+    from fairseq.data import Dictionary
 
 
 class Tokenizer(ABC):
     """Text to ids and back.
 
     Attributes:
+        option: name of its kind, and of the option that takes its folder. help: of that option; both are given to
+            :func:`register_tokenizer`.
+        comes_with_a_model: whether its ids are used as they come. If not, corpora have vocabularies of their own, which
+            grow by languages, and ``mlvl-prepare`` takes no folder of this kind.
         bos, eos, pad: ids of the begin and end of a sentence, and of what fills a batch.
     """
+
+    option: ClassVar[str]
+    help: ClassVar[str]
+    comes_with_a_model: ClassVar[bool] = True
 
     bos: int
     eos: int
     pad: int
 
+    @classmethod
+    @abstractmethod
+    def detect(cls, folder: Path) -> bool:
+        """Whether a folder holds a tokenizer of this kind; its files are not opened."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder) -> "Tokenizer":
+        """Read a folder.
+
+        Raises:
+            DataError: a file is missing or damaged, or they do not belong together.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load_dictionary(cls, path) -> "Dictionary":
+        """A ``dict.txt`` of this kind, for ``fairseq-preprocess --task ...``.
+
+        Raises:
+            DataError: it is missing or damaged, or of another kind.
+        """
+
     @property
     @abstractmethod
     def name(self) -> str:
-        """How captions become ids, in a word: in signatures, and as the folder of binarized captions."""
+        """How captions become ids, in a word: in signatures, and where it comes with a model as the folder of
+        binarized captions."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (64 hexadecimal digits): equal ones give equal ids."""
+
+    @property
+    @abstractmethod
+    def dictionary(self) -> "Dictionary":
+        """The same ids as fairseq has them."""
+
+    @abstractmethod
+    def write_dictionary(self, path) -> None:
+        """Write the ``dict.txt`` that :meth:`load_dictionary` reads."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -41,6 +90,48 @@ class Tokenizer(ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """The text behind ids."""
 
+    @abstractmethod
+    def checkpoint_state(self) -> Dict:
+        """What a checkpoint's task state holds of it: plain values, enough to make it again or to know it again."""
+
     def tokenize(self, texts: Sequence[str], max_length: int) -> List[List[int]]:
         """Ids with BOS and EOS; longer texts are cut to `max_length` ids and keep their EOS."""
         return [[self.bos, *ids[: max_length - 2], self.eos] for ids in self.encode_batch(texts)]
+
+
+TOKENIZERS: Dict[str, Type[Tokenizer]] = {}
+
+
+def register_tokenizer(option: str, help: str) -> Callable[[Type[Tokenizer]], Type[Tokenizer]]:
+    """Class decorator: make a kind of tokenizer known. ``mlvl-encode``, and ``mlvl-prepare`` where it comes with a
+    model, take its folder as ``--OPTION DIR``."""
+
+    def register(kind: Type[Tokenizer]) -> Type[Tokenizer]:
+        if option in TOKENIZERS:
+            raise ValueError(f"a tokenizer '{option}' is registered already")
+        TOKENIZERS[option] = kind
+        kind.option, kind.help = option, help
+        return kind
+
+    return register
+
+
+def tokenizer_kinds() -> List[Type[Tokenizer]]:
+    """All kinds: every module of this folder is imported."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    return list(TOKENIZERS.values())
+
+
+def load_tokenizer(folder) -> Tokenizer:
+    """Read the tokenizer in a folder, of whichever kind.
+
+    Raises:
+        UserError: there is none. DataError: it is damaged.
+    """
+    kinds = tokenizer_kinds()
+    for kind in kinds:
+        if kind.detect(Path(folder)):
+            return kind.load(folder)
+    raise UserError(f"{folder} holds no tokenizer: " + "; ".join(f"--{kind.option}: {kind.help}" for kind in kinds))

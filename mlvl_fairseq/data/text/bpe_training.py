@@ -9,8 +9,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from tqdm import tqdm
 
-from mlvl_fairseq.data.text.text_pipeline import END_OF_WORD, normalizer, pre_tokenizer
-from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary
+from mlvl_fairseq.data.text.clip_bpe import BOS_TOKEN, END_OF_WORD, EOS_TOKEN, Vocabulary, normalizer, pre_tokenizer
 
 Pair = Tuple[str, str]
 

@@ -1,20 +1,186 @@
-"""Captions to token ids and back."""
+"""CLIP's tokenizer: its text pipeline, and byte-level BPE over a vocabulary that can grow by languages."""
 
-from typing import List, Sequence
+import gzip
+import hashlib
+import importlib.util
+import io
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 import tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from mlvl_fairseq.data.text.base import Tokenizer
-from mlvl_fairseq.data.text.text_pipeline import END_OF_WORD, normalizer, pre_tokenizer
-from mlvl_fairseq.data.text.vocabulary import BOS_TOKEN, EOS_TOKEN, Vocabulary
+from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import write_text
+
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
+
+BOS_TOKEN, EOS_TOKEN = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
+MERGES_HEADER = "#version: 0.2"
+CLIP_MERGES = 49152 - 256 - 2  # CLIP uses this many lines of the merges file it ships
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
+@dataclass
+class Vocabulary:
+    """Tokens (position = id) and merges (position = rank) of a byte-level BPE."""
+
+    tokens: List[str]
+    merges: List[Tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over tokens and merges, in their order."""
+        return hashlib.sha256(json.dumps([self.tokens, self.merges]).encode()).hexdigest()
+
+    def grown_by(self, new: "Vocabulary") -> "Vocabulary":
+        """This vocabulary with another language's appended (Yang et al. 2024, section 3.2).
+
+        Ids are append-only: a token that is here already keeps its id (lexical overlap). Merges of this vocabulary
+        keep their rank, the new language's follow, so known words are still cut as before wherever a merge of this
+        vocabulary applies.
+        """
+        tokens = dict.fromkeys(self.tokens)
+        tokens.update(dict.fromkeys(new.tokens))
+        merges = dict.fromkeys(self.merges)
+        merges.update(dict.fromkeys(new.merges))
+        return Vocabulary(list(tokens), list(merges))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text behind token ids, words separated by one space: encoded again, it gives the same words."""
+        words = "".join(self.tokens[i] for i in ids).replace(END_OF_WORD, " ")
+        data = bytes(ord(" ") if symbol == " " else _bytes_of_symbols()[symbol] for symbol in words)
+        return data.decode("utf-8", "replace").strip()
+
+    def additions(self, base: "Vocabulary") -> Dict[str, List[str]]:
+        """What :meth:`with_additions` needs to make this vocabulary from `base`: plain lists, fit for a checkpoint."""
+        return {
+            "tokens": self.tokens[len(base.tokens) :],
+            "merges": [" ".join(merge) for merge in self.merges[len(base.merges) :]],
+        }
+
+    def with_additions(self, additions: Dict[str, List[str]]) -> "Vocabulary":
+        """This vocabulary with what :meth:`additions` wrote."""
+        merges = [tuple(merge.split(" ")) for merge in additions["merges"]]
+        return Vocabulary(self.tokens + additions["tokens"], self.merges + merges)
+
+    def save(self, folder) -> None:
+        """Write ``vocab.json`` (token -> id) and ``merges.txt``, the two files of every byte-level BPE."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        ids = {token: i for i, token in enumerate(self.tokens)}
+        write_text(folder / "vocab.json", json.dumps(ids, ensure_ascii=False))
+        write_text(folder / "merges.txt", "\n".join([MERGES_HEADER, *map(" ".join, self.merges)]) + "\n")
+
+    @classmethod
+    def load(cls, folder) -> "Vocabulary":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: a file is absent or damaged, ids have gaps, a special is missing, a merge makes an unknown token.
+        """
+        folder = Path(folder)
+        path = folder / "vocab.json"
+        try:
+            ids = json.loads(path.read_text(encoding="utf-8"))
+            tokens = sorted(ids.keys(), key=ids.__getitem__)
+        except OSError as error:
+            raise DataError(f"no vocabulary here ({error.strerror}); run mlvl-prepare", path) from None
+        except (UnicodeDecodeError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise DataError(f"not a vocabulary file: {error}", path) from None
+        if [ids[token] for token in tokens] != list(range(len(tokens))):
+            raise DataError("token ids are not 0, 1, 2, ... without gaps", path)
+        if not {BOS_TOKEN, EOS_TOKEN} <= ids.keys():
+            raise DataError(f"lacks {BOS_TOKEN} or {EOS_TOKEN}: not a vocabulary that mlvl-prepare wrote", path)
+        return cls(tokens, _read_merges(folder / "merges.txt", set(tokens)))
+
+
+def _read_merges(path: Path, tokens) -> List[Tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"no merges here ({error.strerror}); run mlvl-prepare", path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: {error}", path) from None
+    if lines[0] != MERGES_HEADER:
+        raise DataError(f"does not begin with '{MERGES_HEADER}'", path, line=1)
+    merges = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        pair = tuple(line.split(" "))
+        if len(pair) != 2 or "".join(pair) not in tokens:
+            raise DataError("not a merge of two tokens into a token of vocab.json", path, line=number)
+        merges.append(pair)
+    return merges
+
+
+@lru_cache(maxsize=1)
+def clip_vocabulary() -> Vocabulary:
+    """OpenAI CLIP's vocabulary (49,408 tokens, 48,894 merges), from the installed ``clip`` package.
+
+    Raises:
+        UserError: the ``clip`` package is absent, or is another package of that name.
+    """
+    package = importlib.util.find_spec("clip")
+    folder = package.submodule_search_locations[0] if package and package.submodule_search_locations else ""
+    path = os.path.join(folder, "bpe_simple_vocab_16e6.txt.gz")
+    if not os.path.exists(path):
+        raise UserError("OpenAI's clip is not installed (its vocabulary file is missing): pip install openai-clip")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        merges = [tuple(line.split()) for line in file.read().split("\n")[1 : CLIP_MERGES + 1]]
+    alphabet = _byte_symbols()
+    tokens = alphabet + [symbol + END_OF_WORD for symbol in alphabet] + ["".join(merge) for merge in merges]
+    return Vocabulary(tokens + [BOS_TOKEN, EOS_TOKEN], merges)
+
+
+def _byte_symbols() -> List[str]:
+    """The 256 printable stand-ins for bytes, in the order of CLIP's ids."""
+    return list(_bytes_of_symbols())
+
+
+@lru_cache(maxsize=1)
+def _bytes_of_symbols() -> Dict[str, int]:
+    """Stand-in to byte: printable Latin-1 stands for itself, the others follow from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{chr(byte): byte for byte in printable}, **{chr(256 + i): byte for i, byte in enumerate(others)}}
+
+
+def normalizer() -> normalizers.Normalizer:
+    """NFC, white space collapsed to one space, lower case."""
+    return normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+
+
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """Contractions | runs of letters | single digits | runs of anything else, each mapped to printable bytes."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+@register_tokenizer("vocabulary", "CLIP's tokens: folder with vocab.json and merges.txt")
 class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
 
     BOS and EOS are ``<|startoftext|>`` and ``<|endoftext|>``; padding and unknown are EOS, as in CLIP.
     """
+
+    comes_with_a_model = False
 
     def __init__(self, vocabulary: Vocabulary):
         ids = {token: i for i, token in enumerate(vocabulary.tokens)}
@@ -27,6 +193,18 @@ class ClipTokenizer(Tokenizer):
         self._tokenizer.normalizer = normalizer()
         self._tokenizer.pre_tokenizer = pre_tokenizer()
 
+    @classmethod
+    def detect(cls, folder: Path) -> bool:
+        return (folder / "vocab.json").exists() and (folder / "merges.txt").exists()
+
+    @classmethod
+    def load(cls, folder) -> "ClipTokenizer":
+        return cls(Vocabulary.load(folder))
+
+    @classmethod
+    def load_dictionary(cls, path) -> "Dictionary":
+        return load_clip_dictionary(path)
+
     @property
     def name(self) -> str:
         return "clip-bpe"
@@ -34,6 +212,17 @@ class ClipTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         return self.vocabulary.fingerprint
+
+    @property
+    def dictionary(self) -> "Dictionary":
+        return clip_dictionary(self._dictionary_text(), "vocabulary")
+
+    def write_dictionary(self, path) -> None:
+        write_text(path, self._dictionary_text())
+
+    def _dictionary_text(self) -> str:
+        """One line a token in the order of ids: the token and a count, which is not used."""
+        return "".join(f"{token} 1\n" for token in self.vocabulary.tokens)
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -50,3 +239,46 @@ class ClipTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.vocabulary.decode(ids)
+
+    def checkpoint_state(self) -> Dict:
+        """What was added to CLIP's own vocabulary: a checkpoint can be used on its own."""
+        return {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
+
+
+def load_clip_dictionary(path) -> "Dictionary":
+    """A ``dict.txt`` that :meth:`ClipTokenizer.write_dictionary` wrote, see :func:`clip_dictionary`.
+
+    Raises:
+        DataError: the file is unreadable or lacks CLIP's two special tokens.
+    """
+    try:  # fairseq itself would raise a bare Exception for bad encoding
+        text = Path(path).read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"not a fairseq dictionary: {error}", path) from None
+    return clip_dictionary(text, path)
+
+
+def clip_dictionary(text: str, source) -> "Dictionary":
+    """fairseq's dictionary with CLIP's own ids: no symbol of fairseq's is put before them, and end of sentence, padding
+    and unknown are all ``<|endoftext|>``.
+
+    Never derive a mask from ``tokens.ne(pad)``: the first ``<|endoftext|>`` is text, the others are padding.
+
+    Args:
+        text: of a ``dict.txt``: a line with a token and a count each, in the order of ids.
+        source: for messages.
+    """
+    from fairseq.data import Dictionary
+
+    dictionary = Dictionary(bos=BOS_TOKEN, pad=EOS_TOKEN, eos=EOS_TOKEN, unk=EOS_TOKEN, add_special_symbols=False)
+    dictionary.nspecial = 0
+    try:
+        dictionary.add_from_file(io.StringIO(text))
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"not a fairseq dictionary: {error}", source) from None
+    missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]
+    if missing:
+        raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)
+    dictionary.bos_index = dictionary.indices[BOS_TOKEN]
+    dictionary.eos_index = dictionary.pad_index = dictionary.unk_index = dictionary.indices[EOS_TOKEN]
+    return dictionary

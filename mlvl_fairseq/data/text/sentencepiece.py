@@ -6,16 +6,19 @@ An XLM-R folder holds ``sentencepiece.bpe.model`` and ``dict.txt`` (one line a p
 
 import hashlib
 import io
+import shutil
 from pathlib import Path
-from typing import Iterable, Iterator, List, Sequence, Union
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Sequence, Union
 
 import sentencepiece
-from fairseq.data import Dictionary
 from tqdm import tqdm
 
-from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
 
 MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
 MASK = "<mask>"
@@ -23,7 +26,7 @@ SPACE = "\u2581"  # SentencePiece's mark of a space
 LONGEST_LINE = 4192  # bytes; SentencePiece leaves longer lines out of training
 
 
-def load_xlmr_dictionary(path) -> Dictionary:
+def load_xlmr_dictionary(path) -> "Dictionary":
     """XLM-R's dictionary with the very ids of its embedding: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, the
     pieces, and ``<mask>`` last (250,002 entries in the release). It has no tokens for languages.
 
@@ -33,6 +36,8 @@ def load_xlmr_dictionary(path) -> Dictionary:
     Raises:
         DataError: the file is missing or no such dictionary.
     """
+    from fairseq.data import Dictionary
+
     path = Path(path)
     path = path / DICTIONARY_FILE if path.is_dir() else path
     dictionary = Dictionary()
@@ -48,6 +53,7 @@ def load_xlmr_dictionary(path) -> Dictionary:
     return dictionary
 
 
+@register_tokenizer("sentencepiece", "XLM-R's pieces: folder with sentencepiece.bpe.model and dict.txt")
 class SentencePieceTokenizer(Tokenizer):
     """Text to ids of an XLM-R folder and back. The ids are those that ``fairseq-preprocess`` and the hub interface of
     `XLMRModel` give for pieces made with ``--bpe sentencepiece``.
@@ -61,10 +67,34 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.dictionary = load_xlmr_dictionary(self.folder)
+        self._dictionary = load_xlmr_dictionary(self.folder)
         self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
         self._processor = load_sentencepiece(self.folder / MODEL_FILE)
         self._ids = self._dictionary_ids()
+
+    @classmethod
+    def detect(cls, folder: Path) -> bool:
+        return (folder / MODEL_FILE).exists()
+
+    @classmethod
+    def load(cls, folder) -> "SentencePieceTokenizer":
+        return cls(folder)
+
+    @classmethod
+    def load_dictionary(cls, path) -> "Dictionary":
+        return load_xlmr_dictionary(path)
+
+    @property
+    def dictionary(self) -> "Dictionary":
+        return self._dictionary
+
+    def write_dictionary(self, path) -> None:
+        """The folder's own ``dict.txt``, byte for byte."""
+        shutil.copyfile(self.folder / DICTIONARY_FILE, path)
+
+    def checkpoint_state(self) -> Dict:
+        """Only which one it was: the folder is needed beside a checkpoint."""
+        return {"sentencepiece": self.fingerprint}
 
     def _dictionary_ids(self) -> List[int]:
         """The dictionary's id of every piece, by SentencePiece's id."""

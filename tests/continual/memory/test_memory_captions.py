@@ -12,7 +12,7 @@ from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer
+from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalConfig, CllRetrievalTask
 
@@ -53,7 +53,10 @@ def test_ids_are_those_of_the_text_with_the_vocabulary_of_now(corpus, task, memo
     everything = list(itertools.product(range(4), range(len(corpus.captions("train", "en")))))
     items = [everything[i] for i in np.random.default_rng(1).permutation(len(everything))]
     captions = memory(items)
-    now, then = tokenizer(corpus, ORDER), [tokenizer(corpus, ORDER[: place + 1]) for place in range(4)]
+    now, then = (
+        GrownVocabulary(corpus, ORDER).tokenizer,
+        [GrownVocabulary(corpus, ORDER[: place + 1]).tokenizer for place in range(4)],
+    )
     batch = captions.batch(range(len(items)))
     tokens, ends = batch["net_input"]["tokens"].tolist(), batch["net_input"]["eos_positions"].tolist()
     changed = 0
@@ -76,7 +79,7 @@ def test_features_are_those_of_the_caption_s_image_and_english_sentence(corpus, 
 def test_languages_of_tokens(corpus, task, memory):
     items = [(0, 1), (0, 2), (1, 7), (2, 7)]
     counts = memory(items).languages_of_tokens()
-    now = tokenizer(corpus, ORDER)
+    now = GrownVocabulary(corpus, ORDER).tokenizer
     words = {
         place: {
             i for p, caption in items if p == place for i in now.encode(corpus.captions("train", ORDER[p])[caption])
@@ -88,6 +91,6 @@ def test_languages_of_tokens(corpus, task, memory):
 
 
 def test_the_end_of_a_caption_is_no_token_of_a_language(corpus, memory):
-    now = tokenizer(corpus, ORDER)
+    now = GrownVocabulary(corpus, ORDER).tokenizer
     counts = memory([(0, 1), (1, 1)]).languages_of_tokens()
     assert counts[now.eos] == counts[now.bos] == 0

@@ -11,14 +11,12 @@ from fairseq.data import data_utils
 
 from mlvl_fairseq.data.corpus.binarize import (
     binarize,
-    binarized_folder,
     count_english_tokens,
     count_tokens,
     prepare_sequence,
 )
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary, tokenizer, vocabulary_folder
-from mlvl_fairseq.data.dictionary import ClipDictionary
+from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -50,7 +48,7 @@ def by_hand(run_alone, run_here, root, user_dir):
         return ended.stdout
 
     def run(corpus, languages, destination, here):
-        folder, lang = vocabulary_folder(corpus, languages), languages[-1]
+        folder, lang = GrownVocabulary(corpus, languages).folder, languages[-1]
         with open(corpus.captions_path("train", lang), encoding="utf-8") as captions:
             encoded = python("mlvl_fairseq.cli.encode", "--vocabulary", folder, stdin=captions)
         lines = destination.with_name("train.bpe")
@@ -69,13 +67,13 @@ def by_hand(run_alone, run_here, root, user_dir):
 def test_files_are_those_of_fairseq_preprocess(by_hand, prepared, tmp_path, size, dtype):
     if size == "large":
         add_large_vocabulary(prepared)
-    folder = binarize(prepared, ["en", "de"], "de")
+    folder = binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
     by_hand(prepared, ["en", "de"], tmp_path / "by_hand", here=size == "large")
     for name in ("train.bin", "train.idx", "dict.txt"):
         assert (folder / name).read_bytes() == (tmp_path / "by_hand" / name).read_bytes(), name
-    dictionary = ClipDictionary.load(str(folder / "dict.txt"))
+    dictionary = ClipTokenizer.load_dictionary(folder / "dict.txt")
     captions = data_utils.load_indexed_dataset(str(folder / "train"), dictionary, "mmap")
-    encoder = tokenizer(prepared, ["en", "de"])
+    encoder = GrownVocabulary(prepared, ["en", "de"]).tokenizer
     expected = [[*encoder.encode(text), encoder.eos] for text in prepared.captions("train", "de")]
     assert [caption.tolist() for caption in captions] == expected
     assert np.memmap(folder / "train.bin", dtype=dtype, mode="r").tolist() == sum(expected, [])
@@ -83,11 +81,14 @@ def test_files_are_those_of_fairseq_preprocess(by_hand, prepared, tmp_path, size
 
 
 def test_folder_is_complete_and_is_made_once(prepared):
-    folder = binarize(prepared, ["en", "de"], "de")
-    assert folder == binarized_folder(prepared, ["en", "de"], "de") == prepared.folder / "bin" / "en+de" / "de"
+    folder = binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
+    assert folder == GrownVocabulary(prepared, ["en", "de"]).binarized("de") == prepared.folder / "bin" / "en+de" / "de"
     assert sorted(path.name for path in folder.iterdir()) == FILES
     report = json.loads((folder / "lengths.json").read_text())
-    lengths = [len(tokenizer(prepared, ["en", "de"]).encode(text)) + 2 for text in prepared.captions("valid", "de")]
+    lengths = [
+        len(GrownVocabulary(prepared, ["en", "de"]).tokenizer.encode(text)) + 2
+        for text in prepared.captions("valid", "de")
+    ]
     assert report["valid"] == {
         "captions": len(lengths),
         "mean_length": round(sum(lengths) / len(lengths), 2),
@@ -95,18 +96,18 @@ def test_folder_is_complete_and_is_made_once(prepared):
         "truncated_percent": 0,
     }
     times = [path.stat().st_mtime_ns for path in folder.iterdir()]
-    binarize(prepared, ["en", "de"], "de")
+    binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
     assert [path.stat().st_mtime_ns for path in folder.iterdir()] == times
 
 
 def test_languages_without_validation_captions(prepared):
-    folder = binarize(prepared, ["cs"], "cs")
+    folder = binarize(GrownVocabulary(prepared, ["cs"]), "cs")
     assert sorted(path.name for path in folder.iterdir()) == FILES[:4]
 
 
 def test_unknown_language(prepared):
     with pytest.raises(UserError, match="no train captions in language 'fr'"):
-        binarize(prepared, ["fr"], "fr")
+        binarize(GrownVocabulary(prepared, ["fr"]), "fr")
     assert not (prepared.folder / "bin" / "fr").exists()
 
 
@@ -121,13 +122,13 @@ def test_interrupted_work_is_not_taken_for_complete(prepared, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ClipTokenizer, "encode_batch", interrupted)
-        binarize(prepared, ["en", "de"], "de")
-    folder = binarized_folder(prepared, ["en", "de"], "de")
+        binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
+    folder = GrownVocabulary(prepared, ["en", "de"]).binarized("de")
     assert (folder / "train.bin").exists() and not (folder / "lengths.json").exists()
     (folder / "train.bin").write_bytes(b"other captions")
-    binarize(prepared, ["en", "de"], "de")
+    binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    eos = tokenizer(prepared, ["en", "de"]).eos
+    eos = GrownVocabulary(prepared, ["en", "de"]).tokenizer.eos
     assert np.memmap(folder / "train.bin", dtype=np.uint16, mode="r")[-1] == eos
 
 
@@ -137,27 +138,27 @@ def test_captions_that_will_be_cut_are_reported(new_tables, tmp_path, caplog):
     corpus = build_corpus(tmp_path / "long", new_tables(german=german), bpe_size=60)
     language_vocabulary(corpus, "de", train=True)
     with caplog.at_level(logging.WARNING):
-        folder = binarize(corpus, ["de"], "de")
+        folder = binarize(GrownVocabulary(corpus, ["de"]), "de")
     report = json.loads((folder / "lengths.json").read_text())["train"]
     assert (report["longest"], report["truncated_percent"], report["captions"]) == (82, 2.5, 40)
     assert "de train: 2.5% of the captions are longer than 77 tokens and will be cut" in caplog.text
 
 
 def test_token_counts(prepared):
-    binarize(prepared, ["en", "de"], "de")
-    encoder = tokenizer(prepared, ["en", "de"])
-    counts = count_tokens(prepared, ["en", "de"], "de", len(encoder))
+    binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
+    encoder = GrownVocabulary(prepared, ["en", "de"]).tokenizer
+    counts = count_tokens(GrownVocabulary(prepared, ["en", "de"]), "de", len(encoder))
     ids = [i for text in prepared.captions("train", "de") for i in [*encoder.encode(text), encoder.eos]]
     assert dict(Counter(ids)) == {int(i): counts[i] for i in np.flatnonzero(counts)}
     assert counts.shape == (len(encoder),) and counts[encoder.bos] == 0
 
 
 def test_token_counts_of_another_vocabulary_are_refused(prepared):
-    binarize(prepared, ["en", "de"], "de")
+    binarize(GrownVocabulary(prepared, ["en", "de"]), "de")
     with pytest.raises(DataError, match=r"train.bin: holds token \d+, the vocabulary ends at 400"):
-        count_tokens(prepared, ["en", "de"], "de", 401)
+        count_tokens(GrownVocabulary(prepared, ["en", "de"]), "de", 401)
     with pytest.raises(DataError, match="no binarized captions; run mlvl-prepare"):
-        count_tokens(prepared, ["de"], "de", 50_000)
+        count_tokens(GrownVocabulary(prepared, ["de"]), "de", 50_000)
 
 
 def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
@@ -170,7 +171,7 @@ def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
 
 
 def test_english_counts_are_those_of_distinct_sentences_with_clip_s_own_vocabulary(prepared, monkeypatch):
-    encoder = tokenizer(prepared, [])
+    encoder = GrownVocabulary(prepared, []).tokenizer
     counts = count_english_tokens(prepared)
     sentences = prepared.english("train")
     assert len(set(sentences)) == len(sentences)

@@ -10,8 +10,7 @@ from mlvl_fairseq.data.captions import Problems
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus import build as building
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens
-from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.image_root import set_image_root
+from mlvl_fairseq.data.corpus.build import build_corpus, set_image_root
 from mlvl_fairseq.errors import UserError
 
 

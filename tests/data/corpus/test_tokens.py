@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq.data import indexed_dataset
 
-from mlvl_fairseq.data.corpus.tokens import open_tokens
+from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.errors import DataError
 
 CAPTIONS = [[5, 6, 7], [8], [50_000, 9]]

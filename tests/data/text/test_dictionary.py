@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 
-from mlvl_fairseq.data.dictionary import ClipDictionary, write_dictionary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
 from mlvl_fairseq.errors import DataError
 
@@ -21,19 +20,21 @@ def vocabulary():
 @pytest.fixture(scope="module")
 def path(vocabulary, tmp_path_factory):
     path = tmp_path_factory.mktemp("dictionary") / "dict.txt"
-    write_dictionary(path, vocabulary)
+    ClipTokenizer(vocabulary).write_dictionary(path)
     return path
 
 
 def test_ids_are_the_vocabulary_s_and_nothing_stands_before_them(path, vocabulary):
-    dictionary = ClipDictionary.load(str(path))
+    dictionary = ClipTokenizer.load_dictionary(path)
     assert dictionary.symbols == vocabulary.tokens and len(dictionary) == len(vocabulary) > 49408
     assert dictionary.bos() == 49406
     assert dictionary.eos() == dictionary.pad() == dictionary.unk() == 49407
+    own = ClipTokenizer(vocabulary).dictionary
+    assert own.symbols == dictionary.symbols and (own.bos(), own.eos(), own.pad(), own.unk()) == (49406, *3 * [49407])
 
 
 def test_encoded_lines_are_the_tokenizer_s_ids(path, vocabulary):
-    dictionary, tokenizer = ClipDictionary.load(str(path)), ClipTokenizer(vocabulary)
+    dictionary, tokenizer = ClipTokenizer.load_dictionary(path), ClipTokenizer(vocabulary)
     for caption in CAPTIONS:
         line = " ".join(tokenizer.tokens(caption))
         ids = dictionary.encode_line(line, add_if_not_exist=False, append_eos=True)
@@ -43,15 +44,15 @@ def test_encoded_lines_are_the_tokenizer_s_ids(path, vocabulary):
 
 
 def test_saved_by_fairseq_and_loaded_again(path, tmp_path):
-    dictionary = ClipDictionary.load(str(path))
+    dictionary = ClipTokenizer.load_dictionary(path)
     dictionary.save(str(tmp_path / "dict.txt"))
     assert (tmp_path / "dict.txt").read_bytes() == path.read_bytes()
-    assert ClipDictionary.load(str(tmp_path / "dict.txt")) == dictionary
+    assert ClipTokenizer.load_dictionary(tmp_path / "dict.txt") == dictionary
 
 
 def test_specials_may_stand_anywhere(tmp_path):
-    write_dictionary(tmp_path / "dict.txt", Vocabulary([EOS_TOKEN, "a", BOS_TOKEN], []))
-    dictionary = ClipDictionary.load(str(tmp_path / "dict.txt"))
+    ClipTokenizer(Vocabulary([EOS_TOKEN, "a", BOS_TOKEN], [])).write_dictionary(tmp_path / "dict.txt")
+    dictionary = ClipTokenizer.load_dictionary(tmp_path / "dict.txt")
     assert (dictionary.eos(), dictionary.bos(), dictionary.pad()) == (0, 2, 0)
 
 
@@ -76,8 +77,8 @@ def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "dict.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as raised:
-        ClipDictionary.load(str(path))
-    assert raised.value.path == str(path)
+        ClipTokenizer.load_dictionary(path)
+    assert str(raised.value.path) == str(path)
 
 
 @pytest.mark.parametrize("protocol", [0, 4])
@@ -85,10 +86,10 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path, protocol):
     path = tmp_path / "dict.txt"
     path.write_bytes(pickle.dumps(Payload(tmp_path / "executed"), protocol))
     with pytest.raises(DataError, match="not a fairseq dictionary"):
-        ClipDictionary.load(str(path))
+        ClipTokenizer.load_dictionary(path)
     assert not (tmp_path / "executed").exists()
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="not a fairseq dictionary: .*No such file"):
-        ClipDictionary.load(str(tmp_path / "dict.txt"))
+        ClipTokenizer.load_dictionary(tmp_path / "dict.txt")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.data.captions import CaptionTable, Problems
-from mlvl_fairseq.data.corpus.binarize import binarized_folder
+from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.sentencepiece_captions import binarize_with_sentencepiece, sentencepiece_vocabulary
-from mlvl_fairseq.data.corpus.tokens import open_tokens
+from mlvl_fairseq.data.corpus.prepare import binarize_all
+from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary, train_sentencepiece
 
 TEXTS = {"en": ["a red ball", "a blue box and a red ball"], "de": ["ein roter Ball", "eine blaue Kiste"]}
@@ -30,28 +30,30 @@ def tokenizer(tmp_path_factory):
 def corpus(tokenizer, tmp_path_factory):
     train, valid = {"en": table(TEXTS["en"])}, {lang: table(texts) for lang, texts in TEXTS.items()}
     corpus = build_corpus(tmp_path_factory.mktemp("corpus"), {"train": train, "valid": valid})
-    binarize_with_sentencepiece(corpus, tokenizer)
+    binarize_all(corpus, tokenizer)
     return corpus
 
 
 def test_every_language_of_training_and_validation(corpus, tokenizer):
-    folder = binarized_folder(corpus, sentencepiece_vocabulary(tokenizer), "de")
+    folder = GivenVocabulary(corpus, tokenizer).binarized("de")
     assert folder.parent.name == f"spm-{tokenizer.fingerprint[:12]}"
     assert not (folder / "train.bin").exists()  # a language that is only validated on
     tokens = open_tokens(folder / "valid")
     assert [tokens[row].tolist() for row in range(2)] == [[*ids, 2] for ids in tokenizer.encode_batch(TEXTS["de"])]
     assert tokenizer.decode(tokens[0].tolist()[:-1]) == "ein roter Ball"
+    assert (folder / "dict.txt").read_bytes() == (tokenizer.folder / "dict.txt").read_bytes()
     assert load_xlmr_dictionary(folder).symbols == tokenizer.dictionary.symbols
 
 
 def test_another_tokenizer_has_a_folder_of_its_own(corpus, tokenizer, tmp_path):
     (tmp_path / "text").write_text("\n".join(TEXTS["de"] * 4) + "\n")
     train_sentencepiece([tmp_path / "text"], tmp_path, 20)
-    assert sentencepiece_vocabulary(SentencePieceTokenizer(tmp_path)) != sentencepiece_vocabulary(tokenizer)
+    other = GivenVocabulary(corpus, SentencePieceTokenizer(tmp_path))
+    assert other.folder != GivenVocabulary(corpus, tokenizer).folder
 
 
 def test_done_once(corpus, tokenizer):
-    path = binarized_folder(corpus, sentencepiece_vocabulary(tokenizer), "en") / "train.bin"
+    path = GivenVocabulary(corpus, tokenizer).binarized("en") / "train.bin"
     before = path.stat().st_mtime_ns
-    binarize_with_sentencepiece(corpus, tokenizer)
+    binarize_all(corpus, tokenizer)
     assert path.stat().st_mtime_ns == before

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
-from mlvl_fairseq.data.language_sampling import apportion, mixed_epoch, one_language_epoch, sampling_shares
+from mlvl_fairseq.data.caption_dataset import whole_batches
+from mlvl_fairseq.data.sampling import apportion, mixed_epoch, one_language_epoch, sampling_shares
 
 SIZES = [1000, 100, 10]
 
@@ -28,19 +29,19 @@ def test_parts_add_up_and_none_is_empty():
 
 @pytest.mark.parametrize("temperature", [1, 5])
 def test_a_mixed_epoch_has_every_language_s_share(temperature):
-    epoch = mixed_epoch(SIZES, temperature, 1)
+    epoch = mixed_epoch(SIZES, temperature)
     assert len(epoch) == 1110
     expected = 1110 * sampling_shares(SIZES, temperature)
     np.testing.assert_allclose(np.bincount(of_languages(epoch)), expected, atol=1)
 
 
 def test_without_temperature_every_caption_comes_once():
-    assert sorted(mixed_epoch(SIZES, 1, 1)) == list(range(1110))
-    assert len(set(mixed_epoch(SIZES, 1, 16))) == 1104
+    assert sorted(mixed_epoch(SIZES, 1)) == list(range(1110))
+    assert len(set(whole_batches(mixed_epoch(SIZES, 1), 16))) == 1104
 
 
 def test_no_caption_comes_again_before_all_of_its_language_have_come():
-    counts = np.bincount(mixed_epoch(SIZES, 5, 1), minlength=1110)
+    counts = np.bincount(mixed_epoch(SIZES, 5), minlength=1110)
     for own in np.split(counts, np.cumsum(SIZES)[:-1]):
         assert own.max() - own.min() <= 1
     assert counts[1100:].min() > 5  # the smallest language
@@ -60,10 +61,10 @@ def test_a_language_smaller_than_a_batch_fills_one():
     assert np.bincount(languages).tolist() == [96, 8]
 
 
-@pytest.mark.parametrize("epoch", [mixed_epoch, one_language_epoch])
+@pytest.mark.parametrize("epoch", [mixed_epoch, lambda *of: one_language_epoch(*of, 16)])
 def test_an_epoch_follows_the_seed(epoch):
     drawn = []
     for seed in (1, 1, 2):
         with data_utils.numpy_seed(seed):
-            drawn.append(epoch(SIZES, 5, 16).tolist())
+            drawn.append(epoch(SIZES, 5).tolist())
     assert drawn[0] == drawn[1] != drawn[2]

@@ -1,4 +1,4 @@
-"""The contrastive loss of every family here: softmax over similarities, with one or several positives a row."""
+"""Losses between two sets of features: contrast, with one or several positives a row, and the distance of pairs."""
 
 from typing import Optional, Union
 
@@ -72,3 +72,11 @@ def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
     if targets.excluded is not None:
         logits = logits.masked_fill(targets.excluded, float("-inf"))
     return F.cross_entropy(logits, targets.positives, reduction="sum")
+
+
+def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error over the dimensions of un-normalised features [B, D], **summed** over rows, in float32.
+
+    Divided by B it is the cross-lingual loss of Yang et al. 2024, equation 2.
+    """
+    return F.mse_loss(student.float(), teacher.float(), reduction="sum") / student.shape[1]

@@ -1,0 +1,138 @@
+"""What our criterions share: the way from a batch to a logged loss, and what each needs of task, batch and model."""
+
+import inspect
+from abc import abstractmethod
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from fairseq.criterions import CRITERION_REGISTRY, FairseqCriterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.tasks import TASK_REGISTRY
+from torch import Tensor
+
+from mlvl_fairseq.errors import UserError
+
+COUNTS = ("sample_size", "nsentences", "ntokens")
+
+
+class Needs(NamedTuple):
+    """What a criterion finds elsewhere.
+
+    Attributes:
+        task: attributes of the task; one that is False is as good as none.
+        batch: keys of a batch.
+        model: attributes of the model. outputs: what it returns, by name.
+    """
+
+    task: Tuple[str, ...] = ()
+    batch: Tuple[str, ...] = ()
+    model: Tuple[str, ...] = ()
+    outputs: Tuple[str, ...] = ()
+
+
+class Term(NamedTuple):
+    """A part of a loss: ``weight * value``; the value is summed over the rows of a batch."""
+
+    weight: float
+    value: Tensor
+
+
+class Criterion(FairseqCriterion):
+    """Base of our criterions: a subclass gives the :meth:`terms` of its loss, and says in `needs` what they take.
+
+    Raises:
+        UserError: the task lacks something (when it is built), or a batch or the model does (before the first update).
+    """
+
+    needs = Needs()
+
+    def __init__(self, cfg: FairseqDataclass, task):
+        missing = missing_of_task(type(self), task)
+        if missing:
+            raise self._misfit(task, f"the task has no {' and no '.join(missing)}")
+        super().__init__(task)
+        self.cfg = cfg
+        self._fits = False
+
+    def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, int, Dict]:
+        """As :meth:`losses`, from the batch alone."""
+        if not self._fits:
+            self._require("batches have", [key for key in self.needs.batch if key not in sample])
+            self._require("the model has", [name for name in self.needs.model if not hasattr(model, name)])
+        features = self.features(model, sample)
+        if not self._fits:
+            self._require("the model gives", [name for name in self.needs.outputs if name not in features])
+            self._fits = True
+        return self.losses(model, features, sample)
+
+    def _require(self, what: str, missing: List[str]) -> None:
+        if missing:
+            raise self._misfit(self.task, f"{what} no {' and no '.join(missing)}")
+
+    def _misfit(self, task, reason: str) -> UserError:
+        own = _registered(CRITERION_REGISTRY, type(self))
+        return UserError(
+            f"--criterion {own} does not fit --task {task_name(task)}: {reason}{criterions_hint(task, own)}"
+        )
+
+    def features(self, model, sample: Dict) -> Dict[str, Tensor]:
+        """What the model makes of a batch: ``text`` and ``image`` features [B, D] of captions and pictures."""
+        return model(**sample["net_input"], images=sample["image_features"])
+
+    @abstractmethod
+    def terms(self, model, features: Dict[str, Tensor], sample: Dict) -> Dict[str, Term]:
+        """The parts of the loss by name, in nats; one that is off is left out."""
+
+    def losses(self, model, features: Dict[str, Tensor], sample: Dict) -> Tuple[Tensor, int, Dict]:
+        """Loss summed over the batch's rows, what fairseq divides it by, values to log."""
+        terms, size = self.terms(model, features, sample), self.sample_size(sample)
+        zero = next(iter(features.values())).new_zeros((), dtype=torch.float32)
+        loss = sum((weight * value for weight, value in terms.values()), zero)
+        log = {"sample_size": size, "nsentences": sample["nsentences"], "ntokens": sample["ntokens"]}
+        return loss, size, {**log, **self.logged(features, terms), "loss": loss.detach()}
+
+    def sample_size(self, sample: Dict) -> int:
+        """What fairseq divides the losses of all ranks by: the number of rows."""
+        return sample["nsentences"]
+
+    def logged(self, features: Dict[str, Tensor], terms: Dict[str, Term]) -> Dict[str, Tensor]:
+        """Values to log beside the loss, summed over rows: the terms without their weights."""
+        return {name: value.detach() for name, (_, value) in terms.items()}
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:
+        """Log each value as its sum over all rows of all ranks divided by their number."""
+        rows = sum(float(log.get("sample_size", 0)) for log in logging_outputs)
+        for name in sorted({name for log in logging_outputs for name in log if name not in COUNTS}):
+            total = sum(float(log.get(name, 0)) for log in logging_outputs)
+            metrics.log_scalar(name, total / rows if rows else 0.0, rows, round=4)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def missing_of_task(criterion: type, task) -> List[str]:
+    """Which attributes that a criterion needs a task does not have. Properties of the task are not computed."""
+    return [name for name in criterion.needs.task if inspect.getattr_static(task, name, False) is False]
+
+
+def criterions_hint(task, but: Optional[str] = None) -> str:
+    """``; give --criterion NAME``: our criterions that find in `task` what they need, other than `but`."""
+    fitting = [
+        name
+        for name, criterion in CRITERION_REGISTRY.items()
+        if name != but and issubclass(criterion, Criterion) and criterion.needs.task
+        if not missing_of_task(criterion, task)
+    ]
+    return f"; give --criterion {' or '.join(fitting)}" if fitting else ""
+
+
+def task_name(task) -> str:
+    """The name that a task is registered by."""
+    return _registered(TASK_REGISTRY, type(task))
+
+
+def _registered(registry: Dict[str, type], cls: type) -> str:
+    return next((name for name, known in registry.items() if known is cls), cls.__name__)

@@ -1,0 +1,123 @@
+"""The steps of ``mlvl-prepare``. Each is done once; done again, it finds what is there."""
+
+from typing import Dict, Mapping, Optional, Sequence
+
+from mlvl_fairseq.data.captions import read_captions
+from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
+from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.vocabularies import (
+    GivenVocabulary,
+    GrownVocabulary,
+    UnionVocabulary,
+    language_vocabulary,
+)
+from mlvl_fairseq.data.feature_arrays import import_features
+from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
+from mlvl_fairseq.data.text import Tokenizer
+from mlvl_fairseq.errors import UserError
+
+LANG = "{lang}"  # stands for the language in a file name
+
+
+def build_from_files(
+    folder,
+    patterns: Mapping[str, str],
+    languages: Sequence[str],
+    image_lists: Mapping[str, str],
+    english: Mapping[str, str],
+    source_lang: Optional[str] = None,
+    bpe_size: Optional[int] = None,
+    image_root: Optional[str] = None,
+    **reading,
+) -> Corpus:
+    """Read the caption files of all splits and write the corpus's text half, or add languages to it.
+
+    Args:
+        folder: the corpus folder.
+        patterns: caption files by split, with ``{lang}`` where the language stands.
+        languages: of the files.
+        image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
+        source_lang, bpe_size, image_root: see :func:`build_corpus`.
+        reading: see :func:`read_captions`.
+
+    Raises:
+        UserError: there are no files, one file is given for several languages, or see :func:`build_corpus`.
+    """
+    if not patterns:
+        raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
+    splits: Dict[str, dict] = {}
+    for split, pattern in patterns.items():
+        if LANG not in pattern and len(languages) > 1:
+            raise UserError(f"--{split} '{pattern}' needs {LANG} where the language stands in the file name")
+        splits[split] = {
+            lang: read_captions(
+                pattern.replace(LANG, lang),
+                image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
+                english=english[split].replace(LANG, lang) if split in english else None,
+                image_root=image_root,
+                **reading,
+            )
+            for lang in languages
+        }
+    return build_corpus(folder, splits, source_lang, bpe_size, image_root)
+
+
+def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str]) -> None:
+    """Reorder given image features to the corpus's images and store them as the model's inputs.
+
+    Args:
+        files: ``.npy`` files by split. lists: text files with the names of their rows.
+
+    Raises:
+        UserError: a split has one without the other. DataError: see :func:`import_features`.
+    """
+    if files.keys() != lists.keys():
+        raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
+    for split, path in files.items():
+        names = corpus.images(split)
+        features = import_features(path, lists[split], names)
+        stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
+        source = source_of_first_rows(stem, features) or file_sha256(path)
+        with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:
+            writer.write(features[writer.rows_done :])
+
+
+def prepare_vocabularies(
+    corpus: Corpus, order: Sequence[str] = (), joint: Sequence[str] = (), oracle: Sequence[str] = ()
+) -> None:
+    """The BPE vocabulary of every language, and the source language's captions in CLIP's own vocabulary.
+
+    Args:
+        order: also what learning these languages one after another needs. joint: what training on them at once needs.
+        oracle: one vocabulary of all of these, and their captions in it.
+    """
+    for lang in corpus.languages("train"):
+        language_vocabulary(corpus, lang, train=True)
+    if corpus.source_lang in corpus.languages("train"):
+        binarize(GrownVocabulary(corpus), corpus.source_lang)
+    prepare_sequence(corpus, order)
+    for lang in joint:
+        binarize(GrownVocabulary(corpus, joint), lang)
+    for lang in oracle:
+        binarize(UnionVocabulary(corpus, oracle), lang)
+
+
+def binarize_all(corpus: Corpus, tokenizer: Tokenizer) -> None:
+    """The training and validation captions of all languages in the ids of a tokenizer that came with a model."""
+    vocabulary = GivenVocabulary(corpus, tokenizer)
+    for lang in dict.fromkeys(lang for split in SPLITS[:2] for lang in corpus.languages(split)):
+        binarize(vocabulary, lang)
+
+
+def by_split(entries: Sequence[str]) -> Dict[str, str]:
+    """``["train=FILE", "valid=FILE"]`` -> files by split.
+
+    Raises:
+        UserError: an entry is not of that form.
+    """
+    pairs = [entry.partition("=") for entry in entries]
+    for split, separator, _ in pairs:
+        if split not in SPLITS or not separator:
+            raise UserError(f"'{split}{separator}...': write train=FILE, valid=FILE or test=FILE")
+    return {split: path for split, _, path in pairs}
