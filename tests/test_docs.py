@@ -9,6 +9,7 @@ import pytest
 from fairseq import options
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceConfig
 from fairseq.dataclass.utils import gen_parser_from_dataclass
+from hydra._internal.utils import get_args_parser
 
 from mlvl_fairseq.cli.options import components
 
@@ -17,7 +18,7 @@ FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
 COMMANDS = (
     "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "picture-world", "prepare", "quickstart",
-    "report", "sentencepiece",
+    "options", "report", "sentencepiece",
 )  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def gen_parser_for(dataclass):
 def known_options():
     """Every option of our commands, of fairseq's, and of the benchmarks."""
     parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
-    parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig)]
+    parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig), get_args_parser()]
     for command in COMMANDS:
         parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
         nested = [action.choices.values() for action in parser._actions if isinstance(action.choices, dict)]

@@ -7,7 +7,8 @@
 #   ORDER order36     order of learning                           UPDATES 30       updates a language; 0: EPOCHS decides
 #   EPOCHS 100        epochs a language at most                   LR 3e-3          BATCH_SIZE 128
 #   ARCH clip_tiny_vit, INIT_FROM                                 the student, and the teacher's weights it starts from
-#   PICTURES 1000, TEST_PICTURES 100, TEACHER_EPOCHS 24           size of the generated data and its teacher
+#   PICTURES 1000, TEST_PICTURES 100                              size of the generated data
+#   TEACHER_EPOCHS    epochs of its teacher, else those of recipe clip_teacher_small
 #   JOBS 1            runs at a time, on the CPU                  MLVL_CLL_OPTIONS further options of every mlvl-cll
 #
 # Everything is safe to run twice: what is finished is skipped.
@@ -92,6 +93,13 @@ logged() { # LOG COMMAND ...
   exit "$status"
 }
 
+# Sets the array `flags` to those of a recipe of ours (mlvl_fairseq/configs) for fairseq-train.
+recipe() { # NAME [+reference=NAME]
+  local lines
+  lines=$(mlvl-options --config "$@")
+  mapfile -t flags <<<"$lines"
+}
+
 # Pictures and captions -> corpus -> English teacher -> its features.
 prepare_world() {
   local languages
@@ -106,13 +114,10 @@ prepare_world() {
   fi
   if [[ -z ${INIT_FROM:-} && ! -e $out/teacher/done ]]; then
     mlvl-prepare "$corpus" --order en
+    recipe clip_teacher_small
     logged "$out/teacher/train.log" \
-      fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
-      --arch clip_tiny_vit --criterion clip_contrastive --optimizer row_adamw --lr 1e-3 \
-      --lr-scheduler warmup_constant --warmup-updates 50 --clip-norm 1 --batch-size 128 \
-      --required-batch-size-multiple 1 --max-epoch "${TEACHER_EPOCHS:-24}" --seed 1 "${cpu[@]}" \
-      --save-dir "$out/teacher" --no-epoch-checkpoints --best-checkpoint-metric r_mean \
-      --maximize-best-checkpoint-metric --log-format json --log-interval 50
+      fairseq-train "$corpus" --user-dir "$(mlvl-path)" "${flags[@]}" "${cpu[@]}" --save-dir "$out/teacher" \
+      ${TEACHER_EPOCHS:+--max-epoch "$TEACHER_EPOCHS"}
     touch "$out/teacher/done"
   fi
   mlvl-prepare "$corpus" --teacher "$weights" --device "$device"

@@ -27,13 +27,9 @@ if [[ ! -e $out/corpus/corpus.json ]]; then
 fi
 
 if [[ ! -e $out/teacher/done ]]; then
+  recipe clip_teacher_features
   logged "$out/teacher/train.log" \
-    fairseq-train "$out/corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
-    --arch clip_tiny --image-dropout 0.2 --criterion clip_contrastive \
-    --optimizer row_adamw --weight-decay 0.1 --lr 1e-3 --lr-scheduler warmup_constant --warmup-updates 100 \
-    --clip-norm 1 --batch-size 256 --required-batch-size-multiple 1 --max-epoch 4 --seed 1 --cpu \
-    --save-dir "$out/teacher" --no-epoch-checkpoints \
-    --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --log-format simple --log-interval 50
+    fairseq-train "$out/corpus" --user-dir "$(mlvl-path)" "${flags[@]}" --cpu --save-dir "$out/teacher"
   touch "$out/teacher/done"
 fi
 mlvl-prepare "$out/corpus" --teacher "$out/teacher/checkpoint_best.pt"

@@ -26,6 +26,21 @@ one_of() { # NAME VALUE CHOICE...
   fail "$1=$2: choose one of ${*:3}"
 }
 
+# Sets the array `flags` to those of a recipe of ours (mlvl_fairseq/configs) for fairseq-train.
+recipe() { # NAME [+reference=NAME]
+  local lines
+  lines=$(mlvl-options --config "$@")
+  mapfile -t flags <<<"$lines"
+}
+
+# The same in the size that RECIPE says, with the quirks that PRESET says.
+chosen_recipe() { # NAME
+  local size="" quirks=()
+  [[ ${RECIPE:-published} == published ]] || size=_small
+  [[ ${PRESET:-default} == default ]] || quirks=("+reference=$1")
+  recipe "$1$size" "${quirks[@]}"
+}
+
 require_pieces() { # XLMR
   local file
   for file in dict.txt sentencepiece.bpe.model; do

@@ -19,10 +19,8 @@ fi
 
 # A small CLIP that knows English.
 if [[ ! -e $out/clip/done ]]; then
-  fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en --arch clip_tiny_vit \
-    --criterion clip_contrastive --optimizer row_adamw --lr 1e-3 --lr-scheduler warmup_constant --warmup-updates 50 \
-    --clip-norm 1 --batch-size 128 --required-batch-size-multiple 1 --max-epoch 12 --seed 1 --cpu --num-workers 0 \
-    --save-dir "$out/clip" --no-epoch-checkpoints --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric
+  recipe clip_teacher_small
+  fairseq-train "$corpus" --user-dir "$(mlvl-path)" "${flags[@]}" --max-epoch 12 --cpu --num-workers 0 --save-dir "$out/clip"
   touch "$out/clip/done"
 fi
 mlvl-prepare "$corpus" --teacher "$clip"

@@ -24,11 +24,8 @@ if [[ ! -e $corpus/corpus.json ]]; then
     --image-list train="$photos/squeezenet.train.images.txt" valid="$photos/squeezenet.val.images.txt"
 fi
 if [[ ! -e $out/clip/done ]]; then
-  fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en --arch clip_tiny \
-    --image-dropout 0.2 --criterion clip_contrastive --optimizer row_adamw --weight-decay 0.1 --lr 1e-3 \
-    --lr-scheduler warmup_constant --warmup-updates 100 --clip-norm 1 --batch-size 256 --required-batch-size-multiple 1 \
-    --max-epoch 4 --seed 1 --cpu --num-workers 0 --save-dir "$out/clip" --no-epoch-checkpoints \
-    --best-checkpoint-metric r_mean --maximize-best-checkpoint-metric --log-format simple --log-interval 50
+  recipe clip_teacher_features
+  fairseq-train "$corpus" --user-dir "$(mlvl-path)" "${flags[@]}" --cpu --num-workers 0 --save-dir "$out/clip"
   touch "$out/clip/done"
 fi
 mlvl-prepare "$corpus" --teacher "$clip"

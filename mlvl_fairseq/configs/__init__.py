@@ -35,6 +35,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> Dict[str, Any]:
         UserError: there is no such config, or an override does not fit it.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -44,6 +45,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> Dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no config {name}: give a YAML file, or one of {', '.join(list_configs())}")
     GlobalHydra.instance().clear()
+    ConfigStore.instance().repo.pop(path.name, None)  # fairseq's schema of that name would fill in every default
     try:
         with initialize_config_dir(str(path.resolve().parent), version_base="1.1"):
             config = compose(path.stem, list(overrides))

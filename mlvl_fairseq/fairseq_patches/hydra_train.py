@@ -122,10 +122,18 @@ def prepare(cfg) -> None:
     try:
         add_defaults(cfg)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {str(error).partition(chr(10))[0]}") from None
+        raise UserError(_wrong_option(cfg, error)) from None
     for part in PARTS:
         for key in sorted(OmegaConf.missing_keys(cfg[part])) if OmegaConf.is_config(cfg[part]) else ():
             raise UserError(f"{key} is not given: {_help(cfg, part, key.partition('.')[2])}")
+
+
+def _wrong_option(cfg, error) -> str:
+    """OmegaConf names an option without its part."""
+    key = error.full_key or ""
+    part = next((part for part in PARTS if key.partition(".")[0] in (cfg.get(part) or ())), "")
+    where, reason = f"{part}.{key}".strip("."), str(error).partition("\n")[0]
+    return f"{where}: there is no such option" if reason.startswith("Key ") else f"{where}: {reason}"
 
 
 def find_user_dir(given: Optional[str]) -> str:

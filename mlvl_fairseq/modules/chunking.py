@@ -22,9 +22,10 @@ class ChunkOptions:
         default=0,
         metadata={
             "help": "take so many rows of a batch (captions and images, or sentence pairs) through the model at a "
-            "time; 0: all at once. An update then needs the memory of so many rows whatever the --batch-size, with the "
-            "same gradients, and one more forward pass. This is how a contrastive loss gets a large batch: "
-            "--update-freq adds up the losses of small batches, whose rows are no negatives of each other"
+            "time; 0: all at once. The encoders' activations then follow this number, not the --batch-size, with the "
+            "same gradients, and one more forward pass; the batch itself and one vector a row stay. This is how a "
+            "contrastive loss gets a large batch: --update-freq adds up the losses of small batches, whose rows are no "
+            "negatives of each other"
         },
     )
 

@@ -152,7 +152,7 @@ class ClipNetwork(Network):
         "all": (),
         "text": ("-^vision",),
         "image": ("-^text",),
-        "token_embedding": ("-^text", r"+^text\.token_embedding"),
+        "token_embedding": ("-.", r"+^text\.token_embedding"),
     }
     language_modules = ("adapter",)
 

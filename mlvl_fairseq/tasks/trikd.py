@@ -114,7 +114,7 @@ class TrikdTask(CaptionTask):
         return read_manifest(self.corpus.feature_stem("train", "image")).weights_fingerprint
 
     def build_model(self, cfg, from_checkpoint=False):
-        self.image_tower = str(cfg.image_tower)
+        self.image_tower = str(getattr(cfg, "image_tower", None))  # models without are refused next
         model = super().build_model(cfg, from_checkpoint)
         self.preprocess = model.preprocess
         self._check_clip(model)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mlvl_fairseq import losses
 from mlvl_fairseq.criterions.trikd import TrikdCriterion, TrikdCriterionConfig, parse_loss_type
 from mlvl_fairseq.errors import UserError
 
@@ -66,6 +67,10 @@ POSITIVES = {
     "mean": (SAME / SAME.sum(axis=1, keepdims=True), np.ones((ROWS, ROWS), bool)),
     "masked": (np.eye(ROWS), ~SAME | np.eye(ROWS, dtype=bool)),
 }
+
+
+def test_every_rule_has_its_formula():
+    assert POSITIVES.keys() == losses.POSITIVES.keys()
 
 
 @pytest.mark.parametrize("positives", sorted(POSITIVES))

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,23 @@ class Stubs:
         return ended.stdout, [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory):
+    """What mlvl-options has answered, by its arguments: it takes seconds to start."""
+    return tmp_path_factory.mktemp("answers")
+
+
+OPTIONS = """#!/bin/sh
+answer={answers}/$(echo "$*" | md5sum | cut -c1-32)
+export PYTHONPATH={root}
+[ -e "$answer" ] || {python} -m mlvl_fairseq.cli.options "$@" >"$answer" || {{ rm "$answer"; exit 2; }}
+cat "$answer"
+"""
+
+
 @pytest.fixture
-def stubs(tmp_path):
-    return Stubs(tmp_path)
+def stubs(tmp_path, answers, root):
+    """The real mlvl-options, and stand-ins for other commands."""
+    stubs = Stubs(tmp_path)
+    stubs.add("mlvl-options", OPTIONS.format(answers=answers, root=root, python=sys.executable))
+    return stubs

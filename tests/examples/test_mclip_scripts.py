@@ -20,7 +20,7 @@ import json, os, pathlib, sys
 with open({log!r}, "a") as log:
     print(json.dumps(sys.argv), file=log)
 if "--save-dir" in sys.argv:
-    pathlib.Path(sys.argv[sys.argv.index("--save-dir") + 1]).mkdir(parents=True, exist_ok=True)
+    pathlib.Path(sys.argv[-sys.argv[::-1].index("--save-dir")]).mkdir(parents=True, exist_ok=True)
 """
 
 

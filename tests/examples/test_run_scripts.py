@@ -31,7 +31,7 @@ elif {name!r} == "mlvl-cll":
     step.mkdir(parents=True, exist_ok=True)
     (step / "done.json").touch()
 if {name!r} == "fairseq-train":
-    pathlib.Path(arguments[arguments.index("--save-dir") + 1]).mkdir(parents=True, exist_ok=True)
+    pathlib.Path(arguments[-arguments[::-1].index("--save-dir")]).mkdir(parents=True, exist_ok=True)
     print("epoch 1 | loss 2")
 if "fail" in arguments:
     sys.exit(2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
-from mlvl_fairseq.losses.translation import smoothed_cross_entropy
+from mlvl_fairseq.losses.translation import SMOOTHING, smoothed_cross_entropy
 
 EPS = 0.1
 TARGETS = torch.tensor([3, 0, 2, 6, 6, 5])
@@ -32,7 +32,7 @@ def by_hand(logits, eps, to):
     return smoothed, nll, gradient
 
 
-@pytest.mark.parametrize("to", ["others", "all"])
+@pytest.mark.parametrize("to", SMOOTHING)
 @pytest.mark.parametrize("eps", [0.0, EPS, 0.3])
 def test_equals_its_definition(logits, to, eps):
     smoothed, nll = smoothed_cross_entropy(logits, TARGETS, eps, to)
@@ -44,7 +44,7 @@ def test_equals_its_definition(logits, to, eps):
     assert not nll.requires_grad
 
 
-@pytest.mark.parametrize("to", ["others", "all"])
+@pytest.mark.parametrize("to", SMOOTHING)
 def test_gradient_is_that_of_autograd(logits, to):
     exact = logits.detach().double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: smoothed_cross_entropy(x, TARGETS, EPS, to)[0], exact)

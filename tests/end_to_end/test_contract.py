@@ -1,0 +1,99 @@
+"""Tasks, criterions and models that do not fit each other: one line and exit status 2, before the first update.
+
+Every pair of ours that fairseq's registries hold is tried, and stock ones. Which of them go together the recipes say.
+"""
+
+import pytest
+from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+from fairseq.tasks import TASK_REGISTRY
+
+import mlvl_fairseq
+from mlvl_fairseq.configs import compose_config, list_configs
+
+mlvl_fairseq.register()
+
+
+def ours(registry):
+    return [name for name, cls in registry.items() if cls.__module__.startswith("mlvl_fairseq.")]
+
+
+TASKS, MODELS = ours(TASK_REGISTRY), [*ours(MODEL_REGISTRY), "transformer"]
+CRITERIONS = [*ours(CRITERION_REGISTRY), "cross_entropy", "label_smoothed_cross_entropy"]
+RECIPES = [compose_config(name) for name in list_configs()]
+LOSSES = {recipe["task"]["_name"]: recipe["criterion"]["_name"] for recipe in RECIPES}
+NETWORKS = {recipe["task"]["_name"]: ARCH_MODEL_NAME_REGISTRY[recipe["model"]["_name"]] for recipe in RECIPES}
+TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
+
+
+@pytest.fixture(scope="module")
+def required(corpus, trikd_corpus, pieces, parallel, user_dir):
+    """What each task cannot do without."""
+    given = {
+        "image_text_retrieval": [corpus],
+        "cll_retrieval": [corpus, "--lang", "en", "--update-all-rows"],
+        "trikd": [trikd_corpus, "--sentencepiece", pieces],
+        "mte_pretraining": [parallel / "bin"],
+    }
+    assert given.keys() == set(TASKS)
+    return lambda task: [*given[task], "--user-dir", user_dir, "--task", task, *TRAINING]
+
+
+@pytest.fixture(scope="module")
+def small(teacher, mte):
+    """Models of little work."""
+    width = "--embed-dim 32 --text-width 32 --text-layers 1 --text-heads 2 --image-size 32 --patch-size 16".split()
+    encoder = "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-attention-heads 2".split()
+    decoder = "--decoder-layers 1 --decoder-ffn-embed-dim 64 --decoder-attention-heads 2".split()
+    given = {
+        "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
+        "trikd": [*encoder, "--mte", mte],
+        "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
+    }
+    return lambda model: ["--arch", model, *given[model]]
+
+
+@pytest.fixture
+def train(run, tmp_path):
+    def once(*arguments):
+        ended = run("fairseq-train", *arguments, "--save-dir", tmp_path)
+        return ended, list(tmp_path.glob("*.pt"))
+
+    return once
+
+
+def test_every_part_is_in_a_recipe():
+    assert LOSSES.keys() == set(TASKS) and set(LOSSES.values()) == set(ours(CRITERION_REGISTRY))
+    assert set(NETWORKS.values()) == set(ours(MODEL_REGISTRY))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("criterion", CRITERIONS)
+def test_criterions(required, small, train, task, criterion):
+    ended, checkpoints = train(*required(task), *small(NETWORKS[task]), "--criterion", criterion)
+    if criterion == LOSSES[task]:
+        assert ended.status == 0 and checkpoints, ended.err[-2000:]
+        return
+    assert ended.error.startswith(f"--criterion {criterion} does not fit --task {task}")
+    assert ended.error.endswith(f"; give --criterion {LOSSES[task]}") and not checkpoints
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_models(required, train, task, model, mte):
+    if model == NETWORKS[task]:
+        pytest.skip("they go together")
+    needed = ["--mte", mte] if model == "trikd" else []
+    ended, checkpoints = train(*required(task), "--arch", model, *needed, "--criterion", LOSSES[task])
+    assert "does not fit" in ended.error and not checkpoints
+    if "these do: " in ended.error:
+        fitting = ended.error.partition("these do: ")[2].split(", ")
+        assert set(fitting) - {NETWORKS[task]} == set(ARCH_MODEL_INV_REGISTRY[NETWORKS[task]]) - {NETWORKS[task]}
+
+
+@pytest.mark.parametrize("criterion", ours(CRITERION_REGISTRY))
+def test_our_criterions_with_a_stock_task(train, translation_data, user_dir, criterion):
+    stock = ["--task", "translation", "--arch", "transformer", "--encoder-layers", 1, "--decoder-layers", 1]
+    ended, checkpoints = train(translation_data, "--user-dir", user_dir, *stock, *TRAINING, "--criterion", criterion)
+    assert ended.error.startswith(f"--criterion {criterion} does not fit --task translation: the task has no ")
+    assert not checkpoints
