@@ -5,7 +5,6 @@ from typing import Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from fairseq import utils as fairseq_utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
@@ -19,6 +18,7 @@ from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.data.text import clip_vocabulary
+from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
@@ -215,11 +215,11 @@ class CllRetrievalTask(CaptionTask):
     # What methods look back at.
     @property
     def rank(self) -> int:
-        return dist.get_rank() if dist.is_initialized() else 0
+        return rank()
 
     @property
     def ranks(self) -> int:
-        return dist.get_world_size() if dist.is_initialized() else 1
+        return world_size()
 
     @property
     def is_first_epoch(self) -> bool:
@@ -238,9 +238,9 @@ class CllRetrievalTask(CaptionTask):
         """
         dataset = self.caption_dataset("train", self.learned[-1:], vocabulary=self.vocabulary_after(self.learned))
         rows = range(len(dataset)) if rows is None else rows
-        rank, ranks = (self.rank, self.ranks) if shared else (0, 1)
+        place, ranks = (self.rank, self.ranks) if shared else (0, 1)
         device = model.token_embedding.weight.device
-        starts = range(rank * batch_size, len(rows), ranks * batch_size)
+        starts = range(place * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
             batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])
             batch["net_input"]["lang"] = self.learned[-1]

@@ -7,7 +7,6 @@ from fairseq.tasks import register_task
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
-from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
@@ -45,7 +44,7 @@ class ImageTextRetrievalTask(CaptionTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
-        self.transform = None if str(cfg.image_tower) == "features" else ImageTransform("clip", cfg.image_size)
+        self.preprocess = model.preprocess
         return model
 
     def load_dataset(self, split, **kwargs):
@@ -55,6 +54,6 @@ class ImageTextRetrievalTask(CaptionTask):
         self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
 
     def _images(self, split):
-        if self.transform is None:
+        if self.preprocess is None:
             return self.corpus.features(split, "inputs")
-        return CorpusImages(self.corpus, split, self.transform, self.cfg.image_root)
+        return CorpusImages(self.corpus, split, self.preprocess, self.cfg.image_root)

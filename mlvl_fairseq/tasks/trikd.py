@@ -15,7 +15,6 @@ from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
 from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
-from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
@@ -117,7 +116,7 @@ class TrikdTask(CaptionTask):
     def build_model(self, cfg, from_checkpoint=False):
         self.image_tower = str(getattr(cfg, "image_tower", None))  # models without are refused next
         model = super().build_model(cfg, from_checkpoint)
-        self.transform = None if model.vision is None else ImageTransform("clip", model.vision.image_size)
+        self.preprocess = model.preprocess
         self._check_clip(model)
         self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
         return model
@@ -160,7 +159,7 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.transform, self.cfg.image_root)
+        where = (self.corpus, split, self.preprocess, self.cfg.image_root)
         if split == "train" and self.cfg.random_crop:
             return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
         return CorpusImages(*where)

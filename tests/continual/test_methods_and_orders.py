@@ -140,6 +140,7 @@ def test_methods_joined_by_plus_work_together():
         ("er+er", r"er\+er: er is there more than once"),
         ("oewc+er+oEWC", "oewc is there more than once"),
         ("derpp+er_ace", r"derpp\+er_ace: er_ace needs --"),
+        ("der+er_ace", r"er_ace needs --memory-label teacher, another of them student"),
         ("ablation_grad+cll_clip_with_teir", "cll_clip_with_teir needs --regularize grad_decay, another of them grad"),
     ],
 )

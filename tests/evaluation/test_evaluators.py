@@ -13,6 +13,7 @@ from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOpt
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.signature import Signature
 from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.runs.result_folder import scores_folder
 
 FEATURES = {"Hund": [1.0, 0.0], "Katze": [0.8, 0.6], "Maus": [0.0, 1.0]}
 
@@ -190,6 +191,23 @@ def test_images_are_encoded_once_for_all_languages(retrieval, encoder):
     evaluator = retrieval(lang=["de", "fr"])
     base.evaluate(evaluator, encoder, evaluator.read())
     assert encoder.calls == [("images", 2), ("texts", "de"), ("texts", "fr")]
+
+
+def test_what_is_finished_is_kept_with_its_ranks(retrieval, encoder, tmp_path):
+    """A language that is added has its own images encoded only."""
+    rows = [{"image": "a.jpg", "caption": "Maus"}]
+    (tmp_path / "fr.json").write_text(json.dumps(rows))
+    for langs in (["de"], ["de", "fr"]):
+        evaluator = retrieval(lang=langs)
+        with scores_folder(tmp_path / "scores", "retrieval", "sha", evaluator.settings()) as results:
+            scores = base.evaluate(evaluator, encoder, evaluator.read(), results)
+    assert list(scores) == ["de", "fr"]
+    assert encoder.calls == [("images", 2), ("texts", "de"), ("images", 1), ("texts", "fr")]
+    for lang in langs:
+        path = tmp_path / "scores" / f"{lang}.test.json"
+        ranks = QueryRanks.load(path.with_name(f"{lang}.test.ranks.npz"))
+        assert json.loads(path.read_text()) == scores[lang]
+        assert scores[lang]["img_r1"] == pytest.approx(100 * np.mean(ranks.text_ranks < 1))
 
 
 def test_ranks_are_of_images_by_name(retrieval, encoder, tmp_path):

@@ -117,7 +117,11 @@ def test_missing_or_surplus_translations(tmp_path, rows):
 @pytest.fixture
 def new_encoder():
     """What translate-test looks at of a model before it encodes anything."""
-    return lambda: SimpleNamespace(embed_dim=8, network=SimpleNamespace(image_side={}), source="model.pt")
+
+    def build(**image_side):
+        return SimpleNamespace(embed_dim=8, network=SimpleNamespace(image_side=image_side), source="model.pt")
+
+    return build
 
 
 def test_no_translations_at_all(tmp_path, new_encoder):
@@ -127,13 +131,12 @@ def test_no_translations_at_all(tmp_path, new_encoder):
 
 
 def test_models_of_different_spaces(new_encoder):
-    first, second = new_encoder(), new_encoder()
-    require_one_space(first, second)
-    one, other = torch.nn.Linear(3, 8), torch.nn.Linear(3, 8)
-    first.network.image_side = {"image tower": one}
-    require_one_space(first, second)  # the second has none to compare with
-    second.network.image_side = {"image tower": other}
+    require_one_space(new_encoder(), new_encoder(vision=torch.nn.Linear(3, 8)))
+    first, second = new_encoder(vision=torch.nn.Linear(3, 8)), new_encoder(vision=torch.nn.Linear(3, 8))
     with pytest.raises(UserError, match="different image towers"):
         require_one_space(first, second)
-    other.load_state_dict(one.state_dict())
+    second.network.image_side["vision"].load_state_dict(first.network.image_side["vision"].state_dict())
     require_one_space(first, second)
+    second.embed_dim = 9
+    with pytest.raises(UserError, match="8 and 9 dimensions"):
+        require_one_space(first, second)

@@ -4,10 +4,10 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mlvl_fairseq.continual.plugin import ContinualPlugin
+from mlvl_fairseq.distributed import sum_over_ranks
 
 
 class QuadraticPenalty(ContinualPlugin):
@@ -78,9 +78,7 @@ class QuadraticPenalty(ContinualPlugin):
             number += 1
             for total, value in zip(totals, batch):
                 total += value.nan_to_num(0.0, 0.0, 0.0)
-        for tensor in (number, *totals):
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(tensor)
+        sum_over_ranks([number, *totals])
         return [total / number for total in totals]
 
 

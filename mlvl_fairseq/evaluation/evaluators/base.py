@@ -124,7 +124,7 @@ class Evaluator(ABC):
     Attributes:
         name: on the command line; `register_evaluator` sets it.
         Options: dataclass of its options, every field an :func:`option`; ``split`` names the results.
-        metrics: names of its scores, in the order in which they are shown.
+        metrics: names of its scores, in the order in which they are shown; higher is better.
         keys: what it adds to signatures: key -> what the key says.
         examples: command lines, for its help.
         options: those given.

@@ -78,7 +78,7 @@ def test_drift_is_a_mean_over_tokens(new_encoder, captions_of_tokens, monkeypatc
 def test_models_with_adapters_are_refused(new_encoder, monkeypatch, analyse):
     encoder = new_encoder()
     encoder.network.adapter = torch.nn.Identity()
-    monkeypatch.setattr(Encoder, "load", lambda *arguments: encoder)
+    monkeypatch.setattr(Encoder, "load", lambda *arguments, **options: encoder)
     monkeypatch.setattr(RunFolder, "final_checkpoint", lambda self: "model.pt")
     monkeypatch.setattr(Corpus, "__init__", lambda self, folder: None)
     run = RunFolder(Path("run"), ["en", "de"], PROTOCOLS["sequence"], Path("corpus"))
