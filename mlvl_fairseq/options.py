@@ -1,7 +1,7 @@
 """Options that belong to plugged-in parts: each part brings a dataclass, a task's or model's config is their union."""
 
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Iterable, Type
 
 from mlvl_fairseq.errors import UserError
@@ -25,12 +25,7 @@ def with_options(base: type, parts: Iterable[type]) -> type:
     return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))
 
 
-class _Word(str, Enum):
-    def __str__(self) -> str:
-        return self.value
-
-
-def choice(name: str, *values: str) -> Type[Enum]:
+def choice(name: str, *values: str) -> Type[StrEnum]:
     """A type for options with a few values, each a string; the first is the default by convention. It needs no fairseq,
     whose ``ChoiceEnum`` does the same."""
-    return _Word(name, {value: value for value in values})
+    return StrEnum(name, {value: value for value in values})

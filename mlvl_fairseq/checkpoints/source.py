@@ -79,10 +79,12 @@ class WeightFormat(ABC):
     Attributes:
         family: name of the network that it holds, see :mod:`mlvl_fairseq.networks`.
         description: for messages.
+        is_ours: this plugin writes it. Such formats are asked first: most files are of them.
     """
 
     family: str
     description: str
+    is_ours: bool = False
 
     @abstractmethod
     def detect(self, source: WeightSource) -> bool:
@@ -128,11 +130,12 @@ def format_of(source: WeightSource, family: Optional[str] = None) -> WeightForma
     package = importlib.import_module("mlvl_fairseq.checkpoints.formats")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
-    known = [one for one in FORMATS.values() if family in (None, one.family)]
+    formats = sorted(FORMATS.values(), key=lambda one: (not one.is_ours, one.description))
+    known = [one for one in formats if family in (None, one.family)]
     for one in known:
         if one.detect(source):
             return one
-    other = next((one for one in FORMATS.values() if one not in known and one.detect(source)), None)
+    other = next((one for one in formats if one not in known and one.detect(source)), None)
     if other is not None:
         raise UserError(f"{source.path} holds a model of the family '{other.family}', not '{family}'")
     listed = "; ".join(sorted(one.description for one in known))

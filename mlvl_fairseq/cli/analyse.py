@@ -23,7 +23,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.cli.model_options import add_device_option, add_frozen_options
+    from mlvl_fairseq.cli.common import add_device_option, add_frozen_options
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,7 +79,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Attention KL of every run, and its table; draws it."""
-    from mlvl_fairseq.cli.model_options import frozen_from
+    from mlvl_fairseq.cli.common import frozen_from
     from mlvl_fairseq.continual.analyses.attention_drift import attention_drift
     from mlvl_fairseq.evaluation.report.drawing import draw_lines
     from mlvl_fairseq.evaluation.report.tables import value_table
@@ -102,7 +102,7 @@ def analyse_attention(runs: Dict[str, object], picture: Path, args: argparse.Nam
 
 def analyse_convergence(runs: Dict[str, object], picture: Path, args: argparse.Namespace):
     """Loss under noise and Fisher trace of every run, and their table; draws the loss."""
-    from mlvl_fairseq.cli.model_options import frozen_from
+    from mlvl_fairseq.cli.common import frozen_from
     from mlvl_fairseq.continual.analyses.convergence import analyse_convergence as analyse
     from mlvl_fairseq.evaluation.report.drawing import draw_lines
     from mlvl_fairseq.evaluation.report.tables import value_table

@@ -9,9 +9,8 @@ import argparse
 import os
 from typing import List, Optional
 
-from mlvl_fairseq.cli.common import positive, run
+from mlvl_fairseq.cli.common import ORDERS, language_order, positive, run
 from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_name, method_protocol
-from mlvl_fairseq.continual.orders import ORDERS, language_order
 
 EPILOG = """\
 examples:

@@ -1,4 +1,5 @@
-"""What `mlvl-*` commands share: error handling, exit statuses, types of options, options from dataclasses."""
+"""What `mlvl-*` commands share: error handling, exit statuses, types of options, named orders of languages, options
+from dataclasses, options of models."""
 
 import argparse
 import dataclasses
@@ -6,7 +7,7 @@ import logging
 import os
 import sys
 from functools import partial
-from typing import Callable, List, Optional, Type, TypeVar, get_args, get_type_hints
+from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_type_hints
 
 from mlvl_fairseq.errors import UserError
 
@@ -107,7 +108,85 @@ def options_from(dataclass: Type[Options], args: argparse.Namespace) -> Options:
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(dataclass)}
     for field in dataclasses.fields(dataclass):
         if field.metadata.get("languages"):
-            from mlvl_fairseq.continual.orders import language_order
-
             values[field.name] = language_order(values[field.name])
     return dataclass(**values)
+
+
+_XM3600 = (
+    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
+)
+# Orders in which languages are learned: the published ones, and that of the picture world.
+ORDERS: Dict[str, str] = {
+    "order1": _XM3600,
+    "order222": (
+        "en it de fil tr uk nl bn he fi sv quz fa mi fr el zh id sw no hi da te th pt ru ro pl hr es vi ar cs ko ja hu"
+    ),
+    # all languages of the picture world, shuffled; codes with q are constructed languages
+    "order36": (
+        "en qau qal qad qav ko es qat qaq pt ru qab qao hi qan qae zh qas qai qam qag qaa qac qap ja it fr qaj qaf ar "
+        "de qar qah cs el qak"
+    ),
+}
+
+
+def language_order(text: str) -> List[str]:
+    """A named order, or the languages of a comma list.
+
+    Raises:
+        UserError: neither; or a language twice.
+    """
+    languages = ORDERS[text].split() if text in ORDERS else [lang.strip() for lang in text.split(",") if lang.strip()]
+    if len(languages) < 2 and text.strip() not in languages:
+        raise UserError(f"'{text}' is no order: give {', '.join(ORDERS)} or languages as en,de,fr")
+    twice = sorted({lang for lang in languages if languages.count(lang) > 1})
+    if twice:
+        raise UserError(f"order {text}: {', '.join(twice)} occurs more than once")
+    return languages
+
+
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    checkpoint: str = "checkpoint of this plugin, official CLIP file or Hugging Face folder",
+) -> None:
+    """``--checkpoint``, ``--device``, and an option for every kind of frozen file."""
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help=checkpoint)
+    add_device_option(parser)
+    add_frozen_options(parser)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument("--device", default="cpu", help="where to compute, e.g. cuda (default: %(default)s)")
+
+
+def add_frozen_options(parser: argparse.ArgumentParser, prefix: str = "", whose: str = "a checkpoint") -> None:
+    """An option for every kind of frozen file.
+
+    Args:
+        prefix: before the options' names, where a command has two models or options of the same names.
+        whose: whose files they are, in words.
+    """
+    from mlvl_fairseq.inference.encoder import frozen_files
+
+    group = parser.add_argument_group(f"frozen files of {whose}, if they were moved since it was trained")
+    for name, about in frozen_files().items():
+        group.add_argument(f"--{prefix}{name.replace('_', '-')}", metavar="PATH", help=about)
+
+
+def frozen_from(args: argparse.Namespace, prefix: str = "") -> Dict[str, Optional[str]]:
+    """What :func:`add_frozen_options` asked for: name -> path, None where the file is where it was."""
+    from mlvl_fairseq.inference.encoder import frozen_files
+
+    return {name: getattr(args, f"{prefix}{name}".replace("-", "_")) for name in frozen_files()}
+
+
+def load_encoder(args: argparse.Namespace):
+    """The model of :func:`add_model_options`.
+
+    Raises:
+        DataError: its file is missing, damaged, refused, or of no known format.
+        UserError: frozen weights differ, or an option is not for this kind of model.
+    """
+    from mlvl_fairseq.inference.encoder import Encoder
+
+    return Encoder.load(args.checkpoint, device=args.device, **frozen_from(args))

@@ -34,7 +34,7 @@ def overview() -> argparse.ArgumentParser:
 
 def build_parser(name: str = DEFAULT) -> argparse.ArgumentParser:
     """The parser of one evaluator's options."""
-    from mlvl_fairseq.cli.model_options import add_model_options
+    from mlvl_fairseq.cli.common import add_model_options
     from mlvl_fairseq.evaluation.evaluators import EVALUATORS
 
     evaluator = EVALUATORS[name]
@@ -66,7 +66,7 @@ def build_parser(name: str = DEFAULT) -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     name, rest = chosen(sys.argv[1:] if argv is None else argv)
     args = build_parser(name).parse_args(rest)
-    from mlvl_fairseq.cli.model_options import load_encoder
+    from mlvl_fairseq.cli.common import load_encoder
     from mlvl_fairseq.evaluation.evaluators import EVALUATORS
     from mlvl_fairseq.evaluation.evaluators.base import average_scores
     from mlvl_fairseq.files import write_json

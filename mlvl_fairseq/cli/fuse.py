@@ -21,7 +21,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.cli.model_options import add_frozen_options, add_model_options
+    from mlvl_fairseq.cli.common import add_frozen_options, add_model_options
     from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
 
     parser = argparse.ArgumentParser(
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.cli.model_options import frozen_from, load_encoder
+    from mlvl_fairseq.cli.common import frozen_from, load_encoder
     from mlvl_fairseq.data.captions import read_captions
     from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
     from mlvl_fairseq.evaluation.evaluators.fusion import ETAS, translate_test

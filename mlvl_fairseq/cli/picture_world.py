@@ -4,8 +4,7 @@ import argparse
 import logging
 from typing import List, Optional
 
-from mlvl_fairseq.cli.common import run
-from mlvl_fairseq.continual.orders import language_order
+from mlvl_fairseq.cli.common import language_order, run
 from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, write_world
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.cli.model_options import add_frozen_options
+    from mlvl_fairseq.cli.common import add_frozen_options
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -160,7 +160,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.continual.orders import language_order
+    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
 
     corpus = build_corpus(args) if args.languages else open_corpus(args)
@@ -214,7 +214,7 @@ def build_corpus(args):
 
 def prepare_tokenizers(corpus, args) -> None:
     """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
-    from mlvl_fairseq.continual.orders import language_order
+    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import binarize_all
     from mlvl_fairseq.data.text import tokenizer_kinds
     from mlvl_fairseq.errors import UserError
@@ -237,7 +237,7 @@ def prepare_tokenizers(corpus, args) -> None:
 
 def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences."""
-    from mlvl_fairseq.cli.model_options import frozen_from
+    from mlvl_fairseq.cli.common import frozen_from
     from mlvl_fairseq.data.images.reading import BadImagePolicy
     from mlvl_fairseq.inference.encoder import Encoder
     from mlvl_fairseq.inference.extraction import extract_teacher_features

@@ -25,11 +25,13 @@ class ContinualPlugin(nn.Module):
     Attributes:
         name: that it is registered under. family: of plugins that belong together; default: its name. Terms are added
             to the loss in the order of families, then names.
+        switches: options that ask for the method -> their values that do not.
         needs_all_rows: the method moves embedding rows that the current language does not use.
     """
 
     name = ""
     family = ""
+    switches: Dict[str, object] = {}
     needs_all_rows = False
 
     def __init__(self, cfg, task):
@@ -37,9 +39,14 @@ class ContinualPlugin(nn.Module):
         self.cfg = cfg
 
     @classmethod
+    def is_asked_for(cls, cfg) -> bool:
+        """Is one of the :attr:`switches` on, and does the method say so, too?"""
+        return any(getattr(cfg, name) != off for name, off in cls.switches.items()) and cls.is_active(cfg)
+
+    @classmethod
     def is_active(cls, cfg) -> bool:
-        """Do these options ask for the method?"""
-        raise NotImplementedError
+        """With a switch on, is this method meant? One of several that share a switch says so here."""
+        return True
 
     def hand_over(self, state: Dict[str, Tensor], prefix: str, model) -> None:
         """Turn the previous language's buffers (``prefix + name`` in `state`) into this one's, in place."""
@@ -124,7 +131,7 @@ def active_plugins(cfg, task) -> nn.ModuleDict:
     Raises:
         UserError: two of them define the contrastive term.
     """
-    active = [plugin for plugin in PLUGINS.values() if plugin.is_active(cfg)]
+    active = [plugin for plugin in PLUGINS.values() if plugin.is_asked_for(cfg)]
     active.sort(key=lambda plugin: (plugin.family, plugin.name))
     contrasting = [plugin.name for plugin in active if plugin.cross_modal is not ContinualPlugin.cross_modal]
     if len(contrasting) > 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
-from mlvl_fairseq.losses.positives import POSITIVES
+from mlvl_fairseq.losses.features import POSITIVES
 
 
 class LossType(NamedTuple):

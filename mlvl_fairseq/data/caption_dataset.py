@@ -1,6 +1,6 @@
 """Captions with their images and English sentences, in one or several languages, as fairseq batches."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -167,15 +167,6 @@ def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
 def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
     """float32 tensor of `array[rows]`, read from a memory map without keeping it open for writing."""
     return torch.from_numpy(np.asarray(array[rows], dtype=np.float32))
-
-
-def pad_right(captions: Sequence[Sequence[int]], pad: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Ids with BOS and EOS to tokens [B, T] and EOS positions [B]."""
-    lengths = torch.tensor([len(ids) for ids in captions])
-    tokens = torch.full((len(captions), int(lengths.max())), pad)
-    for row, ids in zip(tokens, captions):
-        row[: len(ids)] = torch.as_tensor(ids)
-    return tokens, end_positions(lengths)
 
 
 def pad_states(states: Sequence[np.ndarray], length: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ Breaks without it: ``fairseq-train --distributed-world-size 2 ... &``, killed.
 from functools import partial
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
-from mlvl_fairseq.process.jobs import end_with_parent
+from mlvl_fairseq.process.signals import end_with_parent
 
 
 def _run(main, cfg, **kwargs):

@@ -5,7 +5,8 @@ encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mlvl_fairseq.checkpoints.source import WeightSource, format_of
-from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.feature_extraction import collate_images
 from mlvl_fairseq.data.images.reading import ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform
@@ -63,7 +63,8 @@ class Encoder:
             UserError: frozen weights differ, an option is not for this kind of model, or it is the folder of a run,
                 which holds several models.
         """
-        refuse_run_folder(path)
+        if Path(path).is_dir():
+            refuse_run_folder(path)
         source = WeightSource(path)
         file = format_of(source)
         network = NETWORKS[file.family]
@@ -173,3 +174,12 @@ class Encoder:
         parts = (np.array(features[start : start + batch_size], np.float32) for start in starts)
         encoded = (self.network.encode_features(torch.from_numpy(part).to(self.device)).vector for part in parts)
         return np.concatenate([part.cpu().numpy() for part in encoded])
+
+
+def pad_right(captions: Sequence[Sequence[int]], pad: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Ids with BOS and EOS to tokens [B, T] and EOS positions [B]."""
+    lengths = torch.tensor([len(ids) for ids in captions])
+    tokens = torch.full((len(captions), int(lengths.max())), pad)
+    for row, ids in zip(tokens, captions):
+        row[: len(ids)] = torch.as_tensor(ids)
+    return tokens, lengths - 1

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
-from mlvl_fairseq.data.caption_dataset import pad_right
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
@@ -15,7 +14,7 @@ from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.encoder import Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 STATES_BATCH = 64

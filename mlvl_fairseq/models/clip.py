@@ -10,8 +10,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
-from mlvl_fairseq.models._architectures import register_architectures
-from mlvl_fairseq.models._frozen import LeavesOutFrozen
+from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network

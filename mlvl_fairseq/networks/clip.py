@@ -115,7 +115,7 @@ class ClipConfig:
         if not has_images:
             return cls(text)
         width, embed_dim = options.vision_width, options.embed_dim
-        if str(options.image_tower) == "features":
+        if options.image_tower == "features":
             input_dim = options.image_feature_dim or feature_dim
             return cls(text, HeadConfig(input_dim, width, embed_dim, options.image_dropout))
         layers, heads = options.vision_layers, options.vision_heads

@@ -9,7 +9,6 @@ import multiprocessing
 import multiprocessing.popen_fork
 import os
 import sys
-import threading
 import time
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -20,6 +19,7 @@ from mlvl_fairseq.process.exit_status import user_message
 from mlvl_fairseq.process.signals import (
     Forwarder,
     Stopped,
+    end_with_parent,
     held_back,
     let_through,
     on_stop_signal,
@@ -189,18 +189,6 @@ def _failure(job: Job, forward: Forwarder) -> Optional[BaseException]:
     if isinstance(failure, Stopped):
         logger.info(f"{job.title}: stopped by {failure.signal_name}; the same command continues")
     return failure
-
-
-def end_with_parent() -> None:
-    """Let this process, if multiprocessing started it, end as soon as its parent has ended, however that ended:
-    otherwise it would still be at work when the command is run again."""
-    if multiprocessing.parent_process() is not None:
-        threading.Thread(target=_wait_and_end, daemon=True).start()
-
-
-def _wait_and_end() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _watch(job: Job, total: Optional[int], costs: Optional[Costs]) -> None:

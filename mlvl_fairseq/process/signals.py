@@ -133,3 +133,15 @@ def held_back() -> Iterator[None]:
 
 def let_through() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def end_with_parent() -> None:
+    """Let this process, if multiprocessing started it, end as soon as its parent has ended, however that ended:
+    otherwise it would still be at work when the command is run again."""
+    if multiprocessing.parent_process() is not None:
+        threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _wait_and_end() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,22 +1,32 @@
-"""What all our tasks share: exact restarts, one dictionary, dummy batches, scores of a whole validation set; and models
-and criterions that say what they need, and find it: anything else is told before it trains."""
+"""What our tasks share: exact restarts, one dictionary, dummy batches, scores of a whole validation set; models and
+criterions that say what they need, and find it; and, on a corpus folder, vocabulary, datasets and recall."""
 
 import inspect
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Dict, List, Optional
+from typing import ClassVar, Dict, List, Optional, Sequence, Tuple, Type
 
+import numpy as np
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.data import Dictionary
+from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import FairseqTask
-from omegaconf import OmegaConf
+from omegaconf import II, MISSING, OmegaConf
+from torch.utils.data import ConcatDataset
 
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.data.caption_dataset import CaptionDataset
+from mlvl_fairseq.data.corpus.binarize import open_tokens
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
+from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 
 class ValidationScores(ABC):
@@ -127,3 +137,181 @@ def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:
         return None
     absent = object()
     return [name for name in needs if inspect.getattr_static(task, name, absent) is absent]
+
+
+MIN_VALIDATION_IMAGES = 10
+
+
+@dataclass
+class CaptionTaskConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "corpus folder written by mlvl-prepare"})
+    max_length: int = field(
+        default=77, metadata={"help": "cut captions to this many tokens, BOS and EOS included; EOS is kept"}
+    )
+    seed: int = II("common.seed")
+
+
+class CaptionTask(MlvlTask):
+    """Base of the retrieval tasks. A subclass says which images and languages it trains on, and with which vocabulary.
+
+    Args:
+        cfg: options.
+        vocabulary: what the captions of a corpus are cut with.
+        langs: languages of training.
+
+    Attributes:
+        corpus: what training is about. tokenizer: captions to ids and back.
+        trains_image_tower, default_freeze: what a model trains where its options do not say it.
+
+    Raises:
+        UserError: the vocabulary has not been prepared.
+    """
+
+    dataset_class: ClassVar[Type[CaptionDataset]] = CaptionDataset
+    tokenizer_class: ClassVar[Type[Tokenizer]] = ClipTokenizer  # reads a dict.txt for fairseq-preprocess
+    trains_image_tower = False
+    default_freeze = ""
+
+    def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
+        super().__init__(cfg, vocabulary.load_dictionary(langs))
+        self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self.state.merge_state_dict(self.tokenizer.checkpoint_state())
+
+    @classmethod
+    def load_dictionary(cls, filename) -> Dictionary:
+        """Read ``dict.txt``; this is also what ``fairseq-preprocess --task ...`` uses."""
+        return cls.tokenizer_class.load_dictionary(filename)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.vocabulary.tokenizer
+
+    @property
+    def image_feature_dim(self) -> int:
+        """Dimension of the image features the corpus was given; 0: it has pictures only."""
+        if not self.corpus.has_features("train", "inputs"):
+            return 0
+        return self.corpus.features("train", "inputs").shape[1]
+
+    def max_positions(self) -> int:
+        return self.cfg.max_length
+
+    def load_captions(
+        self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
+    ) -> CaptionDataset:
+        """The binarized captions of a split in one or several languages.
+
+        Args:
+            split, langs: which captions.
+            vocabulary: what they were cut with; default: the task's.
+            options: see :class:`CaptionDataset`.
+
+        Raises:
+            UserError: they have not been prepared. DataError: caption and row counts differ.
+        """
+        tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
+        options.setdefault("shuffle", split == "train")
+        return self.dataset_class(
+            ConcatDataset(tokens),
+            np.concatenate([part.sizes for part in tokens]),
+            np.concatenate([self.corpus.rows(split, lang) for lang in langs]),
+            self.dictionary.bos(),
+            self.dictionary.eos(),
+            max_length=self.cfg.max_length,
+            pad=self.dictionary.pad(),
+            **options,
+        )
+
+    def _load_tokens(self, split: str, lang: str, vocabulary: CorpusVocabulary):
+        self.corpus.require(split, lang)
+        prefix = vocabulary.binarized(lang) / split
+        if not prefix.with_suffix(".bin").exists():
+            how = vocabulary.how_to_prepare([lang])
+            raise UserError(f"no binarized captions {prefix}.bin; make them with: {how}")
+        tokens = open_tokens(prefix)
+        if len(tokens) != len(self.corpus.rows(split, lang)):
+            raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
+        return tokens
+
+    def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
+        """fairseq's iterator over full batches in an order that is drawn anew every epoch.
+
+        Batches are not shuffled a second time: consecutive ones go to the ranks, so that N ranks see the captions
+        that one process with N times the batch would.
+        """
+        if dataset.shuffle and max_sentences:
+            dataset.keep_multiple_of = max_sentences * num_shards
+        iterator = super().get_batch_iterator(dataset, max_tokens, max_sentences, num_shards=num_shards, **kwargs)
+        iterator.disable_shuffling = True
+        return iterator
+
+    # Validation: recall over the whole set, whatever the batches.
+    def check_validation_images(self, images: int) -> None:
+        """Raises UserError: too few images for recall at 10 to mean anything."""
+        if images < MIN_VALIDATION_IMAGES:
+            raise UserError(
+                f"the validation set has {images} images, recall at 10 needs at least {MIN_VALIDATION_IMAGES}: give "
+                "more, or train with --disable-validation"
+            )
+
+    def begin_valid_epoch(self, epoch, model) -> None:
+        self.validation = self.new_recall()
+
+    def new_recall(self) -> "RecallScores":
+        return RecallScores()
+
+    def valid_step(self, sample, model, criterion):
+        model.eval()
+        features = criterion.features(model, sample)
+        self.validation.add(sample, features)
+        return criterion.losses(model, features, sample)
+
+    def seed_for(self, purpose: int) -> int:
+        """A seed of its own for every purpose within a run."""
+        return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
+
+
+class RecallScores(ValidationScores):
+    """Keeps the features of every validation batch until the whole set can be ranked.
+
+    Args:
+        languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
+            averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
+    """
+
+    def __init__(self, languages: Sequence[str] = ()):
+        super().__init__()
+        self.languages = list(languages)
+        self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
+        self._batches: List[Tuple[torch.Tensor, ...]] = []
+
+    def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
+        """A batch, and its ``text`` and ``image`` features [B, D]."""
+        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
+        text, image = features["text"].float(), features["image"].float()
+        self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
+
+    def compute(self) -> Dict[str, float]:
+        """Recalls (and ``r_mean``) in %; captions and images that came twice (padding of ranks) count once."""
+        columns = [gather_with_grad(torch.cat(column)).cpu() for column in zip(*self._batches)]
+        ids, image_ids, languages, text, image = (column.numpy() for column in columns)
+        _, captions = np.unique(ids, return_index=True)
+        scores = [
+            _recalls(image_ids, text, image, captions[languages[captions] == lang])
+            for lang in range(len(self.languages) or 1)
+        ]
+        means = {name: float(np.mean([one[name] for one in scores])) for name in METRICS}
+        return {**means, **{f"r_mean_{lang}": one["r_mean"] for lang, one in zip(self.languages, scores)}}
+
+
+def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, captions: np.ndarray) -> Dict[str, float]:
+    """Recalls of some rows: their captions and images, each image once. NaN where a language has not come yet."""
+    if not len(captions):
+        return dict.fromkeys(METRICS, math.nan)
+    images, rows = np.unique(image_ids[captions], return_index=True)
+    return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))
+
+
+def split_languages(text: str) -> List[str]:
+    """``"en, de"`` -> ``["en", "de"]``."""
+    return [lang.strip() for lang in text.split(",") if lang.strip()]

@@ -11,7 +11,7 @@ from fairseq.tasks import register_task
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.language_state import LanguageState
+from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
@@ -23,7 +23,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass

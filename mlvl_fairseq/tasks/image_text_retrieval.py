@@ -9,7 +9,7 @@ from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass

@@ -17,7 +17,7 @@ from mlvl_fairseq.data.features import read_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._caption_task import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlvl_fairseq.cli import analyse, evaluate, fuse, model_options, prepare
+from mlvl_fairseq.cli import analyse, common, evaluate, fuse, prepare
 from mlvl_fairseq.inference import encoder
 
 FILES = {"init_from": "of a CLIP: the weights", "word_list": "of a new family: its words"}
@@ -37,11 +37,11 @@ def test_commands_list_the_files_of_all_families(families, command, prefixes):
 
 def test_a_model_is_loaded_with_the_files_that_are_given(families):
     arguments = ["--checkpoint", "x.pt", "--device", "cuda", "--word-list", "words", "--captions", "c", "--lang", "de"]
-    model = model_options.load_encoder(evaluate.build_parser().parse_args(arguments))
+    model = common.load_encoder(evaluate.build_parser().parse_args(arguments))
     assert model.path == "x.pt"
     assert model.options == {"device": "cuda", "init_from": None, "word_list": "words"}
     args = fuse.build_parser().parse_args([*arguments, "--english-init-from", "clip.pt"])
-    assert model_options.frozen_from(args, "english-") == {"init_from": "clip.pt", "word_list": None}
+    assert common.frozen_from(args, "english-") == {"init_from": "clip.pt", "word_list": None}
 
 
 def test_families_that_there_are(capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.source import fingerprint_of, fingerprint_tensor
-from mlvl_fairseq.continual.language_state import LanguageState, tokens_fingerprint
+from mlvl_fairseq.continual.learner import LanguageState, tokens_fingerprint
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.errors import UserError
 

@@ -8,6 +8,7 @@ import yaml
 from golden import FIXTURES
 
 from mlvl_fairseq.cli.cll import build_parser
+from mlvl_fairseq.cli.common import ORDERS, language_order
 from mlvl_fairseq.continual import methods
 from mlvl_fairseq.continual.methods import (
     PRESETS,
@@ -18,7 +19,6 @@ from mlvl_fairseq.continual.methods import (
     method_options,
     method_protocol,
 )
-from mlvl_fairseq.continual.orders import ORDERS, language_order
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.picture_world import language_codes
 from mlvl_fairseq.runs.protocols import PROTOCOLS

@@ -6,7 +6,7 @@ import torch
 from golden import assert_golden, load_golden
 
 from mlvl_fairseq.continual import row_scales
-from mlvl_fairseq.continual.language_state import LanguageState
+from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.continual.row_scales import RowUse, known_row_scales, register_row_scale, row_scale
 from mlvl_fairseq.errors import UserError
 

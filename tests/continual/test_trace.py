@@ -13,7 +13,7 @@ from fairseq.utils import clip_grad_norm_
 from golden import assert_golden, det, golden_text_tower, golden_text_weights, load_golden
 
 from mlvl_fairseq.checkpoints.clip import CLIPWeights
-from mlvl_fairseq.continual.language_state import LanguageState
+from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.criterions.cll_clip import CllClipCriterion, CllClipCriterionConfig

@@ -12,7 +12,7 @@ def plugins_of(method):
     """Names of the plugins that a method's options ask for."""
     defaults = {name: value for kind in plugin_options() for name, value in vars(kind()).items()}
     cfg = SimpleNamespace(**defaults | method_options(method))
-    return {name for name, plugin in PLUGINS.items() if plugin.is_active(cfg)}
+    return {name for name, plugin in PLUGINS.items() if plugin.is_asked_for(cfg)}
 
 
 def row_with(part):

@@ -15,9 +15,10 @@ MODELS = ("teacher", "der-en", "der-de", "mla-en", "codaprompt-en", "trikd")
 SETTINGS = ("method", "arch", "init_from", "lr", "batch_size", "max_epoch", "seed")
 MTE = """--task mte_pretraining --arch mte_tiny --encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 16
     --encoder-attention-heads 2 --decoder-layers 1 --decoder-ffn-embed-dim 16 --decoder-attention-heads 2
-    --criterion mte --validate-interval 10 --save-interval 10 --optimizer adam --lr 1e-2 --clip-norm 2 --max-tokens 400 --num-workers 0
-    --cpu --log-format json --no-epoch-checkpoints --bleu-sentences 4 --bleu-beam 2 --max-source-positions 64
-    --max-target-positions 64 --best-checkpoint-metric chrf --maximize-best-checkpoint-metric --train-encoder layers
+    --criterion mte --validate-interval 10 --save-interval 10 --optimizer adam --lr 1e-2 --clip-norm 2
+    --max-tokens 400 --num-workers 0 --cpu --log-format json --no-epoch-checkpoints
+    --bleu-sentences 4 --bleu-beam 2 --max-source-positions 64 --max-target-positions 64
+    --best-checkpoint-metric chrf --maximize-best-checkpoint-metric --train-encoder layers
     --required-batch-size-multiple 1 --max-epoch 30""".split()
 TRIKD = """--task trikd --criterion trikd --arch trikd_tiny --encoder-embed-dim 8 --encoder-ffn-embed-dim 16
     --encoder-attention-heads 2 --langs en --valid-langs en,de --optimizer row_adamw --lr-scheduler warmup_constant

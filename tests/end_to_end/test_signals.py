@@ -11,7 +11,7 @@ from processes import assert_group_ends, needs_proc, updates_in, updates_of
 from run_comparison import assert_same_run
 
 from mlvl_fairseq.checkpoints.comparison import differing
-from mlvl_fairseq.tasks._caption_task import CaptionTask
+from mlvl_fairseq.tasks._base import CaptionTask
 
 METHOD = "cll_clip_with_teir_update"
 SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}

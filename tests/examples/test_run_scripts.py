@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from mlvl_fairseq.cli.common import language_order
 from mlvl_fairseq.continual.methods import list_methods, published_names
-from mlvl_fairseq.continual.orders import language_order
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "cll_clip"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.sh"))

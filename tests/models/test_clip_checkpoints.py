@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlvl_fairseq.continual.language_state import LanguageState
+from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions, grow_rows
 

@@ -10,7 +10,7 @@ from itertools import product
 
 import pytest
 
-from mlvl_fairseq.continual.orders import language_order
+from mlvl_fairseq.cli.common import language_order
 from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, plan_world
 from mlvl_fairseq.picture_world.captions import PAIR_TEMPLATES, SINGLE_TEMPLATES, CaptionPlan
 from mlvl_fairseq.picture_world.languages.constructed.language import ConstructedLanguage

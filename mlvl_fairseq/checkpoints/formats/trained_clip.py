@@ -28,8 +28,10 @@ from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 SIDES = ("text.", "vision.")
 
 
-@register_format("clip", "checkpoint trained with this plugin")
+@register_format("clip", "checkpoint of a CLIP trained with this plugin")
 class TrainedClip(WeightFormat):
+    is_ours = True
+
     def detect(self, source: WeightSource) -> bool:
         return any(name.startswith(SIDES) for name in source.model())
 

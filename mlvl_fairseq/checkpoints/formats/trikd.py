@@ -99,6 +99,8 @@ def read_trikd(path) -> TrikdWeights:
 
 @register_format("trikd", "checkpoint of task trikd")
 class TrikdCheckpoint(WeightFormat):
+    is_ours = True
+
     def detect(self, source: WeightSource) -> bool:
         return MARK in source.model()
 

@@ -74,6 +74,8 @@ class Memory(ContinualPlugin):
         UserError: there is no such ``--replay-method``.
     """
 
+    switches = {"memory_size": 0}
+
     needs_all_rows = True  # replayed captions use rows that the current language does not
 
     def __init__(self, cfg, task):
@@ -90,10 +92,6 @@ class Memory(ContinualPlugin):
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
         self.position, self.seed = task.position, task.seed_for(20_000)
         self.captions: Optional[MemoryCaptions] = None
-
-    @classmethod
-    def is_active(cls, cfg) -> bool:
-        return cfg.memory_size > 0
 
     @property
     def keeps_features(self) -> bool:

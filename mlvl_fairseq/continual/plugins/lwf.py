@@ -24,9 +24,7 @@ class Lwf(ContinualPlugin):
     The previous model is this one with the trained parameters as they were handed over, which the buffers keep.
     """
 
-    @classmethod
-    def is_active(cls, cfg) -> bool:
-        return cfg.lwf_scale > 0
+    switches = {"lwf_scale": 0}
 
     def hand_over(self, state, prefix, model) -> None:
         for key in [key for key in state if key.startswith(prefix)]:

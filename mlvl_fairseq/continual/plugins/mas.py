@@ -24,9 +24,7 @@ class Mas(QuadraticPenalty):
     """Importance: how much the features move with a parameter, ``mean over batches |gradient of mean ||h||^2|``, summed
     over languages. No label is needed (equation 3 of the paper)."""
 
-    @classmethod
-    def is_active(cls, cfg) -> bool:
-        return cfg.mas_scale > 0
+    switches = {"mas_scale": 0}
 
     @property
     def scale(self) -> float:

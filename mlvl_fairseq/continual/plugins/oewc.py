@@ -30,9 +30,7 @@ class Oewc(QuadraticPenalty):
     """Importance: the diagonal of the Fisher information, ``F <- gamma F + mean over batches (gradient of loss)^2``,
     of the previous language's training captions at the weights it has handed over, which are also the anchor."""
 
-    @classmethod
-    def is_active(cls, cfg) -> bool:
-        return cfg.ewc_scale > 0
+    switches = {"ewc_scale": 0}
 
     @property
     def scale(self) -> float:

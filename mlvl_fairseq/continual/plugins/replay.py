@@ -35,6 +35,7 @@ class ReplayMethod(ContinualPlugin):
     """
 
     family = Memory.name
+    switches = {"memory_size": 0, "replay_method": "auto"}
     label = "teacher"
     is_default = False
     draws = ("replay",)

@@ -24,9 +24,7 @@ class Si(QuadraticPenalty):
     The gradient is the one the optimizer gets: averaged over ranks and clipped. Buffers ``path/<parameter>`` are added.
     """
 
-    @classmethod
-    def is_active(cls, cfg) -> bool:
-        return cfg.si_scale > 0
+    switches = {"si_scale": 0}
 
     @property
     def scale(self) -> float:

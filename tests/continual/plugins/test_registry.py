@@ -26,13 +26,11 @@ class CounterOptions:
 
 @register_plugin("counter", CounterOptions)
 class Counter(ContinualPlugin):
+    switches = {"counter_scale": 0}
+
     def __init__(self, cfg, task):
         super().__init__(cfg, task)
         self.register_buffer("count", torch.zeros(2))
-
-    @classmethod
-    def is_active(cls, cfg):
-        return cfg.counter_scale > 0
 """
 
 

@@ -1,8 +1,9 @@
-"""Frozen weights stay out of checkpoints: their fingerprint stands for them."""
+"""What our models share: named dimensions, and frozen weights that their fingerprint stands for in checkpoints."""
 
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
+from fairseq.models import register_model_architecture
 from torch import Tensor
 
 from mlvl_fairseq.checkpoints.source import fill_in, fingerprint_of, fingerprint_tensor
@@ -81,3 +82,17 @@ class LeavesOutFrozen:
             digest = fingerprint_of(getattr(self, part.buffer))
             state.update(fill_in(state, frozen, state.get(prefix + part.buffer), complaint, digest))
         super().upgrade_state_dict_named(state, name)
+
+
+def register_architectures(model: str, architectures: Dict[str, Dict[str, Any]]) -> None:
+    """Make ``--arch NAME`` set options of `model`, where the command line does not say otherwise."""
+    for name, dimensions in architectures.items():
+        _register(model, name, dimensions)
+
+
+def _register(model: str, name: str, dimensions: Dict[str, Any]) -> None:
+    @register_model_architecture(model, name)
+    def set_dimensions(args):
+        for key, value in dimensions.items():
+            if not hasattr(args, key):
+                setattr(args, key, value)
