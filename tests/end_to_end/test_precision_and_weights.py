@@ -159,7 +159,7 @@ def test_official_weights_teach_and_are_taught(
     assert evaluated(best) == read_json(tmp_path / "run" / "scores" / "01-de" / "de.test.json")["r_mean"]
     saved = load_checkpoint_file(best)["model"]
     assert not [name for name in saved if name.startswith("text.") and "token_embedding" not in name]
-    frozen = dict(Encoder.load(best).text.named_parameters())
+    frozen = dict(Encoder.load(best).network.text.named_parameters())
     for name, parameter in clip_model.named_parameters():
         if name in frozen and name != "token_embedding.weight":
             assert torch.equal(frozen[name], parameter), name

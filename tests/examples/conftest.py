@@ -39,7 +39,10 @@ def answers(tmp_path_factory):
 OPTIONS = """#!/bin/sh
 answer={answers}/$(echo "$*" | md5sum | cut -c1-32)
 export PYTHONPATH={root}
-[ -e "$answer" ] || {python} -m mlvl_fairseq.cli.options "$@" >"$answer" || {{ rm "$answer"; exit 2; }}
+if [ ! -e "$answer" ]; then  # scripts ask several times at once
+    {python} -m mlvl_fairseq.cli.options "$@" >"$answer.$$" || exit 2
+    mv "$answer.$$" "$answer"
+fi
 cat "$answer"
 """
 
