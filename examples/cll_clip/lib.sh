@@ -125,7 +125,7 @@ prepare_world() {
 
 # A named order as a comma list.
 languages_of() {
-  python -c 'import sys; from mlvl_fairseq.continual.orders import language_order as o; print(",".join(o(sys.argv[1])))' "$1"
+  python -c 'import sys; from mlvl_fairseq.cli.common import language_order as o; print(",".join(o(sys.argv[1])))' "$1"
 }
 
 # The given families plain, with TEIR and with TEIR's scaled step.
