@@ -1,4 +1,4 @@
-"""What is this file? Each kind of file that holds weights is one class under `register_format`; `format_of` asks each.
+"""What is this file? Each kind of file that holds weights is a class under `register_weight_format`; `format_of` asks them.
 
 Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_loading`.
 """
@@ -107,7 +107,7 @@ class WeightFormat(ABC):
 FORMATS: Dict[str, WeightFormat] = {}
 
 
-def register_format(family: str, description: str) -> Callable[[Type[WeightFormat]], Type[WeightFormat]]:
+def register_weight_format(family: str, description: str) -> Callable[[Type[WeightFormat]], Type[WeightFormat]]:
     """Class decorator: make `format_of` recognise a format. Error messages list the description."""
 
     def register(cls: Type[WeightFormat]) -> Type[WeightFormat]:

@@ -10,7 +10,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import read_object, write_json
-from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, ordered_method, score_path
+from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, ordered_method, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 USER_DIR = Path(__file__).resolve().parents[1]
@@ -72,7 +72,7 @@ class Sequence:
         """
         fingerprints = {lang: corpus.language_fingerprint(lang) for lang in self.languages}
         mine = {**asdict(self.settings), "corpus_fingerprint": fingerprints}
-        if self.manifest_path.exists() and any(self.folder.glob("*/checkpoint*.pt")):  # else it has learned nothing
+        if self.manifest_path.exists() and has_checkpoints(self.folder):  # else it has learned nothing
             _refuse_other_run(self.manifest_path, mine, corpus)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.manifest_path, mine)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from mlvl_fairseq.data.features import FeatureWriter, Manifest, array_path
+from mlvl_fairseq.data.features import FeatureManifest, FeatureWriter, array_path
 from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, LoadedImage
 from mlvl_fairseq.errors import DataError
 
@@ -37,7 +37,7 @@ def extract_image_features(
     policy: BadImagePolicy = BadImagePolicy(),
     batch_size: int = 64,
     num_workers: int = 0,
-) -> Manifest:
+) -> FeatureManifest:
     """Compute the features of all images of a dataset and write them to ``STEM.npy`` and ``STEM.json``.
 
     An interrupted extraction goes on where it stopped when called again with the same arguments.

@@ -24,7 +24,7 @@ FLUSH_SECONDS = 2.0  # work that an interruption can cost
 
 
 @dataclass
-class Manifest:
+class FeatureManifest:
     """What a feature file holds.
 
     Attributes:
@@ -62,7 +62,7 @@ def array_path(stem) -> Path:
     return Path(f"{stem}.npy")
 
 
-def manifest_path(stem) -> Path:
+def feature_manifest_path(stem) -> Path:
     """``STEM.json``."""
     return Path(f"{stem}.json")
 
@@ -81,13 +81,13 @@ def file_sha256(path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_manifest(stem) -> Manifest:
+def read_feature_manifest(stem) -> FeatureManifest:
     """Read ``STEM.json``.
 
     Raises:
         DataError: it is missing, damaged, or of another version.
     """
-    path = manifest_path(stem)
+    path = feature_manifest_path(stem)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def read_manifest(stem) -> Manifest:
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         raise DataError(f"is no feature manifest of version {FORMAT_VERSION}; extract the features again", path)
     try:
-        manifest = Manifest(**content)
+        manifest = FeatureManifest(**content)
         manifest.shape = (int(manifest.shape[0]), int(manifest.shape[1]))
         if not 0 <= manifest.rows_done <= manifest.shape[0]:
             raise ValueError(f"{manifest.rows_done} of {manifest.shape[0]} rows done")
@@ -143,13 +143,13 @@ class FeatureWriter:
             raise DataError(f"dtype {dtype} is none of {', '.join(FEATURE_DTYPES)}", array_path(stem))
         self.stem, self._flush_seconds, self._flushed = stem, flush_seconds, time.monotonic()
         shape = (len(row_names) if rows is None else rows, dim)
-        self.manifest = Manifest(model, weights_fingerprint, dtype, shape, fingerprint_of_names(row_names))
-        if manifest_path(stem).exists():
+        self.manifest = FeatureManifest(model, weights_fingerprint, dtype, shape, fingerprint_of_names(row_names))
+        if feature_manifest_path(stem).exists():
             self.manifest = _resumed(stem, self.manifest, row_names)
         elif array_path(stem).exists():
             raise DataError("was not written by this command; move it away or give another place", array_path(stem))
         else:
-            write_json(manifest_path(stem), asdict(self.manifest))
+            write_json(feature_manifest_path(stem), asdict(self.manifest))
         self._file = self._open()
 
     @property
@@ -189,7 +189,7 @@ class FeatureWriter:
         """Bring all rows to the disk and count them in the manifest."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        write_json(manifest_path(self.stem), asdict(self.manifest))
+        write_json(feature_manifest_path(self.stem), asdict(self.manifest))
         self._flushed = time.monotonic()
 
     def close(self) -> None:
@@ -234,8 +234,8 @@ class FeatureWriter:
             raise OSError(error.errno, error.strerror, str(array_path(self.stem))) from error
 
 
-def _resumed(stem, wanted: Manifest, row_names: Sequence[str]) -> Manifest:
-    found, rows_are_missing = read_manifest(stem), False
+def _resumed(stem, wanted: FeatureManifest, row_names: Sequence[str]) -> FeatureManifest:
+    found, rows_are_missing = read_feature_manifest(stem), False
     if _is_of_first_rows(found, row_names):
         shape = (wanted.shape[0], found.shape[1])
         found = replace(found, shape=shape, row_names_fingerprint=wanted.row_names_fingerprint, complete=False)
@@ -245,21 +245,21 @@ def _resumed(stem, wanted: Manifest, row_names: Sequence[str]) -> Manifest:
         if old[name] != new[name]:
             raise DataError(
                 f"features there were made with {name} {old[name]}, now it is {new[name]}; "
-                f"to start over, delete {array_path(stem)} and {manifest_path(stem)}",
-                manifest_path(stem),
+                f"to start over, delete {array_path(stem)} and {feature_manifest_path(stem)}",
+                feature_manifest_path(stem),
             )
     if rows_are_missing:
         _make_room(stem, found)
     return found
 
 
-def _is_of_first_rows(manifest: Manifest, row_names: Sequence[str]) -> bool:
+def _is_of_first_rows(manifest: FeatureManifest, row_names: Sequence[str]) -> bool:
     """Do the features there belong to the first of these rows, with more behind them?"""
     rows = manifest.shape[0]
     return rows < len(row_names) and manifest.row_names_fingerprint == fingerprint_of_names(row_names[:rows])
 
 
-def _make_room(stem, manifest: Manifest) -> None:
+def _make_room(stem, manifest: FeatureManifest) -> None:
     """Give the array as many rows as its new manifest says. Interrupted between the two files, it can be repeated."""
     if manifest.rows_done:
         rows = map_array(array_path(stem))[: manifest.rows_done]
@@ -268,10 +268,10 @@ def _make_room(stem, manifest: Manifest) -> None:
             raise DataError(message, array_path(stem))
         with atomic_path(array_path(stem)) as path, open(path, "w+b") as file:
             _write_rows(file, manifest, rows)
-    write_json(manifest_path(stem), asdict(manifest))
+    write_json(feature_manifest_path(stem), asdict(manifest))
 
 
-def _write_rows(file: BinaryIO, manifest: Manifest, rows: np.ndarray) -> None:
+def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> None:
     """An ``.npy`` file of the manifest's shape: its first rows, and room for the others."""
     header = {"descr": np.dtype(manifest.dtype).str, "fortran_order": False, "shape": manifest.shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -300,7 +300,7 @@ def open_features(
     Raises:
         DataError: a file is missing, damaged or unfinished, or is not what is expected.
     """
-    manifest, path = read_manifest(stem), array_path(stem)
+    manifest, path = read_feature_manifest(stem), array_path(stem)
     if not manifest.complete:
         message = f"only {manifest.rows_done} of {manifest.shape[0]} rows are done; run the extraction again to finish"
         raise DataError(message, path)
@@ -320,7 +320,7 @@ def open_features(
     return _open_array(path, manifest)
 
 
-def _open_array(path: Path, manifest: Manifest) -> np.memmap:
+def _open_array(path: Path, manifest: FeatureManifest) -> np.memmap:
     array = map_array(path)
     if array.shape != manifest.shape or array.dtype != manifest.dtype or not array.flags.c_contiguous:
         message = f"is {array.dtype} {array.shape}, its manifest says {manifest.dtype} {manifest.shape}; extract again"
@@ -338,9 +338,9 @@ def source_of_first_rows(stem, features: np.ndarray) -> Optional[str]:
     Returns:
         the fingerprint in their manifest; None if there are none, or others.
     """
-    if not manifest_path(stem).exists():
+    if not feature_manifest_path(stem).exists():
         return None
-    manifest = read_manifest(stem)
+    manifest = read_feature_manifest(stem)
     if not manifest.rows_done:
         return None
     rows = map_array(array_path(stem))[: manifest.rows_done]

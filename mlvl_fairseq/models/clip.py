@@ -52,7 +52,9 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
             UserError: the options do not fit together, or the weights to start from do not fit them.
         """
         feature_dim = task.image_feature_dim if task.trains_image_tower else 0
-        config = network.ClipConfig.of_options(cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim)
+        config = network.ClipDimensions.of_options(
+            cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim
+        )
         vision, text = config.vision and config.vision.build(), config.text.build()
         model = cls(text, vision, build_language_adapter(cfg, text, task))
         model.encode_chunk = ChunkOptions.checked(cfg)

@@ -90,7 +90,7 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class ClipConfig:
+class ClipDimensions:
     """What a CLIP is made of, whether options or a file say so.
 
     Attributes:
@@ -101,7 +101,7 @@ class ClipConfig:
     vision: Union[VisionConfig, HeadConfig, None] = None
 
     @classmethod
-    def of_options(cls, options, vocab_size: int, has_images: bool, feature_dim: int = 0) -> "ClipConfig":
+    def of_options(cls, options, vocab_size: int, has_images: bool, feature_dim: int = 0) -> "ClipDimensions":
         """Args: options: :class:`ClipOptions`, or anything with its fields. vocab_size: rows of the token embedding.
         has_images: images are encoded, too. feature_dim: of given image features, where the options do not say it."""
         text = TextConfig(

@@ -24,7 +24,7 @@ from mlvl_fairseq.networks.freezing import freeze_parameters
 from mlvl_fairseq.options import choice
 
 LONGEST = 77
-ImageTower = choice("ImageTower", "teacher", "vit", "features")
+ImageInput = choice("ImageInput", "teacher", "vit", "features")
 
 
 @dataclass
@@ -38,8 +38,8 @@ class TrikdOptions:
             "checkpoint of task mte_pretraining"
         },
     )
-    image_tower: ImageTower = field(
-        default=ImageTower.teacher,
+    image_tower: ImageInput = field(
+        default=ImageInput.teacher,
         metadata={
             "help": "what the C-projector takes: teacher, CLIP's features as `mlvl-prepare --teacher` stored them; "
             "vit, pictures, through the frozen image tower of --clip; features, given features of any other network "

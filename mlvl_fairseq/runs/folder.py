@@ -50,13 +50,23 @@ class StepFolder:
         return self.path / "eval.log"
 
 
+def has_checkpoints(run: Path) -> bool:
+    """Has a run learned anything?"""
+    return any(Path(run).glob("*/checkpoint*.pt"))
+
+
+def stored_scores(run: Path) -> List[Path]:
+    """The files of all scores of a run, of any step, language and split."""
+    return list(Path(run).glob(f"{SCORES}/*/*.json"))
+
+
 def score_path(run: Path, step: str, lang: str, split: str) -> Path:
     """The score of a step's model on a language."""
     return Path(run) / SCORES / step / f"{lang}.{split}.json"
 
 
 @dataclass(frozen=True)
-class Manifest:
+class RunManifest:
     """What a run says about itself in ``run.json``.
 
     Attributes:
@@ -75,7 +85,7 @@ def ordered_method(name: str) -> str:
     return "+".join(sorted(name.split("+")))
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_run_manifest(path: Path) -> RunManifest:
     """Read a run's settings.
 
     Raises:
@@ -90,7 +100,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
     if isinstance(settings.get("method"), str):
         settings = {**settings, "method": ordered_method(settings["method"])}
-    return Manifest(settings, languages, PROTOCOLS[name])
+    return RunManifest(settings, languages, PROTOCOLS[name])
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class RunFolder:
         path = Path(folder) / MANIFEST
         if not path.is_file():
             raise UserError(f"{folder}: no {MANIFEST} in it; give the folder of an mlvl-cll run")
-        manifest = read_manifest(path)
+        manifest = read_run_manifest(path)
         corpus = Path(text_in(manifest.settings, "corpus", path))
         return cls(path.parent, manifest.languages, manifest.protocol, corpus)
 

@@ -13,7 +13,7 @@ from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
-from mlvl_fairseq.data.features import read_manifest
+from mlvl_fairseq.data.features import read_feature_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
@@ -111,7 +111,7 @@ class TrikdTask(CaptionTask):
         if self.image_tower != "teacher":
             return None
         self.corpus.require_one_teacher()
-        return read_manifest(self.corpus.feature_stem("train", "image")).weights_fingerprint
+        return read_feature_manifest(self.corpus.feature_stem("train", "image")).weights_fingerprint
 
     def build_model(self, cfg, from_checkpoint=False):
         self.image_tower = str(getattr(cfg, "image_tower", None))  # models without are refused next
@@ -125,7 +125,7 @@ class TrikdTask(CaptionTask):
         """Raises UserError: the stored features are those of another CLIP than the model's."""
         stems = [self.corpus.feature_stem("train", kind) for kind in self._kinds_of_clip("train")]
         for stem in stems:
-            digest = read_manifest(stem).weights_fingerprint
+            digest = read_feature_manifest(stem).weights_fingerprint
             if digest != fingerprint_of(model.clip_fingerprint):
                 raise UserError(f"{stem}.npy holds features of another CLIP than --clip: give the one that made them")
 

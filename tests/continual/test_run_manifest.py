@@ -8,7 +8,7 @@ import pytest
 
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.runs.folder import read_manifest
+from mlvl_fairseq.runs.folder import read_run_manifest
 
 CORPUS = SimpleNamespace(fingerprint="f", language_fingerprint="f-{}".format)
 SETTINGS = Settings(
@@ -20,7 +20,7 @@ SETTINGS = Settings(
 
 def test_what_a_run_writes_a_report_reads(tmp_path):
     Sequence(tmp_path, SETTINGS).open(CORPUS)
-    manifest = read_manifest(tmp_path / "run.json")
+    manifest = read_run_manifest(tmp_path / "run.json")
     assert manifest.languages == ["en", "de"] and manifest.protocol.name == "sequence"
     assert manifest.settings == {**vars(SETTINGS), "corpus_fingerprint": {"en": "f-en", "de": "f-de"}}
 
@@ -63,7 +63,7 @@ def test_joined_methods_are_one_in_any_order(tmp_path):
     """Also in runs of earlier versions, which have recorded what was typed."""
     has_trained(tmp_path)
     Sequence(tmp_path, replace(SETTINGS, method="oewc+er")).open(CORPUS)
-    assert read_manifest(tmp_path / "run.json").settings["method"] == "er+oewc"
+    assert read_run_manifest(tmp_path / "run.json").settings["method"] == "er+oewc"
     Sequence(tmp_path, replace(SETTINGS, method="er+oewc")).open(CORPUS)
     with pytest.raises(UserError, match="method is 'er.oewc' there, 'er' here"):
         Sequence(tmp_path, replace(SETTINGS, method="er")).open(CORPUS)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.feature_extraction import extract_image_features
-from mlvl_fairseq.data.features import FeatureWriter, open_features, read_manifest
+from mlvl_fairseq.data.features import FeatureWriter, open_features, read_feature_manifest
 from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import DataError
@@ -51,7 +51,7 @@ def test_bad_rows_are_zeros_and_listed(tmp_path):
     with writer(tmp_path / "f") as store:
         store.write(FEATURES[:4])
         store.write(np.where(np.arange(24).reshape(6, 4) // 4 == 2, np.nan, 1.0), bad=[2])
-    assert read_manifest(tmp_path / "f").bad_rows == [6]
+    assert read_feature_manifest(tmp_path / "f").bad_rows == [6]
     assert not open_features(tmp_path / "f")[6].any() and open_features(tmp_path / "f")[7].all()
 
 
@@ -115,7 +115,7 @@ def test_rows_that_are_added_behind_go_on_where_the_first_ended(tmp_path, done):
         store.write(FEATURES[done:])
     expected = np.where(np.arange(10)[:, None] < min(done, 1), 0, FEATURES)
     assert np.array_equal(open_features(tmp_path / "f", expect_row_names=NAMES), expected)
-    assert read_manifest(tmp_path / "f").bad_rows == [0] * min(done, 1)
+    assert read_feature_manifest(tmp_path / "f").bad_rows == [0] * min(done, 1)
 
 
 def test_an_interrupted_addition_of_rows_is_repeated(tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_an_interrupted_addition_of_rows_is_repeated(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("mlvl_fairseq.data.features.write_json", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         writer(tmp_path / "f")
-    assert np.load(tmp_path / "f.npy").shape == (10, 4) and read_manifest(tmp_path / "f").shape == (6, 4)
+    assert np.load(tmp_path / "f.npy").shape == (10, 4) and read_feature_manifest(tmp_path / "f").shape == (6, 4)
     with writer(tmp_path / "f") as store:
         assert store.rows_done == 6
         store.write(FEATURES[6:])
@@ -136,7 +136,7 @@ def test_nothing_is_added_to_a_damaged_array(stem, damaged):
     np.save(f"{stem}.npy", damaged)
     with pytest.raises(DataError, match="f.npy: lacks some of the 10 rows that its manifest counts"):
         writer(stem, names=[*NAMES, "x"])
-    assert np.array_equal(np.load(f"{stem}.npy"), damaged) and read_manifest(stem).shape == (10, 4)
+    assert np.array_equal(np.load(f"{stem}.npy"), damaged) and read_feature_manifest(stem).shape == (10, 4)
 
 
 @pytest.mark.parametrize("options", [{"weights": "w2"}, {"dim": 5}, {"names": ["x", *NAMES]}])
@@ -166,7 +166,7 @@ def test_foreign_array_is_not_overwritten(tmp_path):
 def test_rows_that_do_not_fit_are_refused(tmp_path, rows, dtype, message):
     with writer(tmp_path / "f", dtype=dtype) as store, pytest.raises(DataError, match=message):
         store.write(rows)
-    assert read_manifest(tmp_path / "f").rows_done == 0
+    assert read_feature_manifest(tmp_path / "f").rows_done == 0
 
 
 def test_full_disk_keeps_what_was_written(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple, Union
 import torch
 
 from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, register_format
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, register_weight_format
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_json
 from mlvl_fairseq.modules.towers.clip_text import TextConfig
@@ -60,7 +60,7 @@ BLOCK_MODULES = {
 }
 
 
-@register_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS})")
+@register_weight_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS})")
 class HuggingFaceFolder(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         is_folder = source.path.is_dir() and not (source.path / "model.pt").exists()  # that would be XLM-R's

@@ -6,7 +6,7 @@ import torch
 
 from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import TorchScriptArchive
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, register_format, take_prefix
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, register_weight_format, take_prefix
 from mlvl_fairseq.errors import DataError
 
 # Sizes that the archives keep beside the weights, and the causal mask that some exports turn into an attribute.
@@ -14,7 +14,7 @@ NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
 MASK_SUFFIX = ".attn_mask"
 
 
-@register_format("clip", "OpenAI's TorchScript archive (ViT-*.pt)")
+@register_weight_format("clip", "OpenAI's TorchScript archive (ViT-*.pt)")
 class OpenAIArchive(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         return source.is_torchscript
@@ -25,7 +25,7 @@ class OpenAIArchive(WeightFormat):
         return _checkpoint(archive.load(names, lambda tensor: tensor.float().contiguous()), source)
 
 
-@register_format("clip", "state dict of OpenAI's CLIP (torch.save)")
+@register_weight_format("clip", "state dict of OpenAI's CLIP (torch.save)")
 class OpenAIStateDict(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         return "token_embedding.weight" in source.state

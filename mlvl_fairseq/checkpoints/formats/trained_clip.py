@@ -18,7 +18,7 @@ from mlvl_fairseq.checkpoints.source import (
     add_prefix,
     as_float32,
     fill_in,
-    register_format,
+    register_weight_format,
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
@@ -28,7 +28,7 @@ from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 SIDES = ("text.", "vision.")
 
 
-@register_format("clip", "checkpoint of a CLIP trained with this plugin")
+@register_weight_format("clip", "checkpoint of a CLIP trained with this plugin")
 class TrainedClip(WeightFormat):
     is_ours = True
 

@@ -14,7 +14,7 @@ from mlvl_fairseq.checkpoints.source import (
     fingerprint,
     fingerprint_of,
     format_of,
-    register_format,
+    register_weight_format,
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
@@ -97,7 +97,7 @@ def read_trikd(path) -> TrikdWeights:
     return format_of(source, "trikd").read(source)
 
 
-@register_format("trikd", "checkpoint of task trikd")
+@register_weight_format("trikd", "checkpoint of task trikd")
 class TrikdCheckpoint(WeightFormat):
     is_ours = True
 

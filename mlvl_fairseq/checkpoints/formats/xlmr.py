@@ -19,7 +19,7 @@ from mlvl_fairseq.checkpoints.source import (
     as_float32,
     fill_in,
     fingerprint,
-    register_format,
+    register_weight_format,
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
@@ -95,7 +95,7 @@ def read_xlmr(path, xlmr=None) -> XlmrWeights:
     return _read(load_checkpoint_file(path), path, xlmr)
 
 
-@register_format("mte", "XLM-R of fairseq (model.pt), or a checkpoint of task mte_pretraining")
+@register_weight_format("mte", "XLM-R of fairseq (model.pt), or a checkpoint of task mte_pretraining")
 class FairseqXlmr(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         model = source.state.get("model")

@@ -8,7 +8,7 @@ from typing import List
 import numpy as np
 
 from mlvl_fairseq.data.feature_arrays import map_array
-from mlvl_fairseq.data.features import array_path, manifest_path, open_features, read_manifest
+from mlvl_fairseq.data.features import array_path, feature_manifest_path, open_features, read_feature_manifest
 from mlvl_fairseq.errors import DataError, UserError
 
 FORMAT = 1
@@ -140,7 +140,7 @@ class Corpus:
             DataError: the features of a split come from other weights.
         """
         stems = [self.feature_stem(s, k) for s in self.manifest["splits"] for k in TEACHER_FEATURES]
-        manifests = {stem: read_manifest(stem) for stem in stems if manifest_path(stem).exists()}
+        manifests = {stem: read_feature_manifest(stem) for stem in stems if feature_manifest_path(stem).exists()}
         weights = {manifest.weights_fingerprint: (stem, manifest.model) for stem, manifest in manifests.items()}
         if len(weights) > 1:
             (first, teacher), (other, another), *_ = weights.values()
@@ -148,7 +148,7 @@ class Corpus:
             raise DataError(message, array_path(other))
 
     def has_features(self, split: str, kind: str) -> bool:
-        return manifest_path(self.feature_stem(split, kind)).exists()
+        return feature_manifest_path(self.feature_stem(split, kind)).exists()
 
 
 def read_lines(path: Path) -> List[str]:

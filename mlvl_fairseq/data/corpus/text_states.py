@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
-from mlvl_fairseq.data.features import FeatureWriter, manifest_path, open_features
+from mlvl_fairseq.data.features import FeatureWriter, feature_manifest_path, open_features
 from mlvl_fairseq.errors import UserError
 
 CHUNK = 256  # captions encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
@@ -97,7 +97,7 @@ class CorpusStates:
             UserError: there are none of this encoder, vocabulary and length. DataError: they are damaged, unfinished.
         """
         stem = self.stem(split, lang)
-        if not manifest_path(stem).exists():
+        if not feature_manifest_path(stem).exists():
             raise UserError(
                 f"no states of the {split} captions in '{lang}' by this text encoder: run "
                 f"{self.vocabulary.how_to_prepare([lang])} --mte PATH --max-length {self.max_length}"

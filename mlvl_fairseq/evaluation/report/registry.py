@@ -30,7 +30,7 @@ Writer = Callable[[Report, ReportOptions], List[Path]]
 _WRITERS: Dict[str, Writer] = {}
 
 
-def register_format(name: str) -> Callable[[Writer], Writer]:
+def register_report_format(name: str) -> Callable[[Writer], Writer]:
     """Register a function that writes a report in one format and returns the paths of its files."""
 
     def register(writer: Writer) -> Writer:

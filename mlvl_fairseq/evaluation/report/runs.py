@@ -14,7 +14,7 @@ from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
 from mlvl_fairseq.files import read_object
 from mlvl_fairseq.runs.costs import StepCosts, read_costs
 from mlvl_fairseq.runs.fields import number_in, score_in, text_in
-from mlvl_fairseq.runs.folder import MANIFEST, SCORES, StepFolder, read_manifest, score_path
+from mlvl_fairseq.runs.folder import MANIFEST, SCORES, StepFolder, read_run_manifest, score_path, stored_scores
 from mlvl_fairseq.runs.protocols import Cell, Protocol, Step
 from mlvl_fairseq.runs.result_folder import SETTINGS, read_scores_settings
 
@@ -151,7 +151,7 @@ def _find(folder: Path) -> List[Path]:
 
 
 def _read_run(path: Path, split: Optional[str]) -> Run:
-    manifest = read_manifest(path)
+    manifest = read_run_manifest(path)
     settings, folder, languages = manifest.settings, path.parent, manifest.languages
     split = split or settings.get("eval_split") or DEFAULT_SPLIT
     run = Run(
@@ -231,7 +231,7 @@ def _without_seed(path: Path) -> Tuple[str, ...]:
 
 def _splits_found(found: List[Path]) -> str:
     """Where other splits are, in words."""
-    runs = [file for path in found if path.name == MANIFEST for file in path.parent.glob(f"{SCORES}/*/*.json")]
+    runs = [file for path in found if path.name == MANIFEST for file in stored_scores(path.parent)]
     files = [*runs, *(file for path in found if path.name == SETTINGS for file in path.parent.glob("*.json"))]
     splits = sorted({file.name.split(".")[1] for file in files if file.name.count(".") == 2})
     return f"there are scores of {', '.join(splits)}: use --split" if splits else "let it be evaluated first"

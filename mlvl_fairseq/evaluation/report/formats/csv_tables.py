@@ -14,7 +14,7 @@ from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
+from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
 from mlvl_fairseq.evaluation.report.tables import COLUMNS, MEASURES, MISSING, file_stem, number
 from mlvl_fairseq.files import write_text
@@ -22,7 +22,7 @@ from mlvl_fairseq.files import write_text
 Table = List[Sequence]
 
 
-@register_format("csv")
+@register_report_format("csv")
 def write(report: Report, options: ReportOptions) -> List[Path]:
     tables = {"summary.csv": _summary(report, options.ndigits)}
     if report.learners:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlvl_fairseq.evaluation.metrics.continual import ENGLISH, FORGETTING
 from mlvl_fairseq.evaluation.report.comparison import Comparison
-from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
+from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
 from mlvl_fairseq.evaluation.report.tables import ARROWS, COLUMNS, Figure, figure_text, markdown_table, number
 from mlvl_fairseq.files import write_text
@@ -24,7 +24,7 @@ _COSTS = {
 }
 
 
-@register_format("md")
+@register_report_format("md")
 def write(report: Report, options: ReportOptions) -> List[Path]:
     pictures = "png" in options.formats
     parts = [

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.evaluation.report import panels
 from mlvl_fairseq.evaluation.report.drawing import FAINT, TEXT
-from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_format
+from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
 from mlvl_fairseq.evaluation.report.tables import file_stem
 from mlvl_fairseq.files import atomic_path
@@ -34,7 +34,7 @@ _STYLE = {
 }
 
 
-@register_format("png")
+@register_report_format("png")
 def write(report: Report, options: ReportOptions) -> List[Path]:
     import matplotlib
 
