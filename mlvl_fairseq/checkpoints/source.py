@@ -1,4 +1,4 @@
-"""What is this file? Each kind of file that holds weights is a class under `register_weight_format`; `format_of` asks them.
+"""What is this file? A kind of file with weights is a class under `register_weight_format`; `format_of` asks each of them.
 
 Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_loading`.
 """
