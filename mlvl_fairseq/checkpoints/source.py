@@ -1,4 +1,4 @@
-"""What is this file? A kind of file with weights is a class under `register_weight_format`; `format_of` asks each of them.
+"""What is this file? A kind of file is a class under `register_weight_format`; `format_of` asks each of them.
 
 Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_loading`.
 """
