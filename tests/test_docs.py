@@ -11,7 +11,9 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceConfig
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from hydra._internal.utils import get_args_parser
 
+from mlvl_fairseq.cli import evaluate
 from mlvl_fairseq.cli.options import components
+from mlvl_fairseq.evaluation.evaluators import EVALUATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
@@ -39,6 +41,8 @@ def known_options():
     parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig), get_args_parser()]
     for command in COMMANDS:
         parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
+        if command == "evaluate":
+            parsers += [evaluate.build_parser(name) for name in EVALUATORS]
         nested = [action.choices.values() for action in parser._actions if isinstance(action.choices, dict)]
         parsers += [parser, *(inner for group in nested for inner in group)]
     for component in components():

@@ -21,8 +21,20 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its help names what ``--arch`` can be, which takes importing torch: only then."""
+
+    arch: argparse.Action
+
+    def format_help(self) -> str:
+        from mlvl_fairseq.networks.clip import ARCHITECTURES
+
+        self.arch.help = f"dimensions: {', '.join(ARCHITECTURES)} (default: %(default)s)"
+        return super().format_help()
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("corpus", nargs="?", help="corpus folder with teacher features (mlvl-prepare)")
@@ -43,11 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--order",
         help=f"{', '.join(ORDERS)} (36 languages each) or a comma list (default: as the corpus was prepared)",
     )
-    parser.add_argument(
-        "--arch",
-        default="clip_vit_b32",
-        help="clip_vit_b32, clip_vit_b16, clip_vit_l14, or small: clip_tiny, clip_tiny_vit (default: %(default)s)",
-    )
+    parser.arch = parser.add_argument("--arch", default="clip_vit_b32")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
     parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
     parser.add_argument("--max-update", type=int, default=0, help="updates a language at most; 0: no limit")

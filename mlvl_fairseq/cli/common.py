@@ -79,7 +79,7 @@ def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> N
     groups = {None: parser}
     types = get_type_hints(dataclass)
     for field in dataclasses.fields(dataclass):
-        shown = dict(field.metadata)
+        shown = {key: value for key, value in field.metadata.items() if key != "identity"}
         group = shown.pop("group", None)
         if group not in groups:
             groups[group] = parser.add_argument_group(group)

@@ -41,6 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
+    from mlvl_fairseq.data.captions.reading import readers
+
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
         "--languages",
@@ -60,7 +62,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         for split in ("train", "valid", "test")
     ]
     reading += [
-        captions.add_argument("--format", help="json, coco, triplet, aligned or auto (default: auto)"),
+        captions.add_argument("--format", help=f"{', '.join(sorted(readers()))} or auto (default: auto)"),
         captions.add_argument(
             "--caption-images",
             nargs="+",

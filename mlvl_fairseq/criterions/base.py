@@ -1,4 +1,9 @@
-"""What our criterions share: the way from a batch to a logged loss, and what each needs of task, batch and model."""
+"""What our criterions share: the way from a batch to a logged loss, and what each needs of task, batch and model.
+
+A contrastive loss of one's own goes through `mlvl_fairseq.losses.contrastive_loss`, or computes its similarities in
+blocks of rows with `mlvl_fairseq.modules.chunking.in_chunks` as that does: the whole matrix of a large batch is a
+square of its rows.
+"""
 
 import inspect
 from abc import abstractmethod

@@ -1,4 +1,8 @@
-"""Losses between two sets of features: contrast, with one or several positives a row, and the distance of pairs."""
+"""Losses between two sets of features: contrast, with one or several positives a row, and the distance of pairs.
+
+A new contrastive loss computes its similarities as `contrastive_loss` does, with `in_chunks`: the whole matrix of a
+large batch does not fit memory.
+"""
 
 from typing import Callable, Dict, NamedTuple, Optional, Union
 

@@ -1,6 +1,8 @@
 """Evaluators: a new one is one class, found by name, with options, scores, signature and folder like the others."""
 
+import hashlib
 import json
+import os
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
 
@@ -49,7 +51,7 @@ def newcomer(monkeypatch):
 
     @dataclass(kw_only=True)
     class LengthOptions:
-        words: str = option("words in a row", metavar="WORDS")
+        words: str = option("words in a row", identity=None, metavar="WORDS")
         lang: list = option("languages", "en", languages=True)
         split: str = option("name of the split", "test")
         most: int = option("longest word", 9, least=1)
@@ -64,9 +66,6 @@ def newcomer(monkeypatch):
 
         def read(self):
             return {lang: self.options.words.split() for lang in self.options.lang}
-
-        def settings(self):
-            return {"split": self.options.split, "most": self.options.most}
 
         def fingerprint(self, data):
             return "+".join(data)
@@ -133,7 +132,7 @@ def test_a_new_evaluator_is_found_with_its_options(run_here, newcomer, encoder, 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["lengths", "--checkpoint", "x"], "no evaluator 'lengths'; there are: length, retrieval"),
+        (["lengths", "--checkpoint", "x"], "no evaluator 'lengths'; there are: "),
         (["length", "--checkpoint", "x", "--words", "a", "--most", "0"], "0 is not a whole number of at least 1"),
         (["length", "--words", "a"], "the following arguments are required: --checkpoint"),
         (["length", "--checkpoint", "x", "--words", "a", "--lang", "de,de"], "de occurs more than once"),
@@ -143,6 +142,51 @@ def test_a_new_evaluator_is_found_with_its_options(run_here, newcomer, encoder, 
 def test_wrong_commands(run_here, newcomer, encoder, capsys, arguments, message):
     assert command(run_here, *arguments) == 2
     assert message in capsys.readouterr().err and not encoder.calls
+
+
+def test_an_unknown_evaluator_is_told_all_names(run_here, newcomer, capsys):
+    assert "length" in EVALUATORS
+    assert command(run_here, "lengths") == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"there are: {', '.join(sorted(EVALUATORS))}")
+
+
+def test_scores_of_another_value_of_an_option_are_not_taken_for_these(run_here, newcomer, encoder, capsys, tmp_path):
+    """Although the evaluator says nothing of what its results share."""
+    words = ["length", "--checkpoint", "x.pt", "--words", "a bb cccc", "--output-dir", tmp_path]
+    assert command(run_here, *words, "--most", "3") == 0
+    assert command(run_here, *words, "--most", "1") == 2
+    assert "holds results with other settings (most is 3 there, 1 here)" in capsys.readouterr().err
+    assert command(run_here, *words, "--most", "3", "--lang", "en,de") == 0  # one more language of the same
+    assert encoder.calls == [("length", "en"), ("length", "de")]
+
+
+def test_a_kind_of_retrieval_shares_its_options_and_adds_its_keys(retrieval, encoder, tmp_path):
+    @dataclass(kw_only=True)
+    class DepthOptions(RetrievalOptions):
+        depth: int = option("ranks that count", 5)
+
+    class Deep(Retrieval):
+        Options = DepthOptions
+
+        def own_keys(self):
+            return {"depth": self.options.depth}
+
+    deep = Deep(DepthOptions(**vars(retrieval().options), depth=7))
+    assert deep.settings() == {**retrieval().settings(), "depth": 7}
+    (scores,) = base.evaluate(deep, encoder, deep.read()).values()
+    assert "|ties:index|depth:7|version:" in scores["signature"]
+
+
+def test_settings_of_retrieval_are_those_of_all_versions(retrieval, tmp_path):
+    """As version 0.1.0 wrote them: what the images are, not where; nothing of what changes no score."""
+    options = {"split": "test", "n_fold": 1, "recall": "standard"}
+    digests = {
+        name: hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
+        for name, file in (("image_features", "images.npy"), ("image_list", "images.txt"))
+    }
+    assert retrieval(batch_size=3).settings() == {**options, **digests}
+    folder = {"image_root": "pictures", "image_features": None, "image_list": None, "lang": ["de", "fr"]}
+    assert retrieval(**folder).settings() == {**options, "image_root": os.path.abspath("pictures")}
 
 
 def test_a_name_cannot_be_taken_twice(newcomer):

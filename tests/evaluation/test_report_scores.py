@@ -125,7 +125,9 @@ def test_scores_of_any_evaluator(tmp_path):
     assert ["a", "1.0", "71.2"] in tables and ["b", "n/a", "30.0"] in tables
     with pytest.raises(UserError, match="no scores have a metric 'bleu'; there are: top1, top5, txt_r1"):
         report.main_metric("bleu")
-    with pytest.raises(UserError, match=r"cannot compare a and b: a has no ranks of queries \(top1, top5\)"):
+    with pytest.raises(
+        UserError, match=r"cannot compare a and b: a has no retrieval metrics \(txt_r1, .*\), but top1, top5"
+    ):
         compare(report.method("a"), report.method("b"))
     names = {path.name for path in write_report(report, ReportOptions(tmp_path / "out", "top1"))}
     assert {"scores.csv", "report.png"} <= names

@@ -204,7 +204,7 @@ def read_captions(
 
     Args:
         path: the caption file.
-        format: ``"json"``, ``"coco"``, ``"triplet"``, ``"aligned"``, or ``"auto"`` to tell by content and name.
+        format: a name in :func:`readers`, or ``"auto"`` to tell by content and name.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
         image_root: folder that relative image names start from.

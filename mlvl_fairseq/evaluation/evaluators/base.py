@@ -7,12 +7,13 @@ finished in a folder is not repeated.
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 import numpy as np
 from tqdm import tqdm
 
+from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import common_signature, parse_signature
@@ -22,15 +23,24 @@ from mlvl_fairseq.runs.result_folder import ResultFolder
 Scores = Dict[str, Any]  # metric -> value, and ``signature``
 
 
-def option(help: str, default: Any = MISSING, **shown: Any):
+def _value(value: Any) -> Any:
+    return value
+
+
+def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any], Any]] = _value, **shown: Any):
     """A field of an options dataclass; commands make flags of them (`mlvl_fairseq.cli.common.add_dataclass_options`).
 
     Args:
         help: what it is. default: none: the option must be given.
+        identity: value -> what all results of one folder share of it, for JSON: by default the value itself; of a file
+            rather :func:`~mlvl_fairseq.data.features.file_sha256`. None for an option that changes no score, or only
+            what is scored, which the data's fingerprint says. Languages have a file each, and need none.
         shown: ``metavar``, ``choices``; ``least``, the smallest number allowed; ``group``, the heading it stands under;
             ``languages``: a comma list or a named order becomes a list of languages.
     """
-    return field(default=default, metadata={"help": help, **shown})
+    if shown.get("languages"):
+        identity = None
+    return field(default=default, metadata={"help": help, "identity": identity, **shown})
 
 
 _IMAGES = "images (one of both)"
@@ -40,19 +50,26 @@ _IMAGES = "images (one of both)"
 class ImageOptions:
     """Where images come from: files, or features that the user has."""
 
-    image_root: Optional[str] = option("folder of the images", None, metavar="DIR", group=_IMAGES)
+    image_root: Optional[str] = option(
+        "folder of the images", None, identity=os.path.abspath, metavar="DIR", group=_IMAGES
+    )
     image_features: Optional[str] = option(
         "features of the images: what the model's image head takes, or features of the model's own space if it has no "
         "head",
         None,
+        identity=file_sha256,
         metavar="FILE.npy",
         group=_IMAGES,
     )
     image_list: Optional[str] = option(
-        "with --image-features: their image names, one a line", None, metavar="FILE.txt", group=_IMAGES
+        "with --image-features: their image names, one a line",
+        None,
+        identity=file_sha256,
+        metavar="FILE.txt",
+        group=_IMAGES,
     )
-    batch_size: int = option("images a batch", 64, least=1, group=_IMAGES)
-    num_workers: int = option("processes that read images", 0, least=0, group=_IMAGES)
+    batch_size: int = option("images a batch", 64, identity=None, least=1, group=_IMAGES)
+    num_workers: int = option("processes that read images", 0, identity=None, least=0, group=_IMAGES)
 
     def check_images(self) -> None:
         """Raises UserError: not exactly one source of images is given."""
@@ -71,14 +88,6 @@ class ImageOptions:
 
             return encoder.encode_features(import_features(self.image_features, self.image_list, names))
         return encoder.encode_image_files(self.image_root, names, self.batch_size, self.num_workers)
-
-    def image_source(self) -> Dict[str, str]:
-        """What identifies the images: their folder, or the sha256 of features and names."""
-        from mlvl_fairseq.data.features import file_sha256
-
-        if self.image_root:
-            return {"image_root": os.path.abspath(self.image_root)}
-        return {name: file_sha256(getattr(self, name)) for name in ("image_features", "image_list")}
 
 
 @dataclass(frozen=True)
@@ -143,9 +152,15 @@ class Evaluator(ABC):
     def read(self) -> Dict[str, Any]:
         """Language -> what it is scored on, of any type. All files are read and checked before the model is."""
 
-    @abstractmethod
     def settings(self) -> Dict[str, object]:
-        """What all results of one folder share, the model and the version apart; for JSON."""
+        """What all results of one folder share, the model and the version apart, for JSON: of every option that has a
+        value what its ``identity`` says."""
+        settings = {}
+        for entry in fields(self.options):
+            identity, value = entry.metadata.get("identity", _value), getattr(self.options, entry.name)
+            if identity is not None and value is not None:
+                settings[entry.name] = identity(value)
+        return settings
 
     @abstractmethod
     def fingerprint(self, data: Any) -> str:

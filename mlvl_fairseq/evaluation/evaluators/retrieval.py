@@ -2,7 +2,7 @@
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,12 +27,15 @@ from mlvl_fairseq.inference.encoder import Encoder
 @dataclass(kw_only=True)
 class RetrievalOptions(ImageOptions):
     captions: str = option(
-        "caption file (json, triplets, ...); with several languages {lang} stands for the language", metavar="FILE"
+        "caption file (json, triplets, ...); with several languages {lang} stands for the language",
+        identity=None,
+        metavar="FILE",
     )
     caption_images: Optional[str] = option(
         "image list of a caption file that needs one: the image of each line of text (Multi30k, XTD10), or which "
         "images of a COCO file; {lang} as above",
         None,
+        identity=None,
         metavar="FILE",
     )
     lang: List[str] = option(
@@ -95,11 +98,6 @@ class Retrieval(Evaluator):
             for lang in options.lang
         }
 
-    def settings(self) -> Dict[str, object]:
-        options = self.options
-        own = {"split": options.split, "n_fold": options.n_fold, "recall": options.recall}
-        return {**own, **options.image_source()}
-
     def fingerprint(self, data: CaptionTable) -> str:
         return data_fingerprint(data.images, data.captions, data.image_rows)
 
@@ -108,6 +106,10 @@ class Retrieval(Evaluator):
 
     def images(self, data: CaptionTable) -> List[str]:
         return data.images
+
+    def own_keys(self) -> Dict[str, object]:
+        """What a kind of retrieval adds to the signature beside the keys of all retrieval. Nothing by default."""
+        return {}
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
@@ -121,6 +123,7 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
+            self.own_keys(),
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
@@ -136,6 +139,7 @@ def rank_retrieval(
     split: str,
     n_fold: int = 1,
     recall: str = "standard",
+    own: Optional[Mapping[str, object]] = None,
 ) -> Tuple[Scores, QueryRanks]:
     """Rank captions for images and images for captions.
 
@@ -146,6 +150,7 @@ def rank_retrieval(
         lang, split: for the signature; a model with parameters of each language also takes those of `lang`.
         n_fold: average over this many contiguous parts of the images.
         recall: how it is counted, see :data:`mlvl_fairseq.evaluation.metrics.retrieval.CONVENTIONS`.
+        own: keys of the signature that only some kinds of retrieval have.
 
     Returns:
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``; the ranks behind them, with the rows of the images that
@@ -156,7 +161,7 @@ def rank_retrieval(
     texts = encoder.encode_texts(captions, lang)
     ranks = rank_queries(image_features[used], texts, text_to_image, n_fold, recall=recall)
     scores = scores_of_ranks(*ranks, text_to_image, n_fold, recall)
-    signature = retrieval_signature(encoder, names, captions, text_to_image, lang, split, n_fold, recall)
+    signature = retrieval_signature(encoder, names, captions, text_to_image, lang, split, n_fold, recall, own)
     return {**scores, "signature": signature}, QueryRanks(used, text_to_image, *ranks)
 
 
@@ -169,6 +174,7 @@ def retrieval_signature(
     split: str,
     n_fold: int = 1,
     recall: str = "standard",
+    own: Optional[Mapping[str, object]] = None,
 ) -> str:
     """How scores of an encoder are computed; arguments as in :func:`rank_retrieval`, all images with texts."""
     signature = Signature(
@@ -180,7 +186,7 @@ def retrieval_signature(
         tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
-        own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index"},
+        own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index", **(own or {})},
     )
     return str(signature)
 

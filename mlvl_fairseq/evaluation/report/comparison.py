@@ -66,12 +66,13 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
 
     Raises:
         UserError: no language or seed in common, other test data, no ranks beside the final scores, or scores of which
-            no paired bootstrap is defined.
+            no paired bootstrap is defined: averages of folds, metrics of other evaluators than retrieval.
         DataError: ranks that do not belong to their score.
     """
     for method in (first, second):
         if not set(METRICS) <= set(method.metrics[0]):
-            raise _cannot(first, second, f"{method.name} has no ranks of queries ({', '.join(method.metrics[0])})")
+            why = f"{method.name} has no retrieval metrics ({', '.join(METRICS)}), but {', '.join(method.metrics[0])}"
+            raise _cannot(first, second, why)
     languages = _common_languages(first, second)
     pairs = _pair_by_seed(first.runs, second.runs)
     if not pairs:
