@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.cli import prepare
+from mlvl_fairseq.data.captions.reading import READERS
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
@@ -28,6 +29,11 @@ def test_options_of_captions_without_captions(option, takes_value, tmp_path):
         prepare.main([str(tmp_path), option, *value])
     with pytest.raises(DataError, match="no corpus here"):
         prepare.main([str(tmp_path)])
+
+
+def test_help_names_every_format(monkeypatch):
+    monkeypatch.setitem(READERS, "pajek", None)
+    assert "pajek" in prepare.build_parser().format_help()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fairseq.tasks import TASK_REGISTRY
 
 import mlvl_fairseq
 from mlvl_fairseq.configs import compose_config, list_configs
+from mlvl_fairseq.criterions.base import missing_of_task
 
 mlvl_fairseq.register()
 
@@ -70,11 +71,7 @@ def fitting(required, small):
         arguments = [*map(str, required(name)), *map(str, small(NETWORKS[name])), "--criterion", min(LOSSES[name])]
         config = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), arguments))
         task = tasks.setup_task(config.task)
-        return {
-            criterion
-            for criterion in ours(CRITERION_REGISTRY)
-            if all(getattr(task, need, False) is not False for need in CRITERION_REGISTRY[criterion].needs.task)
-        }
+        return {loss for loss in ours(CRITERION_REGISTRY) if not missing_of_task(CRITERION_REGISTRY[loss], task)}
 
     return of
 

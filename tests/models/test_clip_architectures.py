@@ -7,6 +7,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
+from mlvl_fairseq.cli import cll
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.networks.clip import ARCHITECTURES
 
@@ -47,6 +48,12 @@ def test_small_architectures_encode_captions_and_images(arch):
 def test_what_is_typed_wins():
     assert dimensions("clip_vit_l14", text_width=256)["text_width"] == 256
     assert dimensions("clip_vit_l14")["text_width"] == 768
+
+
+def test_help_of_sequences_names_every_architecture(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "clip_newcomer", {})
+    text = " ".join(cll.build_parser().format_help().split())
+    assert f"{', '.join(ARCHITECTURES)} (default: clip_vit_b32)" in text and "clip_newcomer" in text
 
 
 def test_every_architecture_is_registered_for_the_model():
