@@ -71,6 +71,7 @@ def fitting(required, small):
         arguments = [*map(str, required(name)), *map(str, small(NETWORKS[name])), "--criterion", min(LOSSES[name])]
         config = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), arguments))
         task = tasks.setup_task(config.task)
+        task.build_model(config.model)  # as training does, before there is a criterion
         return {loss for loss in ours(CRITERION_REGISTRY) if not missing_of_task(CRITERION_REGISTRY[loss], task)}
 
     return of
