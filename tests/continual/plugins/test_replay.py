@@ -258,7 +258,8 @@ def test_a_method_of_replay_is_chosen_by_its_name(name):
 def test_without_a_choice_the_label_says_er_or_der():
     for label, name in (("teacher", "er"), ("student", "der")):
         assert set(active_plugins(replay_options(memory_label=label), ToyTask())) == {"replay", name}
-    with pytest.raises(UserError, match=r"no --replay-method nothing; there are: auto, .*derpp, er, er_ace"):
+    names = ", ".join(["auto", *sorted(REPLAY)])
+    with pytest.raises(UserError, match=f"no --replay-method nothing; there are: {names}$"):
         active_plugins(replay_options(replay_method="nothing"), ToyTask())
 
 

@@ -9,7 +9,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters import ADAPTERS, TowerShape, build_adapter
 from mlvl_fairseq.modules.towers import clip_text
 
-KINDS = ["bottleneck", "coda_prompt", "dual_prompt", "lora", "prefix"]
+KINDS = sorted(ADAPTERS)
 OF_LANGUAGES = ["bottleneck", "lora", "prefix"]
 VIT_B = TowerShape(width=512, layers=12, embed_dim=512)
 
@@ -23,7 +23,7 @@ def size(parameters):
 
 
 def test_kinds():
-    assert sorted(ADAPTERS) == KINDS
+    assert {"bottleneck", "coda_prompt", "dual_prompt", "lora", "prefix"} <= ADAPTERS.keys()
 
 
 @pytest.mark.parametrize("kind, number", [("bottleneck", 3_154_944), ("prefix", 6_581_760), ("lora", 196_608)])
@@ -175,7 +175,7 @@ def test_precisions(new_adapter, tower, captions, kind):
     ("coda_prompt", {"coda_layers": "first"}, "--coda-layers 'first' is no list of layers such as 0,1"),
     ("coda_prompt", {"coda_components": 0}, "--coda-components 0 is less than 1"),
     ("coda_prompt", {"coda_components": 13}, "--coda-components 13 cannot be orthogonal in 12 dimensions"),
-    ("hypernetwork", {}, "no adapter 'hypernetwork'; there are: bottleneck, coda_prompt, dual_prompt, lora, prefix"),
+    ("hypernetwork", {}, "no adapter 'hypernetwork'; there are: " + ", ".join(ADAPTERS) + "$"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_named(new_adapter, kind, options, message):
     with pytest.raises(UserError, match=message):
