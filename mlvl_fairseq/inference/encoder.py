@@ -124,7 +124,12 @@ class Encoder:
 
         Returns:
             float32 [captions, embed_dim], not normalised.
+
+        Raises:
+            UserError: one caption is given instead of a list.
         """
+        if isinstance(captions, str):
+            raise UserError("give a list of captions, not one: each of its letters would be encoded")
         tokens = self.tokenize(captions)
         features = np.empty((len(captions), self.embed_dim), np.float32)
         order = np.argsort([len(ids) for ids in tokens], kind="stable")  # little padding: neighbours are alike

@@ -14,7 +14,7 @@ from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network
-from mlvl_fairseq.networks.freezing import FreezingOptions, freeze
+from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.options import with_options
 
 
@@ -37,7 +37,15 @@ class ClipTrainingOptions(FairseqDataclass):
     )
 
 
-ClipConfig = with_options(ClipTrainingOptions, [network.ClipOptions, ChunkOptions, FreezingOptions, adapter_options()])
+ClipConfig = with_options(
+    ClipTrainingOptions,
+    [
+        network.ClipOptions,
+        ChunkOptions,
+        freezing_options(network.ClipNetwork.freezing_presets, "--freeze"),
+        adapter_options(),
+    ],
+)
 
 
 @register_model("clip", dataclass=ClipConfig)

@@ -15,7 +15,7 @@ from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
 from mlvl_fairseq.networks import mte as network
-from mlvl_fairseq.networks.freezing import FreezingOptions, freeze
+from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.options import with_options
 
 
@@ -36,7 +36,9 @@ class MteTrainingOptions(FairseqDataclass):
     max_target_positions: int = II("task.max_target_positions")
 
 
-MteConfig = with_options(MteTrainingOptions, [network.MteOptions, ChunkOptions, FreezingOptions])
+MteConfig = with_options(
+    MteTrainingOptions, [network.MteOptions, ChunkOptions, freezing_options(network.FREEZING, "--train-encoder")]
+)
 
 
 @register_model("mte", dataclass=MteConfig)

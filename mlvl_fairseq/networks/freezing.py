@@ -12,18 +12,25 @@ from mlvl_fairseq.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class FreezingOptions:
-    """Options of every model with parameters to choose from."""
+def freezing_options(presets: Mapping[str, Sequence[str]], shorthand: str) -> type:
+    """A dataclass with ``--trainable``, the option of every model with parameters to choose from.
 
-    trainable: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "what trains: rules on parameter names, separated by spaces, +PATTERN trains and -PATTERN freezes "
-            "what the regular expression finds, later rules win, e.g. '-. +^text\\.token_embedding'; or the name of a "
-            "preset. Wins over the model's shorthand (--freeze, --train-encoder)"
-        },
-    )
+    Args:
+        presets: names for it. shorthand: the option of the model that does the same for usual cases.
+    """
+
+    @dataclass
+    class FreezingOptions:
+        trainable: Optional[str] = field(
+            default=None,
+            metadata={
+                "help": f"what trains: {', '.join(presets)}; or rules on parameter names, separated by spaces: "
+                "+PATTERN trains and -PATTERN freezes what the regular expression finds, later rules win, as in "
+                f"--trainable='-. +bias' (write the = where a rule begins with -). Wins over {shorthand}"
+            },
+        )
+
+    return FreezingOptions
 
 
 def freeze(

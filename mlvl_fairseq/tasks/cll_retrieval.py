@@ -110,7 +110,10 @@ class CllRetrievalTask(CaptionTask):
         for lang in current:
             if lang in learned:
                 raise UserError(f"--lang {lang} is among the learned languages ({cfg.learned})")
-        return cls(cfg, Corpus(cfg.data), learned, current)
+        corpus = Corpus(cfg.data)
+        for lang in [*learned, *current]:
+            corpus.require("train", lang)
+        return cls(cfg, corpus, learned, current)
 
     def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
         """What captions are cut with once `languages` are learned."""

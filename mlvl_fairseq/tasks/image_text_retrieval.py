@@ -30,6 +30,8 @@ class ImageTextRetrievalTask(CaptionTask):
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
         corpus, langs = Corpus(cfg.data), split_languages(cfg.langs)
+        for lang in langs:
+            corpus.require("train", lang)
         vocabulary = split_languages(cfg.vocabulary)
         if not vocabulary and langs != [corpus.source_lang]:
             raise UserError(

@@ -1,12 +1,13 @@
 """Rules of what trains: in order, by name, told."""
 
 import logging
+from dataclasses import fields
 
 import pytest
 from torch import nn
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.networks.freezing import freeze, freeze_parameters, rules_of
+from mlvl_fairseq.networks.freezing import freeze, freeze_parameters, freezing_options, rules_of
 
 
 @pytest.fixture
@@ -62,3 +63,9 @@ def test_typed_rules_win_over_a_shorthand_and_counts_are_told(module, caplog):
         assert freeze(module, None, ["-^a"], "--freeze '^a'", {}) == ["a.weight", "a.bias"]
     assert "9 of 13 parameters train (2 of 4 tensors)" in caplog.text
     assert freeze(module, "-weight", ["-^b"], "--freeze '^b'", {}) == ["b.weight"]
+
+
+def test_the_option_names_the_presets():
+    (option,) = fields(freezing_options({"head": ("-.", "+^b"), "all": ()}, "--freeze"))
+    assert option.name == "trainable" and option.default is None
+    assert option.metadata["help"].startswith("what trains: head, all; or rules")

@@ -114,3 +114,8 @@ def test_encoded_texts_have_states_and_their_mask(xlmr_folder):
     assert torch.equal(encoded.states, network.mte(tokens)) and encoded.vector.shape == (2, 16)
     again = network.encode_text(tokens, torch.tensor([3, 2]), states=encoded.states)
     assert torch.equal(again.vector, encoded.vector)
+
+
+def test_one_caption_is_no_list_of_captions(clip_file):
+    with pytest.raises(UserError, match="give a list of captions, not one"):
+        Encoder.load(clip_file).encode_texts("ein Hund")
