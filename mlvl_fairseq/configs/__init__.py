@@ -90,7 +90,7 @@ def still_to_give(config: Dict[str, Any], where: str) -> List[str]:
 
 
 def dataclass_of(section: str, name: Optional[str] = None) -> Optional[type]:
-    """The options of a section of fairseq's configuration, by `name` (``_name``) those of a task, model, ...; or None."""
+    """The options of a section of fairseq's configuration, by `name` (``_name``) of a task, model, ...; or None."""
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
     from fairseq.registry import REGISTRIES
     from fairseq.tasks import TASK_DATACLASS_REGISTRY

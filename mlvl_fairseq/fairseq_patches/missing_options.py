@@ -22,8 +22,9 @@ def before_anything_is_done(module) -> None:
 
     def make(add_defaults):
         def add_defaults_and_check(cfg):
+            marked = missing_keys(cfg)  # by a recipe, where Hydra did not find our plugin
             add_defaults(cfg)
-            _check_flags(cfg)
+            _check_flags(marked, cfg)
 
         return add_defaults_and_check
 
@@ -76,10 +77,10 @@ def check_overrides(marked: List[str], cfg) -> None:
         raise UserError(f"{_not_given(helps, ': ')}; add {' '.join(needed.values())}")
 
 
-def _check_flags(cfg) -> None:
+def _check_flags(marked: List[str], cfg) -> None:
     """For ``fairseq-train``: the options of our parts; fairseq's own may go without."""
     helps = {}
-    for key in missing_keys(cfg):
+    for key in dict.fromkeys([*marked, *missing_keys(cfg)]):
         section, _, option = key.partition(".")
         options = dataclass_of(section, cfg[section].get("_name"))
         if options is not None and options.__module__.partition(".")[0] == _PACKAGE:
