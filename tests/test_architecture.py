@@ -36,7 +36,7 @@ ARROWS = {
     "criterions": CORE | {"losses", "fairseq"},
     "tasks": CORE | {"losses", "criterions", "optim", "continual", "evaluation", "fairseq"},
     "configs": {"errors", "fairseq"},
-    "fairseq_patches": GROUND | {"checkpoints", "process", "fairseq"},
+    "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
     "cli": None,  # whatever it needs
     "__init__": None,
 }

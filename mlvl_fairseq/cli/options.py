@@ -1,10 +1,11 @@
 """`mlvl-options`: every option of this plugin's tasks, models, criterions and optimizers for fairseq-train.
 
 `fairseq-train --help` stops before the options of a task; these are all of them, from the dataclasses that define them.
-With --config a recipe in YAML as fairseq-train's arguments, one a line.
+With --config a recipe in YAML as fairseq-train's arguments, one a line; standard error names those still to be given.
 """
 
 import argparse
+import sys
 from typing import List, NamedTuple, Optional
 
 
@@ -111,9 +112,13 @@ def main(argv: Optional[List[str]] = None) -> None:
         return
     known = components()
     if args.config:
-        from mlvl_fairseq.configs import as_flags, compose_config
+        from mlvl_fairseq.configs import as_flags, compose_config, still_to_give
 
-        print("\n".join(as_flags(compose_config(args.config, args.names), args.config)))
+        config = compose_config(args.config, args.names)
+        print("\n".join(as_flags(config, args.config)))
+        needed = still_to_give(config, args.config)
+        if needed:
+            print(f"still to be given: {' '.join(needed)}", file=sys.stderr)
         return
     names = list(dict.fromkeys(component.name for component in known))
     unknown = [name for name in args.names if name not in names]

@@ -6,7 +6,7 @@ otherwise, added as ``+reference=NAME``.
 
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -76,6 +76,34 @@ def as_flags(config: Dict[str, Any], where: str) -> List[str]:
     return arguments
 
 
+def still_to_give(config: Dict[str, Any], where: str) -> List[str]:
+    """The ``fairseq-train`` arguments that a config needs and leaves open, e.g. ``["DATA", "--lang LANG"]``: what it
+    marks ``???``, and options without a default that it does not name."""
+    needed: List[str] = []
+    for section, options in config.items():
+        options = {"_name": options} if isinstance(options, str) else dict(options or {})
+        for option, action in _actions(section, options.get("_name"), where).items():
+            if options.get(option, action.default) == MISSING:
+                value = action.metavar or option.upper()
+                needed.append(f"{action.option_strings[0]} {value}" if action.option_strings else value)
+    return needed
+
+
+def dataclass_of(section: str, name: Optional[str] = None) -> Optional[type]:
+    """The options of a section of fairseq's configuration, by `name` (``_name``) of a task, model, ...; or None."""
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
+    from fairseq.registry import REGISTRIES
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    if section in _core_sections():
+        return _core_sections()[section]
+    if section == "task":
+        return TASK_DATACLASS_REGISTRY.get(name)
+    if section == "model":
+        return MODEL_DATACLASS_REGISTRY.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
+    return REGISTRIES.get(section, {"dataclass_registry": {}})["dataclass_registry"].get(name)
+
+
 def _core_sections() -> Dict[str, type]:
     from fairseq.dataclass.configs import FairseqConfig
 
@@ -85,18 +113,8 @@ def _core_sections() -> Dict[str, type]:
 def _actions(section: str, name, where: str) -> Dict[str, Any]:
     """What argparse does with each option of a section."""
     from fairseq.dataclass.utils import gen_parser_from_dataclass
-    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
-    from fairseq.registry import REGISTRIES
-    from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
-    if section in _core_sections():
-        options = _core_sections()[section]
-    elif section == "task":
-        options = TASK_DATACLASS_REGISTRY.get(name)
-    elif section == "model":
-        options = MODEL_DATACLASS_REGISTRY.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
-    else:
-        options = REGISTRIES.get(section, {"dataclass_registry": {}})["dataclass_registry"].get(name)
+    options = dataclass_of(section, name)
     if options is None:
         raise DataError(f"there is no {section} '{name}'", where, field=f"{section}._name")
     parser = ArgumentParser(add_help=False)

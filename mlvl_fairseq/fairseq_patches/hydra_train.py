@@ -8,13 +8,14 @@ fills in all defaults of the dataclass before it asks the architecture), ``model
 import dataclasses
 import difflib
 import sys
-import warnings
 from argparse import Namespace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.fairseq_patches.hydra_overrides import no_such_option, override_message
+from mlvl_fairseq.fairseq_patches.missing_options import check_overrides, missing_keys
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
 from mlvl_fairseq.process.exit_status import user_message
 
@@ -67,9 +68,6 @@ def report_in_one_line(module) -> None:
         return run
 
     wrap(module, "run_and_report", make)
-    # Two ways of Hydra 1.1 on which fairseq relies; the user cannot change them
-    warnings.filterwarnings("ignore", r"\s*'.*' is validated against ConfigStore schema", UserWarning)
-    warnings.filterwarnings("ignore", r"\s*Future Hydra versions will no longer change working directory", UserWarning)
 
 
 def _in_one_line(function):
@@ -95,6 +93,9 @@ def _composition_message(error: BaseException) -> Optional[str]:
 
     if not isinstance(error, HydraException):
         return None
+    about_an_option = override_message(error)
+    if about_an_option is not None:
+        return about_an_option
     causes = [error] if error.__cause__ is None else [error, error.__cause__]
     return " ".join(line.strip() for cause in causes for line in str(cause).partition("\n\n")[0].splitlines())
 
@@ -106,7 +107,7 @@ def prepare(cfg) -> None:
         UserError: it names what is not registered, has unknown or wrong values, or lacks one that is required.
     """
     from fairseq.dataclass.initialize import add_defaults
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     import mlvl_fairseq
@@ -119,13 +120,12 @@ def prepare(cfg) -> None:
                 cfg[part] = {"_name": cfg[part]}
         _check_names(cfg)
         fill_in_architecture(cfg)
+    marked = missing_keys(cfg)
     try:
         add_defaults(cfg)
     except OmegaConfBaseException as error:
         raise UserError(_wrong_option(cfg, error)) from None
-    for part in PARTS:
-        for key in sorted(OmegaConf.missing_keys(cfg[part])) if OmegaConf.is_config(cfg[part]) else ():
-            raise UserError(f"{key} is not given: {_help(cfg, part, key.partition('.')[2])}")
+    check_overrides(marked, cfg)
 
 
 def _wrong_option(cfg, error) -> str:
@@ -133,7 +133,10 @@ def _wrong_option(cfg, error) -> str:
     key = error.full_key or ""
     part = next((part for part in PARTS if key.partition(".")[0] in (cfg.get(part) or ())), "")
     where, reason = f"{part}.{key}".strip("."), str(error).partition("\n")[0]
-    return f"{where}: there is no such option" if reason.startswith("Key ") else f"{where}: {reason}"
+    if not reason.startswith("Key "):
+        return f"{where}: {reason}"
+    given = {name: None for name in cfg[part] if name != key} | {"_name": cfg[part].get("_name")} if part else {}
+    return no_such_option(part, key, given) or f"{where}: there is no such option"
 
 
 def find_user_dir(given: Optional[str]) -> str:
@@ -178,27 +181,14 @@ def _check_names(cfg) -> None:
 
 
 def _of_config() -> str:
-    """Which config it is about: fairseq makes an empty one of any name that is not found."""
     from hydra.core.hydra_config import HydraConfig
 
     name = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
-    return f" in config {name} (does it exist? mlvl-options --configs lists ours)" if name else ""
+    return f" in config {name} (mlvl-options --configs lists ours)" if name else ""
 
 
 def _ours(registry: Dict[str, type]) -> List[str]:
     return [name for name, cls in registry.items() if cls.__module__.partition(".")[0] == PACKAGE.name]
-
-
-def _help(cfg, part: str, key: str) -> str:
-    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
-    from fairseq.registry import REGISTRIES
-    from fairseq.tasks import TASK_DATACLASS_REGISTRY
-
-    known = {"task": TASK_DATACLASS_REGISTRY, "model": MODEL_DATACLASS_REGISTRY}
-    dataclass_of = known.get(part) or REGISTRIES[part]["dataclass_registry"]
-    name = cfg[part]._name
-    fields = dataclass_of[ARCH_MODEL_NAME_REGISTRY.get(name, name) if part == "model" else name].__dataclass_fields__
-    return fields[key].metadata.get("help", "a value is needed")
 
 
 # Named architectures.

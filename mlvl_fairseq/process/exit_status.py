@@ -41,9 +41,16 @@ def user_message(error: BaseException) -> Optional[str]:
         source = str(error).partition("'")[2].partition("'")[0]
         mine, theirs = (key.partition(".")[0] for key in (error.full_key, source))
         return f"{error.full_key} is taken from {source}, which there is not: this {mine} does not fit this {theirs}"
+    if type(error).__name__ == "MissingMandatoryValue":  # of OmegaConf: an option that has no default
+        return f"--{str(error.key).replace('_', '-')} is not given; {_help_of(error)}"
     if type(error).__name__ == "ProcessRaisedException":  # of torch.multiprocessing.spawn
         return _raised_elsewhere(str(error))
     return None
+
+
+def _help_of(error) -> str:
+    field = getattr(error.object_type, "__dataclass_fields__", {}).get(error.key)
+    return field.metadata.get("help", "it has no default") if field else "it has no default"
 
 
 def _raised_elsewhere(text: str) -> Optional[str]:

@@ -298,3 +298,34 @@ def test_full_disk_while_scores_are_written(run, succeed, world, teacher, tmp_pa
 
 def test_optimizer_that_would_drop_the_row_scales(train):
     assert "needs --optimizer row_adamw" in train("en", None, "--regularize", "grad_decay", "--optimizer", "adam")
+
+
+# Options that are not given
+
+
+@pytest.mark.parametrize("task, arch, names", [
+    ("cll_retrieval", "clip_tiny_vit", "--lang is not given; the language to learn now"),
+    ("trikd", "trikd_tiny", "--sentencepiece, --mte are not given; --sentencepiece: "),
+])  # fmt: skip
+def test_options_without_a_default(run, user_dir, corpus, tmp_path, task, arch, names):
+    criterion = "cll_clip" if task == "cll_retrieval" else "trikd"
+    chosen = ["--user-dir", user_dir, "--task", task, "--arch", arch, "--criterion", criterion, "--cpu"]
+    ended = run("fairseq-train", corpus, *chosen, "--batch-size", 2, "--save-dir", tmp_path / "run")
+    assert ended.error.startswith(names)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_without_a_default_that_another_command_reads():
+    from dataclasses import dataclass, field
+
+    from omegaconf import MISSING, OmegaConf
+
+    from mlvl_fairseq.process.exit_status import user_message
+
+    @dataclass
+    class Options:
+        to_read: str = field(default=MISSING, metadata={"help": "what to read"})
+
+    with pytest.raises(Exception) as caught:
+        OmegaConf.structured(Options).to_read
+    assert user_message(caught.value) == "--to-read is not given; what to read"

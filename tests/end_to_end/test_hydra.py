@@ -201,9 +201,70 @@ def test_a_model_of_another_task(run, corpus, tmp_path):
     assert "model.max_source_positions is taken from task.max_source_positions" in error
 
 
-def test_a_config_that_is_not_there(run, tmp_path):
-    error = run("fairseq-hydra-train", "--config-name", "clip_teach", f"hydra.run.dir={tmp_path}").error
-    assert "config clip_teach (does it exist?" in error
+@pytest.mark.parametrize("given", [[], ["task.data=corpus"], ["--multirun", "task.data=a,b"]])
+def test_a_config_that_is_not_there(run, given, tmp_path):
+    error = run("fairseq-hydra-train", "--config-name", "clip_teach", *given, f"hydra.run.dir={tmp_path}").error
+    assert error.startswith("no config clip_teach; there are clip_teacher_features, clip_teacher_small, cll")
+
+
+def test_a_config_of_the_user_s_own_folder(run, tmp_path):
+    (tmp_path / "own.yaml").write_text("task:\n  _name: cll_retrieval\nmodel:\n  _name: clip_tiny_vit\n")
+    own = ["--config-dir", tmp_path, "--config-name", "own", f"hydra.run.dir={tmp_path / 'job'}"]
+    error = run("fairseq-hydra-train", *own).error
+    assert "task.data, task.lang are not given; task.data: corpus folder" in error
+    assert error.endswith("; add +task.data=... +task.lang=...")
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("given, says", [
+    ([], "task.data, task.lang, model.init_from are not given; task.data: corpus folder written by mlvl-prepare; "),
+    (["task.lang=en"], "task.data, model.init_from are not given; "),
+    (["task.lang=en", "task.data=corpus"], "model.init_from is not given: weights to start from"),
+])  # fmt: skip
+def test_what_a_recipe_marks_is_needed_before_anything_else(run, given, says, tmp_path):
+    where = f"checkpoint.save_dir={tmp_path / 'run'}"
+    error = run("fairseq-hydra-train", "--config-name", "cll_small", *given, where, "common.cpu=true").error
+    assert says in error
+    open_ones = {"task.data", "task.lang", "model.init_from"} - {text.partition("=")[0] for text in given}
+    assert set(error.rpartition("; add ")[2].split()) == {f"{key}=..." for key in open_ones}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ("task.dta=corpus", "task.dta: there is no such option; did you mean task.data?"),
+    ("+task.dta=corpus", "task.dta: there is no such option; did you mean task.data?"),
+    ("optimization.max_updates=3", "optimization.max_updates: there is no such option; did you mean optim"),
+    ("model.zzz=3", "model.zzz: there is no such option"),
+    ("model.encode_chunk=3", "To append to your config use +model.encode_chunk=3"),
+])  # fmt: skip
+def test_mistyped_options(run, teacher_recipe, wrong, says):
+    assert says in run("fairseq-hydra-train", *teacher_recipe, wrong).error
+
+
+def test_what_flags_leave_open_is_told(run):
+    for config, given, left in (
+        ("cll_small", [], "DATA --lang LANG --init-from INIT_FROM"),
+        ("cll_small", ["task.lang=en"], "DATA --init-from INIT_FROM"),
+        ("trikd", ["+task.sentencepiece=x"], "DATA --mte MTE"),
+    ):
+        ended = run("mlvl-options", "--config", config, *given)
+        assert ended.status == 0 and ended.err.endswith(f"still to be given: {left}\n")
+        assert "???" not in ended.out and "still" not in ended.out
+    given = ["task.data=c", "task.lang=en", "model.init_from=x"]
+    assert "still to be given" not in run("mlvl-options", "--config", "cll_small", *given).err
+
+
+def test_starts_are_silent_but_for_what_comes_at_import(run_alone, user_dir, tmp_path):
+    """What fairseq and its imports print before any code of ours is another's."""
+    shown = {"PYTHONWARNINGS": "default::UserWarning"}
+    hydra = run_alone("fairseq-hydra-train", "--config-name", "cll_small", env=shown, cwd=tmp_path)
+    flags = "corpus --task cll_retrieval --arch clip_tiny_vit --criterion cll_clip --batch-size 2".split()
+    by_flags = run_alone("fairseq-train", *flags, "--user-dir", user_dir, env=shown, cwd=tmp_path)
+    assert (hydra.returncode, by_flags.returncode) == (2, 2)
+    assert "JobRuntime" not in hydra.stderr
+    assert "are not given" in hydra.stderr.splitlines()[-1]
+    assert not re.search("compatability|strict flag|experimental|package header", by_flags.stderr)
+    assert by_flags.stderr.splitlines()[-1].startswith("error: --lang is not given; the language to learn now")
 
 
 def test_heads_of_recipes_hold_their_command(run):
