@@ -9,12 +9,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mlvl_fairseq"
 MAX_LINES = 400
 
 # What each room may import. A room is a folder, a folder of `evaluation/`, or a file beside them.
-GROUND = {"errors", "files", "options", "version"}
+GROUND = {"errors", "files", "needs", "options", "version"}
 CORE = GROUND | {"data", "modules", "checkpoints", "distributed"}
 ARROWS = {
     "errors": set(),
     "version": set(),
     "files": {"errors"},
+    "needs": set(),
     "options": {"errors"},
     "distributed": set(),
     "process": {"errors"},

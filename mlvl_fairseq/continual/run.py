@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Callable, Optional
 
+from mlvl_fairseq.continual import preconditions
 from mlvl_fairseq.continual.finish import finish_checkpoint
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
@@ -23,28 +24,38 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     """Run what is not done yet of a sequence.
 
     Raises:
-        UserError: a language or method is unknown, the folder holds another run, another process is at work in it, or
-            a step failed.
+        UserError: something that any language needs is not there, the folder holds another run, another process is at
+            work in it, or a step failed. Nothing has been made where it is known before the first update.
     """
-    for lang in sequence.languages:
-        for split in ("train", "valid", sequence.settings.eval_split):
-            corpus.require(split, lang)
-    import_training()
-    check_model(sequence.settings)
+    preconditions.check_languages(sequence, corpus)
+    preconditions.check_folder(sequence.folder)
+    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+    if sequence.untrained or missing:
+        import_training()
+    sequence.check(corpus)
+    if sequence.untrained:
+        preconditions.check_folder(corpus.folder)
+        _check_model(sequence.settings)
+        preconditions.require_english(corpus, sequence.languages)
+        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
+        preconditions.check_training(sequence, corpus, sequence.untrained)
     sequence.folder.mkdir(parents=True, exist_ok=True)
     with locked(sequence.folder, wait=False):
         sequence.open(corpus)
         _run_steps(sequence, corpus)
 
 
-def check_model(settings: Settings) -> None:
-    """Raises UserError: there is no such architecture, or no such weights. It is said before a folder is made."""
+def _check_model(settings: Settings) -> None:
+    """Raises UserError: there is no such architecture, or no such weights."""
     from mlvl_fairseq.networks.clip import ARCHITECTURES
 
     if settings.arch not in ARCHITECTURES:
         raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")
     if settings.init_from is None:
-        logger.warning("no --init-from: the student starts from random weights, not from its teacher's")
+        logger.warning(
+            "no --init-from: the student starts from random weights, not from its teacher's; its text tower stays as "
+            "it is drawn, and the default rates (--lr, --warmup-ratio) are for a pre-trained CLIP"
+        )
     elif not Path(settings.init_from).exists():
         raise UserError(f"--init-from {settings.init_from}: no such file or folder")
 

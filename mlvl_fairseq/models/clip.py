@@ -10,7 +10,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen, for_tasks_that_fit, register_architectures
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network
@@ -50,9 +50,15 @@ ClipConfig = with_options(
 
 @register_model("clip", dataclass=ClipConfig)
 class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
-    needs_of_task = ("source_dictionary", "trains_image_tower", "image_feature_dim", "default_freeze", "growth")
+    needs_of_task = {
+        "trains_image_tower": "captions of images",
+        "image_feature_dim": "image features",
+        "default_freeze": "part to freeze",
+        "growth": "vocabulary that grows",
+    }
 
     @classmethod
+    @for_tasks_that_fit
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
         """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here.
 

@@ -1,7 +1,6 @@
 """What our tasks share: exact restarts, one dictionary, dummy batches, scores of a whole validation set; models and
 criterions that say what they need, and find it; and, on a corpus folder, vocabulary, datasets and recall."""
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -23,10 +22,12 @@ from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.features import array_path
 from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.needs import has_none, missing
 
 
 class ValidationScores(ABC):
@@ -66,8 +67,8 @@ class ValidationScores(ABC):
 
 
 class MlvlTask(FairseqTask):
-    """Base of our tasks. A model class lists in ``needs_of_task`` the attributes of a task that it is built from, a
-    criterion in :attr:`Criterion.needs` what it takes.
+    """Base of our tasks. A model class lists in ``needs_of_task`` the attributes of a task that it is built from, with
+    a few words for each, a criterion in :attr:`Criterion.needs` what it takes.
 
     Args:
         cfg: options.
@@ -97,10 +98,10 @@ class MlvlTask(FairseqTask):
     def build_model(self, cfg, from_checkpoint=False):
         """Raises UserError: the model was not made for this task."""
         own, name = task_name(self), cfg._name
-        missing = missing_for_model(MODEL_REGISTRY.get(name) or ARCH_MODEL_REGISTRY[name], self)
-        if missing is not None and not missing:
+        absent = missing_for_model(MODEL_REGISTRY.get(name) or ARCH_MODEL_REGISTRY[name], self)
+        if absent is not None and not absent:
             return super().build_model(cfg, from_checkpoint)
-        reason = "it does not say what it needs" if missing is None else f"the task has no {' and no '.join(missing)}"
+        reason = "it does not say what it needs" if absent is None else has_none(absent)
         fitting = [arch for arch, model in ARCH_MODEL_REGISTRY.items() if missing_for_model(model, self) == []]
         raise UserError(f"--arch {name} does not fit --task {own}: {reason}; these do: {', '.join(fitting)}")
 
@@ -112,6 +113,18 @@ class MlvlTask(FairseqTask):
                 f"{criterions_hint(self)}"
             )
         return super().build_criterion(cfg, from_checkpoint)
+
+    def score_names(self) -> List[str]:
+        """Scores of a validation set, see :class:`ValidationScores`."""
+        return []
+
+    def check_metric(self, name: str, criterion) -> None:
+        """Raises UserError: validation gives no such score to choose the best checkpoint by."""
+        if criterion.logs is None:
+            return
+        known = ["loss", *criterion.logs, *self.score_names()]
+        if name not in known:
+            raise UserError(f"--best-checkpoint-metric {name}: validation has {', '.join(known)}")
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's step. In a batch that stands in for a missing one (its loss is multiplied by 0), ``counts`` bool
@@ -128,15 +141,9 @@ class MlvlTask(FairseqTask):
 
 
 def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:
-    """Attributes that a model class needs and the task lacks; None: the class does not say what it needs.
-
-    Properties of the task are not computed.
-    """
+    """What a model class needs and the task lacks, in words; None: the class does not say what it needs."""
     needs = getattr(model, "needs_of_task", None)
-    if needs is None:
-        return None
-    absent = object()
-    return [name for name in needs if inspect.getattr_static(task, name, absent) is absent]
+    return None if needs is None else missing(needs, task)
 
 
 MIN_VALIDATION_IMAGES = 10
@@ -195,6 +202,21 @@ class CaptionTask(MlvlTask):
 
     def max_positions(self) -> int:
         return self.cfg.max_length
+
+    def corpus_features(self, split: str, kind: str, dims: int, advice: str) -> np.ndarray:
+        """Features of the corpus [rows, dims]; every split is looked at before the first update.
+
+        Args:
+            dims: what the model expects; 0: any. advice: what to do about others.
+
+        Raises:
+            UserError: there are none, or they have other dimensions.
+        """
+        features = self.corpus.features(split, kind)
+        if dims and features.shape[1] != dims:
+            path = array_path(self.corpus.feature_stem(split, kind))
+            raise UserError(f"{path}: these features have {features.shape[1]} dimensions, the model's {dims}: {advice}")
+        return features
 
     def load_captions(
         self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
@@ -259,6 +281,9 @@ class CaptionTask(MlvlTask):
 
     def new_recall(self) -> "RecallScores":
         return RecallScores()
+
+    def score_names(self) -> List[str]:
+        return self.new_recall().names
 
     def valid_step(self, sample, model, criterion):
         model.eval()

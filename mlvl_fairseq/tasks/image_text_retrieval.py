@@ -57,5 +57,6 @@ class ImageTextRetrievalTask(CaptionTask):
 
     def _images(self, split):
         if self.preprocess is None:
-            return self.corpus.features(split, "inputs")
+            advice = "give mlvl-prepare --image-features features of one kind for all splits"
+            return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
         return CorpusImages(self.corpus, split, self.preprocess, self.cfg.image_root)

@@ -80,6 +80,7 @@ class TrikdTask(CaptionTask):
 
     dataset_class = MultilingualCaptionDataset
     tokenizer_class = SentencePieceTokenizer
+    cached_states = False
 
     def __init__(self, cfg: TrikdTaskConfig, vocabulary: CorpusVocabulary):
         self.langs = training_languages(cfg.langs, cfg.lang_pairs)
@@ -123,7 +124,7 @@ class TrikdTask(CaptionTask):
 
     def _check_clip(self, model) -> None:
         """Raises UserError: the stored features are those of another CLIP than the model's."""
-        stems = [self.corpus.feature_stem("train", kind) for kind in self._kinds_of_clip("train")]
+        stems = [self.corpus.feature_stem(s, kind) for s in ("train", "valid") for kind in self._kinds_of_clip(s)]
         for stem in stems:
             digest = read_feature_manifest(stem).weights_fingerprint
             if digest != fingerprint_of(model.clip_fingerprint):
@@ -172,7 +173,8 @@ class TrikdTask(CaptionTask):
                 f"{self.corpus.folder} has no such features of the {split} images: run mlvl-prepare "
                 f"{self.corpus.folder} {option}"
             )
-        return self.corpus.features(split, kind)
+        dims = 0 if split == "train" else self.image_feature_dim
+        return self.corpus_features(split, kind, dims, "extract those of all splits with one model")
 
     def _states(self, split: str, lang: str):
         return CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
