@@ -11,7 +11,6 @@ import numpy as np
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.continual.training_options import parse_training, shown
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import REPORT, open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, has_language_vocabulary, language_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.process.jobs import run_check
@@ -71,8 +70,8 @@ def require_english(corpus: Corpus, langs: Many[str]) -> None:
             named += ["..."] if len(without) > EXAMPLES else []
             raise UserError(
                 f"{len(without)} training captions of '{lang}' have no English sentence to learn from "
-                f"({'; '.join(named)}): give triplets, or {corpus.source_lang} captions of the same images, and prepare "
-                "the corpus anew"
+                f"({'; '.join(named)}): give triplets, or {corpus.source_lang} captions of the same images, and "
+                "prepare the corpus anew"
             )
 
 
@@ -93,6 +92,8 @@ def check_vocabularies(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> 
 
 
 def _check_cut_captions(vocabulary: CorpusVocabulary, lang: str) -> None:
+    from mlvl_fairseq.data.corpus.binarize import REPORT, open_tokens
+
     folder, corpus = vocabulary.binarized(lang), vocabulary.corpus
     for split in ("train", "valid") if (folder / REPORT).exists() else ():
         if len(open_tokens(folder / split)) != len(corpus.rows(split, lang)):

@@ -1,4 +1,7 @@
-"""Carry a sequence out: prepare, train, finish and evaluate each language, in child processes."""
+"""Carry a sequence out: prepare, train, finish and evaluate each language, in child processes.
+
+torch and fairseq are imported where there is something to do: a run that is finished says so at once.
+"""
 
 import logging
 import os
@@ -7,10 +10,8 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from mlvl_fairseq.continual import preconditions
-from mlvl_fairseq.continual.finish import finish_checkpoint
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import binarize
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import read_object
 from mlvl_fairseq.process.jobs import run_job
@@ -75,6 +76,8 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     def job(name: str, function: Callable, total: Optional[int] = None) -> None:
         run_job(f"{title} {name}", function, sequence.folder_of(step).training_log, total, _costs(sequence, step, name))
 
+    from mlvl_fairseq.continual.finish import finish_checkpoint
+
     arguments = sequence.arguments(step, corpus)
     job("binarize", lambda: _binarize(sequence, corpus, step))
     job("train", lambda: fairseq_train(arguments), sequence.total_updates(step, corpus))
@@ -82,6 +85,8 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
 
 
 def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
+    from mlvl_fairseq.data.corpus.binarize import binarize
+
     for lang in sequence.steps[step].current:
         binarize(sequence.vocabulary(step, corpus), lang)
 

@@ -29,6 +29,9 @@ def parse_training(arguments: List[str]) -> Namespace:
     """
     from fairseq import options
 
+    import mlvl_fairseq
+
+    mlvl_fairseq.register()
     parser = options.get_training_parser()
     parser.error = _refuse
     return options.parse_args_and_arch(parser, input_args=list(arguments))

@@ -1,17 +1,13 @@
-"""What our models share: tasks that they fit, named dimensions, and frozen weights that their fingerprint stands for in
-checkpoints."""
+"""What our models share: named dimensions, and frozen weights that their fingerprint stands for in checkpoints."""
 
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from fairseq.models import register_model_architecture
-from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from mlvl_fairseq.checkpoints.source import fill_in, fingerprint_of, fingerprint_tensor
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.needs import has_none, missing
 
 
 @dataclass(frozen=True)
@@ -86,29 +82,6 @@ class LeavesOutFrozen:
             digest = fingerprint_of(getattr(self, part.buffer))
             state.update(fill_in(state, frozen, state.get(prefix + part.buffer), complaint, digest))
         super().upgrade_state_dict_named(state, name)
-
-
-def for_tasks_that_fit(build_model: Callable) -> Callable:
-    """Decorator of a model's ``build_model(cls, cfg, task)``: a task that lacks what the model needs, such as those of
-    fairseq itself, is refused.
-
-    Raises:
-        UserError: it does.
-    """
-
-    @wraps(build_model)
-    def build(cls, cfg, task):
-        absent = missing(cls.needs_of_task, task)
-        if absent:
-            names = {known: name for name, known in TASK_REGISTRY.items()}
-            fitting = [name for name, known in TASK_REGISTRY.items() if not missing(cls.needs_of_task, known)]
-            raise UserError(
-                f"this --arch does not fit --task {names.get(type(task), type(task).__name__)}: {has_none(absent)}; "
-                f"give --task {' or '.join(sorted(fitting))}"
-            )
-        return build_model(cls, cfg, task)
-
-    return build
 
 
 def register_architectures(model: str, architectures: Dict[str, Dict[str, Any]]) -> None:

@@ -10,7 +10,8 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
-from mlvl_fairseq.models._base import LeavesOutFrozen, for_tasks_that_fit, register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network
@@ -92,8 +93,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         shorthand = [f"-{pattern}"] if pattern else []
         frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
         if frozen and cfg.init_from:
-            parameters = dict(self.named_parameters())
-            digest = fingerprint({name: parameters[name] for name in frozen})
+            digest = fingerprint({name: value for name, value in self.named_parameters() if name in frozen})
             self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
 
 
