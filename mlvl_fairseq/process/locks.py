@@ -55,13 +55,16 @@ def locked(folder, wait: bool = True, name: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(*paths) -> Iterator[None]:
-    """Hold the locks of some files that are going to be written; None: one that was not asked for.
+    """Hold the locks of some files, or of a folder, that are going to be written, each on a file beside it.
+
+    Args:
+        paths: None is one that was not asked for; their folders must exist.
 
     Raises:
         UserError: another process is writing one of them.
     """
     with contextlib.ExitStack() as stack:
-        for path in sorted({Path(path) for path in paths if path is not None}):
+        for path in sorted({Path(os.path.abspath(path)) for path in paths if path is not None}):
             stack.enter_context(locked(path.parent, wait=False, name=path.name))
         yield
 
