@@ -17,6 +17,7 @@ from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.jobs import run_job
 from mlvl_fairseq.process.locks import locked
 from mlvl_fairseq.runs.costs import JobCosts
+from mlvl_fairseq.runs.fields import score_in
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
 def _scores(sequence: Sequence, step: int) -> str:
     """``r_mean en 51.2 de 40.1 | average 45.7`` of the model of a step."""
     languages = sequence.steps[step].evaluated
-    scores = [read_object(sequence.score_path(step, lang))["r_mean"] for lang in languages]
+    paths = [sequence.score_path(step, lang) for lang in languages]
+    scores = [score_in(read_object(path), "r_mean", path) for path in paths]
     each = " ".join(f"{lang} {score:.1f}" for lang, score in zip(languages, scores))
     return f"r_mean {each} | average {sum(scores) / len(scores):.1f}"
 

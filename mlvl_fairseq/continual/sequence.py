@@ -13,8 +13,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
-from mlvl_fairseq.json_files import read_object
-from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, ordered_method, score_path
+from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, read_run_manifest, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 USER_DIR = Path(__file__).resolve().parents[1]
@@ -86,8 +85,7 @@ class Sequence:
         """
         if not self.manifest_path.exists() or not has_checkpoints(self.folder):  # it has learned nothing
             return {}
-        theirs = read_object(self.manifest_path)
-        theirs["method"] = ordered_method(str(theirs.get("method")))
+        theirs = read_run_manifest(self.manifest_path).settings
         differ = differences(theirs, self.settings, corpus, partial(self._frozen, corpus), bool(self.untrained))
         if differ:
             raise UserError(f"{self.folder} holds another run ({'; '.join(differ)}): choose another folder")
