@@ -4,6 +4,7 @@ from dataclasses, options of models."""
 import argparse
 import dataclasses
 import logging
+import math
 import os
 import sys
 from functools import partial
@@ -67,6 +68,26 @@ def _whole_number(least: int, text: str) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    return _number(text, "a positive number", lambda value: 0 < value < math.inf)
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    return _number(text, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def _number(text: str, what: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
+    return value
 
 
 def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> None:

@@ -79,9 +79,9 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
 
     from mlvl_fairseq.continual.finish import finish_checkpoint
 
-    arguments = sequence.arguments(step, corpus)
+    arguments, first = sequence.arguments(step, corpus), sequence.updates_before(step)
     job("binarize", lambda: _binarize(sequence, corpus, step))
-    job("train", lambda: fairseq_train(arguments), sequence.total_updates(step, corpus))
+    job("train", lambda: fairseq_train(arguments, first), sequence.total_updates(step, corpus))
     job("finish", lambda: finish_checkpoint(sequence, step))
 
 
@@ -124,8 +124,11 @@ def import_training() -> None:
     mlvl_fairseq.register()
 
 
-def fairseq_train(arguments) -> None:
+def fairseq_train(arguments, first_step: int = 0) -> None:
+    """``fairseq-train``; `first_step`: updates before it, which TensorBoard is to count on from."""
+    from fairseq.logging.progress_bar import TensorboardProgressBarWrapper
     from fairseq_cli.train import cli_main
 
+    TensorboardProgressBarWrapper.first_step = first_step
     sys.argv = ["fairseq-train", *arguments]
     cli_main()

@@ -13,6 +13,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
+from mlvl_fairseq.runs.costs import read_finished
 from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, read_run_manifest, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
@@ -161,6 +162,11 @@ class Sequence:
     def command(self, step: int, corpus: Corpus) -> str:
         """The step as a line for a shell."""
         return shlex.join(["fairseq-train", *self.arguments(step, corpus)])
+
+    def updates_before(self, step: int) -> int:
+        """Updates of the steps that one goes on from."""
+        before = self.steps[step].follows
+        return 0 if before is None else self.updates_before(before) + read_finished(self.folder_of(before)).num_updates
 
     @property
     def gpus(self) -> int:

@@ -35,6 +35,7 @@ class Finished:
 
     trainable_parameters: Optional[Amount] = None
     checkpoint_bytes: Optional[Amount] = None
+    num_updates: Count = 0
 
 
 class JobCosts:
@@ -102,7 +103,7 @@ def read_costs(step: StepFolder, languages: int) -> StepCosts:
         DataError: a file is not what it should be.
     """
     jobs = read_json(step.costs, Dict[str, Entry]) if step.costs.is_file() else {}
-    done = read_json(step.done, Finished, _DONE) if step.done.is_file() else Finished()
+    done = read_finished(step)
     known = {name: job.seconds for name, job in jobs.items() if job.seconds is not None}
     peaks = [job.peak_mib for job in jobs.values() if job.peak_mib is not None]
     other = [known[name] for name in _OTHER if name in known]
@@ -115,6 +116,11 @@ def read_costs(step: StepFolder, languages: int) -> StepCosts:
         trainable_parameters=_or_nan(done.trainable_parameters),
         checkpoint_bytes=_or_nan(done.checkpoint_bytes),
     )
+
+
+def read_finished(step: StepFolder) -> Finished:
+    """How a step ended; empty where it has not. Raises DataError: the file is not what it should be."""
+    return read_json(step.done, Finished, _DONE) if step.done.is_file() else Finished()
 
 
 def _or_nan(value: Optional[float]) -> float:

@@ -116,11 +116,11 @@ def test_a_missing_score_is_computed_again(runs, learn):
 @pytest.mark.parametrize(
     "method, order, more, named",
     [
-        ("cll_clip", "en,de,ru", ["--lr", "2e-3"], "lr is 0.001 there, 0.002 here"),
-        ("cll_clip_with_teir", "en,de,ru", [], "method is 'cll_clip' there"),
-        ("cll_clip", "en,ru,de", [], "languages is ['en', 'de', 'ru'] there"),
-        ("cll_clip", "en,de", [], "languages is"),
-        ("cll_clip", "en,de,ru", ["--new-row-std", "0.1"], "extra is"),
+        ("cll_clip", "en,de,ru", ["--lr", "2e-3"], "--lr is 0.001 there, 0.002 here"),
+        ("cll_clip_with_teir", "en,de,ru", [], "--method is cll_clip there, cll_clip_with_teir here"),
+        ("cll_clip", "en,ru,de", [], "--order is en,de,ru there, en,ru,de here"),
+        ("cll_clip", "en,de", [], "--order is en,de,ru there, en,de here"),
+        ("cll_clip", "en,de,ru", ["--new-row-std", "0.1"], "--new-row-std is 0.02 there, 0.1 here"),
     ],
 )
 def test_other_settings_are_refused(runs, run, corpus, sequence_options, method, order, more, named):

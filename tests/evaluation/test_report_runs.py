@@ -134,7 +134,7 @@ def test_splits(tmp_path):
         (
             "00-en/done.json",
             '{"checkpoint_bytes": "9"}',
-            "field 'checkpoint_bytes': expected float . null, found '9'; mend it",
+            "'checkpoint_bytes': expected float . null, found '9'; mend it",
         ),
     ],
 )
