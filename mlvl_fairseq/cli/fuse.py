@@ -68,6 +68,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.evaluation.evaluators.fusion import ETAS, translate_test
     from mlvl_fairseq.files import write_json
     from mlvl_fairseq.inference.encoder import Encoder
+    from mlvl_fairseq.process.locks import writing
 
     images = options_from(ImageOptions, args)
     images.check_images()
@@ -77,24 +78,25 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.english_checkpoint:
         frozen = frozen_from(args, "english-")
         translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
-    result = translate_test(
-        encoder,
-        translator,
-        foreign,
-        english,
-        lambda names: images.encode_images(encoder, names),
-        args.lang,
-        args.split,
-        args.fusion,
-        args.eta or ETAS,
-        args.n_fold,
-    )
-    print(table(result["scores"]))
-    print(f"\nsignature: {result['signature']}")
-    if args.json:
-        write_json(args.json, result)
-    if args.plot:
-        draw(args.plot, result["scores"], args.lang)
+    with writing(args.json, args.plot):
+        result = translate_test(
+            encoder,
+            translator,
+            foreign,
+            english,
+            lambda names: images.encode_images(encoder, names),
+            args.lang,
+            args.split,
+            args.fusion,
+            args.eta or ETAS,
+            args.n_fold,
+        )
+        print(table(result["scores"]))
+        print(f"\nsignature: {result['signature']}")
+        if args.json:
+            write_json(args.json, result)
+        if args.plot:
+            draw(args.plot, result["scores"], args.lang)
     tell_written(args.json, args.plot)
 
 

@@ -155,12 +155,6 @@ def test_unknown_architecture_and_weights(run, corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_option_of_fairseq(run, corpus, sequence_options, tmp_path):
-    """It is found when the first language starts, in a process of its own."""
-    ended = run("mlvl-cll", corpus, tmp_path / "run", "--order", "en,de", *sequence_options, "--no-such-option", 1)
-    assert "unrecognized arguments: --no-such-option 1" in ended.error and "train.log" in ended.error
-
-
 # Captions
 
 

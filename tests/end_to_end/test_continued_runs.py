@@ -130,6 +130,9 @@ def test_curves_of_languages_go_on(go_on, unfinished, monkeypatch, tmp_path):
         def add_text(self, *args):
             """Not looked at."""
 
+        def flush(self):
+            """Nothing is held back."""
+
         def add_scalar(self, name, value, step):
             if name == "loss":
                 print(self.folder, step, file=self.file, flush=True)
