@@ -74,11 +74,11 @@ def main(argv: Optional[List[str]] = None) -> None:
     images.check_images()
     foreign = read_captions(args.captions)
     english = read_captions(args.english_captions) if args.english_captions else None
-    encoder = translator = load_encoder(args)
-    if args.english_checkpoint:
-        frozen = frozen_from(args, "english-")
-        translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
     with writing(args.json, args.plot):
+        encoder = translator = load_encoder(args)
+        if args.english_checkpoint:
+            frozen = frozen_from(args, "english-")
+            translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
         result = translate_test(
             encoder,
             translator,

@@ -14,7 +14,9 @@ def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
     The rank of every query goes beside a score, before it: where there is a score, there are its ranks.
     """
     split = sequence.settings.eval_split
-    encoder = Encoder.load(sequence.folder_of(step).best_checkpoint, device="cuda" if sequence.gpus else "cpu")
+    weights = {"init_from": sequence.settings.init_from} if sequence.settings.init_from else {}  # it may have moved
+    device = "cuda" if sequence.gpus else "cpu"
+    encoder = Encoder.load(sequence.folder_of(step).best_checkpoint, device=device, **weights)
     features, names = corpus.features(split, "image"), corpus.images(split)
     for lang in sequence.missing_scores(step):
         image_rows = corpus.rows(split, lang)[:, 0]

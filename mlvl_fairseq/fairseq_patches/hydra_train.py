@@ -7,6 +7,7 @@ fills in all defaults of the dataclass before it asks the architecture), ``model
 
 import dataclasses
 import difflib
+import os
 import sys
 from argparse import Namespace
 from functools import wraps
@@ -81,7 +82,7 @@ def _in_one_line(function):
             message = user_message(error) or _composition_message(error)
             if message is None:
                 raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
     return call

@@ -39,14 +39,16 @@ def checkpoints(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.glob("*/checkpoint_*.pt")}
 
 
-def test_moved_teacher_and_copied_corpus(go_on, unfinished, finished, corpus, teacher, tmp_path, read_json):
-    """In one: the run, the corpus and the weights lie elsewhere; the end is the same to the byte."""
+def test_everything_moves_between_two_languages(go_on, finished, corpus, teacher, tmp_path, read_json):
+    """Run, corpus and weights lie elsewhere; the end is the same to the byte."""
+    weights = shutil.copy(teacher, tmp_path / "weights.pt")
+    assert go_on(tmp_path / "run", "--init-from", weights, order="en").status == 0
+    weights, run = weights.rename(tmp_path / "moved.pt"), (tmp_path / "run").rename(tmp_path / "renamed")
     elsewhere = shutil.copytree(corpus, tmp_path / "corpus")
-    weights = shutil.copy(teacher, tmp_path / "moved.pt")
-    assert go_on(unfinished, "--init-from", weights, corpus=elsewhere).status == 0
+    assert go_on(run, "--init-from", weights, corpus=elsewhere).status == 0
     for part in ("scores/01-de/de.test.json", "scores/01-de/en.test.json"):
-        assert (unfinished / part).read_bytes() == (finished / part).read_bytes()
-    manifest = read_json(unfinished / "run.json")
+        assert (run / part).read_bytes() == (finished / part).read_bytes()
+    manifest = read_json(run / "run.json")
     assert manifest["corpus"] == str(elsewhere) and manifest["init_from"] == str(weights)
 
 
