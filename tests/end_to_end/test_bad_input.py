@@ -294,6 +294,20 @@ def test_optimizer_that_would_drop_the_row_scales(train):
     assert "needs --optimizer row_adamw" in train("en", None, "--regularize", "grad_decay", "--optimizer", "adam")
 
 
+def test_a_score_that_validation_does_not_give(train):
+    error = train("en", None, "--best-checkpoint-metric", "rmean")
+    assert error.startswith("--best-checkpoint-metric rmean: validation has loss, ") and ", r_mean" in error
+
+
+def test_teacher_features_of_another_dimension_in_validation_only(train, own_corpus):
+    """Found before the first update, not after the first epoch."""
+    array, manifest = (own_corpus / "features" / f"valid.image.{kind}" for kind in ("npy", "json"))
+    np.save(array, np.ascontiguousarray(np.load(array)[:, :16]))
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "shape": [content["shape"][0], 16]}))
+    assert "valid.image.npy: these features have 16 dimensions, the model's 32" in train()
+
+
 # Options that are not given
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.methods import list_methods
-from mlvl_fairseq.process.locks import locked
 
 METHODS = [name for name in list_methods() if name.startswith("cll_clip")]  # ways to train the token embedding
 SCORES = {"txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"}
@@ -129,12 +128,6 @@ def test_other_settings_are_refused(runs, run, corpus, sequence_options, method,
     ended = run("mlvl-cll", corpus, folder, "--method", method, "--order", order, *sequence_options, *more)
     assert named in ended.error and str(folder) in ended.error
     assert contents(folder) == before and (folder / "run.json").read_bytes() == manifest
-
-
-def test_two_processes_do_not_work_in_one_folder(runs, run, corpus, sequence_options):
-    options = ["--method", "cll_clip", "--order", "en,de,ru", *sequence_options]
-    with locked(runs("cll_clip")):
-        assert "another process is at work" in run("mlvl-cll", corpus, runs("cll_clip"), *options).error
 
 
 def test_dry_run_prints_lines_that_run(runs, succeed, corpus, sequence_options, tmp_path):
