@@ -2,7 +2,7 @@
 
 Finished languages are skipped, an interrupted one goes on where it was: run the same command again. A longer --order
 adds languages to a finished run; those that the corpus lacks are added to it by mlvl-prepare first. Options that are
-not listed here go to fairseq-train and win over the method's.
+not listed here go to fairseq-train and win over the method's. All of it is checked before the first update.
 """
 
 import argparse
@@ -17,6 +17,7 @@ examples:
   mlvl-cll corpus runs/teir --method cll_clip_with_teir --order en,de,fr --arch clip_vit_b16 --init-from ViT-B-16.pt
   mlvl-prepare corpus --languages en,de,fr,cs --train ...           # one more language, if the corpus lacks it:
   mlvl-cll corpus runs/teir ... --order en,de,fr,cs                 # the run goes on with it
+  mlvl-cll corpus runs/teir ... --eval-split valid                  # a finished run on another split
   mlvl-cll corpus runs/quick ... --max-epoch 1 --cpu --dry-run      # print the fairseq-train commands
 """
 
