@@ -4,10 +4,39 @@ disk, then renamed."""
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Optional
 
 from mlvl_fairseq.errors import DataError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_file(path, missing: str = "") -> None:
+    """Look at a file before anybody opens it: opening a pipe waits for ever, reading a device need not end.
+
+    Args:
+        missing: what to do if it is not there.
+
+    Raises:
+        DataError: there is none, or it is no regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError("no such file" + (f"; {missing}" if missing else ""), path) from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise DataError(f"is {kind}, not a regular file; give a file", path)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""One process at a time in a folder. The lock ends with the process that holds it, however it ends."""
+"""One process at a time in a folder, or at a file. The lock ends with the process that holds it, however it ends."""
 
 import contextlib
 import logging
@@ -14,19 +14,21 @@ POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def locked(folder, wait: bool = True):
-    """Hold a folder's lock, which is on its file ``.lock``; file systems that have no locks are worked in without.
+def locked(folder, wait: bool = True, name: str = ""):
+    """Hold a lock, which is on a file ``.lock``; file systems that have no locks are worked in without.
 
     Args:
         folder: it must exist.
         wait: for the process that holds the lock.
+        name: of what in the folder is locked; by default the folder itself.
 
     Raises:
         UserError: another process still holds it after :data:`PATIENCE`, and `wait` is False.
     """
     import fcntl
 
-    with open(Path(folder) / ".lock", "a") as file:
+    where = Path(folder) / name
+    with open(Path(folder) / (f".{name}.lock" if name else ".lock"), "a") as file:
         deadline, told = time.monotonic() + PATIENCE, False
         while True:
             try:
@@ -34,10 +36,10 @@ def locked(folder, wait: bool = True):
                 break
             except BlockingIOError:
                 if not told:
-                    logger.info("waiting for another process in %s", folder)
+                    logger.info("waiting for another process in %s", where)
                     told = True
                 elif time.monotonic() > deadline:
-                    message = f"another process is at work in {folder}: wait until it has ended, or end it"
+                    message = f"another process is at work in {where}: wait until it has ended, or end it"
                     raise UserError(message) from None
                 time.sleep(POLL_SECONDS)
             except OSError:  # not supported here

@@ -2,6 +2,7 @@
 criterions that say what they need, and find it; and, on a corpus folder, vocabulary, datasets and recall."""
 
 import inspect
+import logging
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
@@ -27,6 +28,8 @@ from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
+
+logger = logging.getLogger(__name__)
 
 
 class ValidationScores(ABC):
@@ -175,6 +178,7 @@ class CaptionTask(MlvlTask):
     def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
         super().__init__(cfg, vocabulary.load_dictionary(langs))
         self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self._told = set()
         self.state.merge_state_dict(self.tokenizer.checkpoint_state())
 
     @classmethod
@@ -196,10 +200,29 @@ class CaptionTask(MlvlTask):
     def max_positions(self) -> int:
         return self.cfg.max_length
 
+    def feature_kinds(self, split: str) -> Sequence[str]:
+        """The stored features that training on a split reads, see :meth:`Corpus.usable`."""
+        return ()
+
+    def usable(self, split: str, lang: str) -> np.ndarray:
+        """int64: the captions of a split that take part, ascending: their images and English sentences are known. How
+        many do not is told once.
+
+        Raises:
+            UserError: there is none.
+        """
+        usable, captions = self.corpus.usable(split, lang, self.feature_kinds(split)), self.corpus.rows(split, lang)
+        if not len(usable):
+            raise UserError(f"{self.corpus.folder}: no {split} caption in '{lang}' has a usable image")
+        if len(usable) < len(captions) and (split, lang) not in self._told:
+            self._told.add((split, lang))
+            logger.warning("%s", self.corpus.left_out(split, lang, usable))
+        return usable
+
     def load_captions(
         self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
     ) -> CaptionDataset:
-        """The binarized captions of a split in one or several languages.
+        """The binarized captions of a split in one or several languages that are `usable`.
 
         Args:
             split, langs: which captions.
@@ -210,11 +233,12 @@ class CaptionTask(MlvlTask):
             UserError: they have not been prepared. DataError: caption and row counts differ.
         """
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
+        usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
         return self.dataset_class(
-            ConcatDataset(tokens),
-            np.concatenate([part.sizes for part in tokens]),
-            np.concatenate([self.corpus.rows(split, lang) for lang in langs]),
+            ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
+            np.concatenate([part.sizes[rows] for part, rows in zip(tokens, usable)]),
+            np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
             self.dictionary.bos(),
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
@@ -310,6 +334,11 @@ def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, caption
         return dict.fromkeys(METRICS, math.nan)
     images, rows = np.unique(image_ids[captions], return_index=True)
     return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))
+
+
+def selected(items, rows: np.ndarray):
+    """Those of `items` that `rows` names, ascending; `items` itself where these are all."""
+    return items if len(rows) == len(items) else Subset(items, rows)
 
 
 def split_languages(text: str) -> List[str]:

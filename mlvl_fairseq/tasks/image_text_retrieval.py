@@ -55,6 +55,9 @@ class ImageTextRetrievalTask(CaptionTask):
             self.check_validation_images(len(images))
         self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
 
+    def feature_kinds(self, split):
+        return ("inputs",) if self.preprocess is None else ()
+
     def _images(self, split):
         if self.preprocess is None:
             return self.corpus.features(split, "inputs")

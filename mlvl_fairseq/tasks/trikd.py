@@ -13,11 +13,11 @@ from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
-from mlvl_fairseq.data.features import read_feature_manifest
+from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, selected, split_languages
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,10 @@ class TrikdTask(CaptionTask):
             if digest != fingerprint_of(model.clip_fingerprint):
                 raise UserError(f"{stem}.npy holds features of another CLIP than --clip: give the one that made them")
 
+    def feature_kinds(self, split: str) -> List[str]:
+        stored = STORED_FEATURES.get(self.image_tower)
+        return list(dict.fromkeys([*([stored] if stored else []), *self._kinds_of_clip(split)]))
+
     def _kinds_of_clip(self, split: str) -> List[str]:
         """Which of CLIP's stored features are trained on."""
         kinds = {"teacher": ["image", "text"], "vit": ["text"], "features": []}[self.image_tower]
@@ -147,7 +151,7 @@ class TrikdTask(CaptionTask):
             langs,
             images=images,
             english=self.corpus.features(split, "text") if has_text else None,
-            lang_sizes=[len(self.corpus.rows(split, lang)) for lang in langs],
+            lang_sizes=[len(self.usable(split, lang)) for lang in langs],
             temperature=self.cfg.sampling_temperature,
             one_language=self.cfg.single_language_batches,
             states=states,
@@ -175,7 +179,8 @@ class TrikdTask(CaptionTask):
         return self.corpus.features(split, kind)
 
     def _states(self, split: str, lang: str):
-        return CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+        states = CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+        return selected(states, self.usable(split, lang))
 
     # Training and validation.
     def new_recall(self) -> RecallScores:

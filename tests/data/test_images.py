@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, load_image
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import ImageDataset, load_image
 from mlvl_fairseq.data.images.transforms import ImageTransform, register_transform
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.fairseq_patches import import_clip
