@@ -177,10 +177,10 @@ def main(argv: Optional[List[str]] = None) -> None:
 def tell_what_is_left_out(corpus) -> None:
     """Warn of captions that take part in nothing: those of images that could not be read, or are not known."""
     for split in corpus.manifest["splits"]:
-        for lang in corpus.languages(split):
-            usable = corpus.usable(split, lang, corpus.finished_features(split))
-            if len(usable) < len(corpus.rows(split, lang)):
-                logger.warning("%s", corpus.left_out(split, lang, usable))
+        kinds = corpus.finished_features(split)
+        message = corpus.left_out(split, {lang: corpus.usable(split, lang, kinds) for lang in corpus.languages(split)})
+        if message:
+            logger.warning("%s", message)
 
 
 def open_corpus(args):

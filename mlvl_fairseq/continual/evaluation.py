@@ -30,7 +30,7 @@ def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
         texts = [captions[row] for row in usable]
         scores, ranks = rank_retrieval(encoder, features, names, texts, image_rows, lang, split, own=own)
         if len(usable) < len(captions):
-            logger.warning("%s", corpus.left_out(split, lang, usable))
+            logger.warning("%s", corpus.left_out(split, {lang: usable}))
             scores.update(LeftOut(*corpus.left_out_images(split, lang, usable)).to_json())
         path = sequence.score_path(step, lang)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -216,7 +216,7 @@ class CaptionTask(MlvlTask):
             raise UserError(f"{self.corpus.folder}: no {split} caption in '{lang}' has a usable image")
         if len(usable) < len(captions) and (split, lang) not in self._told:
             self._told.add((split, lang))
-            logger.warning("%s", self.corpus.left_out(split, lang, usable))
+            logger.warning("%s", self.corpus.left_out(split, {lang: usable}))
         return usable
 
     def load_captions(

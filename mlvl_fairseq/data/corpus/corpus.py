@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -159,14 +159,15 @@ class Corpus:
         images = len(self.images(split))
         return [kind for kind, m in manifests.items() if m.complete and m.shape[0] == rows.get(kind, images)]
 
-    def left_out(self, split: str, lang: str, usable: np.ndarray) -> str:
-        """A sentence on the captions of a split that :meth:`usable` leaves out."""
-        images, captions = self.left_out_images(split, lang, usable)
+    def left_out(self, split: str, usable: Mapping[str, np.ndarray]) -> str:
+        """A sentence on the captions of a split that :meth:`usable`, by language, leaves out; '' if there are none."""
+        left_out = {lang: self.left_out_images(split, lang, rows) for lang, rows in usable.items()}
+        images = sorted({name for names, _ in left_out.values() for name in names})
+        if not images:
+            return ""
+        captions = ", ".join(f"{number} in {lang}" for lang, (_, number) in left_out.items() if number)
         examples = ", ".join(images[:EXAMPLES]) + (", ..." if len(images) > EXAMPLES else "")
-        return (
-            f"{split} {lang}: {captions} of {captions + len(usable)} captions are left out, of {len(images)} images "
-            f"that have no usable features: {examples}"
-        )
+        return f"{split}: {len(images)} images have no usable features ({examples}); captions left out: {captions}"
 
     def left_out_images(self, split: str, lang: str, usable: np.ndarray) -> Tuple[List[str], int]:
         """Images of the captions of a split that :meth:`usable` leaves out, and the number of these captions."""
