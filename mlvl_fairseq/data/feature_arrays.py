@@ -1,25 +1,17 @@
 """Features as ``.npy`` files of plain numbers, above all those that users bring with a text file naming their rows."""
 
-import hashlib
 from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.captions.reading import text_lines
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import require_file
 
 FEATURE_DTYPES = ("float16", "float32")
 SMALLEST = 1e-12  # below it torch.nn.functional.normalize does not make a feature one of length 1
 CHUNK = 4096  # rows looked at together
-
-
-def file_sha256(path) -> str:
-    """SHA-256 (64 hexadecimal digits) of a file's bytes."""
-    require_file(path)
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unusable_rows(features: np.ndarray) -> np.ndarray:
@@ -31,20 +23,6 @@ def unusable_rows(features: np.ndarray) -> np.ndarray:
         zero = np.abs(rows).max(axis=1, initial=0) < SMALLEST
         marks[start : start + CHUNK] = constant | zero | ~np.isfinite(rows).all(axis=1)
     return marks
-
-
-def map_array(path) -> np.memmap:
-    """Map an ``.npy`` file of any numeric type into memory, read-only. Pickled content is refused unread.
-
-    Raises:
-        DataError: the file is missing, truncated, or holds anything but numbers.
-    """
-    require_file(path)
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"is truncated or no .npy file of plain numbers ({reason})", path) from None
 
 
 def import_features(
@@ -66,10 +44,7 @@ def import_features(
         DataError: a file is missing or damaged, the two have different numbers of rows, a row's name is empty or
             occurs twice, a wanted name is missing, or a feature is unusable and `policy` does not allow it.
     """
-    features = map_array(npy_path)
-    if features.ndim != 2 or features.dtype.name not in FEATURE_DTYPES:
-        wanted = f"{' or '.join(FEATURE_DTYPES)} [n, d]"
-        raise DataError(f"is {features.dtype} {list(features.shape)}, not {wanted}; convert it first", npy_path)
+    features = map_array(npy_path, FEATURE_DTYPES, ("n", "d"), "convert it first")
     row_of = _read_row_names(list_path)
     if len(row_of) != len(features):
         raise DataError(f"names {len(row_of)} rows, but {npy_path} has {len(features)}", list_path)

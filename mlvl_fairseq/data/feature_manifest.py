@@ -7,12 +7,13 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import Count, Size, checked, read_json
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 4 << 20  # rows that share a digest
@@ -43,15 +44,15 @@ class FeatureManifest:
 
     model: str
     weights_fingerprint: str
-    dtype: str
-    shape: Tuple[int, int]
+    dtype: Literal["float16", "float32"]
+    shape: Tuple[Size, Size]
     row_names_fingerprint: str
-    rows_done: int = 0
-    bad_rows: List[int] = field(default_factory=list)
+    rows_done: Count = 0
+    bad_rows: List[Count] = field(default_factory=list)
     complete: bool = False
     format_version: int = FORMAT_VERSION
     pictures: Optional[str] = None
-    one_colour_rows: List[int] = field(default_factory=list)
+    one_colour_rows: List[Count] = field(default_factory=list)
     header_crc: str = ""
     block_crcs: List[str] = field(default_factory=list)
     digest: str = ""
@@ -102,24 +103,18 @@ def read_feature_manifest(stem) -> FeatureManifest:
     Raises:
         DataError: it is missing, damaged, or of another version.
     """
-    path = feature_manifest_path(stem)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such manifest; extract the features, or give another place", path) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON ({error}); delete it to start over", path) from None
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+    path, advice = feature_manifest_path(stem), "delete it to start over"
+    missing = "extract the features, or give another place"
+    content = read_json(path, Dict[str, Any], advice, missing)
+    if content.get("format_version") != FORMAT_VERSION:
         raise DataError(f"is no feature manifest of version {FORMAT_VERSION}; extract the features again", path)
-    try:
-        manifest = FeatureManifest(**content)
-        manifest.shape = (int(manifest.shape[0]), int(manifest.shape[1]))
-        if not 0 <= manifest.rows_done <= manifest.shape[0]:
-            raise ValueError(f"{manifest.rows_done} of {manifest.shape[0]} rows done")
-    except (TypeError, ValueError, IndexError) as error:
-        raise DataError(f"is damaged ({error}); delete it to start over", path) from None
-    if manifest.digest and manifest.digest != _digest_of(manifest):
-        raise DataError("is damaged: it is not what was written; delete it to start over", path)
+    manifest = checked(content, FeatureManifest, path, advice=advice)
+    last = max([manifest.rows_done - 1, *manifest.bad_rows, *manifest.one_colour_rows])
+    blocks = -(-manifest.rows_done // manifest.block_rows) if manifest.has_digests else 0
+    if last >= manifest.shape[0] or len(manifest.block_crcs) != blocks:
+        raise DataError(f"is damaged: its numbers do not fit together; {advice}", path)
+    if (manifest.digest or manifest.has_digests) and manifest.digest != _digest_of(manifest):
+        raise DataError(f"is damaged: it is not what was written; {advice}", path)
     return manifest
 
 

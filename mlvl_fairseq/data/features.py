@@ -5,6 +5,7 @@ one process at a time writes them; what is read is what was written, to the bit.
 """
 
 import contextlib
+import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from typing import BinaryIO, Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, map_array, unusable_rows
+from mlvl_fairseq.arrays import map_array
+from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, unusable_rows
 from mlvl_fairseq.data.feature_manifest import (
     FeatureManifest,
     array_path,
@@ -30,10 +32,16 @@ from mlvl_fairseq.data.feature_manifest import (
     write_feature_manifest,
 )
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path
+from mlvl_fairseq.files import atomic_path, open_file
 from mlvl_fairseq.process.locks import locked
 
 FLUSH_SECONDS = 2.0  # work that an interruption can cost
+
+
+def file_sha256(path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes. Raises DataError: it is no regular file."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FeatureWriter:
@@ -161,12 +169,12 @@ class FeatureWriter:
         """
         manifest, path = self.manifest, array_path(self.stem)
         if manifest.rows_done:
-            _require_rows(path, manifest)
+            start = _require_rows(path, manifest)
             file = open(path, "r+b")
         else:
             file = open(path, "w+b")
-            _write_rows(file, manifest, np.empty((0, manifest.shape[1]), manifest.dtype))
-        file.seek(-(manifest.shape[0] - manifest.rows_done) * manifest.row_bytes, os.SEEK_END)
+            start = _write_rows(file, manifest, np.empty((0, manifest.shape[1]), manifest.dtype))
+        file.seek(start + manifest.rows_done * manifest.row_bytes)
         return file
 
     def _count(self, rows: np.ndarray) -> None:
@@ -224,8 +232,8 @@ def _make_room(stem, manifest: FeatureManifest) -> None:
     write_feature_manifest(stem, manifest)
 
 
-def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> None:
-    """An ``.npy`` file of the manifest's shape: its first rows, and room for the others."""
+def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> int:
+    """An ``.npy`` file of the manifest's shape: its first rows, and room for the others. Gives where rows begin."""
     header = {"descr": np.dtype(manifest.dtype).str, "fortran_order": False, "shape": manifest.shape}
     np.lib.format.write_array_header_1_0(file, header)
     start = file.tell()
@@ -235,6 +243,7 @@ def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> 
         _take_up(manifest, rows)
     file.write(rows.data)
     file.truncate(start + manifest.shape[0] * manifest.row_bytes)
+    return start
 
 
 def _take_up(manifest: FeatureManifest, rows: np.ndarray) -> None:
@@ -243,16 +252,17 @@ def _take_up(manifest: FeatureManifest, rows: np.ndarray) -> None:
     manifest.bad_rows = sorted({*manifest.bad_rows, *np.flatnonzero(unusable_rows(rows)).tolist()})
 
 
-def _require_rows(path: Path, manifest: FeatureManifest) -> None:
-    """Check the rows that are there; those of an earlier version get digests."""
+def _require_rows(path: Path, manifest: FeatureManifest) -> int:
+    """Check the rows that are there; those of an earlier version get digests. Gives where rows begin."""
     array = _open_array(path, manifest)
     rows = array[: manifest.rows_done]
     if manifest.has_digests:
         verify_rows(path, rows, manifest)
-        return
+        return array.offset
     with open(path, "rb") as file:
         manifest.header_crc = crc_of_bytes(file.read(array.offset))
     _take_up(manifest, rows)
+    return array.offset
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.feature_arrays import map_array
+from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
 from mlvl_fairseq.data.features import StoredFeatures, read_features
 from mlvl_fairseq.errors import DataError, UserError

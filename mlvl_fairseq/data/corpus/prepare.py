@@ -12,8 +12,8 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     UnionVocabulary,
     language_vocabulary,
 )
-from mlvl_fairseq.data.feature_arrays import file_sha256, import_features
-from mlvl_fairseq.data.features import FeatureWriter, source_of_first_rows
+from mlvl_fairseq.data.feature_arrays import import_features
+from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError

@@ -14,7 +14,8 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 import numpy as np
 from tqdm import tqdm
 
-from mlvl_fairseq.data.feature_arrays import file_sha256, import_features, unusable_rows
+from mlvl_fairseq.data.feature_arrays import import_features, unusable_rows
+from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.errors import UserError
@@ -39,7 +40,7 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
     Args:
         help: what it is. default: none: the option must be given.
         identity: value -> what all results of one folder share of it, for JSON: by default the value itself; of a file
-            rather :func:`~mlvl_fairseq.data.feature_arrays.file_sha256`. None for an option that changes no score, or
+            rather :func:`~mlvl_fairseq.data.features.file_sha256`. None for an option that changes no score, or
             only what is scored, which the data's fingerprint says. Languages have a file each, and need none.
         shown: ``metavar``, ``choices``; ``least``, the smallest number allowed; ``group``, the heading it stands under;
             ``languages``: a comma list or a named order becomes a list of languages.
