@@ -157,14 +157,14 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.cli.common import language_order, options_from
+    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
-    from mlvl_fairseq.data.images.policy import PictureOptions
+    from mlvl_fairseq.data.images.policy import BadImagePolicy
 
     corpus = build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
-        store_image_features(corpus, files, lists, options_from(PictureOptions, args).policy)
+        store_image_features(corpus, files, lists, BadImagePolicy.of(args))
     lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
     prepare_vocabularies(corpus, *lists)
     prepare_tokenizers(corpus, args)
@@ -246,14 +246,14 @@ def prepare_tokenizers(corpus, args) -> None:
 
 def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences."""
-    from mlvl_fairseq.cli.common import frozen_from, options_from
-    from mlvl_fairseq.data.images.policy import PictureOptions
+    from mlvl_fairseq.cli.common import frozen_from
+    from mlvl_fairseq.data.images.policy import BadImagePolicy
     from mlvl_fairseq.inference.encoder import Encoder
     from mlvl_fairseq.inference.extraction import extract_teacher_features
 
-    options = options_from(PictureOptions, args)
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
-    extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, options.policy, options.high_bit_depth)
+    policy = BadImagePolicy.of(args)
+    extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy, args.high_bit_depth)
 
 
 def cli_main() -> None:

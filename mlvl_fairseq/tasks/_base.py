@@ -24,6 +24,8 @@ from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
@@ -164,6 +166,7 @@ class CaptionTask(MlvlTask):
 
     Attributes:
         corpus: what training is about. tokenizer: captions to ids and back.
+        unreadable: by split, bool [images]: pictures that cannot be read, where they have been looked at.
         trains_image_tower, default_freeze: what a model trains where its options do not say it.
 
     Raises:
@@ -179,6 +182,7 @@ class CaptionTask(MlvlTask):
         super().__init__(cfg, vocabulary.load_dictionary(langs))
         self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
         self._told = set()
+        self.unreadable: Dict[str, np.ndarray] = {}
         self.state.merge_state_dict(self.tokenizer.checkpoint_state())
 
     @classmethod
@@ -212,12 +216,22 @@ class CaptionTask(MlvlTask):
             UserError: there is none.
         """
         usable, captions = self.corpus.usable(split, lang, self.feature_kinds(split)), self.corpus.rows(split, lang)
+        if split in self.unreadable:
+            usable = usable[~self.unreadable[split][captions[usable, 0]]]
         if not len(usable):
             raise UserError(f"{self.corpus.folder}: no {split} caption in '{lang}' has a usable image")
         if len(usable) < len(captions) and (split, lang) not in self._told:
             self._told.add((split, lang))
             logger.warning("%s", self.corpus.left_out(split, {lang: usable}))
         return usable
+
+    def usable_images(self, split: str) -> int:
+        """How many images of a split can be used, of all languages."""
+        unusable = self.unreadable.get(split, np.zeros(len(self.corpus.images(split)), bool)).copy()
+        for kind in self.feature_kinds(split):
+            if kind != "text":
+                unusable |= self.corpus.unusable(split, kind)
+        return int((~unusable).sum())
 
     def load_captions(
         self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
@@ -256,6 +270,13 @@ class CaptionTask(MlvlTask):
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
         return tokens
+
+    def look_at_pictures(self, split: str, images: CorpusImages) -> None:
+        """With ``--bad-image skip``, find the pictures of a split that cannot be read; their captions are not
+        `usable`. By default, training ends at the first one that it meets."""
+        policy = BadImagePolicy.of(self.cfg)
+        if policy.action == "skip" and split not in self.unreadable:
+            self.unreadable[split] = images.find_unusable(policy, f"{split} pictures")
 
     def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
         """fairseq's iterator over full batches in an order that is drawn anew every epoch.

@@ -284,7 +284,7 @@ class CllRetrievalTask(CaptionTask):
                 "another --arch or --embed-dim"
             )
         if split == "valid":
-            self.check_validation_images(len(images) - self.corpus.unusable(split, "image").sum())
+            self.check_validation_images(self.usable_images(split))
         self.datasets[split] = self.caption_dataset(split, self.current)
 
     def _has_english(self, split: str, langs: List[str]) -> bool:

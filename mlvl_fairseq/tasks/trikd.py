@@ -1,7 +1,7 @@
 """TriKD (Chen et al. 2023): projectors that bring a frozen multilingual text encoder and a frozen CLIP together."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import List, Optional
 
 import numpy as np
@@ -15,6 +15,7 @@ from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
+from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, selected, split_languages
@@ -26,7 +27,7 @@ PAIR = "im-"
 
 
 @dataclass
-class TrikdTaskConfig(CaptionTaskConfig):
+class TrikdTaskConfig(PictureOptions, CaptionTaskConfig):
     max_length: int = field(
         default=77,
         metadata={
@@ -116,7 +117,7 @@ class TrikdTask(CaptionTask):
     def build_model(self, cfg, from_checkpoint=False):
         self.image_tower = str(getattr(cfg, "image_tower", None))  # models without are refused next
         model = super().build_model(cfg, from_checkpoint)
-        self.preprocess = model.preprocess
+        self.preprocess = model.preprocess and replace(model.preprocess, high_bit_depth=self.cfg.high_bit_depth)
         self._check_clip(model)
         self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
         return model
@@ -143,7 +144,7 @@ class TrikdTask(CaptionTask):
         langs = self.valid_langs if split == "valid" else self.langs
         images = self._images(split)
         if split == "valid":
-            self.check_validation_images(len(images))
+            self.check_validation_images(self.usable_images(split))
         has_text = "text" in self._kinds_of_clip(split)
         states = [self._states(split, lang) for lang in langs] if self.cached_states else None
         self.datasets[split] = dataset = self.load_captions(
@@ -165,8 +166,11 @@ class TrikdTask(CaptionTask):
             return self._stored_features(split)
         where = (self.corpus, split, self.preprocess, self.cfg.image_root)
         if split == "train" and self.cfg.random_crop:
-            return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
-        return CorpusImages(*where)
+            images = CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
+        else:
+            images = CorpusImages(*where)
+        self.look_at_pictures(split, images)
+        return images
 
     def _stored_features(self, split: str) -> np.ndarray:
         kind = STORED_FEATURES[self.image_tower]

@@ -31,6 +31,11 @@ class BadImagePolicy:
         if self.action not in BAD_IMAGE_ACTIONS:
             raise UserError(f"--bad-image {self.action}: choose one of {', '.join(BAD_IMAGE_ACTIONS)}")
 
+    @classmethod
+    def of(cls, options: "PictureOptions") -> "BadImagePolicy":
+        """What options say; they can be a task's. Raises UserError: there is no such action."""
+        return cls(str(options.bad_image), options.max_bad_images)
+
     def accept(self, problem: str, count: int) -> None:
         """Log the `count`-th bad image, or stop at it.
 
@@ -81,8 +86,3 @@ class PictureOptions:
             "group": _GROUP,
         },
     )
-
-    @property
-    def policy(self) -> BadImagePolicy:
-        """Raises UserError: there is no such action."""
-        return BadImagePolicy(str(self.bad_image), self.max_bad_images)

@@ -25,6 +25,8 @@ MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 1
 # CLIP resizes the shorter side, so that a strip of one pixel's height would grow without bounds.
 MAX_ASPECT_RATIO = 200
 EXAMPLES = 3  # named in messages
+# What Pillow warns of is an error here (too many pixels), or nothing to us (metadata).
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) -> "Image.Image":
@@ -43,12 +45,10 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
 
     try:
         _require_image_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters is an error here; oddities of metadata do not
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                _check_size(image.width, image.height, max_pixels, path)
-                image.load()
-                return image.copy() if mode is None else image.convert(mode)
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            _check_size(image.width, image.height, max_pixels, path)
+            image.load()
+            return image.copy() if mode is None else image.convert(mode)
     except DataError:
         raise
     except Exception as error:  # decoders fail on damaged files with almost anything

@@ -51,7 +51,11 @@ class ImageTransform:
 
     def __call__(self, image: "Image.Image") -> torch.Tensor:
         """A picture of any mode to float32 [3, size, size]."""
-        return _pixel_function(self.name, self.size)(scaled(image) if self.high_bit_depth == "scale" else image)
+        return _pixel_function(self.name, self.size)(self.prepared(image))
+
+    def prepared(self, image: "Image.Image") -> "Image.Image":
+        """A whole picture, before parts of it are taken, if values of more than 8 bits are scaled; others as it is."""
+        return scaled(image) if self.high_bit_depth == "scale" else image
 
     def __str__(self) -> str:
         return f"{self.name}@{self.size}"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.feature_arrays import import_features, unusable_rows
 from mlvl_fairseq.data.features import file_sha256
-from mlvl_fairseq.data.images.policy import PictureOptions
+from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
@@ -97,13 +97,14 @@ class ImageOptions(PictureOptions):
             DataError: an image or a file of features cannot be read, or lacks a name, and ``--bad-image`` does not
                 allow it.
         """
+        policy = BadImagePolicy.of(self)
         if self.image_features:
-            given, bad = import_features(self.image_features, self.image_list, names, self.policy)
+            given, bad = import_features(self.image_features, self.image_list, names, policy)
             features = encoder.encode_features(given)
             features[bad] = 0
         else:
             features = encoder.encode_image_files(
-                self.image_root, names, self.batch_size, self.num_workers, self.policy, self.high_bit_depth
+                self.image_root, names, self.batch_size, self.num_workers, policy, self.high_bit_depth
             )
         unusable = unusable_rows(features)
         if unusable.all():
