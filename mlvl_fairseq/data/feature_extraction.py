@@ -32,13 +32,13 @@ def collate_images(images: List[LoadedImage]) -> ImageBatch:
 
 
 def encode_image_batch(batch: ImageBatch, names: Sequence[str], encode, dim: int) -> Tuple[np.ndarray, List[str]]:
-    """Features of a batch, float32 ``[b, dim]``, zeros where an image did not load; and every problem there is.
+    """Features of a batch, and what is wrong with its images.
 
     Args:
         names: of the images. encode: pixels ``[g, 3, H, W]`` -> features ``[g, dim]`` on any device.
 
     Returns:
-        features; problem or None of each row, among them features that say nothing.
+        float32 ``[b, dim]``, zeros where an image did not load or its feature says nothing; problem or None of each.
     """
     features, problems = np.zeros((len(names), dim), dtype=np.float32), list(batch.problems)
     if batch.pixels is not None:
@@ -47,6 +47,7 @@ def encode_image_batch(batch: ImageBatch, names: Sequence[str], encode, dim: int
             features[good] = torch.as_tensor(encode(batch.pixels)).float().cpu().numpy()
         for row in np.flatnonzero(good & unusable_rows(features) & np.isfinite(features).all(axis=1)):
             problems[row] = f"{names[row]}: its feature is the same number in every dimension"
+            features[row] = 0
     return features, problems
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 import numpy as np
 from tqdm import tqdm
 
-from mlvl_fairseq.data.feature_arrays import import_features, unusable_rows
+from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
@@ -101,17 +101,16 @@ class ImageOptions(PictureOptions):
         if self.image_features:
             given, bad = import_features(self.image_features, self.image_list, names, policy)
             features = encoder.encode_features(given)
-            features[bad] = 0
         else:
             features = encoder.encode_image_files(
                 self.image_root, names, self.batch_size, self.num_workers, policy, self.high_bit_depth
             )
-        unusable = unusable_rows(features)
-        if unusable.all():
-            raise UserError(f"none of the {len(names)} images can be used")
-        if not unusable.any():
+            bad = np.flatnonzero(~features.any(axis=1))
+        if not len(bad):
             return ImageFeatures(names, features)
-        usable = np.flatnonzero(~unusable)
+        if len(bad) == len(names):
+            raise UserError(f"none of the {len(names)} images can be used")
+        usable = np.delete(np.arange(len(names)), bad)
         return ImageFeatures([names[row] for row in usable], features[usable])
 
 

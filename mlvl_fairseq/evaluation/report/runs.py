@@ -267,7 +267,7 @@ def group_by_seed(runs: Sequence[Run]) -> List[List[Run]]:
 
 def _but_seed(settings: Dict[str, Any]) -> Dict[str, Any]:
     """What decides a run's result: the corpus by its fingerprint where it is known, not by its place."""
-    ignored = {"seed", "corpus"} if "corpus_fingerprint" in settings else {"seed"}
+    ignored = {"seed", "teacher_fingerprint", *(["corpus"] if "corpus_fingerprint" in settings else [])}
     return {key: value for key, value in settings.items() if key not in ignored}
 
 
