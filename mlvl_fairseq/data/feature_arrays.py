@@ -65,7 +65,7 @@ def import_features(
 def _what_is_wrong(feature: np.ndarray) -> str:
     if not np.isfinite(feature).all():
         return "is not finite (NaN or infinity)"
-    return "is the same number in every dimension" if np.abs(feature).max() >= SMALLEST else "is zero"
+    return "is the same number in every dimension" if float(np.abs(feature).max()) >= SMALLEST else "is zero"
 
 
 def _read_row_names(path) -> Dict[str, int]:

@@ -57,9 +57,8 @@ def _left_out(methods: Methods) -> List[str]:
     by_counts: Dict[str, List[str]] = defaultdict(list)
     for name, runs in methods.items():
         for run in runs:
-            counts = ", ".join(
-                f"{lang} {images} images, {texts} texts" for lang, (images, texts) in run.left_out.items()
-            )
+            listed = (f"{lang}: {images} images, {texts} texts" for lang, (images, texts) in run.left_out.items())
+            counts = "; ".join(listed)
             by_counts[counts].append(f"{name} (seed {run.seed})" if len(runs) > 1 else name)
     return [
         f"{', '.join(names)}: images that cannot be used are left out ({counts})"
