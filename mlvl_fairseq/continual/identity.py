@@ -14,6 +14,7 @@ from mlvl_fairseq.data.features import file_sha256
 logger = logging.getLogger(__name__)
 
 FINGERPRINTS = "corpus_fingerprint"
+TEACHER = "teacher_fingerprint"
 WEIGHTS = "init_from_fingerprint"
 _WEIGHT_FILES = (".bin", ".json", ".safetensors")
 _BY_CONTENT = ("corpus", "init_from", "extra")  # compared by fingerprint or by meaning, not as they were typed
@@ -50,7 +51,8 @@ def differences(theirs: Dict, mine, corpus: Corpus, options: Callable[[List[str]
     ]
     found += _other_options(theirs, mine, options)
     found += _other_weights(theirs, mine.init_from, verify)
-    return found + _other_corpus(theirs.get(FINGERPRINTS), mine.languages, corpus)
+    found += _other_corpus(theirs.get(FINGERPRINTS), mine.languages, corpus)
+    return found + _other_teacher(theirs.get(TEACHER) or {}, mine.languages, corpus)
 
 
 def _continued(theirs: Dict, mine) -> object:
@@ -108,6 +110,15 @@ def _other_corpus(recorded, languages: List[str], corpus: Corpus) -> List[str]:
     return [f"the corpus holds other captions in {', '.join(changed)} than it did"] if changed else []
 
 
+def _other_teacher(recorded: Dict, languages: List[str], corpus: Corpus) -> List[str]:
+    """Whether the teacher's features are others than a run began with; `recorded`: fingerprint by language, None where
+    there were none, or no version has recorded them."""
+    now = {lang: corpus.teacher_fingerprint(lang) for lang in languages if recorded.get(lang)}
+    changed = [lang for lang, found in now.items() if found and found != recorded[lang]]
+    named = ", ".join(changed)
+    return [f"the teacher's features of the captions in {named} are others than they were"] if changed else []
+
+
 def manifest_of(mine, theirs: Dict, corpus: Corpus) -> Dict:
     """``run.json`` of a run: its settings, and what they stand for. Of a run that goes on, what may change and is not
     about a place stays as it was.
@@ -118,4 +129,5 @@ def manifest_of(mine, theirs: Dict, corpus: Corpus) -> Dict:
     kept = {name: theirs[name] for name in ("eval_split", "extra", WEIGHTS) if name in theirs}
     weights = {} if WEIGHTS in kept else {WEIGHTS: mine.init_from and weights_fingerprint(mine.init_from)}
     languages = {lang: corpus.language_fingerprint(lang) for lang in mine.languages}
-    return {**asdict(mine), **weights, **kept, FINGERPRINTS: languages}
+    teacher = {lang: corpus.teacher_fingerprint(lang) for lang in mine.languages}
+    return {**asdict(mine), **weights, **kept, FINGERPRINTS: languages, TEACHER: teacher}

@@ -60,10 +60,19 @@ def _check_captions(corpus: Corpus, split: str, lang: str, sizes: Dict[Path, int
             raise DataError(message, path, line=int(wrong[0]) + 1)
 
 
+def check_usable(sequence: Sequence, corpus: Corpus) -> None:
+    """Raises UserError: no caption of a language has an image that stands for something, in some split."""
+    for split in dict.fromkeys(("train", "valid", sequence.settings.eval_split)):
+        for lang in sequence.languages:
+            if not len(corpus.usable(split, lang)):
+                raise UserError(f"{corpus.folder}: no {split} caption in '{lang}' has a usable image")
+
+
 def require_english(corpus: Corpus, langs: Many[str]) -> None:
     """Raises UserError: some training captions have no English sentence beside them; it names the first ones."""
     for lang in langs:
-        without = np.flatnonzero(corpus.rows("train", lang)[:, 1] < 0)
+        usable = corpus.usable("train", lang)
+        without = usable[corpus.rows("train", lang)[usable, 1] < 0]
         if len(without):
             captions, path = corpus.captions("train", lang), corpus.captions_path("train", lang)
             named = [f"{path}:{row + 1} '{captions[row]}'" for row in without[:EXAMPLES]]

@@ -38,6 +38,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     if sequence.untrained:
         preconditions.check_folder(corpus.folder)
         _check_model(sequence.settings)
+        preconditions.check_usable(sequence, corpus)
         preconditions.require_english(corpus, sequence.languages)
         preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
         preconditions.check_training(sequence, corpus, sequence.untrained)

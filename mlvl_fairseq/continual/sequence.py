@@ -178,7 +178,7 @@ class Sequence:
     def total_updates(self, step: int, corpus: Corpus) -> int:
         """Updates of one step: epochs of full batches over all ranks, update frequency included."""
         current = self.steps[step].current
-        captions = sum(corpus.manifest["splits"]["train"]["captions"][lang] for lang in current)
+        captions = sum(len(corpus.usable("train", lang)) for lang in current)
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
         batches = max(1, captions // (self.settings.batch_size * ranks))

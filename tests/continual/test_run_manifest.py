@@ -10,8 +10,12 @@ from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.runs.folder import read_run_manifest
 
-COUNTS = {"splits": {"train": {"captions": {"en": 64, "de": 64, "fr": 64}}}}
-CORPUS = SimpleNamespace(fingerprint="f", language_fingerprint="f-{}".format, manifest=COUNTS)
+CORPUS = SimpleNamespace(
+    fingerprint="f",
+    language_fingerprint="f-{}".format,
+    teacher_fingerprint="t-{}".format,
+    usable=lambda split, lang: range(64),
+)
 SETTINGS = Settings(
     method="cll_clip", preset="default", protocol="sequence", languages=["en", "de"], corpus="c", init_from=None,
     arch="clip_tiny", max_epoch=1, max_update=0, batch_size=16, lr=0.1, warmup_ratio=0.1, seed=1, eval_split="test",
@@ -26,6 +30,7 @@ def test_what_a_run_writes_a_report_reads(tmp_path):
     assert manifest.settings == {
         **vars(SETTINGS),
         "corpus_fingerprint": {"en": "f-en", "de": "f-de"},
+        "teacher_fingerprint": {"en": "t-en", "de": "t-de"},
         "init_from_fingerprint": None,
     }
 
@@ -75,7 +80,8 @@ def test_joined_methods_are_one_in_any_order(tmp_path):
 
 
 def other_corpus(fingerprint, **changed):
-    return SimpleNamespace(fingerprint=fingerprint, language_fingerprint=lambda lang: changed.get(lang, f"f-{lang}"))
+    language = lambda lang: changed.get(lang, f"f-{lang}")  # noqa: E731
+    return SimpleNamespace(**{**vars(CORPUS), "fingerprint": fingerprint, "language_fingerprint": language})
 
 
 def test_a_run_goes_on_with_a_corpus_that_has_got_languages_and_with_no_other(tmp_path):
@@ -98,3 +104,11 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_same_corpus_only(tmp_path)
     Sequence(tmp_path, SETTINGS).open(CORPUS)
     assert json.loads(manifest.read_text())["corpus_fingerprint"] == {"en": "f-en", "de": "f-de"}
     Sequence(tmp_path, SETTINGS).open(other_corpus("f2"))  # now it is known what it depends on
+
+
+def test_a_run_goes_on_with_the_teacher_s_features_it_began_with(tmp_path):
+    has_trained(tmp_path)
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    swapped = SimpleNamespace(**{**vars(CORPUS), "teacher_fingerprint": {"en": "t-en", "de": "other"}.get})
+    with pytest.raises(UserError, match="the teacher's features of the captions in de are others than they were"):
+        Sequence(tmp_path, SETTINGS).open(swapped)

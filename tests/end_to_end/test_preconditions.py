@@ -9,7 +9,8 @@ import pytest
 from fairseq.logging import progress_bar
 
 from mlvl_fairseq.continual import preconditions
-from mlvl_fairseq.data.features import FeatureWriter, array_path, feature_manifest_path
+from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
+from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.errors import UserError
 
 
@@ -71,7 +72,6 @@ def test_captions_of_the_third_language_without_english_are_named(refused, own_c
 def write_features(own_corpus, split, kind, dim):
     """Replace features by some of another dimension, of the same teacher and rows."""
     from mlvl_fairseq.data.corpus import Corpus
-    from mlvl_fairseq.data.features import read_feature_manifest
 
     corpus = Corpus(own_corpus)
     stem = corpus.feature_stem(split, kind)
