@@ -79,7 +79,7 @@ def write_features(own_corpus, split, kind, dim):
     for path in (array_path(stem), feature_manifest_path(stem)):
         path.unlink()
     with FeatureWriter(stem, names, dim, manifest.model, manifest.weights_fingerprint) as writer:
-        writer.write(np.ones((len(names), dim)))
+        writer.write(np.random.default_rng(0).normal(size=(len(names), dim)))
     return array_path(stem)
 
 
