@@ -299,13 +299,10 @@ def test_a_score_that_validation_does_not_give(train):
     assert error.startswith("--best-checkpoint-metric rmean: validation has loss, ") and ", r_mean" in error
 
 
-def test_teacher_features_of_another_dimension_in_validation_only(train, own_corpus):
+def test_teacher_features_of_another_dimension_in_validation_only(train, other_features):
     """Found before the first update, not after the first epoch."""
-    array, manifest = (own_corpus / "features" / f"valid.image.{kind}" for kind in ("npy", "json"))
-    np.save(array, np.ascontiguousarray(np.load(array)[:, :16]))
-    content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**content, "shape": [content["shape"][0], 16]}))
-    assert "valid.image.npy: these features have 16 dimensions, the model's 32" in train()
+    path = other_features("valid", "image", 16)
+    assert f"{path}: these features have 16 dimensions, the model's 32" in train()
 
 
 # Options that are not given

@@ -9,8 +9,6 @@ import pytest
 from fairseq.logging import progress_bar
 
 from mlvl_fairseq.continual import preconditions
-from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
-from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.errors import UserError
 
 
@@ -69,23 +67,9 @@ def test_captions_of_the_third_language_without_english_are_named(refused, own_c
     assert all(f"{text}:{row + 1} '{captions[row]}'; " in error for row in (1, 5, 6)) and f"{text}:8" not in error
 
 
-def write_features(own_corpus, split, kind, dim):
-    """Replace features by some of another dimension, of the same teacher and rows."""
-    from mlvl_fairseq.data.corpus import Corpus
-
-    corpus = Corpus(own_corpus)
-    stem = corpus.feature_stem(split, kind)
-    manifest, names = read_feature_manifest(stem), corpus.english(split) if kind == "text" else corpus.images(split)
-    for path in (array_path(stem), feature_manifest_path(stem)):
-        path.unlink()
-    with FeatureWriter(stem, names, dim, manifest.model, manifest.weights_fingerprint) as writer:
-        writer.write(np.random.default_rng(0).normal(size=(len(names), dim)))
-    return array_path(stem)
-
-
 @pytest.mark.parametrize("split, kind", [("valid", "image"), ("train", "text"), ("test", "image")])
-def test_a_teacher_of_another_dimension_in_one_split(refused, own_corpus, split, kind):
-    path = write_features(own_corpus, split, kind, 16)
+def test_a_teacher_of_another_dimension_in_one_split(refused, other_features, split, kind):
+    path = other_features(split, kind, 16)
     assert refused().startswith(f"{path}: these features have 16 dimensions, the model's 32")
 
 
