@@ -14,11 +14,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
 import torch
 
+from mlvl_fairseq.checkpoints.archive import ZIP_MAGIC
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
 
 Tensors = Dict[str, torch.Tensor]
-ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # files of torch < 1.6: a pickled constant
 
 

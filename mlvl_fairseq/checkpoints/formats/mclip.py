@@ -9,6 +9,7 @@ from typing import Any, Mapping, Optional
 
 import torch
 
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import FINGERPRINTS, FrozenFiles, TrikdWeights, write_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import model_options, read_xlmr, write_xlmr, xlmr_from_state
@@ -21,7 +22,6 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.heads import new_logit_scale
 
 C_PROJECTOR = ("encoder.dim_proj.weight", "encoder.c_projector.weight")
@@ -121,6 +121,5 @@ def _write_clip(file: MclipFile, path: Path) -> Path:
     tensors = take_prefix(file.model, CLIP)
     if not tensors:
         raise UserError(f"{file.source} holds no CLIP: give it with --clip")
-    with atomic_path(path) as temporary:
-        torch.save(as_float32(tensors, file.source), temporary)
+    save_checkpoint(as_float32(tensors, file.source), path)
     return path

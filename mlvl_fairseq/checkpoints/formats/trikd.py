@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 
-import torch
-
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import holding
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
@@ -18,7 +17,6 @@ from mlvl_fairseq.checkpoints.source import (
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 
 TRAINED = ("x_projector.", "c_projector.", "logit_scale")
@@ -139,8 +137,7 @@ def write_trikd(weights: TrikdWeights, path) -> None:
         "model": weights.tensors,
         "task_state": {"sentencepiece": weights.sentencepiece} if weights.sentencepiece else {},
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_checkpoint(content, path)
 
 
 def _options(weights: TrikdWeights) -> Dict[str, Any]:

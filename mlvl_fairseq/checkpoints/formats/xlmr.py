@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors, holding
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.checkpoints.source import (
@@ -23,7 +24,6 @@ from mlvl_fairseq.checkpoints.source import (
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder
 
 MTE = "encoder.xlmr."  # where the encoder is in a checkpoint of task mte_pretraining
@@ -223,8 +223,7 @@ def write_xlmr(weights: XlmrWeights, path) -> None:
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_checkpoint(content, path)
 
 
 def _masked_word_head(weights: XlmrWeights) -> Tensors:
