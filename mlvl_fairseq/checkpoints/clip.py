@@ -7,13 +7,22 @@ from typing import Dict, List, Optional
 import torch
 
 from mlvl_fairseq.checkpoints.check import check_tensors, holding
-from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, add_prefix, fingerprint, format_of
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightSource,
+    add_prefix,
+    count_layers,
+    fingerprint,
+    format_of,
+    scalar,
+)
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.modules.adapters import TextAdapter
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower, VisionConfig
 
 logger = logging.getLogger(__name__)
+_LAYERS = "transformer.resblocks."
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class CLIPWeights:
                 )
         every = {**add_prefix(text, "text."), **add_prefix(vision, "vision.")}
         if logit_scale is not None:
-            every["logit_scale"] = logit_scale.reshape(())
+            every["logit_scale"] = logit_scale = scalar(logit_scale, source)
         scale = None if logit_scale is None else float(logit_scale)
         return cls(text, vision, scale, text_config, vision_config, fingerprint(every), str(source))
 
@@ -148,7 +157,7 @@ def _infer_text_config(source, text: Tensors, heads: Optional[int]) -> TextConfi
     return TextConfig(
         vocab_size=vocab_size,
         width=width,
-        layers=_count_layers(text),
+        layers=count_layers(text, _LAYERS, source),
         heads=heads or width // 64,
         embed_dim=_shape(source, text, "text_projection", 2)[1],
         context_length=_shape(source, text, "positional_embedding", 2)[0],
@@ -163,7 +172,7 @@ def _infer_vision_config(source, vision: Tensors, heads: Optional[int]) -> Visio
         image_size=patch_size * round((positions - 1) ** 0.5),
         patch_size=patch_size,
         width=width,
-        layers=_count_layers(vision),
+        layers=count_layers(vision, _LAYERS, source),
         heads=heads or width // 64,
         embed_dim=_shape(source, vision, "proj", 2)[1],
         mlp_width=_shape(source, vision, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
@@ -174,10 +183,7 @@ def _shape(source, tensors: Tensors, name: str, dimensions: int) -> torch.Size:
     if name not in tensors:
         raise DataError("tensor is missing; this is no CLIP model with this tower", source, field=name)
     shape = tensors[name].shape
-    if len(shape) != dimensions:
-        raise DataError(f"tensor has {len(shape)} dimensions, not {dimensions}", source, field=name)
+    if len(shape) != dimensions or 0 in shape:
+        what = f"{len(shape)} dimensions, not {dimensions}" if 0 not in shape else f"no numbers, shape {list(shape)}"
+        raise DataError(f"tensor has {what}", source, field=name)
     return shape
-
-
-def _count_layers(tensors: Tensors) -> int:
-    return len({name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")})

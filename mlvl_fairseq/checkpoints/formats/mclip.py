@@ -5,14 +5,14 @@ They hold the projectors together with the frozen encoders; here each becomes a 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import FINGERPRINTS, FrozenFiles, TrikdWeights, write_trikd
-from mlvl_fairseq.checkpoints.formats.xlmr import model_options, read_xlmr, write_xlmr, xlmr_from_state
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrOptions, model_options, read_xlmr, write_xlmr, xlmr_from_state
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightSource,
@@ -22,6 +22,7 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.json_files import checked
 from mlvl_fairseq.modules.heads import new_logit_scale
 
 C_PROJECTOR = ("encoder.dim_proj.weight", "encoder.c_projector.weight")
@@ -54,23 +55,26 @@ def read_mclip(path) -> MclipFile:
         DataError: the file is missing, damaged, refused for its content, or of another layout.
     """
     content = WeightSource(path).state
-    model = content.get("model")
-    if not isinstance(model, Mapping):
+    if not isinstance(content.get("model"), Mapping):
         raise DataError("is missing or no dictionary; give mclip_base.pt or mclip_plus_base.pt", path, field="model")
+    model = checked(content["model"], Dict[str, Any], path, "model")
     c_projector = next((model[name] for name in C_PROJECTOR if name in model), None)
     layers = next(filter(None, (take_prefix(model, prefix) for prefix in X_PROJECTOR)), None)
     if c_projector is None or layers is None:
         raise DataError(f"holds no projectors of mCLIP ({C_PROJECTOR[0]}, {X_PROJECTOR[0]}*)", path)
     tensors = {f"x_projector.layers.{name}": tensor for name, tensor in layers.items()}
     tensors = as_float32({**tensors, "c_projector.weight": c_projector}, path)
-    heads = model_options(content).get("encoder_attention_heads") or c_projector.shape[0] // HEAD_WIDTH
-    projectors = {**tensors, "logit_scale": _logit_scale(content)}
-    return MclipFile(model, projectors, int(heads), Path(path))
+    if tensors["c_projector.weight"].dim() != 2:
+        raise DataError("is no matrix", path, field=C_PROJECTOR[0])
+    heads = model_options(content, path).encoder_attention_heads or max(1, len(c_projector) // HEAD_WIDTH)
+    projectors = {**tensors, "logit_scale": _logit_scale(content, path)}
+    return MclipFile(model, projectors, heads, Path(path))
 
 
-def _logit_scale(content: Mapping[str, Any]) -> torch.Tensor:
+def _logit_scale(content: Mapping[str, Any], path) -> torch.Tensor:
     """The criterion's only number, as fairseq saves it; where it was not kept, that of the start of training."""
-    numbers = [value for value in (content.get("criterion") or {}).values() if isinstance(value, torch.Tensor)]
+    criterion = checked(content.get("criterion") or {}, Dict[str, Any], path, "criterion")
+    numbers = [value for value in criterion.values() if isinstance(value, torch.Tensor)]
     return numbers[0].float().reshape(()) if len(numbers) == 1 and numbers[0].numel() == 1 else new_logit_scale().data
 
 
@@ -113,7 +117,7 @@ def convert_mclip(path, folder, sentencepiece, mte: Optional[str] = None, clip: 
 def _write_mte(file: MclipFile, path: Path) -> Path:
     if not any(name.startswith(XLMR) for name in file.model):
         raise UserError(f"{file.source} holds no text encoder: give it with --mte")
-    write_xlmr(xlmr_from_state(file.model, XLMR, {"encoder_attention_heads": file.heads}, file.source), path)
+    write_xlmr(xlmr_from_state(file.model, XLMR, XlmrOptions(file.heads), file.source), path)
     return path
 
 
