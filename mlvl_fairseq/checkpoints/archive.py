@@ -1,4 +1,4 @@
-"""The zip files of `torch.save` as files: written with a seal, verified before anything in them is believed.
+"""Files with tensors as files: written with a seal, verified before anything in them is believed.
 
 torch itself compares no checksum when it loads, and inflates what is compressed. What it costs: 0.3 s/GB to seal or to
 verify a seal (CRC-32 of the whole file, so that no byte of it can change), 1 s/GB for files without seal, of earlier
@@ -6,14 +6,16 @@ versions or other programs (the CRC-32 of each entry).
 """
 
 import os
+import re
 import zipfile
-from typing import Any, BinaryIO
+import zlib
+from typing import Any, BinaryIO, Optional
 
 import torch
 
-from mlvl_fairseq.digests import require_zip, seal
+from mlvl_fairseq.digests import crc32_of, require_zip, seal
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path
+from mlvl_fairseq.files import atomic_path, open_file
 
 ZIP_MAGIC = b"PK\x03\x04"
 _AGAIN = "restore it from a good copy"
@@ -80,3 +82,46 @@ def _compare_checksums(archive: zipfile.ZipFile) -> None:
         with archive.open(entry) as content:
             while content.read(_CHUNK):
                 pass
+
+
+# A safetensors file has no room behind its numbers: its seal is an entry of its metadata, and the digest is that of the
+# file where the entry is as here.
+UNSEALED = {"mlvl_crc32": "00000000"}
+_SEAL = re.compile(rb'"mlvl_crc32":"([0-9a-f]{8})"')
+_MAX_HEADER = 100_000_000  # bytes, as the library has it
+
+
+def seal_safetensors(path) -> None:
+    """Seal a file that was written with :data:`UNSEALED` in its metadata."""
+    with open(path, "r+b") as file:
+        place = _find_seal(file).start(1)
+        file.seek(0)
+        digest = b"%08x" % crc32_of(file)
+        file.seek(place)
+        file.write(digest)
+
+
+def verify_safetensors(path) -> None:
+    """Verify the seal of a safetensors file; one without is another program's.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    with open_file(path) as file:
+        found = _find_seal(file)
+        if found is None:
+            return
+        file.seek(0)
+        crc = zlib.crc32(UNSEALED["mlvl_crc32"].encode(), crc32_of(file, found.start(1)))
+        file.seek(found.end(1))
+        if crc32_of(file, start=crc) != int(found[1], 16):
+            raise DataError(
+                f"is truncated or damaged: some of its bytes are not those that were written; {_AGAIN}", path
+            )
+
+
+def _find_seal(file: BinaryIO) -> Optional[re.Match]:
+    """The seal; its places are those in the file."""
+    size = int.from_bytes(file.read(8), "little")
+    file.seek(0)
+    return _SEAL.search(file.read(8 + min(size, _MAX_HEADER)))

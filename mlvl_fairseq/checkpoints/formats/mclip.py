@@ -73,18 +73,26 @@ def read_mclip(path) -> MclipFile:
 
 def _logit_scale(content: Mapping[str, Any], path) -> torch.Tensor:
     """The criterion's only number, as fairseq saves it; where it was not kept, that of the start of training."""
-    criterion = checked(content.get("criterion") or {}, Dict[str, Any], path, "criterion")
+    criterion = checked(content.get("criterion"), Optional[Dict[str, Any]], path, "criterion") or {}
     numbers = [value for value in criterion.values() if isinstance(value, torch.Tensor)]
     return numbers[0].float().reshape(()) if len(numbers) == 1 and numbers[0].numel() == 1 else new_logit_scale().data
 
 
-def convert_mclip(path, folder, sentencepiece, mte: Optional[str] = None, clip: Optional[str] = None) -> Path:
+def convert_mclip(
+    path,
+    folder,
+    sentencepiece,
+    mte: Optional[str] = None,
+    clip: Optional[str] = None,
+    activation: Optional[str] = None,
+) -> Path:
     """Write ``trikd.pt`` and, unless they are given or not in the file, ``mte.pt`` and ``clip.pt``.
 
     Args:
         path: the released checkpoint. folder: made if it is not there.
         sentencepiece: XLM-R's folder.
         mte, clip: frozen encoders that are to be used instead of the file's own ones.
+        activation: of `clip`, where its file does not say it.
 
     Returns:
         the path of ``trikd.pt``.
@@ -99,12 +107,12 @@ def convert_mclip(path, folder, sentencepiece, mte: Optional[str] = None, clip: 
     clip = clip or _write_clip(file, folder / "clip.pt")
     xlmr = read_xlmr(mte)
     xlmr.require_vocabulary(len(tokenizer.dictionary))
-    digests = {"mte": xlmr.fingerprint, "clip": read_clip_weights(clip).fingerprint}
+    digests = {"mte": xlmr.fingerprint, "clip": read_clip_weights(clip, activation).fingerprint}
     fingerprints = {FINGERPRINTS[part]: fingerprint_tensor(digest) for part, digest in digests.items()}
     weights = TrikdWeights(
         tensors={**file.projectors, **fingerprints},
         heads=file.heads,
-        files=FrozenFiles(str(mte), str(clip), str(sentencepiece)),
+        files=FrozenFiles(str(mte), str(clip), str(sentencepiece), activation),
         sentencepiece=tokenizer.fingerprint,
         max_length=MAX_LENGTH,
         source=str(path),
@@ -125,5 +133,6 @@ def _write_clip(file: MclipFile, path: Path) -> Path:
     tensors = take_prefix(file.model, CLIP)
     if not tensors:
         raise UserError(f"{file.source} holds no CLIP: give it with --clip")
-    save_checkpoint(as_float32(tensors, file.source), path)
+    sizes = {"context_length": torch.tensor(len(tensors.get("positional_embedding", ())))}  # says: this is OpenAI's
+    save_checkpoint({**as_float32(tensors, file.source), **sizes}, path)
     return path

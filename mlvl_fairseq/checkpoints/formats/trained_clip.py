@@ -8,11 +8,11 @@ and its fingerprint is checked.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Mapping, Optional
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Union
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightFormat,
@@ -41,6 +41,7 @@ class _Options:
     vision_heads: Optional[Size] = None
     image_tower: Optional[str] = None
     adapter: Optional[str] = None
+    activation: Union[str, None, UnsetType] = UNSET
 
 
 @dataclass
@@ -75,7 +76,7 @@ class TrainedClip(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         return any(name.startswith(SIDES) for name in source.model())
 
-    def read(self, source: WeightSource, init_from=None) -> ClipCheckpoint:
+    def read(self, source: WeightSource, init_from=None, activation=None) -> ClipCheckpoint:
         content = source.read(_Content)
         options, task_state = content.cfg.model or _Options(), content.task_state or _TaskState()
         state = dict(source.model())
@@ -94,6 +95,7 @@ class TrainedClip(WeightFormat):
             tensors.get("logit_scale"),
             options.text_heads,
             options.vision_heads,
+            the_activation(_known_activation(options, origin), activation, source.path),
         )
         languages = task_state.languages or []
         tensors = as_float32(take_prefix(state, "adapter."), source.path)
@@ -104,6 +106,12 @@ class TrainedClip(WeightFormat):
             languages=languages,
             adapter=_read_adapter(options.adapter or "none", tensors, weights, languages, source),
         )
+
+
+def _known_activation(options: "_Options", origin: Optional[ClipCheckpoint]) -> str:
+    if options.activation is UNSET:  # an earlier version: it knew no other
+        return QUICK_GELU
+    return options.activation or (QUICK_GELU if origin is None else origin.weights.text_config.activation)
 
 
 def _decay_idle_rows(state: Dict[str, Any], source: WeightSource) -> None:
@@ -147,7 +155,9 @@ def _read_origin(options: "_Options", source: WeightSource, init_from) -> Option
             "say where they are with --init-from"
         )
     origin = source.origin(origin)
-    return format_of(origin, "clip").read(origin)
+    return format_of(origin, "clip").read(
+        origin, activation=QUICK_GELU if options.activation is UNSET else options.activation
+    )
 
 
 def _with_frozen(

@@ -5,6 +5,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import holding
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightFormat,
@@ -35,6 +36,7 @@ class FrozenFiles:
     mte: Optional[str] = None
     clip: Optional[str] = None
     sentencepiece: Optional[str] = None
+    activation: Optional[str] = None  # of the CLIP
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class _Options:
     encoder_attention_heads: Size
     mte: Optional[str] = None
     clip: Optional[str] = None
+    activation: Optional[str] = QUICK_GELU  # earlier versions knew no other
 
 
 @dataclass
@@ -159,7 +162,7 @@ def _read(model: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
     return TrikdWeights(
         tensors=tensors,
         heads=options.encoder_attention_heads,
-        files=FrozenFiles(options.mte, options.clip, task.sentencepiece),
+        files=FrozenFiles(options.mte, options.clip, task.sentencepiece, options.activation),
         sentencepiece=(content.task_state or _TaskState()).sentencepiece,
         max_length=task.max_length or 77,
         source=str(path),
@@ -186,6 +189,7 @@ def _options(weights: TrikdWeights) -> Dict[str, Any]:
         "_name": "trikd",
         "mte": weights.files.mte,
         "clip": weights.files.clip,
+        "activation": weights.files.activation,
         "encoder_layers": _count_layers(weights),
         "encoder_embed_dim": width,
         "encoder_ffn_embed_dim": weights.tensors[MARK].shape[0],

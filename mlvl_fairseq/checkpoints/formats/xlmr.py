@@ -159,8 +159,10 @@ def model_options(content: Mapping[str, Any], path) -> XlmrOptions:
     """
     options, field = content.get("args"), "args"
     if options is None:
-        options, field = checked(content.get("cfg") or {}, Dict[str, Any], path, "cfg").get("model") or {}, "cfg.model"
-    return checked(vars(options) if isinstance(options, Namespace) else options, XlmrOptions, path, field)
+        cfg = checked(content.get("cfg"), Optional[Dict[str, Any]], path, "cfg") or {}
+        options, field = cfg.get("model"), "cfg.model"
+    options = vars(options) if isinstance(options, Namespace) else options
+    return checked(options, Optional[XlmrOptions], path, field) or XlmrOptions()
 
 
 def _encoder_tensors(model: Mapping[str, Any], path, prefixes: Sequence[str] = PREFIXES) -> Tensors:
