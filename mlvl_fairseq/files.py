@@ -154,7 +154,7 @@ def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = f"{path}.tmp"
     try:
-        with saving(path), open(temporary, "wb") as file:
+        with saving(path), open(temporary, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -76,7 +76,7 @@ def checked(value: Any, schema: Type[Schema], path, field: str = "", advice: str
         DataError: it does not fit.
     """
     try:
-        return msgspec.convert(value, schema)
+        return _convert(value, schema)
     except RecursionError:
         raise DataError("nested too deeply" + (f"; {advice}" if advice else ""), path, field=field or None) from None
     except msgspec.ValidationError as error:
@@ -84,6 +84,25 @@ def checked(value: Any, schema: Type[Schema], path, field: str = "", advice: str
         message += f", found {_shown(found)}" if message.startswith("expected") else ""
         message += f"; {advice}" if advice else ""
         raise DataError(message, path, field=_joined(field, where) or None) from None
+
+
+class _Object:
+    """Stands for what is neither a container nor a plain value."""
+
+
+def _convert(value: Any, schema):
+    try:
+        return msgspec.convert(value, schema)
+    except AttributeError:  # msgspec asks whatever can be indexed for its keys; a tensor has none
+        return msgspec.convert(_plain(value), schema)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, AnyMapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, bytes, int, float)) else _Object()
 
 
 def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -134,7 +153,7 @@ def _culprit(value: Any, steps: List[Union[str, int]], schema, error: msgspec.Va
     """The key of a dictionary's value that provokes the error: msgspec does not say."""
     for key, child in _at(value, steps).items():
         try:
-            msgspec.convert(_replaced(value, steps, {key: child}), schema)
+            _convert(_replaced(value, steps, {key: child}), schema)
         except msgspec.ValidationError as other:
             if str(other) == str(error):
                 return key

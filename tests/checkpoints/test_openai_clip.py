@@ -107,7 +107,8 @@ def test_towers_from_an_archive_give_clips_features(official_clip, archive):
 @pytest.mark.parametrize("legacy", [True, False])
 def test_state_dict_saved_again_is_the_same_model(official_clip, archive, tmp_path, legacy):
     path = tmp_path / "state.pt"
-    torch.save(official_clip.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    state = {**official_clip.state_dict(), "context_length": torch.tensor(10)}
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     weights = read_clip_weights(path)
     assert_weights_are_the_models(weights, official_clip)
     assert weights.fingerprint == read_clip_weights(archive).fingerprint
@@ -246,7 +247,7 @@ def test_resnet_models_are_declined(tmp_path):
     ],
 )
 def test_state_dict_that_does_not_fit_is_explained(official_clip, tmp_path, change, message):
-    state = dict(official_clip.state_dict())
+    state = {**official_clip.state_dict(), "context_length": torch.tensor(10)}
     change(state)
     torch.save(state, tmp_path / "state.pt")
     with pytest.raises(DataError, match=message):

@@ -133,6 +133,18 @@ def test_truncated_checkpoint(trained, tmp_path, keep):
         load_checkpoint_file(path)
 
 
+def test_fairseq_itself_notices_a_flipped_bit(trained, tmp_path):
+    good, path = (trained / "checkpoint_best.pt").read_bytes(), tmp_path / "checkpoint_best.pt"
+    path.write_bytes(good)
+    assert checkpoint_utils.load_checkpoint_to_cpu(str(path))["model"]
+    for part in (0.1, 0.5, 0.9, 0.999):
+        content = bytearray(good)
+        content[int(part * len(good))] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="checkpoint_best.pt: is truncated or damaged: .*; restore it"):
+            checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
 def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(DataError, match="one list"):
@@ -140,7 +152,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match="not a checkpoint of fairseq.*best_loss"):
         checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "weights.pt"))
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="nowhere.pt: no such file"):
         load_checkpoint_file(tmp_path / "nowhere.pt")
 
 

@@ -70,10 +70,21 @@ class Vocabulary:
             "merges": [" ".join(merge) for merge in self.merges[len(base.merges) :]],
         }
 
-    def with_additions(self, additions: Dict[str, List[str]]) -> "Vocabulary":
-        """This vocabulary with what :meth:`additions` wrote."""
+    def with_additions(self, additions: Dict[str, List[str]], source=None) -> "Vocabulary":
+        """This vocabulary with what :meth:`additions` wrote.
+
+        Raises:
+            DataError: a token is there twice, or a merge is none of tokens. source: the file to name.
+        """
         merges = [tuple(merge.split(" ")) for merge in additions["merges"]]
-        return Vocabulary(self.tokens + additions["tokens"], self.merges + merges)
+        grown = Vocabulary(self.tokens + additions["tokens"], self.merges + merges)
+        known = set(grown.tokens)
+        if len(known) < len(grown.tokens):
+            raise DataError("holds a token twice", source, field="task_state.vocabulary.tokens")
+        for merge in merges:
+            if len(merge) != 2 or not {*merge, "".join(merge)} <= known:
+                raise DataError(f"{merge} is no merge of two tokens", source, field="task_state.vocabulary.merges")
+        return grown
 
     def save(self, folder) -> None:
         """Write ``vocab.json`` (token -> id) and ``merges.txt``, the two files of every byte-level BPE."""
