@@ -71,8 +71,9 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     images = options_from(ImageOptions, args)
     images.check_images()
-    foreign = read_captions(args.captions)
-    english = read_captions(args.english_captions) if args.english_captions else None
+    where = {"image_root": images.image_root, "allow_outside_root": images.allow_outside_root}
+    foreign = read_captions(args.captions, **where)
+    english = read_captions(args.english_captions, **where) if args.english_captions else None
     encoder = translator = load_encoder(args)
     if args.english_checkpoint:
         frozen = frozen_from(args, "english-")
