@@ -75,6 +75,6 @@ def read_row_names(path, image_root: Optional[str] = None) -> Dict[str, int]:
         if any("\ud800" <= character <= "\udfff" for character in name):
             raise DataError("is not UTF-8; convert the list first", path, line)
         if name in row_of:
-            raise DataError(f"image {name!r} is already in line {row_of[name] + 1}", path, line)
+            raise DataError(f"name {name!r} is already in line {row_of[name] + 1}", path, line)
         row_of[name] = line - 1
     return row_of

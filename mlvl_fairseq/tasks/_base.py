@@ -104,6 +104,10 @@ class MlvlTask(FairseqTask):
         fitting = [arch for arch, model in ARCH_MODEL_REGISTRY.items() if missing_for_model(model, self) == []]
         raise UserError(f"--arch {name} does not fit --task {own}: {reason}; these do: {', '.join(fitting)}")
 
+    def has_sharded_data(self, split) -> bool:
+        """Our data are one folder; fairseq takes a ``:`` in its name for a list of them."""
+        return False
+
     def build_criterion(self, cfg, from_checkpoint=False):
         """Raises UserError: the criterion does not say what it needs, or it is not there."""
         if not issubclass(CRITERION_REGISTRY[cfg._name], Criterion):

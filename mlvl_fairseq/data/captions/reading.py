@@ -224,6 +224,8 @@ def read_captions(
     """
     if check_images and image_root is None:
         raise UserError("check_images needs an image root")
+    if check_images and not os.path.isdir(image_root):
+        raise UserError(f"image root '{image_root}' is not a folder")
     source = CaptionSource(str(path), image_list and str(image_list), english and str(english))
     reader = choose_reader(source, format)
     field_paths = {field.removesuffix("_list"): file for field, file in source.companions().items()}
@@ -243,11 +245,8 @@ def without_missing_images(table: CaptionTable, folder: ImageFolder) -> CaptionT
     """Leave out the captions of images that are not files under an image root; each missing image is counted.
 
     Raises:
-        UserError: the root is not a folder.
         DataError: by the table's policy for problems, or when no caption is left.
     """
-    if not os.path.isdir(folder.root):
-        raise UserError(f"image root '{folder.root}' is not a folder")
     return without_images(table, folder.missing(table.images), MISSING_IMAGE, f"under '{folder.root}'")
 
 
