@@ -14,19 +14,20 @@ POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def locked(folder, wait: bool = True):
+def locked(folder, wait: bool = True, name: str = ".lock"):
     """Hold a folder's lock, which is on its file ``.lock``; file systems that have no locks are worked in without.
 
     Args:
         folder: it must exist.
         wait: for the process that holds the lock.
+        name: of the file, where a folder has another lock for another purpose.
 
     Raises:
         UserError: another process still holds it after :data:`PATIENCE`, and `wait` is False.
     """
     import fcntl
 
-    with open(Path(folder) / ".lock", "a") as file:
+    with open(Path(folder) / name, "a") as file:
         deadline, told = time.monotonic() + PATIENCE, False
         while True:
             try:

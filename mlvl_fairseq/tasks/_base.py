@@ -19,6 +19,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
 from torch.utils.data import ConcatDataset
 
+from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
@@ -317,5 +318,5 @@ def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, caption
 
 
 def split_languages(text: str) -> List[str]:
-    """``"en, de"`` -> ``["en", "de"]``."""
-    return [lang.strip() for lang in text.split(",") if lang.strip()]
+    """``"en, de"`` -> ``["en", "de"]``. Raises UserError: one is no code of a language."""
+    return [language_code(lang.strip()) for lang in text.split(",") if lang.strip()]

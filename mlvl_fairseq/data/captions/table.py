@@ -18,9 +18,11 @@ CONTROL_CHARACTERS = "control characters"
 DUPLICATE = "duplicate"
 EMPTY_CAPTION = "empty caption"
 IMAGE_ID_CONFLICT = "image id conflict"
+MISSING_FEATURE = "image without feature"
 MISSING_FIELD = "missing field"
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without caption"
+ONE_LANGUAGE = "image in one language only"
 RESPELLED = "image name in two spellings"
 UNKNOWN_ENGLISH = "unknown English sentence"
 UNPAIRED = "unpaired caption"
@@ -70,20 +72,34 @@ class Problems:
             examples.append(str(DataError(why, path, line, field)))
 
     def skip(
-        self, kind: str, why: str, path, line: Optional[int] = None, field: Optional[str] = None, captions: int = 1
+        self,
+        kind: str,
+        why: str,
+        path,
+        line: Optional[int] = None,
+        field: Optional[str] = None,
+        captions: int = 1,
+        kept: bool = False,
     ) -> None:
-        """Count one problem that makes ``captions`` captions unusable.
+        """Count one problem that makes ``captions`` captions unusable; ``kept``: for some purposes only, they stay.
 
         Raises:
             DataError: the policy is ``"error"``, or more than ``max_problems`` captions were skipped.
         """
-        self.note(kind, why, path, line, field, left_out=captions)
+        self.note(kind, why, path, line, field, left_out=0 if kept else captions)
         self._skips += captions
         if self.on_problem == "error":
-            raise DataError(f"{why}; mend it, or choose 'skip' to count and leave out such captions", path, line, field)
+            how = "count" if kept else "count and leave out"
+            raise DataError(f"{why}; mend it, or choose 'skip' to {how} such captions", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
             limit = f"more than {self.max_problems:,} unusable captions ({self.brief()})"
             raise DataError(f"{why}; {limit}: mend the file or raise the limit", path, line, field)
+
+    def later(self) -> "Problems":
+        """For what is found after reading: the same policy, and what was skipped so far counts for its limit."""
+        problems = Problems(self.on_problem, self.max_problems, self.max_examples)
+        problems._skips = self._skips
+        return problems
 
     def brief(self) -> str:
         """The counts in one line: ``3 empty caption, 1 wrong type``."""

@@ -13,6 +13,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 import numpy as np
 from tqdm import tqdm
 
+from mlvl_fairseq.codes import split_name
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
@@ -151,7 +152,9 @@ class Evaluator(ABC):
     examples: ClassVar[str] = ""
 
     def __init__(self, options):
+        """Raises UserError: the split's name is none that a file can have."""
         self.options = options
+        split_name(options.split)
 
     @abstractmethod
     def read(self) -> Dict[str, Any]:
