@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 
 import torch
@@ -91,7 +92,7 @@ class ImageDataset(Dataset):
         max_pixels: int = MAX_PIXELS,
         allow_outside: bool = False,
     ):
-        self.folder, self.names = ImageFolder(root, allow_outside), list(names)
+        self.root, self.folder, self.names = Path(root), ImageFolder(root, allow_outside), list(names)
         self.transform, self.max_pixels = transform, max_pixels
 
     def __len__(self) -> int:
