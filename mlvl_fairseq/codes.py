@@ -25,7 +25,9 @@ def language_code(text: str, path=None, field=None) -> str:
         message = f"{_shown(text)} is no code of a language: letters and digits, parts joined by - or _, as en or pt-BR"
         raise DataError(message, path, field=field)
     if text.lower() in _RESERVED:
-        raise DataError(f"'{text}' cannot be the code of a language: a corpus has files of that name", path, field=field)
+        raise DataError(
+            f"'{text}' cannot be the code of a language: a corpus has files of that name", path, field=field
+        )
     return text
 
 

@@ -42,6 +42,6 @@ def refuse_reference(value: str, name: str) -> None:
     """
     if "${" in value or "\\'" in value or value.endswith("\\"):
         raise UserError(
-            f"{name} {value!r}: fairseq's configuration has a meaning of its own for ${{, for a backslash before a quote "
-            "and for one at the end; choose a path without"
+            f"{name} {value!r}: in fairseq's configuration ${{ begins a reference, a backslash before a quote or at "
+            "its end is an escape; choose a path without"
         )

@@ -6,14 +6,34 @@ from mlvl_fairseq.codes import language_code, split_name
 from mlvl_fairseq.errors import DataError
 
 
-@pytest.mark.parametrize("code", ["en", "quz", "fil", "qaa", "zh-Hans", "pt_BR", "en_XX", "x", "EN", "de2", "sr-Latn-RS"])
+@pytest.mark.parametrize(
+    "code", ["en", "quz", "fil", "qaa", "zh-Hans", "pt_BR", "en_XX", "x", "EN", "de2", "sr-Latn-RS"]
+)
 def test_codes_of_languages(code):
     assert language_code(code) == code
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "..", ".", "../x", "a/b", "/etc", "a\\b", "de ", " de", "d e", "de\n", "de.x", "-de", "de-", "de--x", "_de"]
+    [
+        "",
+        " ",
+        "..",
+        ".",
+        "../x",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "de ",
+        " de",
+        "d e",
+        "de\n",
+        "de.x",
+        "-de",
+        "de-",
+        "de--x",
+        "_de",
+    ]
     + ["de+en", "de&en", "de,en", "~", "*", "{lang}", "\u0434\u0435", "e\u0301n", "a" * 65, "1", "\0", None, 3, ["en"]],
 )
 def test_what_is_no_code(text):

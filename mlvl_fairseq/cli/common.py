@@ -177,10 +177,10 @@ def add_frozen_options(parser: argparse.ArgumentParser, prefix: str = "", whose:
 
 
 def frozen_from(args: argparse.Namespace, prefix: str = "") -> Dict[str, Optional[str]]:
-    """What :func:`add_frozen_options` asked for: name -> path, None where the file is where it was."""
+    """What :func:`add_frozen_options` asked for, or would have: name -> path, None where the file is where it was."""
     from mlvl_fairseq.inference.encoder import frozen_files
 
-    return {name: getattr(args, f"{prefix}{name}".replace("-", "_")) for name in frozen_files()}
+    return {name: getattr(args, f"{prefix}{name}".replace("-", "_"), None) for name in frozen_files()}
 
 
 def load_encoder(args: argparse.Namespace):

@@ -43,8 +43,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from mlvl_fairseq.continual.methods import method_protocol
-    from mlvl_fairseq.options import refuse_reference
     from mlvl_fairseq.continual.run import import_training
+    from mlvl_fairseq.options import refuse_reference
 
     refuse_reference(os.path.abspath(args.output), "output folder")
     for method in args.methods.split(","):

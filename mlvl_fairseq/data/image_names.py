@@ -68,7 +68,9 @@ def _normal(path: str) -> str:
 @lru_cache(maxsize=64)
 def _absolute(root: str) -> Tuple[str, ...]:
     """A folder's absolute path as typed, and with its links followed: names may hold either."""
-    return tuple(_normal(unicodedata.normalize("NFC", path)) for path in (os.path.abspath(root), os.path.realpath(root)))
+    return tuple(
+        _normal(unicodedata.normalize("NFC", path)) for path in (os.path.abspath(root), os.path.realpath(root))
+    )
 
 
 class ImageFolder:

@@ -89,7 +89,9 @@ def test_names_that_leave_the_root_are_refused(tmp_path):
         assert "is not below the image root" in closed[row].problem and "--allow-outside-root" in closed[row].problem
         with pytest.raises(DataError, match="is not below the image root"):
             ImageFolder(root).path(name)
-    assert [i.pixels for i in map(ImageDataset(root, outside, lambda i: i.size, allow_outside=True).__getitem__, range(4))]
+    assert [
+        i.pixels for i in map(ImageDataset(root, outside, lambda i: i.size, allow_outside=True).__getitem__, range(4))
+    ]
     assert opened.missing(outside).tolist() == [] and opened.missing(["../none.png"]).tolist() == [0]
     assert ImageDataset(root, ["link.png"], lambda image: image.size)[0] == ((4, 4), None)  # its owner made the link
 
@@ -100,7 +102,9 @@ def captions_file(path, names):
 
 
 def test_captions_of_one_picture(tmp_path):
-    path = captions_file(tmp_path / "en.json", ["a.png", "b.png", "./a.png", "a.png", "./a.png", r".\b.png", DECOMPOSED])
+    path = captions_file(
+        tmp_path / "en.json", ["a.png", "b.png", "./a.png", "a.png", "./a.png", r".\b.png", DECOMPOSED]
+    )
     table = read_captions(path)
     assert table.images == ["a.png", "b.png", COMPOSED] and table.image_rows.tolist() == [0, 1, 0, 0, 0, 1, 2]
     assert table.problems.counts == {"image name in two spellings": 2}

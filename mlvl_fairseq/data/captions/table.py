@@ -101,6 +101,12 @@ class Problems:
         problems._skips = self._skips
         return problems
 
+    def add(self, later: "Problems") -> None:
+        """Take over what :meth:`later` has counted since."""
+        self.counts.update(later.counts)
+        self.left_out += later.left_out
+        self._skips = later._skips
+
     def brief(self) -> str:
         """The counts in one line: ``3 empty caption, 1 wrong type``."""
         return ", ".join(f"{count:,} {kind}" for kind, count in self.counts.most_common()) or "no problems"

@@ -23,8 +23,8 @@ _AGAIN = "restore it from a copy, or make the corpus anew with mlvl-prepare"
 
 @dataclass
 class SplitManifest:
-    """What ``corpus.json`` says of a split: how many there are of everything, problems by language and kind, and a digest
-    of the contents."""
+    """What ``corpus.json`` says of a split: how many there are of everything, a digest of the contents, and problems by
+    language and kind."""
 
     images: Count
     english: Count

@@ -207,5 +207,7 @@ def test_lists_and_rows_fit_the_manifest(corpus):
         wrong = rows.copy()
         wrong[-1, column] = value
         np.save(corpus.rows_path("train", "de"), wrong)
-        with pytest.raises(DataError, match="train.de.rows.npy: points to images or English sentences that are not there"):
+        with pytest.raises(
+            DataError, match="train.de.rows.npy: points to images or English sentences that are not there"
+        ):
             corpus.rows("train", "de")
