@@ -38,6 +38,7 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
     )
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
     _add_captions(parser)
+    _add_photos(parser)
     _add_features(parser)
     if of_models:
         add_frozen_options(parser, "teacher-", "the teacher")
@@ -59,21 +60,6 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         "--languages",
         metavar="LIST",
         help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
-    )
-    captions.add_argument(
-        "--image-root",
-        metavar="DIR",
-        help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
-    )
-    captions.add_argument(
-        "--allow-outside-root",
-        action="store_true",
-        help="open images whose names are absolute or lead out of the image root",
-    )
-    captions.add_argument(
-        "--compare-photos",
-        action="store_true",
-        help="count photos that train, valid and test share by the content of their files, too, not only by name",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
@@ -124,6 +110,25 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         ),
     ]
     parser.set_defaults(reading={action.option_strings[0]: action.dest for action in reading})
+
+
+def _add_photos(parser: argparse.ArgumentParser) -> None:
+    photos = parser.add_argument_group("photos")
+    photos.add_argument(
+        "--image-root",
+        metavar="DIR",
+        help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
+    )
+    photos.add_argument(
+        "--allow-outside-root",
+        action="store_true",
+        help="take and open images whose names are absolute or lead out of the image root",
+    )
+    photos.add_argument(
+        "--compare-photos",
+        action="store_true",
+        help="tell which photos train, valid and test share by the content of their files, too, not only by name",
+    )
 
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +197,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.data.corpus import Corpus
 
     if not args.languages:
+        refuse_ignored(args)
         Corpus(args.corpus)  # is there one?
     with alone_in(Path(args.corpus)):
         prepare(args)
@@ -252,19 +258,20 @@ def tell_shared_photos(corpus, args) -> None:
         logger.warning("%s", overlap)
 
 
-def open_corpus(args):
-    """The corpus that is there, with its images where ``--image-root`` says.
-
-    Raises:
-        UserError: an option is given that would do nothing.
-    """
-    from mlvl_fairseq.data.corpus import Corpus
-    from mlvl_fairseq.data.corpus.build import set_image_root
+def refuse_ignored(args) -> None:
+    """Raises UserError: an option is given that would do nothing."""
     from mlvl_fairseq.errors import UserError
 
     ignored = [option for option, name in args.reading.items() if getattr(args, name) is not None]
     if ignored:
         raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")
+
+
+def open_corpus(args):
+    """The corpus that is there, with its images where ``--image-root`` says."""
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.build import set_image_root
+
     corpus = Corpus(args.corpus)
     return set_image_root(corpus, args.image_root, args.allow_outside_root) if args.image_root else corpus
 

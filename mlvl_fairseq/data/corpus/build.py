@@ -235,7 +235,6 @@ class _SplitBuilder:
             for row in alone:
                 problems.note(ONE_LANGUAGE, f"'{names[row]}' has captions in '{lang}' only", tables[lang].path)
             if problems:
-                self.problems[lang].update(problems.counts)
                 logger.warning("%s: %s", tables[lang].path, problems.summary())
 
     def summary(self) -> dict:
