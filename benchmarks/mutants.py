@@ -105,16 +105,17 @@ class Run:
             import pytest
 
             temporary = ["--basetemp", str(self.folder / "tmp"), "-p", "no:cacheprovider", "--disable-warnings", "-q"]
-            pytest.main([*self.arguments, *temporary], plugins=[_Reporter(self.report)])
+            os._exit(pytest.main([*self.arguments, *temporary], plugins=[_Reporter(self.report)]))
         finally:
-            os._exit(0)
+            os._exit(1)
 
     def has_ended(self) -> bool:
-        ended, _ = os.waitpid(self.process, os.WNOHANG)
+        ended, status = os.waitpid(self.process, os.WNOHANG)
         if not ended and time.monotonic() - self.started < 10 * self.seconds:
             return False
         if not ended:
             self.stop()
+        self.status = os.waitstatus_to_exitcode(status) if ended else -signal.SIGKILL
         return True
 
     def stop(self) -> None:
@@ -122,7 +123,7 @@ class Run:
         os.waitpid(self.process, 0)
 
     def results(self) -> List[dict]:
-        """Each test that has ended: name, whether it passed, and seconds; the last one is None if all were run."""
+        """Each test that has ended: name, whether it passed, and seconds; last, once all were run, one without name."""
         lines = self.report.read_text(encoding="utf-8").splitlines() if self.report.exists() else []
         return [json.loads(line) for line in lines]
 
@@ -354,12 +355,11 @@ def _outcome(run: Run) -> Tuple[str, float, str]:
     failed = [entry["test"] for entry in ended if not entry["passed"]]
     if failed:
         return KILLED, seconds, failed[0]
-    if ended and ended[-1]["test"] is None and len(ended) > 1:
+    if run.status == 0:
         return SURVIVED, seconds, ""
-    last = ended[-1]["test"] if ended else ""
-    output = (run.folder / "output").read_text(errors="replace")
-    # what pytest could not even begin with has failed, too; else the time was up
-    return (KILLED if "rror" in output and not last else SLOW), seconds, f"after {last}"
+    # without a failed test, pytest could not collect them, or the process was ended, by the system or for its slowness
+    last = ended[-1]["test"] if ended else "the start"
+    return SLOW if run.status in (-signal.SIGKILL, -signal.SIGXCPU) else KILLED, seconds, f"after {last}"
 
 
 def table(drawn: Dict[str, List[Mutation]], results: Results) -> Iterator[str]:
