@@ -75,7 +75,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f"no sample of captions in these formats: {', '.join(lacking)} (add one to fuzzing/kinds.py)")
     if args.inputs:
         inputs = inputs_of(kinds, args.inputs, args.seed)
-        outcomes = collect(try_in_children(inputs, world, scratch, args.seconds), len(inputs), "inputs")
+        journal = args.folder / f"failures.{args.seed}.txt"
+        outcomes = collect(try_in_children(inputs, world, scratch, args.seconds), len(inputs), "inputs", journal)
         failed |= report("in one process, with limits", outcomes, args.shown)
     if args.commands:
         inputs = inputs_of(kinds, args.commands, args.seed)[: args.commands]
@@ -100,12 +101,17 @@ def make_valid(kinds, world: SmallWorld, scratch: Path) -> None:
             print(f"not read undamaged: {outcome.input.kind}: {outcome.detail}")
 
 
-def collect(outcomes: Iterable[Outcome], total: int, title: str) -> List[Outcome]:
-    """With a progress bar that counts failures."""
+def collect(outcomes: Iterable[Outcome], total: int, title: str, journal: Optional[Path] = None) -> List[Outcome]:
+    """With a progress bar that counts failures; each of them is written to `journal` at once."""
     found: List[Outcome] = []
+    if journal is not None:
+        journal.unlink(missing_ok=True)
     with tqdm(total=total, desc=title, unit=" inputs") as bar:
         for outcome in outcomes:
             found.append(outcome)
+            if journal is not None and outcome.verdict == FAILED:
+                with open(journal, "a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(f"{outcome.input.id}\t{outcome.what}\t{outcome.detail}\n")
             bar.set_postfix(failed=sum(one.verdict == FAILED for one in found), refresh=False)
             bar.update()
     return found

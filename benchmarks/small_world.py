@@ -89,6 +89,12 @@ class SmallWorld:
         """A corpus without features."""
         return self.once("plain_corpus", f"mlvl-prepare {self.folder}/plain_corpus {self.captions} --order {ORDER}")
 
+    @cached_property
+    def bilingual_corpus(self) -> Path:
+        """A corpus that a language can be added to."""
+        captions = self.captions.replace(ORDER, "en,de")
+        return self.once("bilingual", f"mlvl-prepare {self.folder}/bilingual {captions} --order en,de")
+
     @property
     def teacher_options(self) -> str:
         """fairseq-train's options for an English dual encoder."""
