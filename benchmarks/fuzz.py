@@ -16,6 +16,7 @@ import argparse
 import shutil
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fuzzing.kinds import KINDS, find_formats  # noqa: E402
+from fuzzing.kinds import KINDS, Kind, find_formats  # noqa: E402
 from fuzzing.trying import (  # noqa: E402
     COMMAND_MIB,
     FAILED,
@@ -87,6 +88,19 @@ def main(argv: Optional[List[str]] = None) -> int:
     return int(failed)
 
 
+def flip_bits(kinds: List[Kind], world: SmallWorld, scratch: Path, args) -> bool:
+    """Flip one bit at a time in sealed files; true if one is read as if nothing had happened."""
+    inputs = inputs_of([replace(kind, share=1.0) for kind in kinds], args.bit_flips, args.seed)[: args.bit_flips]
+    flipped = try_in_children(inputs, world, scratch, args.seconds, only="flip_one_bit")
+    outcomes = collect(flipped, len(inputs), "bit flips")
+    noticed = sum(one.verdict in (REFUSED, VAGUE) for one in outcomes)
+    print(f"\nbit flips: {noticed} of {len(outcomes)} noticed, in {len(kinds)} kinds of files")
+    for one in outcomes:
+        if one.verdict not in (REFUSED, VAGUE):
+            print(f"- {one.input.id} {one.what}: {one.verdict} {one.detail}")
+    return noticed < len(outcomes)
+
+
 def make_valid(kinds, world: SmallWorld, scratch: Path) -> None:
     """Make every valid file, and try each kind undamaged: the control. Says which ones are not read."""
     for kind in tqdm(kinds, desc="valid files", unit=" kinds"):
@@ -122,14 +136,13 @@ def report(title: str, outcomes: List[Outcome], shown: int) -> bool:
     by_kind: Dict[str, List[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_kind[outcome.input.kind].append(outcome)
+    print(f"\n{len(outcomes)} inputs {title}\n")
     print(
-        f"\n{len(outcomes)} inputs {title}\n\n| kind | inputs | read | refused | vague | failed | peak MiB | slowest s |"
+        "| kind | inputs | read | refused | vague | failed | peak MiB | slowest s |\n|---|--:|--:|--:|--:|--:|--:|--:|"
     )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, own in [*sorted(by_kind.items()), ("all", outcomes)]:
-        counts = " | ".join(
-            str(sum(one.verdict == verdict for one in own)) for verdict in (READ, REFUSED, VAGUE, FAILED)
-        )
+        verdicts = [one.verdict for one in own]
+        counts = " | ".join(str(verdicts.count(verdict)) for verdict in (READ, REFUSED, VAGUE, FAILED))
         peak, slowest = max(one.mib for one in own), max(one.seconds for one in own)
         print(f"| {name} | {len(own)} | {counts} | {peak:.0f} | {slowest:.1f} |")
     for verdict, heading in ((FAILED, "failures"), (VAGUE, "refused, and no file is named")):

@@ -7,7 +7,8 @@ folder at the same time: one finishes, the other one waits or is refused in one 
 
 Compared are all files: of checkpoints every tensor and how far training has come, of others all bytes. Left out are
 logs, lock files, what a run cost (seconds and memory, in costs.* and in reports; report.json has the scores), times
-and options in checkpoints, and `checkpoint_bytes` in done.json (fairseq notes every start in a checkpoint). Exit status 0: everything is equal.
+and options in checkpoints, and `checkpoint_bytes` in done.json (fairseq notes every start in a checkpoint). Exit
+status 0: everything is equal.
 
     python benchmarks/kills.py                       # about eight minutes; again: goes on where it was interrupted
     python benchmarks/kills.py --job 'cll_*' --kills 20 --seed 3
@@ -554,7 +555,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", metavar="PATTERN", default="*", help="only these jobs (default: all)")
     parser.add_argument("--list-jobs", action="store_true", help="list the jobs and exit")
     parser.add_argument("--fresh", action="store_true", help="start over: keep nothing but the valid files")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/kills"), help="of everything (default: %(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("outputs/kills"), help="of everything (default: %(default)s)"
+    )
     return parser
 
 
@@ -585,7 +588,9 @@ def table(harness: Harness, jobs: Sequence[Job], times: Dict[str, List[float]], 
             planned.append((key, lambda job=job, moment=moment, its=its: harness.kill(job, moment, its)))
         for i in range(args.pairs):
             share = (0.0, 0.4, 0.8)[i % 3]
-            planned.append((f"two {job.name} {i}", lambda job=job, share=share, its=its: harness.run_two(job, share, its)))
+            planned.append(
+                (f"two {job.name} {i}", lambda job=job, share=share, its=its: harness.run_two(job, share, its))
+            )
     print("| # | command | disturbed | exit statuses | left over | equal |\n|---:|---|---|---|--:|---|", flush=True)
     outcomes = []
     for key, make in tqdm(planned, unit=" disturbances"):
@@ -600,7 +605,9 @@ def table(harness: Harness, jobs: Sequence[Job], times: Dict[str, List[float]], 
     for one in outcomes:
         if not one.equal:
             count, first = len(one.differences), "; ".join(one.differences[:3])
-            print(f"- {one.job}, {one.disturbed}: {one.problem or ''} {f'{count} differences: {first}' if count else ''}")
+            print(
+                f"- {one.job}, {one.disturbed}: {one.problem or ''} {f'{count} differences: {first}' if count else ''}"
+            )
         if one.left:
             print(f"- {one.job}, {one.disturbed}: left over {', '.join(one.left[:3])}")
     return int(not all(one.equal for one in outcomes))

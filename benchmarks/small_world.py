@@ -1,5 +1,5 @@
-"""A picture world of some pictures and everything that commands make of it or read beside it, for programs that damage or
-kill things. Every part is made when it is asked for, once a folder."""
+"""A small picture world and everything that commands make of it or read beside it, for programs that damage or kill
+things. Every part is made when it is asked for, once a folder."""
 
 import os
 import shlex
@@ -180,7 +180,8 @@ class SmallWorld:
     @property
     def mte_options(self) -> str:
         """fairseq-train's options for pre-training the text encoder, validation included."""
-        task = f"--task mte_pretraining --criterion mte --arch mte_tiny --xlmr {self.mte} --train-encoder layers --bleu-sentences 4 --bleu-beam 2"
+        task = f"--task mte_pretraining --criterion mte --arch mte_tiny --xlmr {self.mte} --train-encoder layers"
+        task += " --bleu-sentences 4 --bleu-beam 2"
         width = f"--encoder-layers 1 --encoder-embed-dim {WIDTH} --encoder-ffn-embed-dim {2 * WIDTH}"
         decoder = f"--encoder-attention-heads 2 --decoder-layers 1 --decoder-ffn-embed-dim {2 * WIDTH}"
         lengths = "--max-source-positions 64 --max-target-positions 64 --no-epoch-checkpoints"

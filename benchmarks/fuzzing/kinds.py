@@ -23,7 +23,8 @@ class Kind:
 
     Attributes:
         name: of the kind. damaged: patterns of the files in the folder that are damaged, one at a time.
-        prepare: puts valid files into a folder; gives command lines; ``< FILE`` at the end of one is its standard input.
+        prepare: puts valid files into a folder; gives command lines; ``< FILE`` at the end is a standard input.
+        sealed: patterns of those that the project writes with a digest, in which it notices every flipped bit.
         share: how many inputs it gets, relative to the others; less where commands are slow.
         memory: MiB that its commands may take.
     """
@@ -31,6 +32,7 @@ class Kind:
     name: str
     damaged: Tuple[str, ...]
     prepare: Prepare
+    sealed: Tuple[str, ...] = ()
     share: float = 1.0
     memory: int = 384
 
@@ -77,12 +79,12 @@ def train(world: SmallWorld, corpus: Path, save: Path, method: str = "cll_clip",
 
 
 # Models.
-@kind("clip.pt")
+@kind("clip.pt", sealed=("clip.pt",))
 def trained_clip(world: SmallWorld, folder: Path):
     return [evaluate(world, link(world.teacher, folder / "clip.pt"))]
 
 
-@kind("language.pt", "teacher.pt")
+@kind("language.pt", "teacher.pt", sealed=("language.pt", "teacher.pt"))
 def trained_language(world: SmallWorld, folder: Path):
     """A checkpoint that leaves out what was frozen, and where that is."""
     link(world.run_folder / "01-de" / "checkpoint_best.pt", folder / "language.pt")
@@ -96,14 +98,14 @@ def teacher(world: SmallWorld, folder: Path):
     return [f"mlvl-prepare {corpus} --teacher {link(world.teacher, folder / 'teacher.pt')}"]
 
 
-@kind("checkpoint_last.pt", share=0.7)
+@kind("checkpoint_last.pt", sealed=("checkpoint_last.pt",), share=0.7)
 def resumed_training(world: SmallWorld, folder: Path):
     link(world.teacher.with_name("checkpoint_last.pt"), folder / "checkpoint_last.pt")
     line = f"fairseq-train {world.teacher_options} --max-epoch 2 --max-update 4 --disable-validation --no-save"
     return [f"{line} --save-dir {folder}"]
 
 
-@kind("before.pt", "teacher.pt", share=0.7)
+@kind("before.pt", "teacher.pt", sealed=("before.pt", "teacher.pt"), share=0.7)
 def next_language(world: SmallWorld, folder: Path):
     before = link(world.run_folder / "00-en" / "checkpoint_best.pt", folder / "before.pt")
     own = ["--finetune-from-model", str(before), "--init-from", str(link(world.teacher, folder / "teacher.pt"))]
@@ -148,7 +150,7 @@ def huggingface_shards(world: SmallWorld, folder: Path):
     return [evaluate(world, folder / "clip")]
 
 
-@kind("*.pt")
+@kind("*.pt", sealed=("*.pt",))
 def trikd_checkpoint(world: SmallWorld, folder: Path):
     """Projectors and the frozen files that belong to them."""
     link(world.mclip, folder)
@@ -174,7 +176,7 @@ def xlmr(world: SmallWorld, folder: Path):
     ]
 
 
-@kind("mte.pt", "xlmr.pt")
+@kind("mte.pt", "xlmr.pt", sealed=("mte.pt", "xlmr.pt"))
 def mte_checkpoint(world: SmallWorld, folder: Path):
     link(world.mte, folder / "xlmr.pt")
     path = link(world.trained_mte, folder / "mte.pt")
@@ -195,7 +197,12 @@ def corpus_manifest_added_to(world: SmallWorld, folder: Path):
     return [f"mlvl-prepare {corpus} {world.captions}"]
 
 
-@kind("corpus/captions/*.txt", "corpus/images/*.txt", "corpus/captions/*.npy")
+@kind(
+    "corpus/captions/*.txt",
+    "corpus/images/*.txt",
+    "corpus/captions/*.npy",
+    sealed=("corpus/captions/train.de.rows.npy",),
+)
 def corpus_rows(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     shutil.rmtree(corpus / "bin" / "en+de")
@@ -203,7 +210,11 @@ def corpus_rows(world: SmallWorld, folder: Path):
     return [f"mlvl-prepare {corpus} --order en,de", train(world, corpus, folder / "save"), f"mlvl-cll {options}"]
 
 
-@kind("corpus/features/train.image.*", "corpus/features/train.text.*")
+@kind(
+    "corpus/features/train.image.*",
+    "corpus/features/train.text.*",
+    sealed=("corpus/features/train.image.npy", "corpus/features/train.text.npy"),
+)
 def teacher_features(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     shutil.rmtree(corpus / "features")
@@ -211,7 +222,7 @@ def teacher_features(world: SmallWorld, folder: Path):
     return [train(world, corpus, folder / "save"), f"mlvl-prepare {corpus} --teacher {world.teacher}"]
 
 
-@kind("corpus/features/train.*.states-*", share=0.7)
+@kind("corpus/features/train.*.states-*", sealed=("corpus/features/train.de.states-*.npy",), share=0.7)
 def text_states(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     line = f"fairseq-train {world.trikd_options} --cached-states --max-update 1 --disable-validation --no-save"
@@ -231,7 +242,7 @@ def corpus_vocabulary(world: SmallWorld, folder: Path):
     return [f"mlvl-prepare {corpus} --order en,de,ru", train(world, corpus, folder / "save")]
 
 
-@kind("corpus/bin/*/english_counts.npy")
+@kind("corpus/bin/*/english_counts.npy", sealed=("corpus/bin/*/english_counts.npy",))
 def english_counts(world: SmallWorld, folder: Path):
     from mlvl_fairseq.data.corpus import Corpus
     from mlvl_fairseq.data.corpus.binarize import count_english_tokens
@@ -279,7 +290,7 @@ def run_analysed(world: SmallWorld, folder: Path):
     return [f"mlvl-analyse attention {run} --output {folder}/analysis"]
 
 
-@kind("run/scores/01-de/*.npz", "other/scores/01-de/*.npz", share=0.8)
+@kind("run/scores/01-de/*.npz", "other/scores/01-de/*.npz", sealed=("*/scores/01-de/*.npz",), share=0.8)
 def query_ranks(world: SmallWorld, folder: Path):
     runs = [link(world.run_folder, folder / name) for name in ("run", "other")]
     return [f"mlvl-report {shlex.join(map(str, runs))} --output {folder}/report --compare run other --format json"]
@@ -446,10 +457,10 @@ def coco_annotations(folder: Path):
 
 @sample
 def karpathy_split(folder: Path):
-    images = [
-        {"filename": name, "imgid": i, "split": "train", "sentids": [i], "sentences": [{"raw": text, "tokens": text.split(), "imgid": i, "sentid": i}]}
-        for i, (name, text) in enumerate(zip(NAMES, TEXTS))
-    ]  # fmt: skip
+    images = []
+    for i, (name, text) in enumerate(zip(NAMES, TEXTS)):
+        sentence = {"raw": text, "tokens": text.split(), "imgid": i, "sentid": i}
+        images.append({"filename": name, "imgid": i, "split": "train", "sentids": [i], "sentences": [sentence]})
     return {"train": _write(folder / "dataset_coco.json", json.dumps({"images": images, "dataset": "coco"}))}
 
 

@@ -20,6 +20,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tupl
 
 from small_world import SmallWorld, as_main
 
+from fuzzing import formats  # noqa: F401  registers its mutations
 from fuzzing.kinds import KINDS, Kind
 from fuzzing.mutations import MUTATIONS, Scene, draw
 
@@ -55,12 +56,13 @@ class Input:
         """Put it into ``FOLDER/a/b/unit``; gives the command lines that read it, and what was done to which file.
 
         Args:
-            only: name of the one mutation that is made; None: drawn.
+            only: name of the one mutation that is made; None: drawn. One flipped bit is one in a sealed file.
         """
-        rng, unit = random.Random(self.id), folder / "a" / "b" / "unit"
+        rng, unit, kind = random.Random(self.id), folder / "a" / "b" / "unit", KINDS[self.kind]
         unit.mkdir(parents=True)
-        lines = KINDS[self.kind].prepare(world, unit)
-        files = sorted({path for pattern in KINDS[self.kind].damaged for path in unit.glob(pattern) if path.is_file()})
+        lines = kind.prepare(world, unit)
+        patterns = kind.sealed if only == "flip_one_bit" else kind.damaged
+        files = sorted({path for pattern in patterns for path in unit.glob(pattern) if path.is_file()})
         path = rng.choice(files)
         content = path.read_bytes()
         path.unlink()  # it may be a link to a file of the world
