@@ -13,6 +13,7 @@ writes itself: each must be noticed. Exit status 0: no failure.
 """
 
 import argparse
+import os
 import shutil
 import sys
 from collections import defaultdict
@@ -67,7 +68,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.list_kinds:
         print("\n".join(f"{kind.name:40} {', '.join(kind.damaged)}" for kind in kinds))
         return 0
-    world, scratch = SmallWorld(args.folder / "valid"), args.folder.resolve() / "scratch"
+    world, scratch = SmallWorld(args.folder / "valid"), args.folder.resolve() / f"scratch.{os.getpid()}"
     if args.reproduce:
         return reproduce(Input.from_id(args.reproduce), world, scratch, args)
     make_valid(kinds, world, scratch)
@@ -81,10 +82,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         failed |= report("in one process, with limits", outcomes, args.shown)
     if args.commands:
         inputs = inputs_of(kinds, args.commands, args.seed)[: args.commands]
-        outcomes = collect(
-            (try_as_command(one, world, scratch, 3 * args.seconds) for one in inputs), len(inputs), "commands"
-        )
+        tried = (try_as_command(one, world, scratch, 3 * args.seconds) for one in inputs)
+        outcomes = collect(tried, len(inputs), "commands")
         failed |= report(f"by the commands ({COMMAND_MIB} MiB each, libraries included)", outcomes, args.shown)
+    if args.bit_flips:
+        failed |= flip_bits([kind for kind in kinds if kind.sealed], world, scratch, args)
     return int(failed)
 
 
