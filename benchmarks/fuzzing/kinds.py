@@ -67,15 +67,13 @@ def evaluate(world: SmallWorld, checkpoint, *more: str) -> str:
     return shlex.join(["mlvl-evaluate", "--checkpoint", str(checkpoint), "--lang", "de", *shlex.split(files), *more])
 
 
-def train(world: SmallWorld, corpus: Path, save: Path, method: str = "cll_clip", *more: str) -> str:
-    """The line of one update of German after English."""
-    from mlvl_fairseq.continual.methods import as_arguments, method_options
-
-    task = f"--task cll_retrieval --criterion cll_clip --init-from {world.teacher} --lang de --learned en"
-    start = f"--finetune-from-model {world.run_folder}/00-en/checkpoint_best.pt"
-    options = f"{task} {start} {MODEL} {TRAINING} --max-update 1 --disable-validation --no-save --save-dir {save}"
-    arguments = [str(corpus), "--user-dir", str(USER_DIR), *shlex.split(options)]
-    return shlex.join(["fairseq-train", *arguments, *as_arguments(method_options(method), languages=ORDER), *more])
+def train(world: SmallWorld, corpus: Path, folder: Path, *more: str, lang: str = "de") -> str:
+    """The line of one update of German, after English, or of English."""
+    task = f"--task cll_retrieval --criterion cll_clip --init-from {world.teacher} --lang {lang}"
+    after = f"--learned en --finetune-from-model {world.run_folder}/00-en/checkpoint_best.pt" if lang != "en" else ""
+    short = f"--max-update 1 --disable-validation --no-save --save-dir {folder}/save"
+    options = shlex.split(f"{task} {after} {MODEL} {TRAINING} {short}")
+    return shlex.join(["fairseq-train", str(corpus), "--user-dir", str(USER_DIR), *options, *more])
 
 
 # Models.
@@ -109,7 +107,7 @@ def resumed_training(world: SmallWorld, folder: Path):
 def next_language(world: SmallWorld, folder: Path):
     before = link(world.run_folder / "00-en" / "checkpoint_best.pt", folder / "before.pt")
     own = ["--finetune-from-model", str(before), "--init-from", str(link(world.teacher, folder / "teacher.pt"))]
-    return [train(world, world.corpus, folder / "save", "cll_clip", *own)]
+    return [train(world, world.corpus, folder, *own)]
 
 
 @kind("clip.pt")
@@ -188,7 +186,7 @@ def mte_checkpoint(world: SmallWorld, folder: Path):
 @kind("corpus/corpus.json", share=2)
 def corpus_manifest(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
-    return [f"mlvl-prepare {corpus} --order en,de", train(world, corpus, folder / "save")]
+    return [f"mlvl-prepare {corpus} --order en,de", train(world, corpus, folder)]
 
 
 @kind("corpus/corpus.json")
@@ -207,7 +205,7 @@ def corpus_rows(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     shutil.rmtree(corpus / "bin" / "en+de")
     options = f"{corpus} {folder}/run --order en,de {world.sequence_options} --dry-run"
-    return [f"mlvl-prepare {corpus} --order en,de", train(world, corpus, folder / "save"), f"mlvl-cll {options}"]
+    return [f"mlvl-prepare {corpus} --order en,de", train(world, corpus, folder), f"mlvl-cll {options}"]
 
 
 @kind(
@@ -219,7 +217,7 @@ def teacher_features(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     shutil.rmtree(corpus / "features")
     shutil.copytree(world.corpus / "features", corpus / "features")  # extraction writes into them
-    return [train(world, corpus, folder / "save"), f"mlvl-prepare {corpus} --teacher {world.teacher}"]
+    return [train(world, corpus, folder), f"mlvl-prepare {corpus} --teacher {world.teacher}"]
 
 
 @kind("corpus/features/train.*.states-*", sealed=("corpus/features/train.de.states-*.npy",), share=0.7)
@@ -232,14 +230,14 @@ def text_states(world: SmallWorld, folder: Path):
 @kind("corpus/bin/en+de/de/*")
 def binarized_captions(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
-    return [train(world, corpus, folder / "save", "cll_clip_with_usage_share")]
+    return [train(world, corpus, folder)]
 
 
 @kind("corpus/bin/en+de/*.*", "corpus/bpe/de.300/*")
 def corpus_vocabulary(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
     shutil.rmtree(corpus / "bin" / "en+de+ru")
-    return [f"mlvl-prepare {corpus} --order en,de,ru", train(world, corpus, folder / "save")]
+    return [f"mlvl-prepare {corpus} --order en,de,ru", train(world, corpus, folder)]
 
 
 @kind("corpus/bin/*/english_counts.npy", sealed=("corpus/bin/*/english_counts.npy",))
@@ -249,7 +247,7 @@ def english_counts(world: SmallWorld, folder: Path):
 
     count_english_tokens(Corpus(world.corpus))
     corpus = link(world.corpus, folder / "corpus")
-    return [train(world, corpus, folder / "save", "cll_clip_with_usage_share")]
+    return [train(world, corpus, folder, lang="en")]
 
 
 @kind("features.npy", "names.txt")
