@@ -80,7 +80,7 @@ def test_fingerprint_follows_both_files(folder, tmp_path):
 
 
 def test_bad_files_are_named(folder, tmp_path):
-    with pytest.raises(DataError, match="dict.txt: cannot be read"):
+    with pytest.raises(DataError, match="dict.txt: no such file; give XLM-R"):
         SentencePieceTokenizer(tmp_path)
     (tmp_path / "dict.txt").write_text("no number here\n")
     with pytest.raises(DataError, match="dict.txt: not a fairseq dictionary"):
@@ -89,7 +89,7 @@ def test_bad_files_are_named(folder, tmp_path):
     with pytest.raises(DataError, match="<mask> is not its last entry"):
         load_xlmr_dictionary(tmp_path)
     (tmp_path / "dict.txt").write_text("a 1\n")
-    with pytest.raises(DataError, match="sentencepiece.bpe.model: cannot be read"):
+    with pytest.raises(DataError, match="sentencepiece.bpe.model: no such file; give an XLM-R folder"):
         SentencePieceTokenizer(tmp_path)
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
@@ -106,7 +106,7 @@ def test_training_on_too_little_text_says_so(tmp_path):
     (tmp_path / "empty").write_text("")
     with pytest.raises(UserError, match="from 1 files: "):
         train_sentencepiece([tmp_path / "empty"], tmp_path, 50)
-    with pytest.raises(DataError, match="missing: cannot be read"):
+    with pytest.raises(DataError, match="missing: no such file"):
         train_sentencepiece([tmp_path / "missing"], tmp_path, 50)
     (tmp_path / "latin1").write_bytes("größer\n".encode("latin-1"))
     with pytest.raises(DataError, match="latin1: is not UTF-8"):
