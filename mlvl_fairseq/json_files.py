@@ -83,7 +83,8 @@ def checked(value: Any, schema: Type[Schema], path, field: str = "", advice: str
         message, where, found = _explain(value, schema, error)
         message += f", found {_shown(found)}" if message.startswith("expected") else ""
         message += f"; {advice}" if advice else ""
-        raise DataError(message, path, field=_joined(field, where) or None) from None
+        dot = "." if field and where and not where.startswith("[") else ""
+        raise DataError(message, path, field=f"{field}{dot}{where}" or None) from None
 
 
 class _Object:
@@ -143,7 +144,7 @@ def _explain(value: Any, schema, error: msgspec.ValidationError) -> Tuple[str, s
         steps.append(_culprit(value, steps, schema, error) if key == "..." else key)
     found, where = _at(value, steps), _joined(*steps)
     if text.startswith("Object missing required field"):
-        return "is missing", _joined(where, text.split("`")[1]), None
+        return "is missing", _joined(*steps, text.split("`")[1]), None
     if path.startswith("`key`"):
         return "has a key that is no text", where, found
     return text.partition(", got ")[0].replace("`", "").replace("Expected", "expected"), where, found
@@ -176,8 +177,12 @@ def _at(value: Any, steps: List[Union[str, int]]) -> Any:
 
 def _joined(*steps: Union[str, int]) -> str:
     """``a.b[0]``."""
-    names = (f"[{step}]" if isinstance(step, int) else f".{reprlib.repr(step)[1:-1]}" for step in steps if step != "")
-    return "".join(names).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in steps).removeprefix(".")
+
+
+def _key(name: str) -> str:
+    printable = name if name.isprintable() else repr(name)[1:-1]
+    return printable if len(printable) <= 100 else f"{printable[:60]}...{printable[-30:]}"
 
 
 def _shown(value: Any) -> str:

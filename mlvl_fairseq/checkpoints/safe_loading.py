@@ -51,8 +51,8 @@ _ALLOWED_OF_TORCH = {
     "torch._utils._rebuild_tensor_v3",
 }
 # What the tensors of a file may hold together, in sizes of the file: they may share storage, as tied embeddings do.
-_SHARING = 8
-_SHARED_AT_LEAST = 64 << 20  # bytes
+MAX_SHARING = 8
+SHARED_AT_LEAST = 64 << 20  # bytes
 
 
 class _NumpyType:
@@ -171,7 +171,7 @@ def _require_bounded(content: Any, size: int, path) -> None:
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             pending.extend(value.values() if isinstance(value, dict) else value)
-    if total > max(_SHARING * size, _SHARED_AT_LEAST):
+    if total > max(MAX_SHARING * size, SHARED_AT_LEAST):
         raise DataError(f"holds tensors of {total:,} bytes in {size:,}: they repeat their numbers", path)
 
 

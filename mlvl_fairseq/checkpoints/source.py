@@ -6,6 +6,7 @@ Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_load
 import functools
 import hashlib
 import importlib
+import os
 import pkgutil
 import zipfile
 from abc import ABC, abstractmethod
@@ -22,6 +23,8 @@ from mlvl_fairseq.json_files import checked
 
 Tensors = Dict[str, torch.Tensor]
 Schema = TypeVar("Schema")
+_REAL = {torch.half, torch.bfloat16, torch.float, torch.double, torch.bool}
+_REAL |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 MAX_LAYERS = 1000  # of a tower; a module is built for each before anything is compared
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # files of torch < 1.6: a pickled constant
 
@@ -39,7 +42,7 @@ class WeightSource:
 
     def __init__(self, path, behind: Sequence["WeightSource"] = ()):
         self.path, self.behind = Path(path), tuple(behind)
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             raise DataError("no such file or folder; give a checkpoint", self.path)
         if not self.path.is_dir():
             require_file(self.path)
@@ -262,6 +265,6 @@ def as_float32(tensors: Mapping[str, Any], path) -> Tensors:
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise DataError(f"is a {type(tensor).__name__}, not a tensor", path, field=name)
-        if tensor.is_complex():
-            raise DataError("is a tensor of complex numbers", path, field=name)
+        if tensor.dtype not in _REAL:
+            raise DataError(f"is a tensor of {str(tensor.dtype).removeprefix('torch.')}", path, field=name)
     return {name: tensor.float() for name, tensor in tensors.items()}

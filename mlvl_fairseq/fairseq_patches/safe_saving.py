@@ -10,7 +10,7 @@ import shutil
 
 from mlvl_fairseq.checkpoints.archive import write_checkpoint
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
-from mlvl_fairseq.files import write_or_keep
+from mlvl_fairseq.files import saving, write_or_keep
 
 
 @patches("fairseq.checkpoint_utils")
@@ -24,6 +24,20 @@ def save_durably(module) -> None:
         return save
 
     wrap(module, "torch_persistent_save", make)
+
+
+@patches("fairseq.checkpoint_utils")
+def explain_the_save_dir(module) -> None:
+    """A folder that cannot be made or written to is one line, where fairseq ends in a traceback."""
+
+    def make(verify_checkpoint_directory):
+        def verify(save_dir: str) -> None:
+            with saving(save_dir):
+                verify_checkpoint_directory(save_dir)
+
+        return verify
+
+    wrap(module, "verify_checkpoint_directory", make)
 
 
 @patches("fairseq.file_io")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
+from mlvl_fairseq.checkpoints.formats import torchscript_archive
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import StoredTensor, TorchScriptArchive
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.errors import DataError
@@ -225,6 +226,31 @@ def test_compressed_archive_is_refused(archive, tmp_path):
             new.writestr(entry, old.read(entry))
     with pytest.raises(DataError, match="refused: entry .*data.pkl is compressed"):
         read_clip_weights(path)
+
+
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"], ids=["LONG_BINPUT", "PUT"])
+def test_a_huge_memo_is_refused_before_room_is_made(archive, tmp_path, put):
+    path = rewritten(archive, tmp_path / "memo.pt", {"/data.pkl": b"\x80\x02}" + put + b"."})
+    with pytest.raises(DataError, match="memo.pt: refused: entry 2,147,483,647 of its memo"):
+        read_clip_weights(path)
+
+
+def test_modules_within_themselves_have_an_end(archive, tmp_path):
+    """A module whose attribute is the module itself, and a tensor that would have any number of names."""
+    module = b"c__torch__\nM\n)\x81q\x01"
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00)))\x89Nt\x52"
+    state = b"}(X\x04\0\0\0selfh\x01X\x01\0\0\0t" + tensor + b"ub."
+    path = rewritten(archive, tmp_path / "circle.pt", {"/data.pkl": b"\x80\x02" + module + state})
+    with pytest.raises(DataError, match="circle.pt: refused: a module of a name longer than 1000 characters"):
+        read_clip_weights(path)
+
+
+def test_tensors_that_share_a_storage_are_bounded(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchscript_archive, "SHARED_AT_LEAST", 0)
+    monkeypatch.setattr(torchscript_archive, "MAX_SHARING", 0.1)
+    with pytest.raises(DataError, match="refused: its tensors of .* bytes repeat their numbers"):
+        read_clip_weights(archive)
 
 
 def test_resnet_models_are_declined(tmp_path):

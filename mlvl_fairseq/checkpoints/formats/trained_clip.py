@@ -6,8 +6,9 @@ all as plain containers. What training kept frozen is not in it: it is read agai
 and its fingerprint is checked.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Dict, List, Mapping, Optional, Union
 
 from msgspec import UNSET, Meta, UnsetType
@@ -129,19 +130,27 @@ def _read_adapter(
         return None
     text = weights.text_config
     shape = TowerShape(text.width, text.layers, text.embed_dim)
-    schema = ADAPTERS[name].options_type if name in ADAPTERS else Dict[str, Any]
-    options = checked(source.state["cfg"]["model"], schema, source.path, "cfg.model")
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
     try:
-        for key, value in vars(options).items() if name in ADAPTERS else ():
-            if isinstance(value, int) and value > largest:  # nothing is built that its tensors could not fill
-                raise UserError(f"{key} is {value}")
-        adapter = build_adapter(name, options, shape, languages)
+        adapter = build_adapter(name, _adapter_options(name, source, largest), shape, languages)
         adapter.check(tensors, "")
     except (UserError, RuntimeError) as error:
         raise DataError(f"holds another adapter than its options say: {error}", weights.source) from None
     adapter.load_state_dict(tensors)
     return adapter.eval()
+
+
+def _adapter_options(name: str, source: WeightSource, largest: int) -> SimpleNamespace:
+    """Options as they are in the file, of the right types. Nothing is built that the file's tensors could not fill."""
+    given = source.state["cfg"]["model"]
+    names = [option.name for option in fields(ADAPTERS[name].options_type)] if name in ADAPTERS else []
+    options = {key: given[key] for key in names if key in given}
+    if names:
+        checked(options, ADAPTERS[name].options_type, source.path, "cfg.model")
+    for key, value in options.items():
+        if isinstance(value, int) and value > largest:
+            raise UserError(f"{key} is {value}")
+    return SimpleNamespace(**options)
 
 
 def _read_origin(options: "_Options", source: WeightSource, init_from) -> Optional[ClipCheckpoint]:
