@@ -3,7 +3,8 @@
 Every command that writes runs undisturbed; then it is killed (SIGKILL of all its processes; SIGTERM; Ctrl-C) at moments
 drawn by a seed: just before the n-th time that it opens, renames or removes a file of its output, or some time after
 that, in the middle of its work. It is run again, and the folders are compared. After that two processes run in one
-folder at the same time: one finishes, the other one waits or is refused in one line with exit status 2.
+folder at the same time: one finishes, the other one waits or is refused in one line with exit status 2. Control: a
+result of each command, changed in one bit, is found to differ.
 
 Compared are all files: of checkpoints every tensor and how far training has come, of others all bytes. Left out are
 logs, lock files, what a run cost (seconds and memory, in costs.* and in reports; report.json has the scores), times
@@ -389,6 +390,16 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
+def change_weight(path: Path) -> None:
+    """The last bit of one number of a checkpoint."""
+    import torch
+
+    state = load_checkpoint_file(path)
+    tensors = [one for one in state.get("model", state).values() if isinstance(one, torch.Tensor) and one.numel()]
+    tensors[0].view(-1).view(torch.uint8)[0] ^= 1
+    torch.save(state, path)
+
+
 @dataclass
 class Outcome:
     """How a disturbed command ended.
@@ -494,6 +505,20 @@ class Harness:
             outcome.problem = str(error)
         return outcome
 
+    def control(self, job: Job) -> Outcome:
+        """The undisturbed result with one file changed a little: the difference must be found."""
+        whole, out, rng = self.folder / job.name / "whole", self.out(job), random.Random(job.name)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(whole, out)
+        path = out / rng.choice(sorted(name for name in compared(out) if not name.endswith(".json")))
+        if path.suffix == ".pt":
+            change_weight(path)
+        else:
+            data = bytearray(path.read_bytes())
+            data[rng.randrange(len(data))] ^= 1
+            path.write_bytes(data)
+        return Outcome(job.name, f"control: {path.relative_to(out)}", differences=differences(out, whole))
+
     def _compare(self, job: Job, outcome: Outcome) -> None:
         outcome.differences = differences(self.out(job), self.folder / job.name / "whole")
         outcome.left = left_over(self.out(job))
@@ -596,12 +621,14 @@ def table(harness: Harness, jobs: Sequence[Job], times: Dict[str, List[float]], 
     for key, make in tqdm(planned, unit=" disturbances"):
         outcomes.append(journal.once(key, make))
         tqdm.write(outcomes[-1].row(len(outcomes)), file=sys.stdout)
+    controls = [harness.control(job) for job in tqdm(jobs, desc="controls")]
     kills = [one for one in outcomes if not one.disturbed.startswith("two")]
     for name, group in (("kills", kills), ("pairs", [one for one in outcomes if one not in kills])):
         killed = sum(one.statuses[:1] != [0] for one in group)
         print(f"\n{name}: {sum(one.equal for one in group)} of {len(group)} equal", end="")
         print(f" ({killed} ended by the signal, the others had finished)" if name == "kills" else "", end="")
-    print()
+    unnoticed = [one for one in controls if one.equal]
+    print(f"\n\ncontrols: {len(controls) - len(unnoticed)} of {len(controls)} changed results found to differ")
     for one in outcomes:
         if not one.equal:
             count, first = len(one.differences), "; ".join(one.differences[:3])
@@ -610,7 +637,7 @@ def table(harness: Harness, jobs: Sequence[Job], times: Dict[str, List[float]], 
             )
         if one.left:
             print(f"- {one.job}, {one.disturbed}: left over {', '.join(one.left[:3])}")
-    return int(not all(one.equal for one in outcomes))
+    return int(bool(unnoticed) or not all(one.equal for one in outcomes))
 
 
 if __name__ == "__main__":
