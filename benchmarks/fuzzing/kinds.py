@@ -23,7 +23,8 @@ class Kind:
 
     Attributes:
         name: of the kind. damaged: patterns of the files in the folder that are damaged, one at a time.
-        prepare: puts valid files into a folder; gives command lines; ``< FILE`` at the end is a standard input.
+        prepare: puts valid files into a folder; gives command lines; ``< FILE`` at the end is a standard input,
+            ``@@FILE`` an argument that stands in a file.
         sealed: patterns of those that the project writes with a digest, in which it notices every flipped bit.
         share: how many inputs it gets, relative to the others; less where commands are slow.
         memory: MiB that its commands may take.
@@ -335,6 +336,36 @@ def recipe(world: SmallWorld, folder: Path):
     link(world.folder / "world" / "test.de.json", folder / "unused.json")
     shutil.copyfile(FOLDER / "cll_small.yaml", folder / "recipe.yaml")
     return [f"mlvl-options --config {folder}/recipe.yaml"]
+
+
+# What stands on the command line.
+@kind("method")
+def option_method(world: SmallWorld, folder: Path):
+    (folder / "method").write_text("er+oewc_with_teir")
+    options = f"--method @@{folder}/method --order en,de {world.sequence_options} --dry-run"
+    return [f"mlvl-cll {world.corpus} {folder}/run {options}"]
+
+
+@kind("order")
+def option_order(world: SmallWorld, folder: Path):
+    (folder / "order").write_text("en,de")
+    corpus = link(world.plain_corpus, folder / "corpus")
+    lines = (f"mlvl-prepare {corpus} {option} @@{folder}/order" for option in ("--order", "--joint", "--oracle"))
+    return [*lines, f"mlvl-cll {corpus} {folder}/run --order @@{folder}/order {world.sequence_options} --dry-run"]
+
+
+@kind("languages")
+def option_languages(world: SmallWorld, folder: Path):
+    (folder / "languages").write_text("de")
+    captions = world.captions.replace(ORDER, f"@@{folder}/languages").replace("{lang}", "de")
+    return [f"mlvl-prepare {folder}/corpus {captions}"]
+
+
+@kind("lang")
+def option_lang(world: SmallWorld, folder: Path):
+    (folder / "lang").write_text("de")
+    line = evaluate(world, world.teacher, "--output-dir", f"{folder}/scores")
+    return [line.replace("--lang de", f"--lang @@{folder}/lang")]
 
 
 # Pictures and captions: their formats are found, not listed.

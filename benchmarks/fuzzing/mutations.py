@@ -201,6 +201,8 @@ def edit_line(scene: Scene) -> str:
         "a long word": lambda lines, i: lines.__setitem__(i, lines[i] + "x" * 200_000),
         "a long line": lambda lines, i: lines.__setitem__(i, lines[i] + "x " * 200_000),
         "a path outside": lambda lines, i: lines.__setitem__(i, f"{scene.outside}\t" + lines[i]),
+        "only a path outside": lambda lines, i: lines.__setitem__(i, str(scene.outside)),
+        "only a parent path": lambda lines, i: lines.__setitem__(i, "../../../outside/escape"),
         "a parent path": lambda lines, i: lines.__setitem__(i, "../../../outside/escape\t" + lines[i]),
         "a field of str.format": lambda lines, i: lines.__setitem__(i, "{0.__class__} %s {lang} {" + lines[i]),
         "a huge number": lambda lines, i: lines.__setitem__(i, lines[i] + " " + "9" * 5000),

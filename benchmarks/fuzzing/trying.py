@@ -228,7 +228,13 @@ def split_line(line: str) -> Tuple[str, List[str], Optional[str]]:
     """Command, arguments, and the file of its standard input."""
     line, _, stdin = line.partition(" < ")
     name, *arguments = shlex.split(line)
-    return name, arguments, stdin.strip() or None
+    return name, [argument_in(one[2:]) if one.startswith("@@") else one for one in arguments], stdin.strip() or None
+
+
+def argument_in(path: str) -> str:
+    """The content of a file as a shell would hand it over: an argument ends at a zero byte."""
+    with open_input(path) as file:
+        return os.fsdecode(file.read(100_000).partition(b"\0")[0])
 
 
 def open_input(path: Optional[str]):
