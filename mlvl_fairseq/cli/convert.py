@@ -39,6 +39,11 @@ def add_mclip(formats) -> None:
     )
     parser.add_argument("--mte", metavar="PATH", help="the text encoder to use, where the file does not hold it")
     parser.add_argument("--clip", metavar="PATH", help="the CLIP to use, where the file does not hold it")
+    parser.add_argument(
+        "--activation",
+        choices=("quick_gelu", "gelu"),
+        help="of --clip, where its file does not say it: quick_gelu (OpenAI's) or gelu (most of open_clip's)",
+    )
     parser.set_defaults(convert=convert)
 
 
@@ -48,7 +53,7 @@ def convert(args) -> None:
 
     Path(args.out).mkdir(parents=True, exist_ok=True)
     with locked(args.out, wait=False):
-        path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip)
+        path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip, args.activation)
     logger.info("written: %s", path)
 
 

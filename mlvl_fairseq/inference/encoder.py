@@ -158,18 +158,21 @@ class Encoder:
         num_workers: int = 0,
         policy: BadImagePolicy = BadImagePolicy(),
         high_bit_depth: str = "clip",
+        allow_outside_root: bool = False,
     ) -> np.ndarray:
         """Image files under `root` to float32 [names, embed_dim], with the network's preprocessing and a progress bar.
 
         Args:
             batch_size: images at a time. num_workers: processes that read them.
             policy: what to do about files that cannot be read; with ``skip`` their features are zeros.
-            high_bit_depth: see :class:`ImageTransform`.
+            high_bit_depth: see :class:`ImageTransform`. allow_outside_root: whether names may leave `root`.
 
         Raises:
-            UserError: the model has no image tower. DataError: a file cannot be read and `policy` does not allow it.
+            UserError: the model has no image tower. DataError: a file cannot be read or its name leaves `root`, and
+                `policy` does not allow it.
         """
-        images = ImageDataset(root, names, replace(self.preprocess, high_bit_depth=high_bit_depth))
+        transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
+        images = ImageDataset(root, names, transform, allow_outside=allow_outside_root)
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
         for batch in tqdm(batches, desc="images", unit=" batches"):

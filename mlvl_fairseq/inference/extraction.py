@@ -31,6 +31,7 @@ def extract_teacher_features(
     num_workers: int = 0,
     policy: BadImagePolicy = BadImagePolicy(),
     high_bit_depth: str = "clip",
+    allow_outside_root: bool = False,
 ) -> None:
     """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
 
@@ -41,6 +42,7 @@ def extract_teacher_features(
         num_workers: processes that read images.
         policy: what to do about unreadable images.
         high_bit_depth: how pictures of more than 8 bits are read, see :class:`ImageTransform`.
+        allow_outside_root: whether names of images may leave the image root.
 
     Raises:
         UserError: there are neither images nor image features. DataError: stored features are another teacher's.
@@ -58,11 +60,12 @@ def extract_teacher_features(
                     english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
                 ),
             )
-            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth)
+            where = (high_bit_depth, allow_outside_root)
+            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, *where)
 
 
 def _extract_images(
-    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, high_bit_depth
+    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root
 ) -> None:
     names = corpus.images(split)
     if corpus.has_features(split, "inputs"):
@@ -74,7 +77,7 @@ def _extract_images(
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
     transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth)
-    dataset = ImageDataset(corpus.manifest["image_root"], names, transform)
+    dataset = ImageDataset(corpus.manifest["image_root"], names, transform, allow_outside=allow_outside_root)
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),

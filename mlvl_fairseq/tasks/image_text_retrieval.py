@@ -20,6 +20,9 @@ class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+    allow_outside_root: bool = field(
+        default=False, metadata={"help": "open images whose names are absolute or lead out of the image root"}
+    )
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
@@ -63,6 +66,7 @@ class ImageTextRetrievalTask(CaptionTask):
         if self.preprocess is None:
             advice = "give mlvl-prepare --image-features features of one kind for all splits"
             return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
-        images = CorpusImages(self.corpus, split, self.preprocess, self.cfg.image_root)
+        where = (self.cfg.image_root, self.cfg.allow_outside_root)
+        images = CorpusImages(self.corpus, split, self.preprocess, *where)
         self.look_at_pictures(split, images)
         return images

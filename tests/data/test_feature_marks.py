@@ -70,6 +70,9 @@ def test_every_flipped_bit_is_found(stem):
         path.write_bytes(flipped(good, bit))
         with pytest.raises(DataError, match="f.npy: "):
             open_features(stem)
+    path.write_bytes(good.replace(b"  \n", b" \t\n"))  # numpy reads that as it was
+    with pytest.raises(DataError, match="f.npy: is damaged: its first bytes are not what was written"):
+        open_features(stem)
     path.write_bytes(good)
     manifest, text = read_feature_manifest(stem), Path(f"{stem}.json").read_bytes()
     for bit in range(0, 8 * len(text), 7):

@@ -2,7 +2,6 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Dict
 
 import numpy as np
@@ -11,8 +10,9 @@ from PIL.Image import Resampling
 from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.policy import BadImagePolicy
-from mlvl_fairseq.data.images.reading import read_image, tell_of_doubts
+from mlvl_fairseq.data.images.reading import read_named, tell_of_doubts
 from mlvl_fairseq.data.images.transforms import ImageTransform, PixelFunction, random_crop
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -26,16 +26,24 @@ class CorpusImages:
         corpus, split: whose images.
         transform: what the image tower takes.
         image_root: folder of the image names; empty: the one given to mlvl-prepare.
+        allow_outside: whether names may leave it.
 
     Raises:
         UserError: no folder is known.
     """
 
-    def __init__(self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str = ""):
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        transform: ImageTransform,
+        image_root: str = "",
+        allow_outside: bool = False,
+    ):
         root = image_root or corpus.manifest.get("image_root")
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
-        self.root, self.names, self.transform = Path(root), corpus.images(split), transform
+        self.folder, self.names, self.transform = ImageFolder(root, allow_outside), corpus.images(split), transform
         self._cached: Dict[int, torch.Tensor] = {}
         self._keep = CACHE_BYTES // (3 * transform.size**2 * 4)  # images
 
@@ -61,7 +69,7 @@ class CorpusImages:
         """
         unusable, problems, doubts = np.zeros(len(self), bool), 0, []
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            images = threads.map(lambda row: read_image(self._path(row), self.transform), range(len(self)))
+            images = threads.map(lambda row: read_named(self.folder, self.names[row], self.transform), range(len(self)))
             for row, image in enumerate(tqdm(images, desc=title, total=len(self), unit="image")):
                 if image.pixels is None:
                     unusable[row] = True
@@ -74,7 +82,7 @@ class CorpusImages:
         return unusable
 
     def _read(self, row: int, transform: PixelFunction) -> torch.Tensor:
-        image = read_image(self._path(row), transform)
+        image = read_named(self.folder, self.names[row], transform)
         if image.pixels is None:
             raise DataError(f"{image.problem} (--bad-image skip looks at all pictures first, and goes on without such)")
         return image.pixels
@@ -83,23 +91,27 @@ class CorpusImages:
         if len(self._cached) < self._keep:
             self._cached[row] = pixels
 
-    def _path(self, row: int) -> Path:
-        return self.root / self.names[row]
-
 
 class CroppedCorpusImages(CorpusImages):
     """A random part of every picture, another one in every epoch, and the same one after a restart.
 
     Args:
-        corpus, split, transform, image_root: see :class:`CorpusImages`.
+        corpus, split, transform, image_root, allow_outside: see :class:`CorpusImages`.
         smallest: least share of a picture's area, see :func:`random_crop`.
         seed: of the run.
     """
 
     def __init__(
-        self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str, smallest: float, seed: int
+        self,
+        corpus: Corpus,
+        split: str,
+        transform: ImageTransform,
+        image_root: str,
+        allow_outside: bool,
+        smallest: float,
+        seed: int,
     ):
-        super().__init__(corpus, split, transform, image_root)
+        super().__init__(corpus, split, transform, image_root, allow_outside)
         self.smallest, self.seed, self.epoch = smallest, seed, 1
 
     def set_epoch(self, epoch: int) -> None:

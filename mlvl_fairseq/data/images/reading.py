@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.transforms import WIDE_MODES
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import require_file
@@ -99,6 +100,15 @@ def read_image(path, transform: Callable[["Image.Image"], torch.Tensor], max_pix
     return LoadedImage(pixels, None, doubt and f"{path}: {doubt}")
 
 
+def read_named(folder: ImageFolder, name: str, transform, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """:func:`read_image` of a picture below a folder."""
+    try:
+        path = folder.path(name)
+    except DataError as error:
+        return LoadedImage(None, str(error))
+    return read_image(path, transform, max_pixels)
+
+
 def _doubt(image: "Image.Image", pixels: torch.Tensor, high_bit_depth: str) -> Optional[str]:
     """Why a picture shows nothing: it is of one colour, or was more than 8 bits can say and is cut."""
     if image.mode in WIDE_MODES and high_bit_depth == "clip":
@@ -135,6 +145,7 @@ class ImageDataset(Dataset):
         names: image files.
         transform: from a Pillow image in the file's own mode to ``[3, H, W]``, e.g. an `ImageTransform`.
         max_pixels: see `load_image`.
+        allow_outside: whether names may leave the folder.
     """
 
     def __init__(
@@ -143,11 +154,13 @@ class ImageDataset(Dataset):
         names: Sequence[str],
         transform: Callable[["Image.Image"], torch.Tensor],
         max_pixels: int = MAX_PIXELS,
+        allow_outside: bool = False,
     ):
-        self.root, self.names, self.transform, self.max_pixels = Path(root), list(names), transform, max_pixels
+        self.root, self.folder, self.names = Path(root), ImageFolder(root, allow_outside), list(names)
+        self.transform, self.max_pixels = transform, max_pixels
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> LoadedImage:
-        return read_image(self.root / self.names[index], self.transform, self.max_pixels)
+        return read_named(self.folder, self.names[index], self.transform, self.max_pixels)

@@ -14,6 +14,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 import numpy as np
 from tqdm import tqdm
 
+from mlvl_fairseq.codes import split_name
 from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
@@ -61,6 +62,9 @@ class ImageOptions(PictureOptions):
     image_root: Optional[str] = option(
         "folder of the images", None, identity=os.path.abspath, metavar="DIR", group=_IMAGES
     )
+    allow_outside_root: bool = option(
+        "open images whose names are absolute or lead out of --image-root", False, identity=None, group=_IMAGES
+    )
     image_features: Optional[str] = option(
         "features of the images: what the model's image head takes, or features of the model's own space if it has no "
         "head",
@@ -103,7 +107,13 @@ class ImageOptions(PictureOptions):
             features = encoder.encode_features(given)
         else:
             features = encoder.encode_image_files(
-                self.image_root, names, self.batch_size, self.num_workers, policy, self.high_bit_depth
+                self.image_root,
+                names,
+                self.batch_size,
+                self.num_workers,
+                policy,
+                self.high_bit_depth,
+                self.allow_outside_root,
             )
             bad = np.flatnonzero(~features.any(axis=1))
         if not len(bad):
@@ -193,7 +203,9 @@ class Evaluator(ABC):
     examples: ClassVar[str] = ""
 
     def __init__(self, options):
+        """Raises UserError: the split's name is none that a file can have."""
         self.options = options
+        split_name(options.split)
 
     @abstractmethod
     def read(self) -> Dict[str, Any]:
