@@ -94,3 +94,12 @@ def test_the_end_of_a_caption_is_no_token_of_a_language(corpus, memory):
     now = GrownVocabulary(corpus, ORDER).tokenizer
     counts = memory([(0, 1), (1, 1)]).languages_of_tokens()
     assert counts[now.eos] == counts[now.bos] == 0
+
+
+def test_captions_are_cut_to_the_task_s_length(corpus, task, memory, monkeypatch):
+    monkeypatch.setattr(task.cfg, "max_length", 5)
+    now = GrownVocabulary(corpus, ORDER).tokenizer
+    batch = memory([(0, 1), (3, 2)]).batch([0, 1])
+    tokens = batch["net_input"]["tokens"].tolist()
+    for (place, caption), ids in zip([(0, 1), (3, 2)], tokens):
+        assert ids == [now.bos, *now.encode(corpus.captions("train", ORDER[place])[caption])[:3], now.eos]
