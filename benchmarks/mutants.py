@@ -210,23 +210,27 @@ class Map:
         _write(self.path, self.files)
 
     def tests_for(self, mutation: Mutation, budget: float) -> Tuple[List[str], float]:
-        """The tests to run, file by file, and how long they take: those that reach the function, then those that reach
-        the rest of its file, then (files that hold no function) its folder; the fastest first, `budget` seconds."""
-        function = f"{mutation.path}:{mutation.function}"
-        rings = (function, f"{mutation.path}:", f"{Path(mutation.path).parent}/")
+        """The tests to run, file by file, and how long they take: `budget` seconds of those that reach the function,
+        then of those that reach its file, then of their neighbours in the same files of tests (what is done when a
+        module is imported, no test reaches), then of those that reach its folder; of each the fastest first."""
+        function, folder = f"{mutation.path}:{mutation.function}", f"{Path(mutation.path).parent}/"
         rated = []
         for name in self.wanted:
-            for test, entry in self.files[name]["tests"].items():
-                ring = 0 if function in entry["reaches"] and mutation.function else None
-                for number in (1, 2):
-                    if ring is None and any(reached.startswith(rings[number]) for reached in entry["reaches"]):
-                        ring = number
-                if ring is not None:
-                    rated.append((ring, entry["seconds"], name, test))
+            tests = self.files[name]["tests"]
+            is_near = any(reached.startswith(f"{mutation.path}:") for e in tests.values() for reached in e["reaches"])
+            for test, entry in tests.items():
+                rings = (
+                    function in entry["reaches"],
+                    any(reached.startswith(f"{mutation.path}:") for reached in entry["reaches"]),
+                    is_near,
+                    any(reached.startswith(folder) for reached in entry["reaches"]),
+                )
+                if any(rings):
+                    rated.append((rings.index(True), entry["seconds"], name, test))
         rated.sort()
         chosen, seconds = defaultdict(list), 0.0
         for ring, needs, name, test in rated:
-            if chosen and (seconds + needs > budget or ring == 2 > rated[0][0]):
+            if chosen and (seconds + needs > budget or ring == 3 > rated[0][0]):
                 break
             chosen[name].append(test)
             seconds += needs
