@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation import evaluators
 from mlvl_fairseq.evaluation.evaluators import EVALUATORS, Evaluator, Result, base, option, register_evaluator
 from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOptions, retrieval_signature
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
@@ -304,3 +305,15 @@ def test_signature_of_retrieval_says_what_the_model_saw():
     }
     usual = parse_signature(retrieval_signature(model, *data, "de", "valid"))
     assert (usual["folds"], usual["captions"], usual["maxlen"]) == ("1", "any", "12") and "eta" not in usual
+
+
+def test_a_new_file_is_a_new_evaluator(add_file):
+    text = "from mlvl_fairseq.evaluation.evaluators.base import Evaluator, register_evaluator\n"
+    before = set(EVALUATORS)
+    add_file(evaluators, "newest", text + "@register_evaluator('newest')\nclass Newest(Evaluator):\n    'x'\n")
+    try:
+        assert set(EVALUATORS) == before | {"newest"} != before and EVALUATORS["newest"].name == "newest"
+        with pytest.raises(ValueError, match="evaluator 'retrieval' is registered twice"):
+            register_evaluator("retrieval")(EVALUATORS["newest"])
+    finally:
+        del EVALUATORS["newest"]
