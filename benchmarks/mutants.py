@@ -211,26 +211,22 @@ class Map:
 
     def tests_for(self, mutation: Mutation, budget: float) -> Tuple[List[str], float]:
         """The tests to run, file by file, and how long they take: `budget` seconds of those that reach the function,
-        then of those that reach its file, then of their neighbours in the same files of tests (what is done when a
-        module is imported, no test reaches), then of those that reach its folder; of each the fastest first."""
-        function, folder = f"{mutation.path}:{mutation.function}", f"{Path(mutation.path).parent}/"
+        then of those beside tests that reach its file (no test reaches what is done when a module is imported), then,
+        where there are none, of those that reach its folder; of each the fastest first."""
+        function, file, folder = f"{mutation.path}:{mutation.function}", f"{mutation.path}:", Path(mutation.path).parent
         rated = []
         for name in self.wanted:
             tests = self.files[name]["tests"]
-            is_near = any(reached.startswith(f"{mutation.path}:") for e in tests.values() for reached in e["reaches"])
+            is_near = any(reached.startswith(file) for entry in tests.values() for reached in entry["reaches"])
             for test, entry in tests.items():
-                rings = (
-                    function in entry["reaches"],
-                    any(reached.startswith(f"{mutation.path}:") for reached in entry["reaches"]),
-                    is_near,
-                    any(reached.startswith(folder) for reached in entry["reaches"]),
-                )
+                in_folder = any(reached.startswith(f"{folder}/") for reached in entry["reaches"])
+                rings = (function in entry["reaches"], is_near, in_folder)
                 if any(rings):
                     rated.append((rings.index(True), entry["seconds"], name, test))
         rated.sort()
         chosen, seconds = defaultdict(list), 0.0
         for ring, needs, name, test in rated:
-            if chosen and (seconds + needs > budget or ring == 3 > rated[0][0]):
+            if chosen and (seconds + needs > budget or ring == 2 > rated[0][0]):
                 break
             chosen[name].append(test)
             seconds += needs
