@@ -227,3 +227,14 @@ def test_plain_pickle_is_refused(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"args": argparse.Namespace()}, protocol=4))
     with pytest.raises(DataError):
         load_checkpoint_file(tmp_path / "plain.pt")
+
+
+def test_what_torch_says_of_a_damaged_file_is_cut_to_its_first_sentence(tmp_path, trained, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError(
+            "Weights only load failed. Try another. WeightsUnpickler error: It ends early. See the page\nof torch"
+        )
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(DataError, match=r"\(It ends early\)"):
+        load_checkpoint_file(trained / "checkpoint_last.pt")
