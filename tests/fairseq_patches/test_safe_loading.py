@@ -159,6 +159,17 @@ def test_allow_list_is_narrow_and_temporary(trained):
     assert not {"os", "posix", "sys", "subprocess"} & {path.partition(".")[0] for _, path in allowed_globals()}
 
 
+def test_what_torch_says_of_a_damaged_file_is_cut_to_its_first_sentence(tmp_path, trained, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError(
+            "Weights only load failed. Try another. WeightsUnpickler error: It ends early. See the page\nof torch"
+        )
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(DataError, match=r"\(It ends early\)"):
+        load_checkpoint_file(trained / "checkpoint_last.pt")
+
+
 ALLOWED = {
     "argparse.Namespace",
     "builtins.dict",
@@ -227,14 +238,3 @@ def test_plain_pickle_is_refused(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"args": argparse.Namespace()}, protocol=4))
     with pytest.raises(DataError):
         load_checkpoint_file(tmp_path / "plain.pt")
-
-
-def test_what_torch_says_of_a_damaged_file_is_cut_to_its_first_sentence(tmp_path, trained, monkeypatch):
-    def fail(*arguments, **options):
-        raise RuntimeError(
-            "Weights only load failed. Try another. WeightsUnpickler error: It ends early. See the page\nof torch"
-        )
-
-    monkeypatch.setattr(torch, "load", fail)
-    with pytest.raises(DataError, match=r"\(It ends early\)"):
-        load_checkpoint_file(trained / "checkpoint_last.pt")
