@@ -188,53 +188,6 @@ def test_scales_of_another_vocabulary_are_refused(acts_on):
         update(RowAdamW([weight], lr=0.01), [weight], [gradient(0)])
 
 
-def test_fairseq_builds_it_from_options():
-    cfg = OmegaConf.structured(RowAdamWConfig(adam_betas="(0.8, 0.99)", adam_eps=1e-5, weight_decay=0.2, lr=[0.3]))
-    OmegaConf.set_struct(cfg, False)
-    cfg._name = "row_adamw"
-    weight = parameter(torch.ones(2, 2))
-    optimizer = build_optimizer(cfg, [weight])
-    group = optimizer.optimizer.param_groups[0]
-    assert isinstance(optimizer.optimizer, RowAdamW) and optimizer.get_lr() == 0.3
-    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.8, 0.99), 1e-5, 0.2)
-
-
-def test_idle_rows_decay_as_if_they_were_updated():
-    """Rows kept elsewhere: the product of the factors is what weight decay does to rows without a gradient."""
-    start, rows = gradient(99), torch.tensor([1, 4, 5])
-    dense, few = parameter(start), parameter(start[rows])
-    factors = []
-    set_row_scales(few, RowScales(decay_idle=factors.append))
-    optimizers = [RowAdamW([weight], lr=0.1, weight_decay=0.3) for weight in (dense, few)]
-    for step in range(5):
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = 0.02 * step  # the first step decays nothing, and is not reported
-        full = torch.zeros_like(start)
-        full[rows] = gradient(step, (3, WIDTH))
-        update(optimizers[0], [dense], [full])
-        update(optimizers[1], [few], [full[rows]])
-    assert factors == pytest.approx([1 - 0.02 * step * 0.3 for step in range(1, 5)])
-    idle = [0, 2, 3, 6]
-    product = float(torch.tensor(factors, dtype=torch.float64).prod())
-    torch.testing.assert_close(dense[rows], few, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(dense[idle].double(), start[idle].double() * product, rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("scales", [{"decay": SCALE}, {"decay": FEW}])
-def test_idle_rows_stay_where_decay_has_scales_of_its_own(scales):
-    factors = []
-    weight = parameter(gradient(1), **scales, decay_idle=factors.append)
-    update(RowAdamW([weight], lr=0.1, weight_decay=0.3), [weight], [gradient(2)])
-    assert factors == []
-
-
-def test_idle_rows_decay_where_only_the_gradient_has_scales():
-    factors = []
-    weight = parameter(gradient(1), gradient=SCALE, decay_idle=factors.append)
-    update(RowAdamW([weight], lr=0.1, weight_decay=0.3), [weight], [gradient(2)])
-    assert factors == pytest.approx([0.97])
-
-
 def test_defaults_are_the_published_ones():
     """Yang et al. 2024: AdamW with betas (0.9, 0.999), epsilon 1e-6 and a weight decay of 0.05."""
     expected = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.05}
@@ -280,3 +233,50 @@ def test_a_closure_s_loss_is_given_back():
     weight = parameter(torch.ones(2, 2))
     weight.grad = torch.ones(2, 2)
     assert RowAdamW([weight], lr=0.1).step(lambda: 7.5) == 7.5 and RowAdamW([weight], lr=0.1).step() is None
+
+
+def test_fairseq_builds_it_from_options():
+    cfg = OmegaConf.structured(RowAdamWConfig(adam_betas="(0.8, 0.99)", adam_eps=1e-5, weight_decay=0.2, lr=[0.3]))
+    OmegaConf.set_struct(cfg, False)
+    cfg._name = "row_adamw"
+    weight = parameter(torch.ones(2, 2))
+    optimizer = build_optimizer(cfg, [weight])
+    group = optimizer.optimizer.param_groups[0]
+    assert isinstance(optimizer.optimizer, RowAdamW) and optimizer.get_lr() == 0.3
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.8, 0.99), 1e-5, 0.2)
+
+
+def test_idle_rows_decay_as_if_they_were_updated():
+    """Rows kept elsewhere: the product of the factors is what weight decay does to rows without a gradient."""
+    start, rows = gradient(99), torch.tensor([1, 4, 5])
+    dense, few = parameter(start), parameter(start[rows])
+    factors = []
+    set_row_scales(few, RowScales(decay_idle=factors.append))
+    optimizers = [RowAdamW([weight], lr=0.1, weight_decay=0.3) for weight in (dense, few)]
+    for step in range(5):
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = 0.02 * step  # the first step decays nothing, and is not reported
+        full = torch.zeros_like(start)
+        full[rows] = gradient(step, (3, WIDTH))
+        update(optimizers[0], [dense], [full])
+        update(optimizers[1], [few], [full[rows]])
+    assert factors == pytest.approx([1 - 0.02 * step * 0.3 for step in range(1, 5)])
+    idle = [0, 2, 3, 6]
+    product = float(torch.tensor(factors, dtype=torch.float64).prod())
+    torch.testing.assert_close(dense[rows], few, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(dense[idle].double(), start[idle].double() * product, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scales", [{"decay": SCALE}, {"decay": FEW}])
+def test_idle_rows_stay_where_decay_has_scales_of_its_own(scales):
+    factors = []
+    weight = parameter(gradient(1), **scales, decay_idle=factors.append)
+    update(RowAdamW([weight], lr=0.1, weight_decay=0.3), [weight], [gradient(2)])
+    assert factors == []
+
+
+def test_idle_rows_decay_where_only_the_gradient_has_scales():
+    factors = []
+    weight = parameter(gradient(1), gradient=SCALE, decay_idle=factors.append)
+    update(RowAdamW([weight], lr=0.1, weight_decay=0.3), [weight], [gradient(2)])
+    assert factors == pytest.approx([0.97])
