@@ -12,8 +12,6 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO, Optional
 
-import torch
-
 from mlvl_fairseq.digests import crc32_of, require_zip, seal
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, open_file
@@ -25,6 +23,8 @@ _CHUNK = 1 << 20
 
 def write_checkpoint(content: Any, file: BinaryIO) -> None:
     """`torch.save` into an empty file that is open for reading and writing (``w+b``), with a seal."""
+    import torch  # is read while fairseq is patched, which commands that compute nothing do, too
+
     torch.save(content, file)
     seal(file)
 
