@@ -14,7 +14,7 @@ import sentencepiece
 from tqdm import tqdm
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import atomic_path, open_file, read_text, write_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     try:
         dictionary.add_from_file(io.StringIO(text))
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"not a fairseq dictionary: {error}", path) from None
+        raise DataError(f"not a fairseq dictionary: {one_line(error)}", path) from None
     if dictionary.add_symbol(MASK) != len(dictionary) - 1:
         raise DataError(f"{MASK} is not its last entry; give the dict.txt that comes with the model", path)
     return dictionary
