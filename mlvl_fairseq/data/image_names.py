@@ -98,6 +98,15 @@ class ImageFolder:
         path = os.path.join(self.root, name)
         return path if os.path.lexists(path) else self._find(name) or path
 
+    def require_inside(self, names: Sequence[str], path) -> None:
+        """Check all names before the first picture is opened. `path`: the file that lists them, one a line.
+
+        Raises:
+            DataError: one leaves the folder, and may not.
+        """
+        for line, name in enumerate(names if not self.allow_outside else (), 1):
+            refuse_outside(image_name(name, self.root), self.root, path, line)
+
     def missing(self, names: Sequence[str]) -> np.ndarray:
         """Rows (int64, ascending) of the names that are no files. Each folder is listed once: far fewer system calls
         than one look-up an image, above all on network disks."""

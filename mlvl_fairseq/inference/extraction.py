@@ -71,6 +71,7 @@ def _extract_images(
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
     dataset = ImageDataset(corpus.manifest["image_root"], names, encoder.preprocess, allow_outside=allow_outside_root)
+    dataset.folder.require_inside(names, corpus.images_path(split))
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),

@@ -162,10 +162,10 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.preprocess, self.cfg.image_root, self.cfg.allow_outside_root)
+        where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
         if split == "train" and self.cfg.random_crop:
-            return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
-        return CorpusImages(*where)
+            return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0), outside)
+        return CorpusImages(*where, outside)
 
     def _stored_features(self, split: str) -> np.ndarray:
         kind = STORED_FEATURES[self.image_tower]

@@ -21,6 +21,8 @@ def test_values_that_hydra_would_read(value):
         override_module_args(argparse.Namespace(save_dir=value))
 
 
-@pytest.mark.parametrize("value", ["/runs/a$b", "/runs/{b}", "/runs/a\\b", "/runs/a'b", "/runs/a b%#*[c],=", "${common.seed}"])
+@pytest.mark.parametrize(
+    "value", ["/runs/a$b", "/runs/{b}", "/runs/a\\b", "/runs/a'b", "/runs/a b%#*[c],=", "${common.seed}"]
+)
 def test_other_values_stay_as_they_are(value):
     override_module_args(argparse.Namespace(save_dir=value))
