@@ -10,6 +10,7 @@ from typing import Iterable, Mapping, Optional
 
 import numpy as np
 
+from mlvl_fairseq.data.captions.cells import no_caption
 from mlvl_fairseq.errors import DataError, UserError
 
 BAD_ENCODING = "bad encoding"
@@ -20,8 +21,12 @@ IMAGE_ID_CONFLICT = "image id conflict"
 MISSING_FIELD = "missing field"
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without caption"
+NO_IMAGE = "caption without image"
+OTHER_LANGUAGE = "other language"
+REPEATED_ID = "repeated id"
 UNKNOWN_ENGLISH = "unknown English sentence"
 UNPAIRED = "unpaired caption"
+WRONG_COLUMN = "wrong column"
 WRONG_COLUMN_COUNT = "wrong column count"
 WRONG_TYPE = "wrong type"
 
@@ -70,13 +75,13 @@ class Problems:
     def skip(
         self, kind: str, why: str, path, line: Optional[int] = None, field: Optional[str] = None, captions: int = 1
     ) -> None:
-        """Count one problem that makes ``captions`` captions unusable.
+        """Count one problem that makes ``captions`` captions unusable; an image without any counts as one.
 
         Raises:
             DataError: the policy is ``"error"``, or more than ``max_problems`` captions were skipped.
         """
         self.note(kind, why, path, line, field, left_out=captions)
-        self._skips += captions
+        self._skips += max(captions, 1)
         if self.on_problem == "error":
             raise DataError(f"{why}; mend it, or choose 'skip' to count and leave out such captions", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
@@ -179,6 +184,10 @@ class TableBuilder:
         caption = self._clean(caption, line, "caption")
         if caption is None:
             return
+        other = no_caption(caption)
+        if other:
+            self.skip(WRONG_COLUMN, f"{shown(caption)} {other}", line, "caption")
+            return
         if english is not None:
             english = self._clean(english, line, "english")
             if english is None:
@@ -192,9 +201,10 @@ class TableBuilder:
         if english is not None:
             self.english.append(english)
 
-    def skip(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
+    def skip(self, kind: str, why: str, line: int, field: Optional[str] = None, captions: int = 1) -> None:
         """Count a caption or row that cannot be used; see :meth:`Problems.skip`."""
-        self.problems.skip(kind, why + self._row(line), self.field_paths.get(field, self.path), line, field)
+        path = self.field_paths.get(field, self.path)
+        self.problems.skip(kind, why + self._row(line), path, line, field, captions)
 
     def note(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
         """Count something worth knowing; see :meth:`Problems.note`."""
@@ -233,11 +243,11 @@ class TableBuilder:
         if text.isprintable():  # fast and true of most captions; false does not yet mean that something is wrong
             return text
         if _SURROGATE.search(text):
-            self.skip(BAD_ENCODING, f"{_shown(text)} is not valid UTF-8", line, field)
+            self.skip(BAD_ENCODING, f"{shown(text)} is not valid UTF-8", line, field)
             return None
         cleaned = _CONTROL.sub(" ", text)
         if cleaned != text:
-            self.note(CONTROL_CHARACTERS, f"{_shown(text)}: control characters became spaces", line, field)
+            self.note(CONTROL_CHARACTERS, f"{shown(text)}: control characters became spaces", line, field)
         return cleaned
 
     def _image_row(self, image: str, line: int) -> Optional[int]:
@@ -249,14 +259,14 @@ class TableBuilder:
         if not name:
             self.skip(MISSING_FIELD, "has no image name", line, "image")
         elif _SURROGATE.search(name):
-            self.skip(BAD_ENCODING, f"{_shown(name)} is not valid UTF-8", line, "image")
+            self.skip(BAD_ENCODING, f"{shown(name)} is not valid UTF-8", line, "image")
         elif _CONTROL.search(name):
-            self.skip(CONTROL_CHARACTERS, f"{_shown(name)} holds control characters", line, "image")
+            self.skip(CONTROL_CHARACTERS, f"{shown(name)} holds control characters", line, "image")
         else:
             return self.image_rows_by_name.setdefault(name, len(self.image_rows_by_name))
         return None
 
 
-def _shown(text: str, width: int = 60) -> str:
+def shown(text: str, width: int = 60) -> str:
     """A text as it can stand in a one-line message: escaped and not too long."""
     return repr(text if len(text) <= width else text[:width] + "...")
