@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import readers
+    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -57,12 +57,25 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
         captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
+            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
         )
         for split in ("train", "valid", "test")
     ]
     reading += [
-        captions.add_argument("--format", help=f"{', '.join(sorted(readers()))} or auto (default: auto)"),
+        captions.add_argument(
+            "--format",
+            "--captions-format",
+            choices=("auto", *sorted(readers())),
+            help="format of the caption files (default: auto)",
+        ),
+        captions.add_argument(
+            "--captions-split",
+            nargs="+",
+            metavar="SPLIT=NAMES",
+            help="of files that hold several splits (Karpathy's): which, by their names there, e.g. train=train "
+            "(default: the one that is asked for; train with restval)",
+        ),
+        captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -206,6 +219,8 @@ def build_corpus(args):
         args.source_lang,
         args.bpe_size,
         args.image_root,
+        by_split(args.captions_split or []),
+        columns=args.captions_columns,
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),

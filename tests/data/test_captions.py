@@ -86,7 +86,7 @@ def test_aligned_files_of_different_length_name_the_short_one(tmp_path, short):
 def test_faults_in_accompanying_files_name_those_files(tmp_path):
     images = write(tmp_path / "images", b"a\xff.jpg\nb.jpg\nc.jpg\n")
     english = write(tmp_path / "en", "one\n\nthree\n")
-    problems = read_captions(write(tmp_path / "de", "1\n2\n3\n"), image_list=images, english=english).problems
+    problems = read_captions(write(tmp_path / "de", "eins\nzwei\ndrei\n"), image_list=images, english=english).problems
     assert problems.examples["bad encoding"][0].startswith(f"{images}:1 field 'image': 'a\\udcff.jpg'")
     assert problems.examples["empty caption"] == [f"{english}:2 field 'english': is empty"]
 

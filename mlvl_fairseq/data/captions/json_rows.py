@@ -8,7 +8,8 @@ from itertools import chain, islice
 from typing import Any, Hashable, Iterable, Iterator, Optional
 
 from mlvl_fairseq.data.captions.cells import NAMES, OPTION, find_role, parse_columns
-from mlvl_fairseq.data.captions.reading import CaptionSource, raw_lines
+from mlvl_fairseq.data.captions.lines import raw_lines
+from mlvl_fairseq.data.captions.reading import CaptionSource
 from mlvl_fairseq.data.captions.table import (
     EMPTY_CAPTION,
     IMAGE_ID_CONFLICT,

@@ -128,5 +128,3 @@ def _file_names(folder: str) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except (FileNotFoundError, NotADirectoryError):
         return set()
-
-

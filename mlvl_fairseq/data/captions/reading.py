@@ -1,26 +1,24 @@
-"""Reading caption files: lines of text, the registry of formats, the function that reads any of them, and the checks
-that need a whole file.
+"""Reading caption files: the registry of formats, the function that reads any of them, and the checks that need a whole
+file.
 
 A format is one file in ``readers/`` with one decorated class.
 """
 
-import gzip
 import importlib
-import io
 import logging
 import os
-import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import partial
-from typing import Callable, Iterator, Optional, Sequence, Type
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Sequence, Type
 
 import numpy as np
 
+from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.data.captions.pictures import missing_images, refuse_misplaced, with_file_names
 from mlvl_fairseq.data.captions.table import (
     DUPLICATE,
     MISSING_IMAGE,
+    POLICIES,
     CaptionTable,
     Problems,
     TableBuilder,
@@ -28,55 +26,12 @@ from mlvl_fairseq.data.captions.table import (
     unique_texts,
 )
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import inflated, open_file
 
 logger = logging.getLogger(__name__)
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # bytes FF FE and FE FF, as surrogateescape shows them
 _HEAD_CHARACTERS = 1 << 16
 FORMAT_OPTION = "--captions-format"
 LANG = "{lang}"  # stands for the language in a file name
-
-
-def raw_lines(path, limit: int = -1) -> Iterator[str]:
-    """Yield the lines of a text file with their line ends; gzip is recognised by its content, not by its name.
-
-    Only ``\\n`` ends a line. Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``), so that one bad
-    caption does not cost the file. A byte-order mark at the start is removed.
-
-    Args:
-        limit: longest piece in characters to yield at once; -1 yields whole lines.
-
-    Raises:
-        DataError: the file cannot be read, is no regular file, is UTF-16, or is a gzip file that is truncated, damaged
-            (with the line) or inflates beyond all bounds.
-    """
-    number = 0
-    try:
-        with open_file(path) as raw:
-            stream = inflated(raw, path) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
-            text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
-            for number, line in enumerate(iter(partial(text.readline, limit), ""), 1):
-                yield line if number > 1 else _without_mark(line, path)
-    except EOFError:
-        raise DataError("truncated gzip file: it ends here; copy or download it again", path, number + 1) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"damaged gzip file ({error}); copy or download it again", path, number + 1) from None
-    except OSError as error:
-        raise DataError(error.strerror or str(error), path) from None
-
-
-def text_lines(path) -> Iterator[str]:
-    """Yield the lines of a text file without their ends (``\\n`` or ``\\r\\n``); see :func:`raw_lines`."""
-    for line in raw_lines(path):
-        yield line.rstrip("\r\n")
-
-
-def _without_mark(line: str, path) -> str:
-    if line.startswith(_UTF16_MARKS):
-        raise DataError("is UTF-16 text; convert it first: iconv -f UTF-16 -t UTF-8", path)
-    return line.removeprefix("\ufeff")
 
 
 @dataclass(frozen=True)
@@ -162,6 +117,45 @@ def readers() -> dict[str, CaptionReader]:
     """Every format by name."""
     importlib.import_module("mlvl_fairseq.data.captions.readers")  # late: formats import this module
     return READERS
+
+
+def _option(help: str, default=None, **shown):
+    """A field that commands make a flag of; it changes what is read, which fingerprints say, and no score by itself."""
+    return field(default=default, metadata={"help": help, "identity": None, "group": "reading captions", **shown})
+
+
+@dataclass(kw_only=True)
+class ReadingOptions:
+    """How caption files are read, as options of commands."""
+
+    captions_format: str = _option("format of the caption files", "auto", choices=lambda: ("auto", *sorted(readers())))
+    captions_split: Optional[str] = _option(
+        "of files that hold several splits (Karpathy's): which, by their names there, e.g. train,restval (default: "
+        "the one that is asked for; train with restval)",
+        metavar="NAMES",
+    )
+    captions_columns: Optional[str] = _option(
+        "where a table or rows of JSON have what: image=2,caption=1 or image=img_path,caption=sentences (also english, "
+        "language); columns are numbered from 1 (default: told by a header and by what the columns hold)",
+        metavar="LIST",
+    )
+    on_problem: str = _option("unusable captions: count and leave out, or stop at the first", "skip", choices=POLICIES)
+    max_problems: Optional[int] = _option("stop after N unusable captions a file", metavar="N", least=0)
+
+    @classmethod
+    def help(cls, name: str) -> str:
+        """What an option is for."""
+        return cls.__dataclass_fields__[name].metadata["help"]
+
+    def reading(self) -> dict[str, object]:
+        """As arguments of :func:`read_captions`."""
+        return {
+            "format": self.captions_format,
+            "file_splits": self.captions_split,
+            "columns": self.captions_columns,
+            "on_problem": self.on_problem,
+            "max_problems": self.max_problems,
+        }
 
 
 def choose_reader(source: CaptionSource, format: str = "auto") -> CaptionReader:

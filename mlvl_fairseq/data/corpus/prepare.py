@@ -2,7 +2,7 @@
 
 from typing import Dict, Mapping, Optional, Sequence
 
-from mlvl_fairseq.data.captions import read_captions
+from mlvl_fairseq.data.captions import read_languages
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
@@ -17,8 +17,6 @@ from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_fir
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 
-LANG = "{lang}"  # stands for the language in a file name
-
 
 def build_from_files(
     folder,
@@ -29,16 +27,18 @@ def build_from_files(
     source_lang: Optional[str] = None,
     bpe_size: Optional[int] = None,
     image_root: Optional[str] = None,
+    file_splits: Mapping[str, str] = {},
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
 
     Args:
         folder: the corpus folder.
-        patterns: caption files by split, with ``{lang}`` where the language stands.
+        patterns: caption files by split, with ``{lang}`` where the language stands, or one file that holds all of them.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root: see :func:`build_corpus`.
+        file_splits: by split, the splits to read of files that hold several.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -46,20 +46,20 @@ def build_from_files(
     """
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
-    splits: Dict[str, dict] = {}
-    for split, pattern in patterns.items():
-        if LANG not in pattern and len(languages) > 1:
-            raise UserError(f"--{split} '{pattern}' needs {LANG} where the language stands in the file name")
-        splits[split] = {
-            lang: read_captions(
-                pattern.replace(LANG, lang),
-                image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
-                english=english[split].replace(LANG, lang) if split in english else None,
-                image_root=image_root,
-                **reading,
-            )
-            for lang in languages
-        }
+    splits = {
+        split: read_languages(
+            pattern,
+            languages,
+            option=f"--{split}",
+            image_list=image_lists.get(split),
+            english=english.get(split),
+            image_root=image_root,
+            split=split,
+            file_splits=file_splits.get(split),
+            **reading,
+        )
+        for split, pattern in patterns.items()
+    }
     return build_corpus(folder, splits, source_lang, bpe_size, image_root)
 
 

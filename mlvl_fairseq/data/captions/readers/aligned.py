@@ -3,7 +3,8 @@
 from itertools import zip_longest
 from typing import Iterator
 
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
+from mlvl_fairseq.data.captions.lines import text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import TableBuilder
 from mlvl_fairseq.errors import DataError
 

@@ -5,8 +5,9 @@ from typing import Any, Hashable, Iterator, Optional
 
 from mlvl_fairseq.data.captions.cells import CAPTION_ID
 from mlvl_fairseq.data.captions.json_rows import load_object, object_lines, outline
+from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.captions.readers.karpathy import looks_like_karpathy
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import (
     IMAGE_ID_CONFLICT,
     MISSING_FIELD,
@@ -87,7 +88,9 @@ def _file_images(images: list, rows: TableBuilder) -> _Images:
             rows.skip(IMAGE_ID_CONFLICT, why, number, "images", captions=0)
             conflicts.add(_as_id(image_id))
         elif row != number:
-            rows.note(REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number, "images")
+            rows.note(
+                REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number, "images"
+            )
     return {image_id: image for image_id, image in found.items() if image_id not in conflicts}
 
 

@@ -3,7 +3,8 @@
 import re
 
 from mlvl_fairseq.data.captions.json_rows import iter_list, read_rows
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, raw_lines, register_reader
+from mlvl_fairseq.data.captions.lines import raw_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import TableBuilder
 
 _HEAD = re.compile(r"\s*\[\s*(\{|\]|$)")

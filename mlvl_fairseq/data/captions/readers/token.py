@@ -3,7 +3,8 @@
 import re
 
 from mlvl_fairseq.data.captions.cells import CAPTION_ID, is_file_name
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
+from mlvl_fairseq.data.captions.lines import text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import WRONG_COLUMN_COUNT, TableBuilder
 
 _LINE = re.compile(r"(?P<image>[^\t]*?\S#(?:[A-Za-z]\w*#)?\d+)[\t ]+(?P<caption>.*)")

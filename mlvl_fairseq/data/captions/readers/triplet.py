@@ -14,8 +14,9 @@ from typing import Iterable, Iterator, Optional
 from mlvl_fairseq.data.captions.cells import is_file_name, is_url
 from mlvl_fairseq.data.captions.columns import LAYOUTS, Columns, find_columns, languages_of_header
 from mlvl_fairseq.data.captions.json_rows import has_keys
+from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.captions.readers.token import is_token_line
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader, text_lines
+from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import OTHER_LANGUAGE, WRONG_COLUMN, WRONG_COLUMN_COUNT, TableBuilder, shown
 from mlvl_fairseq.errors import DataError
 

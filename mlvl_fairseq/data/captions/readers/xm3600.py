@@ -8,6 +8,7 @@ from mlvl_fairseq.data.captions.json_rows import iter_lines, object_lines, outli
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import MISSING_FIELD, NO_CAPTION, WRONG_TYPE, TableBuilder
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import require_file
 
 _KEY = "image/key"
 
@@ -31,12 +32,15 @@ class Xm3600Reader(CaptionReader):
         return True
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
+        require_file(source.path)
         stat = os.stat(source.path)
         lines, faults = _load(source.path, stat.st_mtime_ns, stat.st_size)
         languages = sorted({lang for _, _, captions in lines for lang in captions})
         if source.lang not in languages:
             wanted = f"'{source.lang}'" if source.lang else "the one that is not said"
-            raise DataError(f"has no captions in language {wanted}; it has {', '.join(languages) or 'none'}", source.path)
+            raise DataError(
+                f"has no captions in language {wanted}; it has {', '.join(languages) or 'none'}", source.path
+            )
         for number, kind, why in faults:
             rows.skip(kind, why, number)
         for number, name, captions in lines:
