@@ -73,9 +73,9 @@ def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> N
     """A flag for every field: ``image_root`` is ``--image-root``. What fairseq has for its own parser, without fairseq.
 
     Args:
-        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices`` (or a function that gives
-            them), ``least`` (the smallest number allowed), ``group`` (the heading it stands under), ``languages`` (see
-            `options_from`).
+        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices`` (or a function that
+            gives them), ``least`` (the smallest number allowed), ``group`` (the heading it stands under),
+            ``languages`` (see `options_from`).
     """
     groups = {None: parser}
     types = get_type_hints(dataclass)

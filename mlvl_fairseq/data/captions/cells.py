@@ -36,11 +36,11 @@ def is_id(cell: str) -> bool:
 
 def no_caption(cell: str) -> Optional[str]:
     """Why a text cannot be a caption, or None."""
+    if " " in cell:  # true of most captions, and quickly told
+        return None
     if is_url(cell):
         return "is a URL, no caption"
-    if " " not in cell and is_file_name(cell):
-        return "is a file name, no caption"
-    return None
+    return "is a file name, no caption" if is_file_name(cell) else None
 
 
 def most(cells: Iterable[str], holds) -> bool:

@@ -23,8 +23,8 @@ def raw_lines(path, limit: int = -1) -> Iterator[str]:
         limit: longest piece in characters to yield at once; -1 yields whole lines.
 
     Raises:
-        DataError: the file cannot be read, is no regular file, is UTF-16 or no text, or is a gzip file that is truncated,
-            damaged (with the line) or inflates beyond all bounds.
+        DataError: the file cannot be read, is no regular file, is UTF-16 or no text, or is a gzip file that is
+            truncated, damaged (with the line) or inflates beyond all bounds.
     """
     number = 0
     try:

@@ -19,13 +19,16 @@ _COCO = re.compile(r"COCO_([a-z]+\d{4})_\d{12}\.\w+")
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def refuse_misplaced(table: CaptionTable) -> None:
+def refuse_misplaced(table: CaptionTable, has_columns: bool) -> None:
     """Look at the whole columns: ids where captions belong, sentences where image names belong.
+
+    Args:
+        has_columns: the file has columns or fields that an option can name.
 
     Raises:
         DataError: most of a column is something else.
     """
-    say = f"name the columns: {OPTION} image=2,caption=1 (or names of columns or fields)"
+    say = f"say what is where: {OPTION} image=2,caption=1 (or names of fields)" if has_columns else "give other files"
     if most(table.captions, is_id):
         first = next(filter(is_id, table.captions))
         raise DataError(f"most of its captions are ids or numbers, as {shown(first)}, no captions; {say}", table.path)

@@ -63,7 +63,7 @@ class CaptionSource:
 
 
 class CaptionReader(ABC):
-    """Reads one format of caption files. Formats are told apart by content: exactly one ``sniff`` may be true of a file.
+    """Reads one format of caption files. Formats are told apart by content: one ``sniff`` may be true of a file.
 
     Attributes:
         companions: fields of :class:`CaptionSource` the format can use beside ``path``.
@@ -269,7 +269,7 @@ def read_captions(
     reader.read(source, rows)
     table = rows.table()
     if columns is None:
-        refuse_misplaced(table)
+        refuse_misplaced(table, reader.has_columns)
     table = with_file_names(table, image_root)
     if check_images:
         table = without_missing_images(table, image_root)

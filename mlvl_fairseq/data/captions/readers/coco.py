@@ -88,9 +88,7 @@ def _file_images(images: list, rows: TableBuilder) -> _Images:
             rows.skip(IMAGE_ID_CONFLICT, why, number, "images", captions=0)
             conflicts.add(_as_id(image_id))
         elif row != number:
-            rows.note(
-                REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number, "images"
-            )
+            rows.note(REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number)
     return {image_id: image for image_id, image in found.items() if image_id not in conflicts}
 
 

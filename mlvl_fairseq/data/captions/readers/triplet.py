@@ -1,5 +1,5 @@
-"""Tab-separated columns: ``image, English, caption`` or ``image, caption`` (CLL-CLIP's training files), ``caption, URL``
-(CC3M), or what a header or ``--captions-columns`` says (WIT).
+"""Tab-separated columns: ``image, English, caption`` or ``image, caption`` (CLL-CLIP's training files), ``caption,
+URL`` (CC3M), or what a header or ``--captions-columns`` says (WIT).
 
 Columns are told by what they hold, see :mod:`mlvl_fairseq.data.captions.columns`.
 """
@@ -31,8 +31,8 @@ Record = tuple[int, Optional[list[str]]]  # number of its (first) line, cells; N
 class TripletReader(CaptionReader):
     """Every line has the column count that most of the first lines have; others are counted.
 
-    Cells may be quoted as in CSV (``"a ""red"" car"``), if doubled quotation marks or a column of quoted cells among the
-    first lines show it; otherwise quotation marks are text.
+    Cells may be quoted as in CSV (``"a ""red"" car"``), if doubled quotation marks or a column of quoted cells among
+    the first lines show it; otherwise quotation marks are text.
     """
 
     has_columns = True
@@ -125,8 +125,8 @@ def _width(head: list[str], path) -> int:
 
 
 def _is_quoted(lines: list[str], width: int) -> bool:
-    """Are cells quoted as in CSV? Doubled marks in a quoted cell show it, a tab or a line's end in one, and a column with
-    quoted cells only."""
+    """Are cells quoted as in CSV? Doubled marks in a quoted cell show it, a tab or a line's end in one, and a column of
+    quoted cells."""
     rows = [line.split("\t") for line in lines]
     if any('""' in match[1] for row in rows for match in map(_QUOTED.fullmatch, row) if match):
         return True

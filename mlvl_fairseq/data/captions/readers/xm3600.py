@@ -21,9 +21,9 @@ def looks_like_xm3600(head: str) -> bool:
 
 @register_reader("xm3600")
 class Xm3600Reader(CaptionReader):
-    """``{"image/key": "0a1b", "en": {"caption": ["...", ...], "caption/tokenized": ...}, "zh": {...}, ...}``; the captions
-    as they were written are read, not the tokenised ones. Images are named by their key; where the folder of the images
-    is known, by the key's file."""
+    """``{"image/key": "0a1b", "en": {"caption": ["...", ...], "caption/tokenized": ...}, "zh": {...}, ...}``; the
+    captions as they were written are read, not the tokenised ones. Images are named by their key; where the folder of
+    the images is known, by the key's file."""
 
     def sniff(self, head: str) -> bool:
         return looks_like_xm3600(head)
@@ -59,8 +59,8 @@ Lines = list[tuple[int, str, dict[str, list]]]  # line, image, captions by langu
 
 @lru_cache(maxsize=1)
 def _load(path: str, modified: int, size: int) -> tuple[Lines, list[tuple[int, str, str]]]:
-    """The lines of a file, and what is wrong with others (line, kind, why). The last file is kept: each of its languages
-    reads it."""
+    """The lines of a file, and what is wrong with others (line, kind, why). The last file is kept: each of its
+    languages reads it."""
     lines: Lines = []
     faults: list[tuple[int, str, str]] = []
     for number, value in iter_lines(path, lambda line, why: faults.append((line, WRONG_TYPE, why))):
