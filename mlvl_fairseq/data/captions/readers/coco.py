@@ -20,6 +20,7 @@ from mlvl_fairseq.errors import DataError
 
 _NUMBER = re.compile(r"(\d+)$")
 _Images = dict[Hashable, tuple[int, str]]  # id -> row or line, name
+_Captions = dict[Hashable, list[tuple[int, str]]]  # id of the image -> rows, captions
 
 
 @register_reader("coco")
@@ -43,9 +44,9 @@ class CocoReader(CaptionReader):
         content = load_object(source.path, ("images", "annotations"), "MS-COCO's captions")
         captions = _captions_by_image(content["annotations"], rows)
         if source.image_list is None:
-            images = _file_images(content["images"], rows)
-            for image_id in captions.keys() - images.keys():
-                for number, caption in captions[image_id]:
+            images = _file_images(content["images"], captions, rows)
+            for image_id in (image_id for image_id in captions if image_id not in images):
+                for number, _ in captions[image_id]:
                     why = f"image_id {image_id!r} is of no image in 'images'"
                     rows.skip(NO_IMAGE, why, number, "annotations")
         else:
@@ -57,9 +58,9 @@ class CocoReader(CaptionReader):
                 rows.add(number, name, caption)
 
 
-def _captions_by_image(annotations: list, rows: TableBuilder) -> dict[Hashable, list[tuple[int, str]]]:
+def _captions_by_image(annotations: list, rows: TableBuilder) -> _Captions:
     """Image id -> its captions with their rows, in the order of the file."""
-    captions: dict[Hashable, list[tuple[int, str]]] = {}
+    captions: _Captions = {}
     seen: dict[Hashable, int] = {}
     for number, entry in enumerate(annotations, 1):
         image_id, caption, own_id = _fields(entry, ("image_id", "caption", "id"))
@@ -73,8 +74,8 @@ def _captions_by_image(annotations: list, rows: TableBuilder) -> dict[Hashable, 
     return captions
 
 
-def _file_images(images: list, rows: TableBuilder) -> _Images:
-    """The images of the file by id. Which of two names is that of an id, nobody knows: its captions are left out."""
+def _file_images(images: list, captions: _Captions, rows: TableBuilder) -> _Images:
+    """The images of the file by id. Which of two names is that of an id, nobody knows: its captions are taken out."""
     found: _Images = {}
     conflicts: set[Hashable] = set()
     for number, entry in enumerate(images, 1):
@@ -85,7 +86,7 @@ def _file_images(images: list, rows: TableBuilder) -> _Images:
         row, known = found.setdefault(_as_id(image_id), (number, name))
         if known != name:
             why = f"image id {image_id!r} is that of {known!r} (row {row}) and of {name!r}; its captions are left out"
-            rows.skip(IMAGE_ID_CONFLICT, why, number, "images", captions=0)
+            rows.skip(IMAGE_ID_CONFLICT, why, number, "images", len(captions.pop(_as_id(image_id), ())))
             conflicts.add(_as_id(image_id))
         elif row != number:
             rows.note(REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number)
