@@ -268,6 +268,9 @@ def read_captions(
     rows = TableBuilder(source.path, Problems(on_problem, max_problems), reader.unit, field_paths)
     reader.read(source, rows)
     table = rows.table()
+    if rows.other_languages:
+        others = ", ".join(f"{count:,} of {name}" for name, count in rows.other_languages.most_common(5))
+        logger.info("%s: %s captions of %s; rows of other languages: %s", path, f"{len(table):,}", lang, others)
     if columns is None:
         refuse_misplaced(table, reader.has_columns)
     table = with_file_names(table, image_root)

@@ -22,7 +22,6 @@ MISSING_FIELD = "missing field"
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without caption"
 NO_IMAGE = "caption without image"
-OTHER_LANGUAGE = "other language"
 REPEATED_ID = "repeated id"
 UNKNOWN_ENGLISH = "unknown English sentence"
 UNPAIRED = "unpaired caption"
@@ -178,6 +177,7 @@ class TableBuilder:
         self.captions: list[str] = []
         self.english: list[str] = []
         self.lines: list[int] = []
+        self.other_languages: Counter[str] = Counter()  # rows of a file that holds several, by language
 
     def add(self, line: int, image: str, caption: str, english: Optional[str] = None) -> None:
         """Add a caption, or count why it cannot be used. A file gives ``english`` for all its captions or for none."""
@@ -216,6 +216,8 @@ class TableBuilder:
         Raises:
             DataError: not one usable caption was found.
         """
+        if not self.captions and self.other_languages and not self.problems:
+            raise DataError(f"has no captions in this language, but in {', '.join(self.other_languages)}", self.path)
         if not self.captions:
             first = next(iter(self.problems.examples.values()), [""])[0]
             reason = f"no usable caption: {self.problems.brief()}; first: {first}" if first else "holds no caption"

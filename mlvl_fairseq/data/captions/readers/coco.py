@@ -89,7 +89,8 @@ def _file_images(images: list, captions: _Captions, rows: TableBuilder) -> _Imag
             rows.skip(IMAGE_ID_CONFLICT, why, number, "images", len(captions.pop(_as_id(image_id), ())))
             conflicts.add(_as_id(image_id))
         elif row != number:
-            rows.note(REPEATED_ID, f"image id {image_id!r} is that of row {row}, too, with the same name", number)
+            why = f"image id {image_id!r} is that of row {row}, too, with the same name"
+            rows.note(REPEATED_ID, why, number, "images")
     return {image_id: image for image_id, image in found.items() if image_id not in conflicts}
 
 

@@ -17,7 +17,7 @@ from mlvl_fairseq.data.captions.json_rows import has_keys
 from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.captions.readers.token import is_token_line
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import OTHER_LANGUAGE, WRONG_COLUMN, WRONG_COLUMN_COUNT, TableBuilder, shown
+from mlvl_fairseq.data.captions.table import WRONG_COLUMN, WRONG_COLUMN_COUNT, TableBuilder, shown
 from mlvl_fairseq.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class TripletReader(CaptionReader):
         lines = [line for line in head.split("\n") if line.strip()]
         lines = lines[:-1] if len(lines) > 1 and not head.endswith("\n") else lines
         tabbed = [line for line in lines if "\t" in line and not is_token_line(line)]
-        return 2 * len(tabbed) > len(lines) and not has_keys(head)
+        return bool(tabbed) and 2 * len(tabbed) >= len(lines) and not has_keys(head)
 
     def holds_languages(self, source: CaptionSource) -> bool:
         first = next(text_lines(source.path), "")
@@ -71,7 +71,7 @@ def _add(cells: list[str], columns: Columns, number: int, lang: Optional[str], r
     image, caption = cells[columns.image].strip(), cells[columns.caption]
     language = None if columns.language is None else cells[columns.language].strip()
     if language is not None and lang is not None and language.lower() != lang.lower():
-        rows.note(OTHER_LANGUAGE, f"is of language '{language}', not '{lang}'", number)
+        rows.other_languages[language] += 1
     elif columns.files and len(image.split()) > 1 and not is_file_name(image) and not is_url(image):
         rows.skip(WRONG_COLUMN, f"{shown(image)} is no name of a file, as the column's others are", number, "image")
     elif columns.english is None:
