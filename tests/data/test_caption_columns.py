@@ -89,7 +89,8 @@ def test_the_option_decides(tmp_path):
 
 @pytest.mark.parametrize("number", [0, 7, 19])
 @pytest.mark.parametrize("image, caption, field, why", [
-    (TEXTS[3], "x.jpg", "caption", "'x.jpg' is a file name, no caption"),
+    (TEXTS[3], "x.jpg", "image", f"'{TEXTS[3]}' is no name of a file, as the column's others are"),
+    ("scene", "x.jpg", "caption", "'x.jpg' is a file name, no caption"),
     ("x.jpg", URLS[3], "caption", f"'{URLS[3]}' is a URL, no caption"),
     (TEXTS[3], "Noch eins.", "image", f"'{TEXTS[3]}' is no name of a file, as the column's others are"),
 ])  # fmt: skip
@@ -104,9 +105,8 @@ def test_one_row_in_twenty(number, image, caption, field, why, tmp_path):
 
 
 def test_a_header_in_the_middle(tmp_path):
-    found = read(
-        tmp_path, table(FILES, TEXTS, header="image caption") + table(["z.jpg"], ["Z."], header="image caption")
-    )
+    parts = [table(FILES, TEXTS, header="image caption"), table(["z.jpg"], ["Z."], header="image caption")]
+    found = read(tmp_path, "".join(parts))
     assert found.captions == [*TEXTS, "Z."]
     assert found.problems.examples == {"wrong column": [f"{tmp_path}/t:22: repeats the header"]}
 

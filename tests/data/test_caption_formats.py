@@ -45,6 +45,8 @@ CONTENTS = {
     "triplet": "".join(f"{name}\tA picture.\t{text}\n" for name, text in PAIRS),
     "pairs": "".join(f"{name}\t{text}\n" for name, text in PAIRS),
     "token": "".join(f"{name}#0\t{text}\n" for name, text in PAIRS),
+    "csv": "image,caption\n" + "".join(f'{name},"{text}"\n' for name, text in PAIRS),
+    "csv of bars": "image_name| number| comment\n" + "".join(f"{name}| 0| {text}\n" for name, text in PAIRS),
     "coco": json.dumps(coco()),
     "coco annotations first": json.dumps(dict(reversed(coco().items()))),
     "coco indented": json.dumps(coco(info={}), indent=1),
@@ -281,6 +283,21 @@ def test_json_lines_that_are_cut_off(tmp_path):
             read_captions(tmp_path / "c", lang="de")
 
 
+def test_quotation_marks_that_do_not_fit_csv(tmp_path):
+    (tmp_path / "c").write_text('image,caption\na.jpg,"one ""big""\ndog"\nb.jpg,two\n')
+    assert read_captions(tmp_path / "c").captions == ['one "big" dog', "two"]
+    for content, line in (
+        ('image,caption\na.jpg,one\nb.jpg,"two\nc.jpg,three\n', 3),
+        ('image,caption\na.jpg,"x"y\n', 2),
+    ):
+        (tmp_path / "c").write_text(content)
+        with pytest.raises(DataError, match=f"c:{line}: quotation marks do not fit CSV"):
+            read_captions(tmp_path / "c")
+    (tmp_path / "c").write_text("a.jpg,one\n")
+    with pytest.raises(DataError, match="c:1: has no header that names image and caption"):
+        read_captions(tmp_path / "c", format="csv")
+
+
 def test_fields_that_could_each_be_the_caption(tmp_path):
     (tmp_path / "c").write_text(
         json_lines({"file_name": name, "text": text, "sentences": ["x"]} for name, text in PAIRS)
@@ -357,3 +374,10 @@ def test_a_list_of_images_where_captions_belong(tmp_path):
         DataError, match="i: no usable caption: 20 wrong column; first: .*i:1 field 'caption': 'n0.jpg' is a file"
     ):
         read_captions(tmp_path / "i", image_list=tmp_path / "c")
+
+
+def test_urls_are_no_files_under_an_image_root(tmp_path):
+    (tmp_path / "c").write_text("".join(f"{text}\thttp://a.org/{name}\n" for name, text in PAIRS))
+    assert read_captions(tmp_path / "c").images[0] == "http://a.org/n0.jpg"
+    with pytest.raises(DataError, match="c: its images are URLs, as 'http://a.org/n0.jpg', no files under"):
+        read_captions(tmp_path / "c", image_root=str(tmp_path))

@@ -199,7 +199,7 @@ def test_wrong_column_counts_go_by_the_majority(tmp_path):
     table = read_captions(path)
     assert rows_of(table) == [(2, "a.jpg", "x"), (4, "b.jpg", "y")]
     assert table.problems.counts == {"wrong column count": 3} and table.problems.left_out == 3
-    expected = "expected 3 tab-separated columns (image, English, caption), found 2"
+    expected = "expected 3 columns (image, English, caption) with tabs between them, found 2"
     assert table.problems.examples["wrong column count"][0] == f"{path}:1: {expected}"
 
 
@@ -262,7 +262,9 @@ def test_missing_images(tmp_path):
 def test_limit_on_unusable_captions(tmp_path):
     path = write(tmp_path / "t.tsv", "a.jpg\tx\nb.jpg\t\nb.jpg\ty\nb\nc.jpg\tz\n")
     assert len(read_captions(path, max_problems=2)) == 3
-    with pytest.raises(DataError, match=r"t.tsv:4: .*found 1; more than 1 unusable captions \(1 empty caption"):
+    with pytest.raises(
+        DataError, match=r"t.tsv:4: .*with tabs between them, found 1; more than 1 unusable captions \(1 empty caption"
+    ):
         read_captions(path, max_problems=1)
 
 

@@ -116,6 +116,14 @@ def tokens(write):
     return {("train", "en"): pairs}
 
 
+def kaggle(write):
+    write.lines(
+        "captions.txt", ["image,caption", *(f'{name},"{text} ""Yes"", no"' for name, text in captions("en", FLICKR))]
+    )
+    write.pictures("Images", FLICKR)
+    return {("train", "en"): [(name, f'{text} "Yes", no') for name, text in captions("en", FLICKR)]}
+
+
 def flickr8k_cn(write):
     write.lines("flickr8kzhc.caption.txt", [f"{name}#zhc#0 {text}" for name, text in captions("zh", FLICKR)])
     write.pictures("flickr8k-images", FLICKR)
@@ -224,6 +232,7 @@ DATA_SETS = {
     "MS-COCO (Karpathy)": karpathy_coco,
     "MS-COCO, STAIR": stair,
     "Flickr30k, Flickr8k (tokens)": tokens,
+    "Flickr8k, Flickr30k (Kaggle)": kaggle,
     "Flickr8k-CN": flickr8k_cn,
     "Multi30k, training": multi30k,
     "Multi30k, 2017 COCO": multi30k_coco,

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,14 +30,14 @@ def write(tmp_path):
 FAULTS = {
     "latin-1": (
         GERMAN.encode("latin-1"),
-        r"a.de:1: 'ein gr\\udcfcner W\\udcfcrfel' is not valid UTF-8; convert the file, e.g. iconv",
+        r"a.de:1: 'ein gr\\udcfcner W\\udcfcrfel' is not valid UTF-8; mend the line, or convert the file if",
     ),
     "one byte": (GERMAN.encode() + b"\xff\n", r"a.de:3: '\\udcff' is not valid UTF-8"),
     "surrogate": (GERMAN.encode() + b"\xed\xa0\xbd\n", "a.de:3: .* is not valid UTF-8"),
     "nul": (GERMAN + "x\0y\n", "a.de:3: holds a NUL byte"),
     "utf-16": (GERMAN.encode("utf-16"), "a.de: is UTF-16 text; convert it first: iconv"),
     "no mark": (GERMAN.encode("utf-16-le"), "a.de:1: holds NUL bytes: UTF-16 without its mark"),
-    "gzip": (b"\x1f\x8b\x08" + b"x" * 30, "a.de:1: damaged gzip file"),
+    "gzip": (b"\x1f\x8b\x08" + b"x" * 30, "a.de:1: truncated gzip file"),
     "empty": (b"", "a.de: holds no sentence"),
     "blank": (b"\n \n", "a.de: holds no sentence"),
     "more": (GERMAN + "drei\n", "a.de: has 3 lines, but .*a.en has 2: line k belongs to line k"),
@@ -71,7 +72,7 @@ def test_files_that_do_not_fit_together(write, tmp_path):
         encode_files(words, [first, second], tmp_path / "out")
     with pytest.raises(UserError, match="a.de has no other side"):
         encode_files(words, [first], tmp_path / "out", parallel=True)
-    with pytest.raises(DataError, match="none: No such file"):
+    with pytest.raises(DataError, match="none: no such file"):
         encode_files(words, [first, tmp_path / "none"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -80,9 +81,7 @@ def test_files_that_do_not_fit_together(write, tmp_path):
 def tokenizer(monkeypatch):
     """Every folder holds this one."""
     for kind in tokenizer_kinds():
-        monkeypatch.setattr(
-            kind, "load", classmethod(lambda cls, folder: type("Words", (), {"tokens": staticmethod(words)}))
-        )
+        monkeypatch.setattr(kind, "load", lambda folder: SimpleNamespace(tokens=words))
 
 
 def test_the_command(write, tmp_path, tokenizer, monkeypatch, capsys):

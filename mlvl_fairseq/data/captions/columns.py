@@ -1,7 +1,9 @@
 """Which column of a table is the image, which the caption: by a header's names, else by what the columns hold."""
 
+import logging
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from itertools import chain, islice
+from typing import Iterator, Optional, Sequence
 
 from mlvl_fairseq.data.captions.cells import (
     OPTION,
@@ -14,11 +16,20 @@ from mlvl_fairseq.data.captions.cells import (
     parse_columns,
     plain_name,
 )
+from mlvl_fairseq.data.captions.reading import CaptionSource
+from mlvl_fairseq.data.captions.table import WRONG_COLUMN, WRONG_COLUMN_COUNT, TableBuilder, shown
 from mlvl_fairseq.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = {2: "image, caption", 3: "image, English, caption"}
 _MOSTLY_FILES = 0.9  # so many names with an ending make a first row without one a header
 KINDS = {"file": "file names", "url": "URLs", "id": "ids", "text": "text"}
+
+
+_HEAD_ROWS = 1000
+
+Record = tuple[int, Optional[list[str]]]  # number of its (first) line, cells; None: its quotation does not close
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,59 @@ class Columns:
     language: Optional[int] = None
     header: bool = False
     files: bool = False
+
+
+def read_columns(
+    records: Iterator[Record], width: int, source: CaptionSource, rows: TableBuilder, separator: str
+) -> None:
+    """Add the captions of a table, whose columns are told by its first rows, to ``rows``.
+
+    Args:
+        width: cells of a row; others are counted. separator: what is between cells, in words.
+
+    Raises:
+        DataError: see :func:`find_columns`; or by the policy for problems.
+    """
+    head = list(islice(records, _HEAD_ROWS))
+    first = [cells for _, cells in head if cells and len(cells) == width] or [[""] * width]
+    columns = find_columns(first, width, source.path, source.lang, source.columns)
+    header = first[0] if columns.header else None
+    _tell(columns, header, source.path)
+    layout = f" ({LAYOUTS[width]})" if width in LAYOUTS and not header else ""
+    for number, cells in chain(head, records):
+        if cells is None:
+            rows.skip(WRONG_COLUMN_COUNT, "opens a quotation that does not close", number)
+        elif len(cells) != width:
+            why = f"expected {width} columns{layout} with {separator} between them, found {len(cells)}"
+            rows.skip(WRONG_COLUMN_COUNT, why, number)
+        elif cells != header:
+            _add(cells, columns, number, source.lang, rows)
+        elif number > 1:
+            rows.skip(WRONG_COLUMN, "repeats the header", number)
+
+
+def _add(cells: list[str], columns: Columns, number: int, lang: Optional[str], rows: TableBuilder) -> None:
+    image, caption = cells[columns.image].strip(), cells[columns.caption]
+    language = None if columns.language is None else cells[columns.language].strip()
+    if language is not None and lang is not None and language.lower() != lang.lower():
+        rows.other_languages[language] += 1
+    elif columns.files and len(image.split()) > 1 and not is_file_name(image) and not is_url(image):
+        rows.skip(WRONG_COLUMN, f"{shown(image)} is no name of a file, as the column's others are", number, "image")
+    elif columns.english is None:
+        rows.add(number, image, caption)
+    else:
+        rows.add(number, image, caption, cells[columns.english])
+
+
+def _tell(columns: Columns, header: Optional[list[str]], path: str) -> None:
+    """What was found beside the plain layouts."""
+    found = [f"line 1 is a header ({', '.join(header)})"] if header else []
+    plain = {"image": 0, "caption": columns.width - 1, "english": 1 if columns.width == 3 else None}
+    if any(getattr(columns, role) != place for role, place in plain.items()):
+        places = {role: getattr(columns, role) for role in (*plain, "language")}
+        found.append(", ".join(f"{role} is column {place + 1}" for role, place in places.items() if place is not None))
+    if found:
+        logger.info("%s: %s", path, "; ".join(found))
 
 
 def find_columns(rows: Sequence[Sequence[str]], width: int, path, lang: Optional[str], given: Optional[str]) -> Columns:

@@ -16,6 +16,7 @@ from mlvl_fairseq.errors import DataError
 logger = logging.getLogger(__name__)
 
 _COCO = re.compile(r"COCO_([a-z]+\d{4})_\d{12}\.\w+")
+_SENTENCE = re.compile(r"\S\s+\S|[.!?]$|[。！？，、；]")
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -38,7 +39,7 @@ def refuse_misplaced(table: CaptionTable, has_columns: bool) -> None:
 
 
 def _is_sentence(name: str) -> bool:
-    return len(name.split()) > 1 and not is_file_name(name) and not is_url(name)
+    return _SENTENCE.search(name) is not None and not is_file_name(name) and not is_url(name)
 
 
 def with_file_names(table: CaptionTable, image_root: Optional[str]) -> CaptionTable:
@@ -55,6 +56,12 @@ def with_file_names(table: CaptionTable, image_root: Optional[str]) -> CaptionTa
     for row in ids:
         names[row] = CAPTION_ID.sub("", names[row])
     _tell(table, "the number behind # is a caption's id, no part of the image's name", ids, names)
+    if image_root and most(names, is_url):
+        first = next(filter(is_url, names))
+        message = (
+            f"its images are URLs, as {shown(first)}, no files under '{image_root}'; name the files that you have, "
+        )
+        raise DataError(message + "or give features with these URLs as names", table.path)
     if image_root:
         _find_in_folders(table, names, image_root)
     if names == table.images:

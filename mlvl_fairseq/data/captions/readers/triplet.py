@@ -8,23 +8,22 @@ import csv
 import logging
 import re
 from collections import Counter
-from itertools import chain, islice
-from typing import Iterable, Iterator, Optional
+from itertools import chain, islice, takewhile
+from typing import Iterable, Iterator
 
-from mlvl_fairseq.data.captions.cells import is_file_name, is_url
-from mlvl_fairseq.data.captions.columns import LAYOUTS, Columns, find_columns, languages_of_header
+from mlvl_fairseq.data.captions.columns import LAYOUTS, Record, languages_of_header, read_columns
 from mlvl_fairseq.data.captions.json_rows import has_keys
 from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.captions.readers.token import is_token_line
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import WRONG_COLUMN, WRONG_COLUMN_COUNT, TableBuilder, shown
+from mlvl_fairseq.data.captions.table import TableBuilder
 from mlvl_fairseq.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _HEAD_LINES = 1000
+_LONGEST_CELL = 20  # lines of a quoted cell that shows that cells are quoted
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-Record = tuple[int, Optional[list[str]]]  # number of its (first) line, cells; None: its quotation does not close
 
 
 @register_reader("triplet")
@@ -52,53 +51,9 @@ class TripletReader(CaptionReader):
         head = list(islice(lines, _HEAD_LINES))
         width = _width([line for _, line in head], source.path)
         quoted = _is_quoted([line for _, line in head], width)
-        first = [cells for _, cells in _records(head, width, quoted) if cells and len(cells) == width]
-        columns = find_columns(first or [[""] * width], width, source.path, source.lang, source.columns)
-        header = first[0] if columns.header else None
-        _tell(columns, header, quoted, source)
-        for number, cells in _records(chain(head, lines), width, quoted):
-            if cells is None:
-                rows.skip(WRONG_COLUMN_COUNT, "opens a quotation that does not close", number)
-            elif len(cells) != width:
-                rows.skip(WRONG_COLUMN_COUNT, f"expected {_expected(columns)}, found {len(cells)}", number)
-            elif cells != header:
-                _add(cells, columns, number, source.lang, rows)
-            elif number > 1:
-                rows.skip(WRONG_COLUMN, "repeats the header", number)
-
-
-def _add(cells: list[str], columns: Columns, number: int, lang: Optional[str], rows: TableBuilder) -> None:
-    image, caption = cells[columns.image].strip(), cells[columns.caption]
-    language = None if columns.language is None else cells[columns.language].strip()
-    if language is not None and lang is not None and language.lower() != lang.lower():
-        rows.other_languages[language] += 1
-    elif columns.files and len(image.split()) > 1 and not is_file_name(image) and not is_url(image):
-        rows.skip(WRONG_COLUMN, f"{shown(image)} is no name of a file, as the column's others are", number, "image")
-    elif columns.english is None:
-        rows.add(number, image, caption)
-    else:
-        rows.add(number, image, caption, cells[columns.english])
-
-
-def _tell(columns: Columns, header: Optional[list[str]], quoted: bool, source: CaptionSource) -> None:
-    """What was found beside the plain layouts."""
-    found = []
-    if header:
-        found.append(f"line 1 is a header ({', '.join(header)})")
-    plain = {"image": 0, "caption": columns.width - 1, "english": 1 if columns.width == 3 else None}
-    if any(getattr(columns, role) != place for role, place in plain.items()):
-        places = {role: getattr(columns, role) for role in (*plain, "language")}
-        said = ", ".join(f"{role} is column {place + 1}" for role, place in places.items() if place is not None)
-        found.append(said)
-    if quoted:
-        found.append("cells are quoted as in CSV")
-    if found:
-        logger.info("%s: %s", source.path, "; ".join(found))
-
-
-def _expected(columns: Columns) -> str:
-    layout = f" ({LAYOUTS[columns.width]})" if columns.width in LAYOUTS else ""
-    return f"{columns.width} tab-separated columns{layout}"
+        if quoted:
+            logger.info("%s: cells are quoted as in CSV", source.path)
+        read_columns(_records(chain(head, lines), width, quoted), width, source, rows, "tabs")
 
 
 def _without_blank_end(path) -> Iterator[tuple[int, str]]:
@@ -132,9 +87,11 @@ def _is_quoted(lines: list[str], width: int) -> bool:
         return True
     if any(len(row) > width and len(_csv_cells(line)) == width for line, row in zip(lines, rows) if '"' in line):
         return True
-    for line, row, after in zip(lines, rows, rows[1:]):
-        if len(row) == width and _opens(line) and len(after) < width and after[-1].endswith('"'):
-            return True
+    for number, (line, row) in enumerate(zip(lines, rows), 1):
+        if len(row) == width and _opens(line):
+            behind = takewhile(lambda row: len(row) < width, rows[number : number + _LONGEST_CELL])
+            if any(row[-1].endswith('"') for row in behind):
+                return True
     columns = list(zip(*(row for row in rows if len(row) == width)))
     return len(rows) > 1 and any(all(map(_QUOTED.fullmatch, column)) for column in columns)
 
