@@ -200,9 +200,7 @@ def wit_iglue(write):
 
 
 def wit(write):
-    header = (
-        "language page_url image_url page_title section_title caption_reference_description mime_type original_height"
-    )
+    header = "language page_url image_url page_title section_title caption_reference_description mime_type"
     lines = [header.split()]
     for lang in ("en", "de"):
         pages = [f"https://{lang}.example.org/wiki/{n}" for n in range(6)]
