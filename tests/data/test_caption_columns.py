@@ -158,3 +158,16 @@ def test_text_of_two_bytes_a_letter(content, tmp_path):
     (tmp_path / "t").write_bytes(data)
     with pytest.raises(DataError, match="t:1: holds NUL bytes: UTF-16|t: is UTF-16 text"):
         read_captions(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    "cell", ["7" * 10**6 + "é", "x" * 10**6, "#1" * 10**6, '"' * 10**6, "a." * 10**6 + "é", " " * 10**6]
+)
+@pytest.mark.parametrize("form", ["{}\tx y\n", "a.jpg\t{}\n", "{}\n", "[{}\n", '{{"a": {}\n'])
+def test_long_cells_are_no_riddle(cell, form, tmp_path):
+    """What is looked for in cells takes time in proportion to their length: else this takes minutes."""
+    (tmp_path / "t").write_text(form.format(cell) * 3)
+    try:
+        assert len(read_captions(tmp_path / "t")) <= 3
+    except DataError:
+        pass

@@ -262,9 +262,7 @@ def test_missing_images(tmp_path):
 def test_limit_on_unusable_captions(tmp_path):
     path = write(tmp_path / "t.tsv", "a.jpg\tx\nb.jpg\t\nb.jpg\ty\nb\nc.jpg\tz\n")
     assert len(read_captions(path, max_problems=2)) == 3
-    with pytest.raises(
-        DataError, match=r"t.tsv:4: .*with tabs between them, found 1; more than 1 unusable captions \(1 empty caption"
-    ):
+    with pytest.raises(DataError, match=r"t.tsv:4: .*found 1; more than 1 unusable captions \(1 empty caption"):
         read_captions(path, max_problems=1)
 
 

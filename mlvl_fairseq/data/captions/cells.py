@@ -17,6 +17,7 @@ _FILE = re.compile(
     re.IGNORECASE,
 )
 _ID = re.compile(r"\d+|[!-~]*\d{3}[!-~]*|(?=[a-f]*\d)[0-9a-f]{8,}", re.IGNORECASE | re.ASCII)
+_LONGEST_ID = 200
 CAPTION_ID = re.compile(r"#(?:[A-Za-z]\w*#)?\d+$")  # results.token: name.jpg#0; Flickr8k-CN: name.jpg#zhc#0
 
 
@@ -31,7 +32,7 @@ def is_file_name(cell: str) -> bool:
 
 def is_id(cell: str) -> bool:
     """A number, or one word with many digits: ``17``, ``img_0017``, ``000411001ff7dd4f``."""
-    return _ID.fullmatch(cell) is not None
+    return len(cell) <= _LONGEST_ID and _ID.fullmatch(cell) is not None
 
 
 def no_caption(cell: str) -> Optional[str]:

@@ -23,6 +23,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SEPARATOR = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 _TOKEN = re.compile(r'"((?:[^"\\\n]|\\.)*)"|[{}\[\],]')
 _HEAD_ROWS = 1000
+_DEEPEST = 8  # no format has anything that tells it from others deeper down
 _CODE = re.compile(r"[a-z]{2,3}([-_]\w+)*", re.IGNORECASE)
 
 
@@ -36,6 +37,8 @@ def outline(text: str) -> set[str]:
     for token in _TOKEN.finditer(text):
         symbol = token[0]
         if symbol in "{[":
+            if len(stack) == _DEEPEST:
+                break
             way = "" if not stack else stack[-1][1] if stack[-1][0] == "[" else f"{stack[-1][1]}{stack[-1][2]}"
             if symbol == "[":
                 paths.add(f"{way}[]")
