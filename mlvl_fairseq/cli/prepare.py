@@ -13,6 +13,9 @@ examples:
   # captions of three languages, image features that somebody has already
   mlvl-prepare corpus --languages en,de,fr --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json' \\
       --image-features train=feats/train.npy valid=feats/val.npy --image-list train=feats/train.txt valid=feats/val.txt
+  # files as they are published: all splits in one, all languages in one (docs/data.md)
+  mlvl-prepare corpus --languages en --image-root coco --train dataset_coco.json --valid dataset_coco.json
+  mlvl-prepare corpus --languages en,zh --image-root images --train captions.jsonl
   # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
   mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)

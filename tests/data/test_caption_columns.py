@@ -160,14 +160,13 @@ def test_text_of_two_bytes_a_letter(content, tmp_path):
         read_captions(tmp_path / "t")
 
 
-@pytest.mark.parametrize(
-    "cell", ["7" * 10**6 + "é", "x" * 10**6, "#1" * 10**6, '"' * 10**6, "a." * 10**6 + "é", " " * 10**6]
-)
-@pytest.mark.parametrize("form", ["{}\tx y\n", "a.jpg\t{}\n", "{}\n", "[{}\n", '{{"a": {}\n'])
-def test_long_cells_are_no_riddle(cell, form, tmp_path):
+LONG = 10**5
+
+
+@pytest.mark.parametrize("cell", ["7" * LONG + "é", "x" * LONG, "#1" * LONG, '"' * LONG, "a." * LONG + "é", "[" * LONG])
+def test_long_cells_are_no_riddle(cell, tmp_path):
     """What is looked for in cells takes time in proportion to their length: else this takes minutes."""
-    (tmp_path / "t").write_text(form.format(cell) * 3)
-    try:
-        assert len(read_captions(tmp_path / "t")) <= 3
-    except DataError:
-        pass
+    assert len(read(tmp_path, f"a.jpg\t{cell}\n" * 3)) == 3
+    for content in (f"{cell}\tx\n", f"[{cell}\n", f'{{"a": {cell}\n'):
+        with pytest.raises(DataError):
+            read(tmp_path, content * 3, columns="image=2,caption=1", format="json")

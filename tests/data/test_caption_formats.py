@@ -367,6 +367,13 @@ def test_blank_lines_at_the_end_of_aligned_files_are_none(tmp_path):
         read_captions(tmp_path / "c", image_list=tmp_path / "i")
 
 
+def test_a_header_of_aligned_files(tmp_path):
+    (tmp_path / "c").write_text("\n".join(["caption", *TEXTS]))
+    (tmp_path / "i").write_text("\n".join(["image", *NAMES]))
+    with pytest.raises(DataError, match="c:1: the first image is called 'image', the others as files: a header"):
+        read_captions(tmp_path / "c", image_list=tmp_path / "i")
+
+
 def test_a_list_of_images_where_captions_belong(tmp_path):
     (tmp_path / "c").write_text("\n".join(TEXTS))
     (tmp_path / "i").write_text("\n".join(NAMES))

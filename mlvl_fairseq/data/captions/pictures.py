@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.captions.cells import CAPTION_ID, OPTION, is_file_name, is_id, is_url, most
+from mlvl_fairseq.data.captions.cells import CAPTION_ID, OPTION, is_file_name, is_header_word, is_id, is_url, most
 from mlvl_fairseq.data.captions.table import CaptionTable, shown, unique_texts
 from mlvl_fairseq.errors import DataError
 
@@ -29,6 +29,10 @@ def refuse_misplaced(table: CaptionTable, has_columns: bool) -> None:
     Raises:
         DataError: most of a column is something else.
     """
+    first = table.images[0]
+    if is_header_word(first) and len(table.images) > 2 and most(table.images[1:], is_file_name):
+        why = f"the first image is called {shown(first)}, the others as files: a header? delete that line"
+        raise DataError(why, table.path, int(table.lines[0]))
     say = f"say what is where: {OPTION} image=2,caption=1 (or names of fields)" if has_columns else "give other files"
     if most(table.captions, is_id):
         first = next(filter(is_id, table.captions))
