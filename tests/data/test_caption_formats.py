@@ -6,6 +6,7 @@ import json
 import pytest
 
 from mlvl_fairseq.data.captions import CaptionReader, read_captions, read_languages, register_reader
+from mlvl_fairseq.data.captions.json_rows import outline
 from mlvl_fairseq.data.captions.reading import READERS, CaptionSource, choose_reader
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -148,6 +149,19 @@ def test_karpathys_splits(split, file_splits, numbers, tmp_path, caplog):
     assert table.captions == [TEXTS[n] for n in numbers]
     if split == "train" and not file_splits:
         assert "images 6 of 'train', 8 of 'restval'; not 2 of 'val', 4 of 'test'" in caplog.text
+
+
+def test_karpathys_folder_is_part_of_the_name(tmp_path):
+    images = karpathy()["images"][:2]
+    (tmp_path / "k.json").write_text(json.dumps({"images": [{"filepath": "val2014", **images[0]}, images[1]]}))
+    assert read_captions(tmp_path / "k.json", split="test").images == ["val2014/n0.jpg", "n1.jpg"]
+
+
+def test_an_outline_ends_where_nothing_tells_formats_apart():
+    """The way to each place is as long as it is deep: 64 Ki brackets would take minutes."""
+    assert outline('{"a": [{"b": 1}, {"c": [' + "[" * 100) == {"a", "a[]", "a[].b", "a[].c", "a[].c[]"} | {
+        f"a[].c{'[]' * depth}" for depth in range(1, 5)
+    }
 
 
 def test_a_split_that_is_not_there(tmp_path):
