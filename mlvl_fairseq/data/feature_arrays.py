@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.data.captions.reading import text_lines
+from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.image_names import image_name
 from mlvl_fairseq.errors import DataError
 
