@@ -94,6 +94,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         args.fusion,
         args.eta or ETAS,
         args.n_fold,
+        images.picture_keys(),
     )
     print(table(result["scores"]))
     print(f"\nsignature: {result['signature']}")

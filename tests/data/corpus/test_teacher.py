@@ -12,6 +12,10 @@ from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
 from mlvl_fairseq.data.features import FeatureWriter, array_path, feature_manifest_path
 
 
+def features(rows):
+    return np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+
+
 @pytest.fixture
 def teacher(tmp_path):
     path = tmp_path / "teacher.pt"
@@ -26,7 +30,7 @@ def complete(corpus, teacher):
         for kind in TEACHER_FEATURES:
             names = corpus.english(split) if kind == "text" else corpus.images(split)
             with FeatureWriter(corpus.feature_stem(split, kind), names, 2, "teacher", "f" * 64) as writer:
-                writer.write(np.ones((len(names), 2), np.float32))
+                writer.write(features(len(names)))
     remember_teacher(corpus, teacher, "f" * 64)
     return corpus
 
@@ -72,7 +76,7 @@ def test_unfinished_features_are_left_to_do(corpus, complete, teacher):
     for path in (array_path(stem), feature_manifest_path(stem)):
         path.unlink()
     with FeatureWriter(stem, corpus.english("train"), 2, "teacher", "f" * 64) as writer:
-        writer.write(np.ones((1, 2), np.float32))
+        writer.write(features(1))
     assert not has_all_features(complete, teacher)
 
 
@@ -81,7 +85,7 @@ def test_images_that_were_skipped_are_asked_about_again(corpus, complete, teache
     for path in (array_path(stem), feature_manifest_path(stem)):
         path.unlink()
     with FeatureWriter(stem, corpus.images("train"), 2, "teacher", "f" * 64) as writer:
-        writer.write(np.ones((len(corpus.images("train")), 2), np.float32), bad=[1])
+        writer.write(features(len(corpus.images("train"))), bad=[1])
     assert not has_all_features(complete, teacher)
 
 
