@@ -95,8 +95,9 @@ def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> N
     """A flag for every field: ``image_root`` is ``--image-root``. What fairseq has for its own parser, without fairseq.
 
     Args:
-        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices``, ``least`` (the
-            smallest number allowed), ``group`` (the heading it stands under), ``languages`` (see `options_from`).
+        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices`` (or a function that
+            gives them), ``least`` (the smallest number allowed), ``group`` (the heading it stands under),
+            ``languages`` (see `options_from`).
     """
     groups = {None: parser}
     types = get_type_hints(dataclass)
@@ -113,6 +114,8 @@ def _argument(field: dataclasses.Field, annotation, shown: dict) -> dict:
     default = None if field.default is dataclasses.MISSING else field.default
     if default not in (None, False):
         shown["help"] += " (default: %(default)s)"
+    if callable(shown.get("choices")):  # a registry's names
+        shown["choices"] = shown["choices"]()
     least = shown.pop("least", None)
     kind = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of Optional[kind]
     if annotation is bool:

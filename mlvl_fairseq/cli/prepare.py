@@ -16,6 +16,9 @@ examples:
   # captions of three languages, image features that somebody has already
   mlvl-prepare corpus --languages en,de,fr --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json' \\
       --image-features train=feats/train.npy valid=feats/val.npy --image-list train=feats/train.txt valid=feats/val.txt
+  # files as they are published: all splits in one, all languages in one (docs/data.md)
+  mlvl-prepare corpus --languages en --image-root coco --train dataset_coco.json --valid dataset_coco.json
+  mlvl-prepare corpus --languages en,zh --image-root images --train captions.jsonl
   # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
   mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
@@ -53,7 +56,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import readers
+    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -64,12 +67,25 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
         captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
+            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
         )
         for split in ("train", "valid", "test")
     ]
     reading += [
-        captions.add_argument("--format", help=f"{', '.join(sorted(readers()))} or auto (default: auto)"),
+        captions.add_argument(
+            "--format",
+            "--captions-format",
+            choices=("auto", *sorted(readers())),
+            help="format of the caption files (default: auto)",
+        ),
+        captions.add_argument(
+            "--captions-split",
+            nargs="+",
+            metavar="SPLIT=NAMES",
+            help="of files that hold several splits (Karpathy's): which, by their names there, e.g. train=train "
+            "(default: the one that is asked for; train with restval)",
+        ),
+        captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -300,6 +316,8 @@ def build_corpus(args):
         args.allow_outside_root,
         bool(args.drop_unpaired),
         by_split(args.image_list or []),
+        by_split(args.captions_split or []),
+        columns=args.captions_columns,
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),
@@ -334,8 +352,9 @@ def prepare_tokenizers(corpus, args) -> None:
 def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences, if any are missing."""
     from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
+    from mlvl_fairseq.data.images.policy import PictureOptions
 
-    if has_all_features(corpus, args.teacher):
+    if args.high_bit_depth == PictureOptions.high_bit_depth and has_all_features(corpus, args.teacher):
         logger.info("all features of %s are there", args.teacher)
         return
     from mlvl_fairseq.cli.common import frozen_from
@@ -344,14 +363,15 @@ def extract_features(corpus, args) -> None:
     from mlvl_fairseq.inference.extraction import extract_teacher_features
 
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
+    policy = BadImagePolicy.of(args)
     extract_teacher_features(
         corpus,
         encoder,
         args.batch_size,
         args.num_workers,
-        BadImagePolicy.of(args),
+        policy,
         args.high_bit_depth,
-        args.allow_outside_root,
+        allow_outside_root=args.allow_outside_root,
     )
     remember_teacher(corpus, args.teacher, encoder.fingerprint)
 

@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.data.captions.reading import text_lines
+from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.image_names import image_name
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import DataError
@@ -40,7 +40,7 @@ def import_features(
         list_path: UTF-8 text file with the name of each row, one a line.
         names: image names wanted, in any spelling; the array may hold more.
         policy: what to do about features that say nothing (:func:`unusable_rows`).
-        image_root: folder that they start from, if it is known.
+        image_root: folder that names start from, if it is known.
 
     Returns:
         ``[len(names), d]``; the array itself, mapped into memory, where the order is the same already and all rows are

@@ -168,8 +168,8 @@ class Encoder:
             high_bit_depth: see :class:`ImageTransform`. allow_outside_root: whether names may leave `root`.
 
         Raises:
-            UserError: the model has no image tower. DataError: a file cannot be read or its name leaves `root`, and
-                `policy` does not allow it.
+            UserError: the model has no image tower.
+            DataError: a file cannot be read and `policy` does not allow it, or its name leaves `root`.
         """
         transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
         images = ImageDataset(root, names, transform, allow_outside=allow_outside_root)

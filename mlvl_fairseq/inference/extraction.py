@@ -60,8 +60,7 @@ def extract_teacher_features(
                     english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
                 ),
             )
-            where = (high_bit_depth, allow_outside_root)
-            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, *where)
+            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
 
 
 def _extract_images(
@@ -78,6 +77,7 @@ def _extract_images(
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
     transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth)
     dataset = ImageDataset(corpus.manifest["image_root"], names, transform, allow_outside=allow_outside_root)
+    dataset.folder.require_inside(names, corpus.images_path(split))
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),

@@ -168,11 +168,11 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.preprocess, self.cfg.image_root, self.cfg.allow_outside_root)
+        where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
         if split == "train" and self.cfg.random_crop:
-            images = CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
+            images = CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0), outside)
         else:
-            images = CorpusImages(*where)
+            images = CorpusImages(*where, outside)
         self.look_at_pictures(split, images)
         return images
 

@@ -7,7 +7,7 @@ from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.captions import CaptionTable, read_captions
+from mlvl_fairseq.data.captions import CaptionTable, read_languages
 from mlvl_fairseq.data.captions.reading import without_images
 from mlvl_fairseq.data.captions.table import MISSING_FEATURE
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
@@ -27,8 +27,6 @@ from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-LANG = "{lang}"  # stands for the language in a file name
-
 
 def build_from_files(
     folder,
@@ -42,17 +40,19 @@ def build_from_files(
     allow_outside_root: bool = False,
     drop_unpaired: bool = False,
     feature_lists: Optional[Mapping[str, str]] = None,
+    file_splits: Mapping[str, str] = {},
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
 
     Args:
         folder: the corpus folder.
-        patterns: caption files by split, with ``{lang}`` where the language stands.
+        patterns: caption files by split, with ``{lang}`` where the language stands, or one file that holds all of them.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
         feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
+        file_splits: by split, the splits to read of files that hold several.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -60,22 +60,22 @@ def build_from_files(
     """
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
-    splits: Dict[str, Dict[str, CaptionTable]] = {}
     root = image_root or (Corpus(folder).manifest["image_root"] if (Path(folder) / MANIFEST).exists() else None)
-    for split, pattern in patterns.items():
-        if LANG not in pattern and len(languages) > 1:
-            raise UserError(f"--{split} '{pattern}' needs {LANG} where the language stands in the file name")
-        splits[split] = {
-            lang: read_captions(
-                pattern.replace(LANG, lang),
-                image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
-                english=english[split].replace(LANG, lang) if split in english else None,
-                image_root=root,
-                allow_outside_root=allow_outside_root,
-                **reading,
-            )
-            for lang in languages
-        }
+    splits = {
+        split: read_languages(
+            pattern,
+            languages,
+            option=f"--{split}",
+            image_list=image_lists.get(split),
+            english=english.get(split),
+            image_root=root,
+            allow_outside_root=allow_outside_root,
+            split=split,
+            file_splits=file_splits.get(split),
+            **reading,
+        )
+        for split, pattern in patterns.items()
+    }
     for split, path in (feature_lists or {}).items():
         if split in splits:
             splits[split] = _with_features(splits[split], path, root)

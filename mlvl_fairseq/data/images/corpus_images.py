@@ -29,7 +29,7 @@ class CorpusImages:
         allow_outside: whether names may leave it.
 
     Raises:
-        UserError: no folder is known.
+        UserError: no folder is known. DataError: a name leaves it, and may not.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class CorpusImages:
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
         self.folder, self.names, self.transform = ImageFolder(root, allow_outside), corpus.images(split), transform
+        self.folder.require_inside(self.names, corpus.images_path(split))
         self._cached: Dict[int, torch.Tensor] = {}
         self._keep = CACHE_BYTES // (3 * transform.size**2 * 4)  # images
 
@@ -107,9 +108,9 @@ class CroppedCorpusImages(CorpusImages):
         split: str,
         transform: ImageTransform,
         image_root: str,
-        allow_outside: bool,
         smallest: float,
         seed: int,
+        allow_outside: bool = False,
     ):
         super().__init__(corpus, split, transform, image_root, allow_outside)
         self.smallest, self.seed, self.epoch = smallest, seed, 1

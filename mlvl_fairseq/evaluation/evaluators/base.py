@@ -113,7 +113,7 @@ class ImageOptions(PictureOptions):
                 self.num_workers,
                 policy,
                 self.high_bit_depth,
-                self.allow_outside_root,
+                allow_outside_root=self.allow_outside_root,
             )
             bad = np.flatnonzero(~features.any(axis=1))
         if not len(bad):

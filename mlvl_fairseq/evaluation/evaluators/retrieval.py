@@ -6,7 +6,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.captions.reading import read_captions
+from mlvl_fairseq.data.captions.reading import ReadingOptions, read_languages
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
@@ -27,9 +27,9 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 
 @dataclass(kw_only=True)
-class RetrievalOptions(ImageOptions):
+class RetrievalOptions(ImageOptions, ReadingOptions):
     captions: str = option(
-        "caption file (json, triplets, ...); with several languages {lang} stands for the language",
+        "caption file; {lang} stands for the language, where each of several languages has a file of its own",
         identity=None,
         metavar="FILE",
     )
@@ -43,7 +43,7 @@ class RetrievalOptions(ImageOptions):
     lang: List[str] = option(
         "language of the captions, or several: en,de,fr or a named order as order222", metavar="LIST", languages=True
     )
-    split: str = option("name of the split, for the signature", "test")
+    split: str = option("name of the split, for the signature and for files that hold several", "test")
     n_fold: int = option("average over N parts of the images", 1, metavar="N")
     recall: str = option(
         "texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best ones "
@@ -90,19 +90,15 @@ class Retrieval(Evaluator):
     def read(self) -> Dict[str, CaptionTable]:
         options, images = self.options, self.options.caption_images
         options.check_images()
-        if len(options.lang) > 1 and "{lang}" not in options.captions:
-            raise UserError(
-                f"--captions '{options.captions}' needs {{lang}} where the language stands in the file name"
-            )
-        return {
-            lang: read_captions(
-                options.captions.replace("{lang}", lang),
-                image_list=images and images.replace("{lang}", lang),
-                image_root=options.image_root,
-                allow_outside_root=options.allow_outside_root,
-            )
-            for lang in options.lang
-        }
+        return read_languages(
+            options.captions,
+            options.lang,
+            image_list=images,
+            image_root=options.image_root,
+            allow_outside_root=options.allow_outside_root,
+            split=options.split,
+            **options.reading(),
+        )
 
     def fingerprint(self, data: CaptionTable) -> str:
         return data_fingerprint(data.images, data.captions, data.image_rows)
