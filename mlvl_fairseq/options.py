@@ -29,3 +29,19 @@ def choice(name: str, *values: str) -> Type[StrEnum]:
     """A type for options with a few values, each a string; the first is the default by convention. It needs no fairseq,
     whose ``ChoiceEnum`` does the same."""
     return StrEnum(name, {value: value for value in values})
+
+
+def refuse_reference(value: str, name: str) -> None:
+    """Check that a path or another text can be a value of fairseq's configuration.
+
+    Args:
+        name: of the option, for the message.
+
+    Raises:
+        UserError: OmegaConf reads a part of it as a reference to another option, or Hydra its backslashes as escapes.
+    """
+    if "${" in value or "\\'" in value or value.endswith("\\"):
+        raise UserError(
+            f"{name} {value!r}: in fairseq's configuration ${{ begins a reference, a backslash before a quote or at "
+            "its end is an escape; choose a path without"
+        )

@@ -7,10 +7,9 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Optional, Sequence
 
-import numpy as np
-
 from mlvl_fairseq.data.captions.cells import CAPTION_ID, OPTION, is_file_name, is_header_word, is_id, is_url, most
 from mlvl_fairseq.data.captions.table import CaptionTable, shown, unique_texts
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def with_file_names(table: CaptionTable, image_root: Optional[str]) -> CaptionTa
     names = list(table.images)
     ids = [row for row, name in enumerate(names) if "#" in name and CAPTION_ID.search(name) and is_file_name(name)]
     if ids and image_root:
-        ids = [ids[row] for row in missing_images([names[row] for row in ids], image_root)]
+        ids = [ids[row] for row in ImageFolder(image_root).missing([names[row] for row in ids])]
     for row in ids:
         names[row] = CAPTION_ID.sub("", names[row])
     _tell(table, "the number behind # is a caption's id, no part of the image's name", ids, names)
@@ -67,78 +66,61 @@ def with_file_names(table: CaptionTable, image_root: Optional[str]) -> CaptionTa
         )
         raise DataError(message + "or give features with these URLs as names", table.path)
     if image_root:
-        _find_in_folders(table, names, image_root)
+        _find_in_folders(table, names, ImageFolder(image_root))
     if names == table.images:
         return table
     images, rows = unique_texts(names)
     return replace(table, images=images, image_rows=rows[table.image_rows])
 
 
-def _find_in_folders(table: CaptionTable, names: list[str], image_root: str) -> None:
+def _find_in_folders(table: CaptionTable, names: list[str], folder: ImageFolder) -> None:
     """Replace the names that are not there by those of their files, if these are there."""
     for why, find in (
         ("found in the folder that COCO has for it", _in_coco_folder),
         ("found with the ending of its file", _with_ending),
     ):
         rows = [row for row, name in enumerate(names) if not is_url(name)]
-        rows = [rows[row] for row in missing_images([names[row] for row in rows], image_root)]
-        found = {row: name for row, name in zip(rows, find([names[row] for row in rows], image_root)) if name}
+        rows = [rows[row] for row in folder.missing([names[row] for row in rows])]
+        found = {row: name for row, name in zip(rows, find([names[row] for row in rows], folder)) if name}
         for row, name in found.items():
             names[row] = name
         _tell(table, why, list(found), names)
 
 
-def _in_coco_folder(names: Sequence[str], image_root: str) -> list[Optional[str]]:
+def _in_coco_folder(names: Sequence[str], folder: ImageFolder) -> list[Optional[str]]:
     matches = [_COCO.fullmatch(name) for name in names]
     found = [match and f"{match[1]}/{match[0]}" for match in matches]
     there = [row for row, name in enumerate(found) if name]
-    for row in missing_images([found[row] for row in there], image_root):
+    for row in folder.missing([found[row] for row in there]):
         found[there[row]] = None
     return found
 
 
-def _with_ending(names: Sequence[str], image_root: str) -> list[Optional[str]]:
+def _with_ending(names: Sequence[str], folder: ImageFolder) -> list[Optional[str]]:
     """The only picture file whose name is the given one and an ending."""
     endings: dict[str, dict[str, list[str]]] = {}
     found: list[Optional[str]] = []
     for name in names:
-        folder, stem = os.path.split(name)
-        if folder not in endings:
-            endings[folder] = defaultdict(list)
-            for file in _file_names(os.path.join(image_root, folder)):
-                base, ending = os.path.splitext(file)
-                if ending.lower() in _PICTURE_ENDINGS:
-                    endings[folder][base].append(ending)
-        fitting = endings[folder].get(stem, [])
+        place, stem = os.path.split(name)
+        if place not in endings:
+            endings[place] = _endings(os.path.join(folder.root, place))
+        fitting = endings[place].get(stem, [])
         found.append(name + fitting[0] if len(fitting) == 1 else None)
     return found
+
+
+def _endings(folder: str) -> dict[str, list[str]]:
+    """The endings that pictures of a folder have, by the names without them."""
+    endings: dict[str, list[str]] = defaultdict(list)
+    if os.path.isdir(folder):
+        with os.scandir(folder) as entries:
+            for stem, ending in (os.path.splitext(entry.name) for entry in entries if entry.is_file()):
+                if ending.lower() in _PICTURE_ENDINGS:
+                    endings[stem].append(ending)
+    return endings
 
 
 def _tell(table: CaptionTable, why: str, rows: Sequence[int], names: Sequence[str]) -> None:
     if rows:
         first = f"'{table.images[rows[0]]}' is '{names[rows[0]]}'"
         logger.info("%s: %s image names: %s (%s)", table.path, f"{len(rows):,}", why, first)
-
-
-def missing_images(images: Sequence[str], image_root: str) -> np.ndarray:
-    """Rows (int64, ascending) of the images that are not files. Each folder is listed once: far fewer system calls
-    than one look-up an image, above all on network disks. Absolute names are taken as they are."""
-    rows_by_folder: dict[str, list[int]] = defaultdict(list)
-    names = []
-    for row, image in enumerate(images):
-        folder, name = os.path.split(os.path.join(image_root, image))
-        rows_by_folder[folder].append(row)
-        names.append(name)
-    missing: list[int] = []
-    for folder, rows in rows_by_folder.items():
-        present = _file_names(folder)
-        missing += [row for row in rows if names[row] not in present]
-    return np.array(sorted(missing), np.int64)
-
-
-def _file_names(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()

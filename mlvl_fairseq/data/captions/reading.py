@@ -14,7 +14,7 @@ from typing import Callable, Optional, Sequence, Type
 import numpy as np
 
 from mlvl_fairseq.data.captions.lines import raw_lines
-from mlvl_fairseq.data.captions.pictures import missing_images, refuse_misplaced, with_file_names
+from mlvl_fairseq.data.captions.pictures import refuse_misplaced, with_file_names
 from mlvl_fairseq.data.captions.table import (
     DUPLICATE,
     MISSING_IMAGE,
@@ -25,6 +25,7 @@ from mlvl_fairseq.data.captions.table import (
     shown,
     unique_texts,
 )
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
 
 logger = logging.getLogger(__name__)
@@ -228,6 +229,7 @@ def read_captions(
     image_list: Optional[str] = None,
     english: Optional[str] = None,
     image_root: Optional[str] = None,
+    allow_outside_root: bool = False,
     check_images: bool = False,
     drop_duplicates: bool = False,
     on_problem: str = "skip",
@@ -244,7 +246,9 @@ def read_captions(
         columns: ``"image=2,caption=1"``: where they are, if a table or rows of JSON leave that open.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
-        image_root: folder that relative image names start from. Known, it decides what a name like ``a.png#0`` is.
+        image_root: folder that relative image names start from; what lies below it is named from there, and it decides
+            what a name like ``a.png#0`` is.
+        allow_outside_root: whether image names may leave it.
         check_images: leave out, and count, captions whose image is not a file under ``image_root``.
         drop_duplicates: leave out repetitions of the same caption of the same image; they are counted either way.
         on_problem: ``"skip"`` counts and leaves out captions that cannot be used; ``"error"`` raises at the first.
@@ -260,12 +264,15 @@ def read_captions(
     """
     if check_images and image_root is None:
         raise UserError("check_images needs an image root")
+    if check_images and not os.path.isdir(image_root):
+        raise UserError(f"image root '{image_root}' is not a folder")
     source = CaptionSource(
         str(path), image_list and str(image_list), english and str(english), lang, split, file_splits, columns
     )
     reader = choose_reader(source, format)
     field_paths = {field.removesuffix("_list"): file for field, file in source.companions().items()}
-    rows = TableBuilder(source.path, Problems(on_problem, max_problems), reader.unit, field_paths)
+    problems = Problems(on_problem, max_problems)
+    rows = TableBuilder(source.path, problems, reader.unit, field_paths, image_root, allow_outside_root)
     reader.read(source, rows)
     table = rows.table()
     if rows.other_languages:
@@ -275,7 +282,7 @@ def read_captions(
         refuse_misplaced(table, reader.has_columns)
     table = with_file_names(table, image_root)
     if check_images:
-        table = without_missing_images(table, image_root)
+        table = without_missing_images(table, ImageFolder(image_root, allow_outside_root))
     table = count_duplicates(table, drop_duplicates)
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())
@@ -321,27 +328,33 @@ def read_languages(
     }
 
 
-def without_missing_images(table: CaptionTable, image_root: str) -> CaptionTable:
-    """Leave out the captions of images that are not files under ``image_root``; each missing image is counted.
+def without_missing_images(table: CaptionTable, folder: ImageFolder) -> CaptionTable:
+    """Leave out the captions of images that are not files under an image root; each missing image is counted.
 
     Raises:
-        UserError: ``image_root`` is not a folder.
         DataError: by the table's policy for problems, or when no caption is left.
     """
-    if not os.path.isdir(image_root):
-        raise UserError(f"image root '{image_root}' is not a folder")
-    missing = missing_images(table.images, image_root)
+    return without_images(table, folder.missing(table.images), MISSING_IMAGE, f"under '{folder.root}'")
+
+
+def without_images(table: CaptionTable, missing: np.ndarray, kind: str, where: str) -> CaptionTable:
+    """Leave out the captions of images that are not where they are needed; each missing image is counted.
+
+    Args:
+        missing: their rows. kind: of problem. where: they are not, in words.
+
+    Raises:
+        DataError: by the table's policy for problems, or when no caption is left.
+    """
     if not len(missing):
         return table
     _, first = np.unique(table.image_rows, return_index=True)
     captions = np.bincount(table.image_rows, minlength=len(table.images))
     for row in missing:
-        why = f"'{table.images[row]}' is not under '{image_root}'; its {captions[row]} captions cannot be used"
-        table.problems.skip(
-            MISSING_IMAGE, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row])
-        )
+        why = f"'{table.images[row]}' is not {where}; its {captions[row]} captions cannot be used"
+        table.problems.skip(kind, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row]))
     if len(missing) == len(table.images):
-        raise DataError(f"none of its {len(missing):,} images is under '{image_root}'; check the root", table.path)
+        raise DataError(f"none of its {len(missing):,} images is {where}; check the names and the root", table.path)
     return table.select(np.flatnonzero(~np.isin(table.image_rows, missing)))
 
 

@@ -1,21 +1,30 @@
 """The steps of ``mlvl-prepare``. Each is done once; done again, it finds what is there."""
 
+import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Dict, Mapping, Optional, Sequence
 
-from mlvl_fairseq.data.captions import read_languages
+import numpy as np
+
+from mlvl_fairseq.data.captions import CaptionTable, read_languages
+from mlvl_fairseq.data.captions.reading import without_images
+from mlvl_fairseq.data.captions.table import MISSING_FEATURE
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.corpus import MANIFEST, SPLITS, Corpus
 from mlvl_fairseq.data.corpus.vocabularies import (
     GivenVocabulary,
     GrownVocabulary,
     UnionVocabulary,
     language_vocabulary,
 )
-from mlvl_fairseq.data.feature_arrays import import_features
+from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
 from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def build_from_files(
@@ -28,6 +37,9 @@ def build_from_files(
     bpe_size: Optional[int] = None,
     image_root: Optional[str] = None,
     file_splits: Mapping[str, str] = {},
+    allow_outside_root: bool = False,
+    drop_unpaired: bool = False,
+    feature_lists: Optional[Mapping[str, str]] = None,
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
@@ -37,8 +49,9 @@ def build_from_files(
         patterns: caption files by split, with ``{lang}`` where the language stands, or one file that holds all of them.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
-        source_lang, bpe_size, image_root: see :func:`build_corpus`.
+        source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
         file_splits: by split, the splits to read of files that hold several.
+        feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -46,6 +59,7 @@ def build_from_files(
     """
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
+    root = image_root or (Corpus(folder).manifest["image_root"] if (Path(folder) / MANIFEST).exists() else None)
     splits = {
         split: read_languages(
             pattern,
@@ -53,14 +67,42 @@ def build_from_files(
             option=f"--{split}",
             image_list=image_lists.get(split),
             english=english.get(split),
-            image_root=image_root,
+            image_root=root,
+            allow_outside_root=allow_outside_root,
             split=split,
             file_splits=file_splits.get(split),
             **reading,
         )
         for split, pattern in patterns.items()
     }
-    return build_corpus(folder, splits, source_lang, bpe_size, image_root)
+    for split, path in (feature_lists or {}).items():
+        if split in splits:
+            splits[split] = _with_features(splits[split], path, root)
+    return build_corpus(
+        folder,
+        splits,
+        source_lang,
+        bpe_size,
+        image_root,
+        allow_outside_root=allow_outside_root,
+        drop_unpaired=drop_unpaired,
+    )
+
+
+def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[str]) -> Dict[str, CaptionTable]:
+    """The captions of images that a list of features names; the others are counted by the tables' policies."""
+    listed, kept = read_row_names(path, root), {}
+    for lang, table in tables.items():
+        missing = np.array([row for row, name in enumerate(table.images) if name not in listed], np.int64)
+        problems = table.problems.later()
+        kept[lang] = replace(
+            without_images(replace(table, problems=problems), missing, MISSING_FEATURE, f"in {path}"),
+            problems=table.problems,
+        )
+        if problems:
+            logger.warning("%s: %s", table.path, problems.summary())
+            table.problems.add(problems)
+    return kept
 
 
 def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str]) -> None:
@@ -76,7 +118,7 @@ def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mappin
         raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
     for split, path in files.items():
         names = corpus.images(split)
-        features = import_features(path, lists[split], names)
+        features = import_features(path, lists[split], names, corpus.manifest["image_root"])
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
         source = source_of_first_rows(stem, features) or file_sha256(path)
         with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:

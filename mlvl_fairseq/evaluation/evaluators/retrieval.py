@@ -91,6 +91,7 @@ class Retrieval(Evaluator):
             options.lang,
             image_list=images,
             image_root=options.image_root,
+            allow_outside_root=options.allow_outside_root,
             split=options.split,
             **options.reading(),
         )
