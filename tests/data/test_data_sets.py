@@ -292,6 +292,22 @@ def prepared(arguments):
     return read
 
 
+def test_xtd10_as_the_example_has_it(tmp_path, monkeypatch, encoder):
+    """Languages in several folders, pictures in two of COCO's."""
+    page = (PAGE.parents[1] / "examples" / "mclip" / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    commands = [
+        shlex.split(line)[1:] for line in page.splitlines() if line.startswith("mlvl-evaluate") and "XTD10/" in line
+    ]
+    write = Files(tmp_path)
+    xtd10(write)
+    for folder, languages in (("XTD10", "es it ru zh"), ("MIC", "de fr")):
+        for lang in languages.split():
+            write.lines(f"{folder}/test_1kcaptions_{lang}.txt", [text for _, text in captions(lang, COCO)])
+    monkeypatch.chdir(tmp_path)
+    read = {key: pairs for line in lines for key, pairs in evaluated(shlex.split(line)[1:]).items()}
+    assert read == {("test", lang): captions(lang, IN_COCO) for lang in ("es", "it", "ru", "zh", "de", "fr")}
+
+
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_published_files_are_read_by_the_command(name, tmp_path, monkeypatch, encoder):
     wanted = DATA_SETS[name](Files(tmp_path))
