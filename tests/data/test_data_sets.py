@@ -295,9 +295,7 @@ def prepared(arguments):
 def test_xtd10_as_the_example_has_it(tmp_path, monkeypatch, encoder):
     """Languages in several folders, pictures in two of COCO's."""
     page = (PAGE.parents[1] / "examples" / "mclip" / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
-    commands = [
-        shlex.split(line)[1:] for line in page.splitlines() if line.startswith("mlvl-evaluate") and "XTD10/" in line
-    ]
+    lines = [line for line in page.splitlines() if line.startswith("mlvl-evaluate") and "XTD10/" in line]
     write = Files(tmp_path)
     xtd10(write)
     for folder, languages in (("XTD10", "es it ru zh"), ("MIC", "de fr")):
