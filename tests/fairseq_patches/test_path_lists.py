@@ -21,8 +21,9 @@ def test_values_that_hydra_would_read(value):
         override_module_args(argparse.Namespace(save_dir=value))
 
 
-@pytest.mark.parametrize(
-    "value", ["/runs/a$b", "/runs/{b}", "/runs/a\\b", "/runs/a'b", "/runs/a b%#*[c],=", "${common.seed}"]
-)
+AS_THEY_ARE = ["/runs/a$b", "/runs/{b}", "/runs/a\\b", "/runs/a'b", "/runs/a b%#*[c],=", "${common.seed}"]
+
+
+@pytest.mark.parametrize("value", AS_THEY_ARE)
 def test_other_values_stay_as_they_are(value):
     override_module_args(argparse.Namespace(save_dir=value))
