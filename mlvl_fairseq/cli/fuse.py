@@ -75,12 +75,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     language_code(args.lang), split_name(args.split)
     images = options_from(ImageOptions, args)
     images.check_images()
-    reading = {
-        **options_from(ReadingOptions, args).reading(),
-        "split": args.split,
-        "image_root": images.image_root,
-        "allow_outside_root": images.allow_outside_root,
-    }
+    reading = {**options_from(ReadingOptions, args).reading(), "split": args.split}
+    reading.update(image_root=images.image_root, allow_outside_root=images.allow_outside_root)
     foreign = read_captions(args.captions, lang=args.lang, **reading)
     english = read_captions(args.english_captions, lang=ENGLISH, **reading) if args.english_captions else None
     encoder = translator = load_encoder(args)
@@ -98,6 +94,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         args.fusion,
         args.eta or ETAS,
         args.n_fold,
+        images.picture_keys(),
     )
     print(table(result["scores"]))
     print(f"\nsignature: {result['signature']}")

@@ -14,6 +14,7 @@ from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, ordered_method, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
+TEACHER = "teacher_fingerprint"  # in run.json: of the teacher's features of each language
 USER_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -72,7 +73,8 @@ class Sequence:
             UserError: it holds a run with other settings.
         """
         fingerprints = {lang: corpus.language_fingerprint(lang) for lang in self.languages}
-        mine = {**asdict(self.settings), "corpus_fingerprint": fingerprints}
+        teacher = {lang: corpus.teacher_fingerprint(lang) for lang in self.languages}
+        mine = {**asdict(self.settings), "corpus_fingerprint": fingerprints, TEACHER: teacher}
         if self.manifest_path.exists() and has_checkpoints(self.folder):  # else it has learned nothing
             _refuse_other_run(self.manifest_path, mine, corpus)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +149,7 @@ class Sequence:
     def total_updates(self, step: int, corpus: Corpus) -> int:
         """Updates of one step: epochs of full batches over all ranks, update frequency included."""
         current = self.steps[step].current
-        captions = sum(corpus.manifest["splits"]["train"]["captions"][lang] for lang in current)
+        captions = sum(len(corpus.usable("train", lang)) for lang in current)
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
         batches = max(1, captions // (self.settings.batch_size * ranks))
@@ -173,11 +175,26 @@ def _refuse_other_run(path: Path, mine: dict, corpus: Corpus) -> None:
     differ = [
         f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here"
         for key in mine
-        if key != "corpus_fingerprint" and theirs.get(key) != mine[key]
+        if key not in ("corpus_fingerprint", TEACHER) and theirs.get(key) != mine[key]
     ]
     differ += _corpus_differences(theirs.get("corpus_fingerprint"), mine["corpus_fingerprint"], corpus)
+    differ += _teacher_differences(theirs.get(TEACHER), mine[TEACHER])
     if differ:
         raise UserError(f"{path.parent} holds another run ({'; '.join(differ)}): choose another folder")
+
+
+def _teacher_differences(recorded, now: Dict[str, Optional[str]]) -> List[str]:
+    """Whether a run would go on with other teacher features than it began with.
+
+    Args:
+        recorded: fingerprint by language; None: a run of an earlier version, which did not record them.
+        now: fingerprint by language; None: there are none, and training will say so.
+    """
+    known = recorded if isinstance(recorded, dict) else {}
+    changed = [lang for lang, found in now.items() if found and known.get(lang) not in (None, found)]
+    return (
+        [f"the teacher's features of the captions in {', '.join(changed)} are others than they were"] if changed else []
+    )
 
 
 def _corpus_differences(recorded, now: Dict[str, str], corpus: Corpus) -> List[str]:

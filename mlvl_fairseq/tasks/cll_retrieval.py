@@ -156,7 +156,12 @@ class CllRetrievalTask(CaptionTask):
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
-        counts = np.stack([count_tokens(self.vocabulary, lang, len(self.dictionary)) for lang in self.current])
+        counts = np.stack(
+            [
+                count_tokens(self.vocabulary, lang, len(self.dictionary), self.usable("train", lang))
+                for lang in self.current
+            ]
+        )
         counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
         return counts
 
@@ -250,7 +255,11 @@ class CllRetrievalTask(CaptionTask):
             yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 
     def caption_count(self, lang: str) -> int:
-        return len(self.corpus.rows("train", lang))
+        """Training captions of a language that take part."""
+        return len(self.usable("train", lang))
+
+    def feature_kinds(self, split: str) -> Sequence[str]:
+        return TEACHER_FEATURES
 
     def caption_dataset(self, split: str, langs: List[str], **options):
         """Captions with the teacher's image features, and its English features where all have an English sentence."""
@@ -275,12 +284,13 @@ class CllRetrievalTask(CaptionTask):
                 "another --arch or --embed-dim"
             )
         if split == "valid":
-            self.check_validation_images(len(images))
+            self.check_validation_images(self.usable_images(split))
         self.datasets[split] = self.caption_dataset(split, self.current)
 
     def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""
-        missing = {lang: int((self.corpus.rows(split, lang)[:, 1] < 0).sum()) for lang in langs}
+        rows = {lang: self.corpus.rows(split, lang)[self.usable(split, lang)] for lang in langs}
+        missing = {lang: int((rows[lang][:, 1] < 0).sum()) for lang in langs}
         for lang, number in missing.items():
             if number and split == "train":
                 raise UserError(

@@ -88,16 +88,16 @@ def test_names_that_leave_the_root_are_refused(tmp_path):
         Image.new("RGB", (4, 4)).save(place)
     (root / "link.png").symlink_to(tmp_path / "secret.png")
     outside = ["../secret.png", f"{tmp_path}/secret.png", "x/../../secret.png", r"..\secret.png"]
-    closed, opened = ImageDataset(root, outside, lambda image: image.size), ImageFolder(root, allow_outside=True)
-    for row, name in enumerate(outside):
-        assert "is not below the image root" in closed[row].problem and "--allow-outside-root" in closed[row].problem
+    transform, opened = ImageTransform("clip", 4), ImageFolder(root, allow_outside=True)
+    for image in map(ImageDataset(root, outside, transform).__getitem__, range(4)):
+        assert "is not below the image root" in image.problem and "--allow-outside-root" in image.problem
+    for name in outside:
         with pytest.raises(DataError, match="is not below the image root"):
             ImageFolder(root).path(name)
-    assert [
-        i.pixels for i in map(ImageDataset(root, outside, lambda i: i.size, allow_outside=True).__getitem__, range(4))
-    ]
+    allowed = ImageDataset(root, [*outside, "link.png"], transform, allow_outside=True)
+    assert [tuple(allowed[row].pixels.shape) for row in range(5)] == [(3, 4, 4)] * 5
     assert opened.missing(outside).tolist() == [] and opened.missing(["../none.png"]).tolist() == [0]
-    assert ImageDataset(root, ["link.png"], lambda image: image.size)[0] == ((4, 4), None)  # its owner made the link
+    assert ImageDataset(root, ["link.png"], transform)[0].problem is None  # its owner made the link
 
 
 def captions_file(path, names):
@@ -132,8 +132,8 @@ def test_features_are_found_by_any_spelling(tmp_path):
     listed = tmp_path / "f.txt"
     listed.write_text(f"./b.png\n{DECOMPOSED}\n/data/x//a.png\n")
     wanted = [COMPOSED, "x/a.png", "b.png", unicodedata.normalize("NFD", COMPOSED)]
-    found = import_features(tmp_path / "f.npy", listed, wanted, image_root="/data")
-    assert found.tolist() == features[[1, 2, 0, 1]].tolist()
+    found, bad = import_features(tmp_path / "f.npy", listed, wanted, image_root="/data")
+    assert bad.tolist() == [] and found.tolist() == features[[1, 2, 0, 1]].tolist()
     listed.write_text("a.png\nb.png\n./a.png\n")
     with pytest.raises(DataError, match="f.txt:3: name 'a.png' is already in line 1"):
         import_features(tmp_path / "f.npy", listed, ["a.png"])

@@ -1,6 +1,5 @@
 """Folders with names that a shell, str.format, a list of paths, a pattern or a configuration could read otherwise."""
 
-import io
 import json
 import shutil
 
@@ -48,14 +47,14 @@ def test_sequence_evaluation_and_report(odd, odd_run, succeed, read_json):
     assert (odd / "report" / "report.md").exists()
 
 
-def test_fuse_export_and_encode(odd, odd_run, succeed, run_here, monkeypatch, capsys):
+def test_fuse_and_encode(odd, odd_run, succeed, run_alone):
     best = odd_run / "01-de" / "checkpoint_best.pt"
     triplets, root = odd / "world" / "train.vision-en-de.tsv", odd / "world" / "images"
     fused = ["--captions", triplets, "--image-root", root, "--json", odd / "fused.json", "--eta", 0.5]
     succeed("mlvl-fuse", "--checkpoint", best, "--lang", "de", *fused)
     assert len(json.loads((odd / "fused.json").read_text())["scores"]) == 2
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ein Stern\n")))
-    succeed("mlvl-encode", "--vocabulary", odd / "corpus" / "bin" / "en+de")
+    encoded = run_alone("mlvl-encode", "--vocabulary", odd / "corpus" / "bin" / "en+de", input="ein Stern\n")
+    assert encoded.stdout.split()
 
 
 @pytest.mark.parametrize("name", ["a${b}c", "a\\"])

@@ -45,28 +45,28 @@ def _is_sentence(name: str) -> bool:
     return _SENTENCE.search(name) is not None and not is_file_name(name) and not is_url(name)
 
 
-def with_file_names(table: CaptionTable, image_root: Optional[str]) -> CaptionTable:
+def with_file_names(table: CaptionTable, folder: Optional[ImageFolder]) -> CaptionTable:
     """Call images as their files are called, and those that then have one name, one image.
 
     ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
-    under ``image_root``. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
+    in ``folder``, if it is known. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
     ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
     """
     names = list(table.images)
     ids = [row for row, name in enumerate(names) if "#" in name and CAPTION_ID.search(name) and is_file_name(name)]
-    if ids and image_root:
-        ids = [ids[row] for row in ImageFolder(image_root).missing([names[row] for row in ids])]
+    if ids and folder:
+        ids = [ids[row] for row in folder.missing([names[row] for row in ids])]
     for row in ids:
         names[row] = CAPTION_ID.sub("", names[row])
     _tell(table, "the number behind # is a caption's id, no part of the image's name", ids, names)
-    if image_root and most(names, is_url):
+    if folder and most(names, is_url):
         first = next(filter(is_url, names))
         message = (
-            f"its images are URLs, as {shown(first)}, no files under '{image_root}'; name the files that you have, "
+            f"its images are URLs, as {shown(first)}, no files under '{folder.root}'; name the files that you have, "
         )
         raise DataError(message + "or give features with these URLs as names", table.path)
-    if image_root:
-        _find_in_folders(table, names, ImageFolder(image_root))
+    if folder:
+        _find_in_folders(table, names, folder)
     if names == table.images:
         return table
     images, rows = unique_texts(names)
@@ -87,37 +87,30 @@ def _find_in_folders(table: CaptionTable, names: list[str], folder: ImageFolder)
         _tell(table, why, list(found), names)
 
 
-def _in_coco_folder(names: Sequence[str], folder: ImageFolder) -> list[Optional[str]]:
+def _in_coco_folder(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
     matches = [_COCO.fullmatch(name) for name in names]
     found = [match and f"{match[1]}/{match[0]}" for match in matches]
     there = [row for row, name in enumerate(found) if name]
-    for row in folder.missing([found[row] for row in there]):
+    for row in images.missing([found[row] for row in there]):
         found[there[row]] = None
     return found
 
 
-def _with_ending(names: Sequence[str], folder: ImageFolder) -> list[Optional[str]]:
+def _with_ending(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
     """The only picture file whose name is the given one and an ending."""
     endings: dict[str, dict[str, list[str]]] = {}
     found: list[Optional[str]] = []
     for name in names:
-        place, stem = os.path.split(name)
-        if place not in endings:
-            endings[place] = _endings(os.path.join(folder.root, place))
-        fitting = endings[place].get(stem, [])
+        folder, stem = os.path.split(name)
+        if folder not in endings:
+            endings[folder] = defaultdict(list)
+            for file in images.files(folder):
+                base, ending = os.path.splitext(file)
+                if ending.lower() in _PICTURE_ENDINGS:
+                    endings[folder][base].append(ending)
+        fitting = endings[folder].get(stem, [])
         found.append(name + fitting[0] if len(fitting) == 1 else None)
     return found
-
-
-def _endings(folder: str) -> dict[str, list[str]]:
-    """The endings that pictures of a folder have, by the names without them."""
-    endings: dict[str, list[str]] = defaultdict(list)
-    if os.path.isdir(folder):
-        with os.scandir(folder) as entries:
-            for stem, ending in (os.path.splitext(entry.name) for entry in entries if entry.is_file()):
-                if ending.lower() in _PICTURE_ENDINGS:
-                    endings[stem].append(ending)
-    return endings
 
 
 def _tell(table: CaptionTable, why: str, rows: Sequence[int], names: Sequence[str]) -> None:

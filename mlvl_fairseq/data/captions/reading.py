@@ -246,8 +246,8 @@ def read_captions(
         columns: ``"image=2,caption=1"``: where they are, if a table or rows of JSON leave that open.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
-        image_root: folder that relative image names start from; what lies below it is named from there, and it decides
-            what a name like ``a.png#0`` is.
+        image_root: folder that relative image names start from; what lies below it is named from there. Known, it
+            decides what a name like ``a.png#0`` is.
         allow_outside_root: whether image names may leave it.
         check_images: leave out, and count, captions whose image is not a file under ``image_root``.
         drop_duplicates: leave out repetitions of the same caption of the same image; they are counted either way.
@@ -266,6 +266,7 @@ def read_captions(
         raise UserError("check_images needs an image root")
     if check_images and not os.path.isdir(image_root):
         raise UserError(f"image root '{image_root}' is not a folder")
+    folder = None if image_root is None else ImageFolder(image_root, allow_outside_root)
     source = CaptionSource(
         str(path), image_list and str(image_list), english and str(english), lang, split, file_splits, columns
     )
@@ -280,9 +281,9 @@ def read_captions(
         logger.info("%s: %s captions of %s; rows of other languages: %s", path, f"{len(table):,}", lang, others)
     if columns is None:
         refuse_misplaced(table, reader.has_columns)
-    table = with_file_names(table, image_root)
+    table = with_file_names(table, folder)
     if check_images:
-        table = without_missing_images(table, ImageFolder(image_root, allow_outside_root))
+        table = without_missing_images(table, folder)
     table = count_duplicates(table, drop_duplicates)
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())

@@ -85,8 +85,8 @@ class Problems:
         captions: int = 1,
         kept: bool = False,
     ) -> None:
-        """Count one problem that makes ``captions`` captions unusable, an image without any counting as one; ``kept``:
-        for some purposes only, they stay.
+        """Count one problem that makes ``captions`` captions unusable; an image without any counts as one. ``kept``:
+        they are unusable for some purposes only, and stay.
 
         Raises:
             DataError: the policy is ``"error"``, or more than ``max_problems`` captions were skipped.

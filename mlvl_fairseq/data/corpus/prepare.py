@@ -21,6 +21,7 @@ from mlvl_fairseq.data.corpus.vocabularies import (
 )
 from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
 from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 
@@ -36,10 +37,10 @@ def build_from_files(
     source_lang: Optional[str] = None,
     bpe_size: Optional[int] = None,
     image_root: Optional[str] = None,
-    file_splits: Mapping[str, str] = {},
     allow_outside_root: bool = False,
     drop_unpaired: bool = False,
     feature_lists: Optional[Mapping[str, str]] = None,
+    file_splits: Mapping[str, str] = {},
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
@@ -50,8 +51,8 @@ def build_from_files(
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
-        file_splits: by split, the splits to read of files that hold several.
         feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
+        file_splits: by split, the splits to read of files that hold several.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -105,11 +106,14 @@ def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[st
     return kept
 
 
-def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str]) -> None:
+def store_image_features(
+    corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str], policy: BadImagePolicy = BadImagePolicy()
+) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs.
 
     Args:
         files: ``.npy`` files by split. lists: text files with the names of their rows.
+        policy: what to do about features that say nothing; with ``skip`` they are stored as zeros and listed.
 
     Raises:
         UserError: a split has one without the other. DataError: see :func:`import_features`.
@@ -118,11 +122,11 @@ def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mappin
         raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
     for split, path in files.items():
         names = corpus.images(split)
-        features = import_features(path, lists[split], names, corpus.manifest["image_root"])
+        features, bad = import_features(path, lists[split], names, policy, corpus.manifest["image_root"])
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
         source = source_of_first_rows(stem, features) or file_sha256(path)
         with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:
-            writer.write(features[writer.rows_done :])
+            writer.write(features[writer.rows_done :], bad[bad >= writer.rows_done] - writer.rows_done)
 
 
 def prepare_vocabularies(

@@ -2,16 +2,19 @@
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.data.captions.reading import ReadingOptions, read_languages
 from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
+    PICTURES,
     Evaluator,
     ImageFeatures,
     ImageOptions,
+    LeftOut,
     Result,
     Scores,
     option,
@@ -64,6 +67,7 @@ class Retrieval(Evaluator):
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
         "ties": "order of equal scores: 'index' lets the smaller index win",
+        PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
     examples = """\
   mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
@@ -105,6 +109,12 @@ class Retrieval(Evaluator):
     def images(self, data: CaptionTable) -> List[str]:
         return data.images
 
+    def without(self, data: CaptionTable, images: Set[str]) -> Tuple[CaptionTable, LeftOut]:
+        usable = data.select(captions_without(data, images))
+        if not len(usable):
+            raise UserError(f"{data.path}: none of its {len(data.images)} images can be used")
+        return usable, LeftOut([name for name in data.images if name in images], len(data) - len(usable))
+
     def own_keys(self) -> Dict[str, object]:
         """What a kind of retrieval adds to the signature beside the keys of all retrieval. Nothing by default."""
         return {}
@@ -121,10 +131,16 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
-            self.own_keys(),
+            {**options.picture_keys(), **self.own_keys()},
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
+
+
+def captions_without(data: CaptionTable, images: Set[str]) -> np.ndarray:
+    """int64: the captions, ascending, of all images but some."""
+    gone = np.array([name in images for name in data.images])
+    return np.flatnonzero(~gone[data.image_rows])
 
 
 def rank_retrieval(
