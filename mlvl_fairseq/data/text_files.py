@@ -31,8 +31,7 @@ def require_text(line: str, path, number: int) -> None:
     """Raises DataError: a line that was read with ``surrogateescape`` is not UTF-8, or holds a NUL byte."""
     if _SURROGATE.search(line):
         shown = repr(line if len(line) <= 60 else line[:60] + "...")
-        advice = "mend the line, or convert the file if all of it is so, e.g. iconv -f LATIN1 -t UTF-8"
-        raise DataError(f"{shown} is not valid UTF-8; {advice}", path, number)
+        raise DataError(f"is not UTF-8; convert it first, e.g. with iconv, or mend this line: {shown}", path, number)
     if "\0" in line:
         raise DataError("holds a NUL byte; mend or delete it", path, number)
 

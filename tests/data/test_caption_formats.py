@@ -122,7 +122,9 @@ def test_rows_and_columns_that_name_their_language(tmp_path):
     (tmp_path / "rows").write_text(json_lines(rows))
     (tmp_path / "column").write_text("image\tlanguage\tcaption\na.jpg\ten\tOne.\nb.jpg\tde\tZwei.\n")
     (tmp_path / "columns").write_text("image\ten\tde\na.jpg\tOne.\tEins.\nb.jpg\tTwo.\tZwei.\n")
+    (tmp_path / "list").write_text(json.dumps(rows))
     assert read_languages(str(tmp_path / "rows"), ["de", "en"])["en"].captions == TEXTS[:2]
+    assert read_languages(str(tmp_path / "list"), ["de", "en"])["en"].captions == TEXTS[:2]
     assert read_languages(str(tmp_path / "column"), ["de", "en"])["de"].captions == ["Zwei."]
     tables = read_languages(str(tmp_path / "columns"), ["en", "de"])
     assert tables["en"].captions == ["One.", "Two."] and tables["en"].english is None
@@ -159,8 +161,9 @@ def test_karpathys_folder_is_part_of_the_name(tmp_path):
 
 def test_an_outline_ends_where_nothing_tells_formats_apart():
     """The way to each place is as long as it is deep: 64 Ki brackets would take minutes."""
-    assert outline('{"a": [{"b": 1}, {"c": [' + "[" * 100) == {"a", "a[]", "a[].b", "a[].c", "a[].c[]"} | {
-        f"a[].c{'[]' * depth}" for depth in range(1, 5)
+    assert outline('{"a": [{"b": 1}, {"c": [' + "[" * 100) == {
+        *("a", "a[]", "a[].b", "a[].c"),
+        *(f"a[].c{'[]' * depth}" for depth in range(1, 6)),  # eight brackets in all
     }
 
 
@@ -321,6 +324,15 @@ def test_fields_that_could_each_be_the_caption(tmp_path):
     ):
         read_captions(tmp_path / "c")
     assert read_captions(tmp_path / "c", columns="image=file_name,caption=text").captions == TEXTS
+
+
+def test_english_beside_captions_in_rows(tmp_path):
+    rows = [{"image": name, "caption": text, "en": f"{n}."} for n, (name, text) in enumerate(PAIRS)]
+    (tmp_path / "c").write_text(json_lines(spoiled(rows, 4, {"image": "x", "caption": "y"})))
+    assert read_captions(tmp_path / "c").english is None
+    table = read_captions(tmp_path / "c", columns="image=image,caption=caption,english=en")
+    assert table.captions == TEXTS[:4] + TEXTS[5:] and table.english == [f"{n}." for n in range(20) if n != 4]
+    assert table.problems.examples == {"missing field": [f"{tmp_path}/c:5 field 'en': is missing"]}
 
 
 # ---- names of pictures

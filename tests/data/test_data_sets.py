@@ -252,7 +252,7 @@ def test_every_row_of_the_table_is_here():
 def encoder(monkeypatch):
     """Every checkpoint is this model, which needs the files of its images to be there."""
 
-    def encode_image_files(root, names, *_):
+    def encode_image_files(root, names, *_, **options):
         assert all((Path(root) / name).is_file() for name in names)
         return np.eye(len(names), 8)
 
@@ -290,6 +290,20 @@ def prepared(arguments):
             names = [images[row] for row in corpus.rows(split, lang)[:, 0]]
             read[split, lang] = list(zip(names, corpus.captions(split, lang)))
     return read
+
+
+def test_xtd10_as_the_example_has_it(tmp_path, monkeypatch, encoder):
+    """Languages in several folders, pictures in two of COCO's."""
+    page = (PAGE.parents[1] / "examples" / "mclip" / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in page.splitlines() if line.startswith("mlvl-evaluate") and "XTD10/" in line]
+    write = Files(tmp_path)
+    xtd10(write)
+    for folder, languages in (("XTD10", "es it ru zh"), ("MIC", "de fr")):
+        for lang in languages.split():
+            write.lines(f"{folder}/test_1kcaptions_{lang}.txt", [text for _, text in captions(lang, COCO)])
+    monkeypatch.chdir(tmp_path)
+    read = {key: pairs for line in lines for key, pairs in evaluated(shlex.split(line)[1:]).items()}
+    assert read == {("test", lang): captions(lang, IN_COCO) for lang in ("es", "it", "ru", "zh", "de", "fr")}
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

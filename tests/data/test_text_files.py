@@ -30,10 +30,10 @@ def write(tmp_path):
 FAULTS = {
     "latin-1": (
         GERMAN.encode("latin-1"),
-        r"a.de:1: 'ein gr\\udcfcner W\\udcfcrfel' is not valid UTF-8; mend the line, or convert the file if",
+        r"a.de:1: is not UTF-8; convert it first, e.g. with iconv, or mend this line: 'ein gr\\udcfcner W\\udcfcrfel'",
     ),
-    "one byte": (GERMAN.encode() + b"\xff\n", r"a.de:3: '\\udcff' is not valid UTF-8"),
-    "surrogate": (GERMAN.encode() + b"\xed\xa0\xbd\n", "a.de:3: .* is not valid UTF-8"),
+    "one byte": (GERMAN.encode() + b"\xff\n", r"a.de:3: is not UTF-8; .*'\\udcff'"),
+    "surrogate": (GERMAN.encode() + b"\xed\xa0\xbd\n", "a.de:3: is not UTF-8"),
     "nul": (GERMAN + "x\0y\n", "a.de:3: holds a NUL byte"),
     "utf-16": (GERMAN.encode("utf-16"), "a.de: is UTF-16 text; convert it first: iconv"),
     "no mark": (GERMAN.encode("utf-16-le"), "a.de:1: holds NUL bytes: UTF-16 without its mark"),
@@ -96,5 +96,5 @@ def test_the_command(write, tmp_path, tokenizer, monkeypatch, capsys):
     given = io.TextIOWrapper(io.BytesIO(b"gut\nCaf\xe9\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", given)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
-    with pytest.raises(DataError, match=r"standard input:2: 'Caf\\udce9' is not valid UTF-8"):
+    with pytest.raises(DataError, match=r"standard input:2: is not UTF-8; .*'Caf\\udce9'"):
         encode.main(["--sentencepiece", "x"])

@@ -116,10 +116,10 @@ def read_rows(rows: Iterable[tuple[int, Any]], source: CaptionSource, table: Tab
             table.other_languages[row[fields["language"]]] += 1
         elif _has_fields(row, fields, number, table):
             _note_id_conflict(row, row[fields["image"]], number, names_by_id, table)
-            english = row.get(fields["english"]) if "english" in fields else None
+            english = [row[fields["english"]]] if "english" in fields else []
             for caption in _captions(row[fields["caption"]]):
                 if isinstance(caption, str):
-                    table.add(number, row[fields["image"]], caption, *([english] if isinstance(english, str) else []))
+                    table.add(number, row[fields["image"]], caption, *english)
                 else:
                     why = f"expected strings in the list, found {type_name(caption)}"
                     table.skip(WRONG_TYPE, why, number, fields["caption"])
@@ -145,6 +145,11 @@ def _fields(head: list[tuple[int, Any]], source: CaptionSource) -> dict[str, str
     return fields
 
 
+def names_its_language(row: Any) -> bool:
+    """Has a row a field that says its language?"""
+    return isinstance(row, dict) and bool(find_role("language", row))
+
+
 def _is_of_other_language(row: dict, field: Optional[str], lang: Optional[str]) -> bool:
     """Says a row, by a language code, that it is of another language than ``lang``?"""
     value = row.get(field) if field else None
@@ -165,9 +170,20 @@ def _caption_of(value):
     return value
 
 
+_STRING = (str, "a string")
+_TYPES = {
+    "image": _STRING,
+    "caption": ((str, list), "a string or a list of strings"),
+    "english": _STRING,
+}
+
+
 def _has_fields(row: dict, fields: dict[str, str], number: int, rows: TableBuilder) -> bool:
-    """Are image and caption there, and of a usable type? If not, the row is counted."""
-    for role, types, wanted in (("image", str, "a string"), ("caption", (str, list), "a string or a list of strings")):
+    """Are image and caption (and English, where a field is for it) there, and of a usable type? If not, the row is
+    counted."""
+    for role, (types, wanted) in _TYPES.items():
+        if role not in fields:
+            continue
         field = fields[role]
         if field not in row:
             rows.skip(MISSING_FIELD, "is missing", number, field)

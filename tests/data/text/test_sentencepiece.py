@@ -109,7 +109,7 @@ def test_training_on_too_little_text_says_so(tmp_path):
     with pytest.raises(DataError, match="missing: no such file"):
         train_sentencepiece([tmp_path / "missing"], tmp_path, 50)
     (tmp_path / "latin1").write_bytes("größer\n".encode("latin-1"))
-    with pytest.raises(DataError, match="latin1:1: .* is not valid UTF-8"):
+    with pytest.raises(DataError, match="latin1:1: is not UTF-8"):
         train_sentencepiece([tmp_path / "latin1"], tmp_path, 50)
     assert not (tmp_path / "dict.txt").exists()
 

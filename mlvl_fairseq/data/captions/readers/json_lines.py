@@ -1,7 +1,7 @@
 """JSON lines: an object with image and caption, or captions, in each line: xFlickr&CO, WIT's lists and many others."""
 
 from mlvl_fairseq.data.captions.cells import find_role
-from mlvl_fairseq.data.captions.json_rows import iter_lines, object_lines, outline, read_rows
+from mlvl_fairseq.data.captions.json_rows import iter_lines, names_its_language, object_lines, outline, read_rows
 from mlvl_fairseq.data.captions.readers.xm3600 import looks_like_xm3600
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import WRONG_TYPE, TableBuilder
@@ -24,8 +24,7 @@ class JsonLinesReader(CaptionReader):
         read_rows(lines, source, rows)
 
     def holds_languages(self, source: CaptionSource) -> bool:
-        row = next((row for _, row in iter_lines(source.path, lambda *_: None) if isinstance(row, dict)), {})
-        return bool(find_role("language", row))
+        return names_its_language(next((row for _, row in iter_lines(source.path, lambda *_: None)), None))
 
 
 def _first_keys(head: str) -> set[str]:
