@@ -12,14 +12,18 @@ GROWN = torch.ones(75, 64)
 
 @pytest.fixture
 def official(official_clip, tmp_path):
+    """Tensors of the file that training started from, in float32, by tower."""
     torch.save(official_clip.state_dict(), tmp_path / "clip.pt")
-    return read_clip_weights(tmp_path / "clip.pt")
+    named = {name: tensor.float() for name, tensor in official_clip.state_dict().items() if tensor.dim()}
+    vision = {name.removeprefix("visual."): named.pop(name) for name in list(named) if name.startswith("visual.")}
+    return {"text": named, "vision": vision}
 
 
 def frozen_of(official, with_images):
     """All but the token embedding: of a sequence's model the text tower's, of a dual encoder both towers'."""
-    frozen = {f"text.{name}": tensor for name, tensor in official.text.items() if name != "token_embedding.weight"}
-    return {**frozen, **{f"vision.{name}": tensor for name, tensor in official.vision.items() if with_images}}
+    towers = ("text", "vision") if with_images else ("text",)
+    named = {f"{tower}.{name}": tensor for tower in towers for name, tensor in official[tower].items()}
+    return {name: tensor for name, tensor in named.items() if name != "text.token_embedding.weight"}
 
 
 @pytest.fixture

@@ -16,7 +16,10 @@ SETTINGS = Settings(
     arch="clip_tiny", max_epoch=2, max_update=0, batch_size=16, lr=0.1, warmup_ratio=0.1, seed=1, eval_split="test",
     extra=["--cpu"],
 )  # fmt: skip
-CORPUS = SimpleNamespace(manifest={"splits": {"train": {"captions": {"en": 100, "de": 64}}}})
+CAPTIONS = {"en": 100, "de": 64}
+CORPUS = SimpleNamespace(
+    manifest={"splits": {"train": {"captions": CAPTIONS}}}, usable=lambda split, lang: range(CAPTIONS[lang])
+)
 SCORES = {("00-en", "en"): 60.0, ("01-de", "en"): 48.0, ("01-de", "de"): 51.5}
 EVERYTHING = [
     ("[1/2] en binarize", "00-en/train.log", None),

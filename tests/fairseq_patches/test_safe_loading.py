@@ -15,7 +15,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.logging.meters import AverageMeter, TimeMeter
 from omegaconf import OmegaConf
 
-from mlvl_fairseq.checkpoints.safe_loading import allowed_globals, load_checkpoint_file
+from mlvl_fairseq.checkpoints.safe_loading import allowed_globals, allowed_globals_of_torch, load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
 
 
@@ -185,6 +185,7 @@ def test_what_torch_says_of_a_damaged_file_is_cut_to_its_first_sentence(tmp_path
 
 
 ALLOWED = {
+    "_codecs.encode",
     "argparse.Namespace",
     "builtins.dict",
     "builtins.int",
@@ -211,15 +212,42 @@ ALLOWED = {
 
 
 def test_allow_list_is_exactly_this():
-    """A name more is a door more: whoever adds one has to say so here. Numpy's two are ours, not numpy's own."""
+    """A name more is a door more: whoever adds one has to say so here. Numpy's and the codec are ours."""
     found = {path: value for value, path in allowed_globals()}
     assert found.keys() == ALLOWED and len(allowed_globals()) == len(ALLOWED)
     for path, value in found.items():
-        if path.startswith("numpy"):
+        if path.startswith(("numpy", "_codecs")):
             assert value.__module__ == "mlvl_fairseq.checkpoints.safe_loading"
         else:
             module, _, name = path.replace("fairseq.meters", "fairseq.logging.meters").rpartition(".")
             assert value is getattr(importlib.import_module(module), name)
+
+
+OF_TORCH = {
+    "builtins.set",
+    "collections.OrderedDict",
+    "torch.Size",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch.device",
+    "torch.nn.parameter.Parameter",
+}
+
+
+def test_of_torch_s_own_list_this_is_left():
+    """Beside types of numbers and storages: nothing that calls what the file says, no subclass, no quantised tensor."""
+    left = allowed_globals_of_torch()
+    others = {n for n, value in left.items() if not (isinstance(value, torch.dtype) or n.endswith("Storage"))}
+    assert others == OF_TORCH and any(isinstance(value, torch.dtype) for value in left.values())
+
+
+def test_the_codec_is_that_of_bytes():
+    encode = {path: value for value, path in allowed_globals()}["_codecs.encode"]
+    assert encode("\xe9", "latin1") == b"\xe9"
+    with pytest.raises(pickle.UnpicklingError, match="unsupported GLOBAL _codecs.encode with utf-8"):
+        encode("\xe9", "utf-8")
 
 
 @pytest.mark.parametrize("dtype", ["U3", "S4", "c8", "M8[s]", "V4", "O"])

@@ -27,7 +27,7 @@ def corpus(monkeypatch):
         captions=lambda split, lang: [f"{lang} {number}" for number in range(4)],
         rows=lambda split, lang: rows[lang],
         features=lambda split, kind: features[kind],
-        language_fingerprint=lambda lang: lang,
+        usable=lambda split, lang: np.arange(len(rows[lang])),
     )
     for module in (convergence, attention):
         monkeypatch.setattr(module, "Corpus", lambda folder: stub)
@@ -39,7 +39,7 @@ def run(tmp_path, new_encoder, captions_of_tokens, monkeypatch):
     """A run whose model after step i is the i-th random tower."""
     words = {f"{lang} {i}": ids for lang, ids in zip(sorted(LANGUAGES * 4), captions_of_tokens(12)) for i in range(4)}
     encoders = [new_encoder(seed) for seed in range(3)]
-    monkeypatch.setattr(type(encoders[0]), "tokenize", lambda self, texts: [words[text] for text in texts])
+    monkeypatch.setattr(type(encoders[0]), "tokenize", lambda self, texts, *lang: [words[text] for text in texts])
     for module in (convergence, attention):
         monkeypatch.setattr(module, "load_text_tower", lambda path, device, **frozen: encoders[path])
     return SimpleNamespace(
