@@ -126,7 +126,7 @@ def test_gzip_is_inflated_up_to_a_bound(tmp_path, monkeypatch):
             stream, read = inflated(file, path), 0
             with contextlib.ExitStack() as expected:
                 if size > 3 << 20:
-                    expected.enter_context(pytest.raises(DataError, match="file.gz: inflates to more than 3,145,728 b"))
+                    expected.enter_context(pytest.raises(DataError, match="file.gz: inflates .* bytes to 3,145,"))
                 while chunk := stream.read(1000):
                     read += len(chunk)
             assert read == 3 << 20 if size == 3 << 20 else read <= 3 << 20

@@ -145,7 +145,7 @@ def test_missing_broken_and_unfitting_files(corpus):
     with pytest.raises(DataError, match=r"train\.de\.txt: not UTF-8"):
         corpus.captions("train", "de")
     corpus.english_path("train").unlink()
-    with pytest.raises(DataError, match=r"train\.english\.txt: missing file; run mlvl-prepare again"):
+    with pytest.raises(DataError, match=r"train\.english\.txt: no such file; run mlvl-prepare again"):
         corpus.english("train")
     np.save(corpus.rows_path("train", "de"), np.zeros((3, 2), np.int32))
     with pytest.raises(DataError, match=r"shape \(3, 2\) does not fit the manifest's 4 captions"):

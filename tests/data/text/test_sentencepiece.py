@@ -111,6 +111,9 @@ def test_training_on_too_little_text_says_so(tmp_path):
     (tmp_path / "latin1").write_bytes("größer\n".encode("latin-1"))
     with pytest.raises(DataError, match="latin1:1: is not UTF-8"):
         train_sentencepiece([tmp_path / "latin1"], tmp_path, 50)
+    (tmp_path / "later").write_bytes(b"ein Ball\n" * 20 + b"\0\n")
+    with pytest.raises(DataError, match="later:21: holds a NUL byte; mend or delete it$"):
+        train_sentencepiece([tmp_path / "later"], tmp_path, 50)
     assert not (tmp_path / "dict.txt").exists()
 
 
@@ -140,4 +143,4 @@ def test_standard_input_that_is_not_utf8_is_named_with_its_line(run_here, folder
         run_here("mlvl-encode", "--sentencepiece", folder)
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert f"error: standard input:{line}: " in said and "is not valid UTF-8; mend the line, or convert" in said
+    assert f"error: standard input:{line}: " in said and "is not UTF-8; convert it first" in said
