@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
+from mlvl_fairseq.continual.preconditions import require_english
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
-from mlvl_fairseq.data.text import clip_vocabulary
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -105,7 +106,8 @@ class CllRetrievalTask(CaptionTask):
         self._has_begun = False
 
     @classmethod
-    def setup_task(cls, cfg: CllRetrievalConfig, **kwargs):
+    def setup_task(cls, cfg: CllRetrievalConfig, unprepared: bool = False, **kwargs):
+        """`unprepared`: to find out whether everything fits, before vocabularies are made: see `UnpreparedTask`."""
         learned, current = split_languages(cfg.learned), split_languages(cfg.lang)
         for lang in current:
             if lang in learned:
@@ -113,9 +115,9 @@ class CllRetrievalTask(CaptionTask):
         corpus = Corpus(cfg.data)
         for lang in [*learned, *current]:
             corpus.require("train", lang)
-        return cls(cfg, corpus, learned, current)
+        return (UnpreparedTask if unprepared else cls)(cfg, corpus, learned, current)
 
-    def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
+    def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
 
@@ -131,8 +133,7 @@ class CllRetrievalTask(CaptionTask):
         self.model = model = super().build_model(cfg, from_checkpoint)
         self.embed_dim = cfg.embed_dim
         self.plugins = active_plugins(self.cfg, self)
-        counts = self.count_current_tokens()
-        english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
+        counts, english = self.count_current_tokens(), self.count_english_tokens()
         state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
         self._prepare_rows(model.token_embedding, counts)
@@ -156,9 +157,18 @@ class CllRetrievalTask(CaptionTask):
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
-        counts = np.stack([count_tokens(self.vocabulary, lang, len(self.dictionary)) for lang in self.current])
+        counts = np.stack(
+            [
+                count_tokens(self.vocabulary, lang, len(self.dictionary), self.usable("train", lang))
+                for lang in self.current
+            ]
+        )
         counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
         return counts
+
+    def count_english_tokens(self) -> np.ndarray:
+        """int [CLIP's vocabulary], or empty: only the first language reads it."""
+        return np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
 
     # One language from begin to end.
     def begin_epoch(self, epoch, model) -> None:
@@ -204,16 +214,19 @@ class CllRetrievalTask(CaptionTask):
         return result
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
-        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
-            what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
-            hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
-            raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
+        self.check_optimizer(optimizer)
         for plugin in self.plugins.values():
             plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
         for plugin in self.plugins.values():
             plugin.after_step(self.model)
+
+    def check_optimizer(self, optimizer) -> None:
+        """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
+        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
+            what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
+            hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
+            raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
 
     # What methods look back at.
     @property
@@ -250,7 +263,11 @@ class CllRetrievalTask(CaptionTask):
             yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 
     def caption_count(self, lang: str) -> int:
-        return len(self.corpus.rows("train", lang))
+        """Training captions of a language that take part."""
+        return len(self.usable("train", lang))
+
+    def feature_kinds(self, split: str) -> Sequence[str]:
+        return TEACHER_FEATURES
 
     def caption_dataset(self, split: str, langs: List[str], **options):
         """Captions with the teacher's image features, and its English features where all have an English sentence."""
@@ -261,30 +278,64 @@ class CllRetrievalTask(CaptionTask):
     def load_dataset(self, split, **kwargs):
         if split in self.datasets:
             return
-        for kind in TEACHER_FEATURES:
+        self.check_features(split, TEACHER_FEATURES)
+        self.datasets[split] = self.caption_dataset(split, self.current)
+
+    def check_features(self, split: str, kinds: Sequence[str]) -> None:
+        """Check what the teacher gave a split.
+
+        Args:
+            kinds: the features that are needed, of :data:`TEACHER_FEATURES`.
+
+        Raises:
+            UserError: they are not there, or have other dimensions than the model.
+            DataError: they are damaged, of other rows, or another teacher's than those of the other splits.
+        """
+        for kind in kinds:
             if not self.corpus.has_features(split, kind):
                 raise UserError(
                     f"{self.corpus.folder} has no teacher features of the {split} split: run mlvl-prepare "
                     f"{self.corpus.folder} --teacher PATH"
                 )
         self.corpus.require_one_teacher()
-        images = self.corpus.features(split, "image")
-        if images.shape[1] != self.embed_dim:
-            raise UserError(
-                f"the teacher's features have {images.shape[1]} dimensions, the model's {self.embed_dim}: choose "
-                "another --arch or --embed-dim"
-            )
+        for kind in kinds:
+            self.corpus_features(split, kind, self.embed_dim, "choose another --arch or --embed-dim")
         if split == "valid":
-            self.check_validation_images(len(images))
-        self.datasets[split] = self.caption_dataset(split, self.current)
+            self.check_validation_images(self.usable_images(split))
 
     def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""
-        missing = {lang: int((self.corpus.rows(split, lang)[:, 1] < 0).sum()) for lang in langs}
-        for lang, number in missing.items():
-            if number and split == "train":
-                raise UserError(
-                    f"{number} training captions of '{lang}' have no English sentence to learn from: give triplets, or "
-                    f"{self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
-                )
-        return not any(missing.values())
+        if split == "train":
+            require_english(self.corpus, langs)
+        return all((self.corpus.rows(split, lang)[self.usable(split, lang), 1] >= 0).all() for lang in langs)
+
+
+class UnpreparedTask(CllRetrievalTask):
+    """The task before captions are cut, with CLIP's own vocabulary: whatever its options ask for can be built and
+    checked, nothing can be trained."""
+
+    def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
+        return GivenVocabulary(self.corpus, ClipTokenizer(clip_vocabulary()))
+
+    def count_current_tokens(self) -> np.ndarray:
+        return np.zeros((len(self.current), len(self.dictionary)), np.int64)
+
+    def count_english_tokens(self) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def check(self, trainer, splits: Sequence[str], eval_split: str) -> None:
+        """Check what is otherwise found out later: features, row scales, the optimizer and its schedule.
+
+        Args:
+            trainer: fairseq's, of this task's model. splits: of training and validation.
+            eval_split: what the model is scored on at last; it needs images only.
+
+        Raises:
+            UserError: a language could not be learned like this.
+        """
+        for split in splits:
+            self.check_features(split, TEACHER_FEATURES)
+        self.check_features(eval_split, TEACHER_FEATURES[:1])
+        self._set_scales(self.model)
+        self.check_optimizer(trainer.optimizer)
+        trainer.lr_scheduler  # built with it

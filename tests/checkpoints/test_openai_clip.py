@@ -304,3 +304,14 @@ def test_unknown_files_are_explained(tmp_path):
     (tmp_path / "empty.pt").touch()
     with pytest.raises(DataError, match="empty.pt"):
         read_clip_weights(tmp_path / "empty.pt")
+
+
+def test_a_directory_with_names_that_are_no_text_is_refused(archive, tmp_path):
+    """A flag of a zip entry says that its name is UTF-8."""
+    content = bytearray(archive.read_bytes())
+    place = content.rindex(b"PK\x01\x02")
+    content[place + 9] |= 8
+    content[place + 46] = 0xFF
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(DataError, match="c.pt: the file is truncated or damaged .*codec"):
+        read_clip_weights(tmp_path / "c.pt")

@@ -275,10 +275,11 @@ def test_ranks_are_of_images_by_name(retrieval, encoder, tmp_path):
     [
         ({"image_root": "images"}, "give either --image-root DIR or --image-features"),
         ({"image_list": None}, "with --image-list"),
-        ({"lang": ["de", "fr"], "captions": "test.json"}, "--captions 'test.json' needs {lang} where"),
+        ({"lang": ["de", "fr"], "captions": "de.json"}, "--captions 'de.json' needs {lang} where"),
     ],
 )
-def test_wrong_options(retrieval, options, message):
+def test_wrong_options(retrieval, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         retrieval(**options).read()
 

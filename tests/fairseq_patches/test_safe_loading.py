@@ -120,7 +120,9 @@ def test_payload_as_restore_file_ends_the_command(run_alone, train_options, tmp_
     options = ["--save-dir", tmp_path / "save", "--restore-file", tmp_path / "evil.pt"]
     ended = run_alone("fairseq-train", *train_options, *options)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'evil.pt'}: holds an object of type")
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"fairseq-train: error: {tmp_path / 'evil.pt'}: holds an object of type"
+    )
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "marker").exists()
 

@@ -47,7 +47,8 @@ def attention_drift(
 
     def drift(step: int, lang: str) -> Dict[str, float]:
         captions = corpus.captions("train", lang)
-        chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
+        usable = corpus.usable("train", lang)
+        chosen = [captions[row] for row in usable[sample_rows(len(usable), max_captions, seed)]]
         earlier = load_text_tower(run.checkpoint(step), device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 

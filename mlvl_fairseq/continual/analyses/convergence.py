@@ -56,7 +56,8 @@ class TrainingCaptions:
         tokens, rows = [], []
         for lang in languages:
             captions, pairs = corpus.captions("train", lang), corpus.rows("train", lang)
-            usable = np.flatnonzero(pairs[:, 1] >= 0)
+            usable = corpus.usable("train", lang)
+            usable = usable[pairs[usable, 1] >= 0]
             chosen = usable[sample_rows(len(usable), limit, seed)]
             tokens += encoder.tokenize([captions[row] for row in chosen])
             rows.append(pairs[chosen])
