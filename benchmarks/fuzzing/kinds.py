@@ -4,7 +4,6 @@ lines read them. Which of the files are damaged is said in its decorator.
 
 import functools
 import gzip
-import inspect
 import json
 import os
 import shlex
@@ -407,15 +406,18 @@ def _captions_of(reader: str) -> bool:
     from mlvl_fairseq.errors import UserError
 
     fitting = []
-    known = inspect.signature(read_captions).parameters
-    which = {key: value for key, value in {"lang": "de", "split": "train"}.items() if key in known}
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         for name, make in SAMPLES.items():
             files = make(Path(scratch))
             try:
                 table = read_captions(
-                    files["train"], format=reader, image_list=files.get("images"), on_problem="error", **which
+                    files["train"],
+                    format=reader,
+                    lang="de",
+                    split="train",
+                    image_list=files.get("images"),
+                    on_problem="error",
                 )
             except UserError:
                 continue
