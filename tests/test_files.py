@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import random
 import socket
 
 import pytest
@@ -130,6 +131,14 @@ def test_gzip_is_inflated_up_to_a_bound(tmp_path, monkeypatch):
                 while chunk := stream.read(1000):
                     read += len(chunk)
             assert read == 3 << 20 if size == 3 << 20 else read <= 3 << 20
+
+
+def test_a_bomb_in_a_large_file_is_found_where_it_is(tmp_path):
+    """What comes behind it, and would excuse it, is not waited for."""
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(bytes(32 << 20) + random.Random(1).randbytes(1 << 20)))
+    with open_file(path) as file, pytest.raises(DataError, match="inflates .* bytes to [4-9],[0-9,]{7}, which text"):
+        inflated(file, path).read()
 
 
 def test_what_text_inflates_to_is_bounded_by_its_size(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def test_many_and_shared_values_are_not_deep():
 
 
 def test_depth_is_known_through_the_memo():
-    step = b"q\x01h\x01\x86"  # put, get, a tuple of both
+    step = b"q\x010h\x01\x85"  # put, pop, get, a tuple of it
     with pytest.raises(TooDeep):
         require_shallow(io.BytesIO(b"\x80\x02)" + step * (MAX_NESTING + 2) + b"."))
 

@@ -53,6 +53,7 @@ def patch(offset, content):
         (".idx", patch(26, struct.pack("<i", -3))),
         (".idx", patch(26, struct.pack("<3i", 0, 3, 3))),
         (".idx", patch(26, struct.pack("<3i", 2, 2, 2))),
+        (".idx", patch(26, struct.pack("<3i3q", 3, 0, 3, 0, 6, 6))),  # an empty caption, in its place
         (".idx", patch(46, struct.pack("<q", 9))),  # the place of the second caption
         (".idx", patch(46, struct.pack("<q", 1 << 40))),
     ],

@@ -91,9 +91,10 @@ def test_bad_files_are_named(folder, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(DataError, match="sentencepiece.bpe.model: no such file; give an XLM-R folder"):
         SentencePieceTokenizer(tmp_path)
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
-        SentencePieceTokenizer(tmp_path)
+    for content in (b"nonsense", b""):
+        (tmp_path / "sentencepiece.bpe.model").write_bytes(content)
+        with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
+            SentencePieceTokenizer(tmp_path)
     (tmp_path / "sentencepiece.bpe.model").write_bytes((folder / "sentencepiece.bpe.model").read_bytes())
     with pytest.raises(DataError, match="lacks .* of the 36 pieces"):
         SentencePieceTokenizer(tmp_path)
@@ -133,6 +134,15 @@ def test_commands(run_here, folder, tmp_path, monkeypatch, capsys):
     lines = stdout.buffer.getvalue().decode().split("\n")
     tokenizer = SentencePieceTokenizer(folder)
     assert lines == [" ".join(tokenizer.tokens(text)) for text in ("A big dog", "", "大的房子")] + [""]
+
+
+def test_standard_input_without_end(run_here, folder, monkeypatch, capsys):
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+        with pytest.raises(SystemExit) as ended:
+            run_here("mlvl-encode", "--sentencepiece", folder)
+    assert ended.value.code == 2 and "standard input:1: holds a NUL byte" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content, line", [(b"good\n\xffbad\n", 2), ("größer".encode("latin-1"), 1)])
