@@ -225,7 +225,9 @@ def teacher_features(world: SmallWorld, folder: Path):
 @kind("corpus/features/train.*.states-*", sealed=("corpus/features/train.de.states-*.npy",), share=0.7)
 def text_states(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
-    line = f"fairseq-train {world.trikd_options} --cached-states --max-update 1 --disable-validation --no-save"
+    line = (
+        f"fairseq-train {world.trikd_options} --langs de --cached-states --max-update 1 --disable-validation --no-save"
+    )
     return [f"{line} --save-dir {folder}/save".replace(str(world.corpus), str(corpus))]
 
 
