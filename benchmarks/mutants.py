@@ -211,7 +211,7 @@ class Map:
 
     def tests_for(self, mutation: Mutation, budget: float) -> Tuple[List[str], float]:
         """The tests to run, file by file, and how long they take: `budget` seconds of those that reach the function,
-        then of those beside tests that reach its file (no test reaches what is done when a module is imported), then,
+        as much of those beside tests that reach its file (no test reaches what is done when a module is imported), or,
         where there are none, of those that reach its folder; of each the fastest first."""
         function, file, folder = f"{mutation.path}:{mutation.function}", f"{mutation.path}:", Path(mutation.path).parent
         rated = []
@@ -224,13 +224,14 @@ class Map:
                 if any(rings):
                     rated.append((rings.index(True), entry["seconds"], name, test))
         rated.sort()
-        chosen, seconds = defaultdict(list), 0.0
-        for ring, needs, name, test in rated:
-            if chosen and (seconds + needs > budget or ring == 2 > rated[0][0]):
+        chosen, spent = defaultdict(list), Counter()
+        for ring, seconds, name, test in rated:
+            if ring == 2 > rated[0][0]:
                 break
-            chosen[name].append(test)
-            seconds += needs
-        return [test for tests in chosen.values() for test in tests], seconds
+            if not spent[ring] or spent[ring] + seconds <= budget:
+                chosen[name].append(test)
+                spent[ring] += seconds
+        return [test for tests in chosen.values() for test in tests], sum(spent.values())
 
 
 def _recording(path: Path, text: str) -> str:

@@ -92,6 +92,22 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize(
+    "heads, tensor, message",
+    [
+        (3, None, "width 16 is not a multiple of the number of attention heads 3"),
+        (2, "x_projector.layers.0.fc1.bias", 'Missing key.* in state_dict: "layers.0.fc1.bias"'),
+    ],
+)
+def test_projectors_that_do_not_fit_together_are_told_in_one_line(tmp_path, heads, tensor, message):
+    content = trikd()
+    content["cfg"]["model"]["encoder_attention_heads"] = heads
+    content["model"].pop(tensor, None)
+    torch.save(content, tmp_path / "trikd.pt")
+    with pytest.raises(UserError, match=f"trikd.pt: its projectors do not fit together: {message}[^\\n]*$"):
+        read_trikd(tmp_path / "trikd.pt").x_projector()
+
+
 def places(value, place=()):
     """Every field, and the fields in it."""
     if place:

@@ -24,6 +24,7 @@ def encoder(monkeypatch):
 
     encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
+    monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None))
     return encoder
 
 
@@ -32,6 +33,8 @@ def corpus():
     features = np.random.default_rng(99).standard_normal((5, 8)).astype(np.float32)
     return SimpleNamespace(
         features=lambda split, kind: features,
+        feature_stem=lambda split, kind: f"{split}.{kind}",
+        usable=lambda split, lang: np.arange(len(ROWS)),
         images=lambda split: list("abcde"),
         rows=lambda split, lang: ROWS,
         captions=lambda split, lang: ["1", "2", "3", "4", "5"] if lang == "en" else ["6", "7", "8", "9", "10"],
@@ -41,7 +44,7 @@ def corpus():
 @pytest.fixture
 def sequence(tmp_path):
     return SimpleNamespace(
-        settings=SimpleNamespace(eval_split="test"),
+        settings=SimpleNamespace(eval_split="test", init_from=None),
         gpus=0,
         folder_of=lambda step: StepFolder(tmp_path),
         missing_scores=lambda step: ["en", "de"],

@@ -192,6 +192,11 @@ def test_arguments_of_flags_and_languages():
     assert as_arguments(options, languages="en,de") == ["--memory-every-epoch", "--oracle-languages=en,de"]
 
 
+def test_braces_that_name_no_value_stay():
+    options = {"init_from": "models/{other}/{", "oracle_languages": "{languages}"}
+    assert as_arguments(options, languages="en,de") == ["--init-from=models/{other}/{", "--oracle-languages=en,de"]
+
+
 def test_published_orders():
     alphabetical = language_order("order1")
     assert alphabetical == sorted(alphabetical)

@@ -198,7 +198,8 @@ def test_deviation_is_shown(tmp_path):
     cells = [cell.strip() for cell in summary_table(report_of(tmp_path)).splitlines()[2].strip("|").split("|")]
     assert cells[:4] == ["naive", "51.0 ± 1.4", "0.0 ± 0.0", "0.0 ± 0.0"]
     write_report(report_of(tmp_path), ReportOptions(tmp_path / "out", formats=TABLES))
-    assert "over 2 seeds" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "Mean ± sample standard deviation over 2 seeds." in text
     written = json.loads((tmp_path / "out" / "report.json").read_text())["methods"]["naive"]
     assert written["per_seed"]["AA"]["r_mean"] == [50, 52] and written["deviation"]["AA"]["r_mean"] == math.sqrt(2)
 

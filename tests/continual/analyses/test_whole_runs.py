@@ -27,7 +27,7 @@ def corpus(monkeypatch):
         captions=lambda split, lang: [f"{lang} {number}" for number in range(4)],
         rows=lambda split, lang: rows[lang],
         features=lambda split, kind: features[kind],
-        usable=lambda split, lang: np.arange(len(rows[lang])),
+        usable=lambda split, lang: np.arange(len(stub.rows(split, lang))),
     )
     for module in (convergence, attention):
         monkeypatch.setattr(module, "Corpus", lambda folder: stub)
