@@ -39,12 +39,10 @@ def left_over(folder: Path) -> List[str]:
 
 
 def content(path: Path) -> Any:
-    """A file's bytes; of a JSON object what it says, but for costs (JSON holds every digit of a number); of a report all
-    sections but that of costs."""
+    """A file's bytes; of a JSON object what it says, but for costs (JSON holds every digit of a number); of a report
+    all but the section on costs."""
     if path.name == "report.md":
-        return re.sub(
-            r"^## Costs\n.*?(?=^## |\Z)", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-        )
+        return re.sub(r"^## Costs\n.*?(?=^## |\Z)", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     if path.suffix != ".json":
         return path.read_bytes()
     return without_costs(json.loads(path.read_text(encoding="utf-8")))
