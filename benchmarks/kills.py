@@ -7,7 +7,7 @@ folder at the same time, one of them killed in the second case: one finishes, th
 line with exit status 2. Control: a result of each command, changed in one bit, is found to differ.
 
 Compared are all files: of checkpoints every tensor and how far training has come, of others all bytes. Left out are
-logs, lock files, what a run cost (seconds and memory, in costs.* and in reports; report.json has the scores), times
+logs, lock files, what a run cost (seconds and memory, in costs.* and in reports), times
 and options in checkpoints, and `checkpoint_bytes` in done.json (fairseq notes every start in a checkpoint). Exit
 status 0: everything is equal.
 

@@ -6,6 +6,8 @@ place, flushed to disk, then renamed.
 
 import contextlib
 import errno
+import fcntl
+import glob
 import gzip
 import io
 import json
@@ -14,7 +16,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.errors import DataError, UserError
 
 INFLATION = 100  # text deflates to a third or a fifth, very repetitive text to a fiftieth; a bomb to a thousandth
 INFLATED_AT_LEAST = 4 << 20  # bytes that the beginning of any file may inflate to
@@ -119,6 +121,8 @@ def saving(path):
     """
     try:
         yield
+    except UserError:  # which says it already, or something else
+        raise
     except Exception as error:
         cause = _os_error(error)
         if cause is None:
@@ -147,19 +151,50 @@ def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
 def atomic_path(path):
     """Yield a temporary path that replaces `path` when the block ends without an error.
 
+    The temporary file is locked while the block lasts, on every machine that shares the file system: one without a
+    lock is what a process left that was killed, and is removed.
+
     Raises:
         DataError: it cannot be written; `path` is as it was before.
     """
     path = Path(path)
+    remove_left_over(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with saving(path):
+        with saving(path), _locked(temporary):
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left_over(folder, name: str = "*") -> None:
+    """Remove what killed processes have left of the files that :func:`atomic_path` writes in a folder.
+
+    Args:
+        name: of the file; by default any.
+    """
+    name = name if name == "*" else glob.escape(name)
+    for path in Path(folder).glob(f".{name}.*.tmp"):
+        if path.name.rpartition(".tmp")[0].rpartition(".")[2].isdecimal() and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError), open(path, "rb") as file:  # OSError: locked; or there are no locks here
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path):
+    """Make a file and hold a lock on it; where the file system has no locks, just make it."""
+    with contextlib.ExitStack() as stack:
+        held = False
+        while not held:  # another process may remove it between the two steps
+            file = stack.enter_context(open(path, "ab"))
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            held = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        yield
 
 
 def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import fcntl
 import gzip
 import json
 import math
+import multiprocessing
 import os
 import random
 import socket
@@ -13,7 +15,17 @@ import pytest
 
 from mlvl_fairseq import files
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, inflated, open_file, read_text, require_file, saving, write_json, write_text
+from mlvl_fairseq.files import (
+    atomic_path,
+    inflated,
+    open_file,
+    read_text,
+    remove_left_over,
+    require_file,
+    saving,
+    write_json,
+    write_text,
+)
 
 
 def test_content_appears_with_the_rename_only(tmp_path):
@@ -32,6 +44,80 @@ def test_an_interruption_leaves_the_old_file_and_no_other(tmp_path, error):
         temporary.write_bytes(b"half")
         raise error
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def write_half(path, written, ends):
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        written.set()
+        ends.wait(60)
+
+
+@pytest.fixture
+def half_written(tmp_path):
+    """``half_written(name)``: a process that has written half of a file, and the event that lets it finish."""
+    context, started = multiprocessing.get_context("fork"), []
+
+    def start(name):
+        written, ends = context.Event(), context.Event()
+        started.append(context.Process(target=write_half, args=(tmp_path / name, written, ends)))
+        started[-1].start()
+        assert written.wait(10)
+        return started[-1], ends
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_one(half_written, tmp_path):
+    for _ in range(2):
+        killed, _ = half_written("[a] *.pt")
+        killed.kill()
+        killed.join()
+    for name in (".b.pt.7.tmp", ".a.7.tmp", ".[a] *.pt.x.tmp"):  # of other files
+        (tmp_path / name).touch()
+    write_text(tmp_path / "[a] *.pt", "new")
+    assert sorted(os.listdir(tmp_path)) == [".[a] *.pt.x.tmp", ".a.7.tmp", ".b.pt.7.tmp", "[a] *.pt"]
+    remove_left_over(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".[a] *.pt.x.tmp", "[a] *.pt"]
+
+
+def test_what_a_process_is_writing_is_left_to_it(half_written, tmp_path):
+    writer, ends = half_written("file")
+    write_text(tmp_path / "file", "other")
+    assert len(os.listdir(tmp_path)) == 2
+    ends.set()
+    writer.join()
+    assert (tmp_path / "file").read_bytes() == b"half" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    calls, flock = [], fcntl.flock
+
+    def remove_first(file, how):
+        flock(file, how)
+        calls.append(how)
+        if len(calls) == 1:
+            os.remove(file.name)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with atomic_path(tmp_path / "file") as temporary:
+        assert temporary.exists() and len(calls) == 2
+
+
+def test_files_are_written_where_there_are_no_locks(half_written, tmp_path, monkeypatch):
+    killed, _ = half_written("file")
+    killed.kill()
+    killed.join()
+
+    def unsupported(file, how):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new" and len(os.listdir(tmp_path)) == 2  # who knows whether it is alive
 
 
 def test_a_full_disk_while_flushing_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What two output folders have in common, and what they must."""
 
 import json
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -8,7 +9,7 @@ from typing import Any, Iterator, List
 from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 
-LEFT_OUT = ("*.log", ".lock", "costs.*", "report.md")
+LEFT_OUT = ("*.log", ".lock", "costs.*")
 TEMPORARY = ("*.tmp", "*.tmp.*")
 COSTS = ("checkpoint_bytes", "costs")
 
@@ -38,7 +39,10 @@ def left_over(folder: Path) -> List[str]:
 
 
 def content(path: Path) -> Any:
-    """A file's bytes; of a JSON object what it says, but for costs (JSON holds every digit of a number)."""
+    """A file's bytes; of a JSON object what it says, but for costs (JSON holds every digit of a number); of a report
+    all but the section on costs."""
+    if path.name == "report.md":
+        return re.sub(r"^## Costs\n.*?(?=^## |\Z)", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     if path.suffix != ".json":
         return path.read_bytes()
     return without_costs(json.loads(path.read_text(encoding="utf-8")))

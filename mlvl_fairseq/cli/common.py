@@ -6,12 +6,14 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 import sys
 from functools import partial
 from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_type_hints
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.errors import UserError, without_line_ends
+from mlvl_fairseq.process.signals import on_stop_signal
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options")
@@ -23,20 +25,26 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     """Run a command's ``main(argv)`` and turn its outcome into an exit status.
 
     Status 0: done. 1: finished, but something was found wrong. 2: the user gave something wrong
-    (one line on stderr, no traceback). 130: interrupted with Ctrl-C.
+    (one line on stderr, no traceback). 130, 143: interrupted with Ctrl-C, or by SIGTERM.
     """
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
     )
-    name = os.path.basename(sys.argv[0])
+    name, signals = os.path.basename(sys.argv[0]), []
+
+    def interrupt(number: int) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
     try:
-        sys.exit(main(argv) or 0)
+        with on_stop_signal(interrupt):
+            sys.exit(main(argv) or 0)
     except (UserError, OSError) as error:
         print(f"{name}: error: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signals or [signal.SIGINT])[0])
 
 
 def tell_written(*paths) -> None:

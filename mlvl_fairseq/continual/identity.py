@@ -129,5 +129,6 @@ def manifest_of(mine, theirs: Dict, corpus: Corpus) -> Dict:
     kept = {name: theirs[name] for name in ("eval_split", "extra", WEIGHTS) if name in theirs}
     weights = {} if WEIGHTS in kept else {WEIGHTS: mine.init_from and weights_fingerprint(mine.init_from)}
     languages = {lang: corpus.language_fingerprint(lang) for lang in mine.languages}
-    teacher = {lang: corpus.teacher_fingerprint(lang) for lang in mine.languages}
+    recorded = theirs.get(TEACHER) or {}
+    teacher = {lang: recorded.get(lang) or corpus.teacher_fingerprint(lang) for lang in mine.languages}
     return {**asdict(mine), **weights, **kept, FINGERPRINTS: languages, TEACHER: teacher}

@@ -13,6 +13,7 @@ from mlvl_fairseq.continual import preconditions
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import remove_left_over
 from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.jobs import run_job
 from mlvl_fairseq.process.locks import locked
@@ -66,6 +67,7 @@ def _check_model(settings: Settings) -> None:
 def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
     for step, plan in enumerate(sequence.steps):
         title = f"[{step + 1}/{len(sequence.steps)}] {plan.title}"
+        remove_left_over(sequence.folder_of(step).path)
         if not sequence.is_trained(step):
             _train(sequence, corpus, step, title)
         if sequence.missing_scores(step):

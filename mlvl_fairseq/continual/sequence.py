@@ -11,7 +11,7 @@ from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.continual.training_options import frozen_options
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.runs.costs import read_finished
 from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, read_run_manifest, score_path
@@ -87,10 +87,21 @@ class Sequence:
         if not self.manifest_path.exists() or not has_checkpoints(self.folder):  # it has learned nothing
             return {}
         theirs = read_run_manifest(self.manifest_path).settings
+        self._check_recorded(theirs.get("extra") or [], corpus)
         differ = differences(theirs, self.settings, corpus, partial(self._frozen, corpus), bool(self.untrained))
         if differ:
             raise UserError(f"{self.folder} holds another run ({'; '.join(differ)}): choose another folder")
         return theirs
+
+    def _check_recorded(self, extra: List[str], corpus: Corpus) -> None:
+        """Raises DataError: ``run.json`` holds options that no training was started with."""
+        if extra == self.settings.extra:
+            return
+        self._frozen(corpus, self.settings.extra)  # what is wrong with these is not about the file
+        try:
+            self._frozen(corpus, extra)
+        except UserError as error:
+            raise DataError(f"{error}; mend it, or choose another folder", self.manifest_path, field="extra") from None
 
     def _frozen(self, corpus: Corpus, extra: List[str]) -> Dict[str, object]:
         return frozen_options(self.arguments(0, corpus, extra))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
+from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.json_files import checked, read_json
 from mlvl_fairseq.runs.fields import text_in
@@ -121,6 +122,8 @@ def read_run_manifest(path: Path) -> RunManifest:
     languages, name = recorded.languages, recorded.protocol
     if not languages or len(set(languages)) < len(languages):
         raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
+    for lang in languages:
+        language_code(lang, path, "languages")
     if name not in PROTOCOLS:
         raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
     if recorded.method:

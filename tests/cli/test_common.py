@@ -1,11 +1,15 @@
 """What the commands share."""
 
 import logging
+import os
+import signal
 
 import pytest
 
+from mlvl_fairseq.cli import common
 from mlvl_fairseq.cli.common import describe_error, tell_written
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import atomic_path
 
 BARS = """
 import mlvl_fairseq.cli.common, sys, time
@@ -20,6 +24,20 @@ def test_written_files_are_told(caplog):
         tell_written(None, "a.json", None, "b.png")
         tell_written(None)
     assert [record.getMessage() for record in caplog.records] == ["wrote a.json b.png"]
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_stopped_leaves_nothing_half(tmp_path, capsys, number, status):
+    def main(argv):
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        common.run(main)
+    assert ended.value.code == status and not os.listdir(tmp_path) and signal.getsignal(number) == before
+    assert capsys.readouterr().err.endswith(": interrupted; the same command continues where it stopped\n")
 
 
 def test_progress_bars_in_a_log_are_a_few_lines(run_alone, root):

@@ -112,3 +112,40 @@ def test_a_run_goes_on_with_the_teacher_s_features_it_began_with(tmp_path):
     swapped = SimpleNamespace(**{**vars(CORPUS), "teacher_fingerprint": {"en": "t-en", "de": "other"}.get})
     with pytest.raises(UserError, match="the teacher's features of the captions in de are others than they were"):
         Sequence(tmp_path, SETTINGS).open(swapped)
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+
+
+def test_teachers_that_are_away_or_were_not_recorded_change_nothing(tmp_path):
+    """Features that are gone are not asked about, and not forgotten; runs of earlier versions take what there is."""
+    has_trained(tmp_path)
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    gone = SimpleNamespace(**{**vars(CORPUS), "teacher_fingerprint": lambda lang: None})
+    Sequence(tmp_path, SETTINGS).open(gone)
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    assert manifest["teacher_fingerprint"] == {"en": "t-en", "de": "t-de"}
+    for earlier in ({}, {"teacher_fingerprint": {"en": None, "de": None}}):
+        del manifest["teacher_fingerprint"]
+        (tmp_path / "run.json").write_text(json.dumps({**manifest, **earlier}))
+        Sequence(tmp_path, SETTINGS).open(CORPUS)
+        manifest = json.loads((tmp_path / "run.json").read_text())
+        assert manifest["teacher_fingerprint"] == {"en": "t-en", "de": "t-de"}
+
+
+@pytest.mark.parametrize("extra", [["--clip-nurm", "2"], ["--clip-norm", "much"], ["--clip-norm"]])
+def test_damaged_options_in_a_manifest_are_named(tmp_path, extra):
+    has_trained(tmp_path)
+    Sequence(tmp_path, SETTINGS).open(CORPUS)
+    content = json.dumps({**json.loads((tmp_path / "run.json").read_text()), "extra": extra})
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json.*extra.*fairseq-train: .*--clip-.*choose another folder$"):
+        Sequence(tmp_path, SETTINGS).open(CORPUS)
+    assert (tmp_path / "run.json").read_text() == content
+    with pytest.raises(UserError, match="^fairseq-train: .*--clip-nurm"):  # one's own are one's own
+        Sequence(tmp_path, replace(SETTINGS, extra=["--clip-nurm", "3"])).open(CORPUS)
+
+
+def test_languages_of_a_manifest_name_no_other_files(tmp_path):
+    has_trained(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({**vars(SETTINGS), "languages": ["en", "../de"]}))
+    with pytest.raises(DataError, match=r"run\.json.*languages.*'\.\./de' is no code of a language"):
+        read_run_manifest(tmp_path / "run.json")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import pickle
 from pathlib import Path
@@ -67,6 +68,43 @@ def test_interrupted_writing_goes_on_where_it_was(tmp_path):
     with writer(tmp_path / "f") as store:
         assert store.rows_done == 3
         store.write(FEATURES[3:])
+    assert np.array_equal(open_features(tmp_path / "f"), FEATURES)
+
+
+def write_rows(stem, started, goes_on, before):
+    """What mlvl-prepare does: rows that are written in batches; it pauses before row `before`."""
+    try:
+        with writer(stem, flush_seconds=1e9) as store:
+            for row in range(store.rows_done, len(FEATURES)):
+                if row == before:
+                    started.set()
+                    goes_on.wait(60)
+                store.write(FEATURES[row : row + 1])
+                store._file.flush()
+    finally:
+        started.set()
+
+
+@pytest.mark.parametrize("before", [0, 1, 6, 9])
+@pytest.mark.parametrize("killed", ["first", "second"])
+def test_of_two_writers_one_is_killed_and_all_rows_are_there(tmp_path, monkeypatch, before, killed):
+    """Without a lock the second one would empty the file under the first, whose rows would stay zeros."""
+    monkeypatch.setattr("mlvl_fairseq.process.locks.PATIENCE", 0.1)
+    context = multiprocessing.get_context("fork")
+    go_on, processes = {}, {}
+    for name, pause in (("first", before), ("second", 0)):
+        started, go_on[name] = context.Event(), context.Event()  # one each: a killed process waits for ever
+        arguments = (tmp_path / "f", started, go_on[name], pause)
+        processes[name] = context.Process(target=write_rows, args=arguments)
+        processes[name].start()
+        assert started.wait(10)
+    processes[killed].kill()
+    go_on["second" if killed == "first" else "first"].set()
+    for process in processes.values():
+        process.join(30)
+        assert process.exitcode is not None
+    write_rows(tmp_path / "f", context.Event(), context.Event(), before=-1)
+    assert read_feature_manifest(tmp_path / "f").complete
     assert np.array_equal(open_features(tmp_path / "f"), FEATURES)
 
 

@@ -1,7 +1,9 @@
 """What may be another when a run goes on: where things lie, what is told, what it is scored on. And what may not."""
 
+import json
 import os
 import shutil
+from itertools import product
 
 import pytest
 
@@ -145,3 +147,21 @@ def test_curves_of_languages_go_on(go_on, unfinished, monkeypatch, tmp_path):
     steps = (tmp_path / "steps.txt").read_text().splitlines()
     assert [line for line in steps if "valid" in line] == ["logs/01-de/valid 14"]
     assert [line for line in steps if "train_inner" in line] == [f"logs/01-de/train_inner {step}" for step in (10, 13)]
+
+
+def test_features_of_another_teacher_are_refused(
+    go_on, unfinished, corpus, own_corpus, other_features, tmp_path, read_json
+):
+    """Finished languages count, too; the same features in another place do not, nor does a language that is added."""
+    for split, kind in product(("train", "valid", "test"), ("image", "text")):
+        other_features(split, kind, dim=32)
+    refused = "the teacher's features of the captions in en, de are others than they were"
+    assert f"{unfinished} holds another run ({refused}): choose another" in go_on(unfinished, corpus=own_corpus).error
+    assert go_on(unfinished, corpus=shutil.copytree(corpus, tmp_path / "same")).status == 0
+    assert refused in go_on(unfinished, corpus=own_corpus).error
+    assert go_on(unfinished, order="en,de,ru").status == 0
+    manifest = read_json(unfinished / "run.json")
+    assert set(manifest["teacher_fingerprint"]) == {"en", "de", "ru"}
+    manifest["teacher_fingerprint"] = None  # as an earlier version left it: nobody knows
+    (unfinished / "run.json").write_text(json.dumps(manifest))
+    assert go_on(unfinished, corpus=own_corpus, order="en,de,ru").status == 0

@@ -6,6 +6,7 @@ import json
 import pytest
 
 COMMANDS = {
+    "fairseq-train": ("{corpus} {training} --max-epoch 1 --save-dir {tmp}/out", "out/.lock"),
     "mlvl-analyse": ("attention {tmp}/run", "run/analysis/.attention.json.lock"),
     "mlvl-cll": ("{corpus} {tmp}/run --method cll_clip --order en,de {options}", "run/.lock"),
     "mlvl-convert": ("mclip {tmp}/none.pt {tmp}/out --sentencepiece {tmp}", "out/.lock"),
@@ -26,11 +27,16 @@ def files(folder):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_second_one_is_told(run, corpus, world, teacher, mte, sequence_options, tmp_path, monkeypatch, command):
+def test_the_second_one_is_told(
+    run, corpus, world, teacher, mte, sequence_options, teacher_options, tmp_path, monkeypatch, command
+):
     line, lock = COMMANDS[command]
     options = " ".join(map(str, sequence_options))
     test = f"--captions {world}/test.en.json --lang en --image-root {world}/images"
-    arguments = line.format(tmp=tmp_path, corpus=corpus, teacher=teacher, mte=mte, options=options, test=test).split()
+    training = " ".join(map(str, teacher_options))
+    arguments = line.format(
+        tmp=tmp_path, corpus=corpus, teacher=teacher, mte=mte, options=options, test=test, training=training
+    ).split()
     score = tmp_path / "run" / "scores" / "00-en" / "en.test.json"
     score.parent.mkdir(parents=True)
     score.write_text(json.dumps(dict.fromkeys(METRICS, 50)))

@@ -1,0 +1,30 @@
+"""Two trainings in one ``--save-dir`` write the same temporary files and each other's checkpoints.
+
+Breaks without it: ``fairseq-train ... --save-dir X`` in two terminals at once.
+"""
+
+import contextlib
+import os
+
+from mlvl_fairseq.fairseq_patches.patching import patches, wrap
+from mlvl_fairseq.files import saving
+from mlvl_fairseq.process.locks import locked
+
+
+@patches("fairseq_cli.train")
+def lock_the_save_dir(module) -> None:
+    """The rank that writes holds the lock, which ends with its process; a second training ends in one line."""
+
+    def make(main):
+        def main_alone(cfg, *args, **kwargs):
+            with contextlib.ExitStack() as stack:
+                if module.distributed_utils.is_master(cfg.distributed_training) and not cfg.checkpoint.no_save:
+                    folder = cfg.checkpoint.save_dir
+                    with saving(folder):
+                        os.makedirs(folder, exist_ok=True)
+                        stack.enter_context(locked(folder, wait=False))
+                return main(cfg, *args, **kwargs)
+
+        return main_alone
+
+    wrap(module, "main", make)
