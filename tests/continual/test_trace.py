@@ -86,7 +86,11 @@ def corpus(golden, tmp_path_factory):
         for ids in captions:
             builder.add_item(torch.tensor(ids[1:], dtype=torch.int32))
         builder.finalize(f"{prefix}.idx")
-    return SimpleNamespace(folder=folder)
+    return SimpleNamespace(
+        folder=folder,
+        rows=lambda split, lang: np.zeros((len(golden["seqs"][lang[1:]]), 2), np.int32),
+        usable=lambda split, lang, kinds: np.arange(len(golden["seqs"][lang[1:]])),
+    )
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def unit(rows):
 
 def test_collapsed_model_scores_chance(evaluate, corpus, tmp_path):
     """All images alike: without a rule for ties every one of them would come first."""
-    np.save(tmp_path / "same.npy", np.ones((12, 32), np.float32))
+    np.save(tmp_path / "same.npy", np.tile(np.arange(32, dtype=np.float32), (12, 1)))
     images = corpus / "images" / "test.txt"
     scores = evaluate("--image-features", tmp_path / "same.npy", "--image-list", images)
     assert [scores[f"img_r{k}"] for k in (1, 5, 10)] == pytest.approx([100 * k / 12 for k in (1, 5, 10)])
@@ -241,7 +241,7 @@ def test_wrong_options(run, world, teacher, options, named):
 
 
 def test_features_of_another_dimension(run, world, teacher, corpus, tmp_path):
-    np.save(tmp_path / "wide.npy", np.ones((12, 33), np.float32))
+    np.save(tmp_path / "wide.npy", np.eye(12, 33, dtype=np.float32))
     images = ["--image-features", tmp_path / "wide.npy", "--image-list", corpus / "images" / "test.txt"]
     command = ["--checkpoint", teacher, "--captions", world / "test.en.json", "--lang", "en"]
     assert "takes image features of 32 dimensions, not 33" in run("mlvl-evaluate", *command, *images).error
