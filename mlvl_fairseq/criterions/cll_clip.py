@@ -81,14 +81,21 @@ class CllClipCriterion(Criterion):
 
     def _cross_modal(self, features, sample):
         """Mean over the batch's rows, or what a method of replay makes of them and of its own rows."""
+        stands_in = (
+            "counts" in sample
+        )  # for a missing batch: neither its rows nor those replayed with it are contrasted
+
+        def contrast(text, image, ids, queries=None):
+            valid = torch.zeros_like(ids, dtype=torch.bool) if stands_in else None
+            return contrastive_loss(
+                text, image, self.temperature, ids, gather=self.training, valid=valid, queries=queries
+            )
+
         for plugin in self.task.plugins.values() if "memory" in sample else ():
-            term = plugin.cross_modal(self._contrast, features, sample)
+            term = plugin.cross_modal(contrast, features, sample)
             if term is not None:
                 return term
-        return self._contrast(features["text"], features["image"], sample["image_ids"]) / sample["nsentences"]
-
-    def _contrast(self, text, image, ids, queries=None):
-        return contrastive_loss(text, image, self.temperature, ids, gather=self.training, queries=queries)
+        return contrast(features["text"], features["image"], sample["image_ids"]) / sample["nsentences"]
 
     def load_state_dict(self, state_dict, strict=True):
         """Resume the temperature; that of another language is not taken over (each starts anew)."""

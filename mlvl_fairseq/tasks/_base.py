@@ -116,8 +116,8 @@ class MlvlTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's step. In a batch that stands in for a missing one (its loss is multiplied by 0), ``counts`` bool
         [B] is all False, so that other ranks do not contrast with its rows."""
-        if ignore_grad:
-            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
+        if ignore_grad and "counts" not in sample:
+            sample = without_rows(sample)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
@@ -125,6 +125,11 @@ class MlvlTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training and self.validation is not None:
             self.validation.log(logging_outputs)
+
+
+def without_rows(sample: Dict) -> Dict:
+    """A batch whose rows do not count: ``counts`` bool [B], all False. A batch that is one's own has no such key."""
+    return {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
 
 
 def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:

@@ -23,7 +23,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages, without_rows
 
 
 @dataclass
@@ -194,8 +194,9 @@ class CllRetrievalTask(CaptionTask):
             self.scales.decay = scale(self.cfg.weight_decay_scale_type)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if ignore_grad:  # a rank without a batch of its own: its rows do not count
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        """A rank without a batch of its own (`ignore_grad`) takes part in what methods exchange, with no row."""
+        if ignore_grad:
+            sample = without_rows(sample)
         for plugin in self.plugins.values():
             sample = plugin.extend_batch(sample)
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
