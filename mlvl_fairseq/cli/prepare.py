@@ -100,12 +100,20 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
+    from mlvl_fairseq.data.images.transforms import transform_names
+
     features = parser.add_argument_group("features")
     features.add_argument(
         "--image-features", nargs="+", metavar="SPLIT=FILE.npy", help="image features [images, dims] you already have"
     )
     features.add_argument("--image-list", nargs="+", metavar="SPLIT=FILE.txt", help="their image names, one a line")
     features.add_argument("--teacher", metavar="PATH", help="model that encodes images and English sentences")
+    features.add_argument(
+        "--transform",
+        choices=transform_names(),
+        help="what cuts pictures for the teacher's image tower; mclip as in mCLIP's published training (default: what "
+        "the teacher was trained with)",
+    )
     features.add_argument("--batch-size", type=positive, default=256, help="of the teacher (default: %(default)s)")
     features.add_argument(
         "--num-workers", type=not_negative, default=0, help="processes that read images (default: %(default)s)"
@@ -164,7 +172,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
+    from mlvl_fairseq.errors import UserError
 
+    if args.transform and not args.teacher:
+        raise UserError("--transform goes with --teacher")
     corpus = build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         store_image_features(corpus, by_split(args.image_features or []), by_split(args.image_list or []))
@@ -246,6 +257,7 @@ def extract_features(corpus, args) -> None:
 
     policy = BadImagePolicy(args.bad_image, args.max_bad_images)
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
+    encoder.transform = args.transform
     extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
 
 

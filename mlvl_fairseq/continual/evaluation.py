@@ -18,7 +18,9 @@ def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
     features, names = corpus.features(split, "image"), corpus.images(split)
     for lang in sequence.missing_scores(step):
         image_rows = corpus.rows(split, lang)[:, 0]
-        scores, ranks = rank_retrieval(encoder, features, names, corpus.captions(split, lang), image_rows, lang, split)
+        own = {"transform": corpus.image_transform(split)}
+        captions = corpus.captions(split, lang)
+        scores, ranks = rank_retrieval(encoder, features, names, captions, image_rows, lang, split, own=own)
         path = sequence.score_path(step, lang)
         path.parent.mkdir(parents=True, exist_ok=True)
         ranks.save(ranks_path(path))

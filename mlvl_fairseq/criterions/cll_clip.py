@@ -81,9 +81,7 @@ class CllClipCriterion(Criterion):
 
     def _cross_modal(self, features, sample):
         """Mean over the batch's rows, or what a method of replay makes of them and of its own rows."""
-        stands_in = (
-            "counts" in sample
-        )  # for a missing batch: neither its rows nor those replayed with it are contrasted
+        stands_in = "counts" in sample  # for a missing batch: neither its rows nor those replayed with it count
 
         def contrast(text, image, ids, queries=None):
             valid = torch.zeros_like(ids, dtype=torch.bool) if stands_in else None

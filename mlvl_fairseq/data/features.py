@@ -36,6 +36,7 @@ class FeatureManifest:
         rows_done: rows computed so far, from the first on.
         bad_rows: rows of zeros that stand for images which could not be loaded.
         complete: whether all rows are there.
+        transform: of the pictures, ``name@size``, where it was not the one that the model itself names; None: it was.
         format_version: of this layout.
     """
 
@@ -47,6 +48,7 @@ class FeatureManifest:
     rows_done: int = 0
     bad_rows: List[int] = field(default_factory=list)
     complete: bool = False
+    transform: Optional[str] = None
     format_version: int = FORMAT_VERSION
 
     def settings(self) -> dict:
@@ -121,6 +123,7 @@ class FeatureWriter:
         dtype: ``float16`` or ``float32``.
         flush_seconds: time between two updates of the manifest.
         rows: number of rows, where names stand for more or fewer than one each; None: one a name.
+        transform: see :class:`FeatureManifest`.
 
     Raises:
         DataError: there are no rows, or the files there were made with other settings.
@@ -136,6 +139,7 @@ class FeatureWriter:
         dtype: str = "float32",
         flush_seconds: float = FLUSH_SECONDS,
         rows: Optional[int] = None,
+        transform: Optional[str] = None,
     ):
         if not len(row_names):
             raise DataError("no rows to write features of", array_path(stem))
@@ -143,7 +147,8 @@ class FeatureWriter:
             raise DataError(f"dtype {dtype} is none of {', '.join(FEATURE_DTYPES)}", array_path(stem))
         self.stem, self._flush_seconds, self._flushed = stem, flush_seconds, time.monotonic()
         shape = (len(row_names) if rows is None else rows, dim)
-        self.manifest = FeatureManifest(model, weights_fingerprint, dtype, shape, fingerprint_of_names(row_names))
+        names = fingerprint_of_names(row_names)
+        self.manifest = FeatureManifest(model, weights_fingerprint, dtype, shape, names, transform=transform)
         if feature_manifest_path(stem).exists():
             self.manifest = _resumed(stem, self.manifest, row_names)
         elif array_path(stem).exists():

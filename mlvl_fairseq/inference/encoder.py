@@ -39,6 +39,7 @@ class Encoder:
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
         device: where it computes.
+        transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
     """
 
     network: Network
@@ -47,6 +48,7 @@ class Encoder:
     languages: List[str]
     source: str
     device: torch.device = torch.device("cpu")
+    transform: Optional[str] = None
 
     @classmethod
     def load(cls, path, device: str = "cpu", **frozen) -> "Encoder":
@@ -89,7 +91,14 @@ class Encoder:
     def preprocess(self) -> ImageTransform:
         """What makes pictures to the network's input. Raises UserError: it takes no pictures."""
         self.require_image_tower()
-        return self.network.preprocess
+        own = self.network.preprocess
+        return ImageTransform(self.transform, own.size) if self.transform else own
+
+    @property
+    def other_transform(self) -> Optional[str]:
+        """``name@size`` of :attr:`preprocess` where it is not the one that the network names; None: it is."""
+        own = self.network.preprocess
+        return None if own is None or self.preprocess == own else str(self.preprocess)
 
     def require_image_tower(self) -> None:
         """Raises UserError: the network takes no pictures."""

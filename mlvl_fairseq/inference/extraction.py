@@ -77,6 +77,7 @@ def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, nu
         policy=policy,
         batch_size=batch_size,
         num_workers=num_workers,
+        transform=encoder.other_transform,
     )
 
 

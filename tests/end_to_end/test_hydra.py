@@ -285,6 +285,10 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
         assert "--frozen-dropout" in quirky and "--frozen-dropout" not in plain
+        if overlay.startswith("trikd"):
+            assert quirky[quirky.index("--transform") + 1] == "mclip" and "--transform" not in plain
+        best = quirky[quirky.index("--best-checkpoint-metric") + 1] if "--best-checkpoint-metric" in quirky else "loss"
+        assert best == "loss" and "--maximize-best-checkpoint-metric" not in quirky
 
 
 def test_wrong_configs_are_told(run, tmp_path):

@@ -179,8 +179,8 @@ def test_ranks_keep_one_memory(method, cll, english, train):
     [("image_text_retrieval", 128), ("cll_clip", 128), ("er", 80), ("der", 128), ("er_ace", 128)],
 )
 def test_a_step_of_fewer_captions_than_ranks_take(what, batch_size, corpus, teacher_options, cll, english, train):
-    """120 captions: with 80 a rank the second one has 40, with 128 none. Then it stands by with others' (fairseq's dummy
-    batch), which are nobody's negatives, are not offered to a memory, and take nothing from it."""
+    """120 captions: with 80 a rank the second one has 40, with 128 none. Then it stands by with others' (fairseq's
+    dummy batch), which are nobody's negatives, are not offered to a memory, and take nothing from it."""
     if what == "image_text_retrieval":
         options = [corpus, *teacher_options]
     else:

@@ -17,6 +17,7 @@ from mlvl_fairseq.checkpoints.source import (
     register_weight_format,
     take_prefix,
 )
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, transform_names
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
@@ -46,6 +47,7 @@ class TrikdWeights:
         sentencepiece: fingerprint of the tokenizer, None: unknown.
         max_length: tokens of a caption, BOS and EOS included.
         source: the file read.
+        transform: name of what cut the pictures.
     """
 
     tensors: Tensors
@@ -54,6 +56,7 @@ class TrikdWeights:
     sentencepiece: Optional[str]
     max_length: int
     source: str
+    transform: str = CLIP_TRANSFORM
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +118,10 @@ def _read(model: Mapping[str, Any], cfg: Mapping[str, Any], source: WeightSource
     tensors.update({name: model[name] for name in FINGERPRINTS.values() if name in model})
     if "c_projector.weight" not in tensors or FINGERPRINTS["mte"] not in tensors:
         raise DataError("has no C-projector, or no fingerprint of its text encoder", path)
+    transform = options.get("transform") or CLIP_TRANSFORM
+    if transform not in transform_names():
+        reason = f"there is no image transform {transform!r}; there are: {', '.join(transform_names())}"
+        raise DataError(reason, path, field="cfg.model.transform")
     heads = options.get("encoder_attention_heads")
     if not heads:
         raise DataError("is missing", path, field="cfg.model.encoder_attention_heads")
@@ -125,6 +132,7 @@ def _read(model: Mapping[str, Any], cfg: Mapping[str, Any], source: WeightSource
         sentencepiece=(source.state.get("task_state") or {}).get("sentencepiece"),
         max_length=int(task.get("max_length") or 77),
         source=str(path),
+        transform=transform,
     )
 
 
@@ -153,6 +161,7 @@ def _options(weights: TrikdWeights) -> Dict[str, Any]:
         "encoder_embed_dim": width,
         "encoder_ffn_embed_dim": weights.tensors[MARK].shape[0],
         "encoder_attention_heads": weights.heads,
+        "transform": weights.transform,
     }
 
 

@@ -167,11 +167,9 @@ class Memory(ContinualPlugin):
             return
         counted = sample.get("counts", slice(None))
         ids = gather_with_grad(sample["id"][counted])
-        labels = (
-            gather_with_grad(sample["text_output"][counted].float())
-            if self.keeps_features
-            else ids.new_zeros(len(ids), 0)
-        )
+        labels = ids.new_zeros(len(ids), 0)
+        if self.keeps_features:
+            labels = gather_with_grad(sample["text_output"][counted].float())
         items = torch.stack([torch.full_like(ids, self.position), ids], dim=1)
         self.selection.offer(self, items, labels.to(self.labels.dtype))
         self.seen += len(ids)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
@@ -133,6 +133,12 @@ class Corpus:
         names = self.english(split) if kind == "text" else self.images(split)
         return open_features(self.feature_stem(split, kind), expect_row_names=names)
 
+    def image_transform(self, split: str) -> Optional[str]:
+        """``name@size`` of what cut the pictures behind the teacher's features; None: the teacher's own, or nothing."""
+        if not self.has_features(split, "image"):
+            return None
+        return read_feature_manifest(self.feature_stem(split, "image")).transform
+
     def require_one_teacher(self) -> None:
         """Check that one model has encoded the images and the English sentences of all splits.
 
@@ -146,6 +152,11 @@ class Corpus:
             (first, teacher), (other, another), *_ = weights.values()
             message = f"computed by another teacher ({another}) than {first.name} ({teacher}); delete and extract again"
             raise DataError(message, array_path(other))
+        transforms = {manifest.transform: stem for stem, manifest in manifests.items() if stem.name.endswith(".image")}
+        if len(transforms) > 1:
+            (one, first), (two, second), *_ = transforms.items()
+            message = f"pictures were cut by {two or 'the teacher'}, in {first.name} by {one or 'the teacher'}"
+            raise DataError(f"{message}; delete and extract again", array_path(second))
 
     def has_features(self, split: str, kind: str) -> bool:
         return feature_manifest_path(self.feature_stem(split, kind)).exists()

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlvl_fairseq.data.captions.reading import read_captions
 from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     Evaluator,
@@ -65,6 +66,7 @@ class Retrieval(Evaluator):
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
         "ties": "order of equal scores: 'index' lets the smaller index win",
+        "transform": "what cuts pictures for the model, where it is not CLIP's own preprocessing",
     }
     examples = """\
   mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
@@ -113,6 +115,7 @@ class Retrieval(Evaluator):
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
+        own = {"transform": _own_transform(encoder)} if options.image_root else {}
         scores, ranks = rank_retrieval(
             encoder,
             features,
@@ -123,7 +126,7 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
-            self.own_keys(),
+            {**own, **self.own_keys()},
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
@@ -186,9 +189,20 @@ def retrieval_signature(
         tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
-        own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index", **(own or {})},
+        own={
+            "folds": n_fold,
+            "captions": CONVENTIONS[recall].captions,
+            "ties": "index",
+            **(own or {}),
+        },
     )
     return str(signature)
+
+
+def _own_transform(encoder: Encoder) -> Optional[str]:
+    """``name@size``; None: CLIP's own, or the model takes no pictures."""
+    own = encoder.network.preprocess
+    return None if own is None or own.name == CLIP_TRANSFORM else str(own)
 
 
 def _checksums(names: Sequence[str]) -> np.ndarray:
