@@ -32,6 +32,7 @@ setup(
         "fairseq-fixed==0.12.3.1",
         "ftfy>=6.0",
         "matplotlib>=3.7",
+        "msgspec>=0.19",
         "numpy>=1.26",
         "openai-clip>=1.0.1",
         "packaging>=21",

@@ -1,13 +1,95 @@
-"""Files that commands leave for each other. They appear whole or not at all: written beside their place, flushed to
-disk, then renamed."""
+"""Files that users give and that commands leave for each other.
+
+What is read is a regular file, and inflates to a bounded size. What is written appears whole or not at all: beside its
+place, flushed to disk, then renamed.
+"""
 
 import contextlib
+import errno
+import gzip
+import io
 import json
 import os
+import stat
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Optional
+from typing import BinaryIO, Callable, Optional
 
 from mlvl_fairseq.errors import DataError
+
+INFLATION = 100  # text deflates to a third or a fifth, very repetitive text to a fiftieth; a bomb to a thousandth
+INFLATED_AT_LEAST = 64 << 20  # bytes that any file may inflate to
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def require_file(path, missing: str = "") -> None:
+    """Look at a file before anybody opens it: opening a pipe waits for ever, reading a device need not end.
+
+    Args:
+        missing: what to do if it is not there.
+
+    Raises:
+        DataError: there is none, or it is no regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError("no such file" + (f"; {missing}" if missing else ""), path) from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise DataError(f"is {kind}, not a regular file; give a file", path)
+
+
+def open_file(path, missing: str = "") -> BinaryIO:
+    """Open a regular file for reading bytes; see :func:`require_file`.
+
+    Raises:
+        DataError: it is absent, no regular file, or may not be read.
+    """
+    require_file(path, missing)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", path) from None
+
+
+def inflated(file: BinaryIO, path) -> BinaryIO:
+    """The content of an open gzip file, inflated as it is read.
+
+    Raises, when it is read:
+        DataError: it inflates to more than `INFLATION` times its size (and more than `INFLATED_AT_LEAST`).
+        EOFError, gzip.BadGzipFile, zlib.error: it is truncated or damaged.
+    """
+    limit = max(INFLATED_AT_LEAST, INFLATION * os.fstat(file.fileno()).st_size)
+    return io.BufferedReader(_Inflated(file, path, limit), 1 << 20)
+
+
+class _Inflated(io.RawIOBase):
+    def __init__(self, file: BinaryIO, path, limit: int):
+        self._stream, self._path, self._limit, self._read = gzip.GzipFile(fileobj=file), path, limit, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self._stream.readinto(buffer)
+        self._read += count
+        if self._read > self._limit:
+            raise DataError(
+                f"inflates to more than {self._limit:,} bytes, {INFLATION} times what text does at most; if that is "
+                "right, inflate it first (gunzip)",
+                self._path,
+            )
+        return count
 
 
 @contextlib.contextmanager
@@ -24,10 +106,16 @@ def saving(path):
         if cause is None:
             raise
         raise DataError(
-            f"cannot be saved: {cause.strerror or cause}. What was saved before is intact; make room and run the same "
-            "command again",
+            f"cannot be saved: {cause.strerror or cause}. What was saved before is intact; {_remedy(cause)} and run "
+            "the same command again",
             path=path,
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in _NO_ROOM:
+        return "make room"
+    return "make it writable, or choose another place," if error.errno in _NOT_ALLOWED else "mend that"
 
 
 def _os_error(error: Optional[BaseException]) -> Optional[OSError]:
@@ -85,18 +173,3 @@ def write_text(path, text: str) -> None:
 def write_json(path, value) -> None:
     """Write `value` as indented JSON, atomically. NaN and infinity are refused (ValueError): JSON has none."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_object(path: Path) -> Dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        DataError: it is none.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSON or UTF-8
-        raise DataError(f"not JSON ({error}); delete it and run the same command again", path) from None
-    if not isinstance(value, dict):
-        raise DataError(f"expected a JSON object, found a {type(value).__name__}", path)
-    return value

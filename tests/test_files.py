@@ -1,13 +1,18 @@
-"""Files appear whole or not at all."""
+"""Files that are read are regular and inflate to a bounded size; files that are written appear whole or not at all."""
 
+import contextlib
+import errno
+import gzip
 import json
 import math
 import os
+import socket
 
 import pytest
 
+from mlvl_fairseq import files
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json, write_text
+from mlvl_fairseq.files import atomic_path, inflated, open_file, require_file, saving, write_json, write_text
 
 
 def test_content_appears_with_the_rename_only(tmp_path):
@@ -65,3 +70,74 @@ def test_json_has_no_nan(tmp_path, value):
     with pytest.raises(ValueError):
         write_json(path, [value])
     assert json.loads(path.read_text()) == [1]
+
+
+@pytest.mark.parametrize(
+    "number, message",
+    [
+        (errno.ENOSPC, "make room and run the same command again"),
+        (errno.EROFS, "make it writable, or choose another place, and run the same command again"),
+        (errno.EACCES, "make it writable, or choose another place, and run the same command again"),
+        (errno.EIO, "mend that and run the same command again"),
+    ],
+)
+def test_the_advice_fits_what_the_system_refused(tmp_path, number, message):
+    with pytest.raises(DataError, match=message), saving(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("open_it", [open_file, require_file])
+def test_what_is_no_regular_file_is_never_opened(tmp_path, open_it):
+    """Opening a pipe that nobody writes to would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    server.close()
+    for name, kind in {"pipe": "a pipe", "folder": "a folder", "socket": "a socket"}.items():
+        with pytest.raises(DataError, match=f"{name}: is {kind}, not a regular file; give a file"):
+            open_it(tmp_path / name)
+    with pytest.raises(DataError, match="/dev/zero: is a device, not a regular file"):
+        open_it("/dev/zero")
+    with pytest.raises(DataError, match="none: no such file; fetch it first$"):
+        open_it(tmp_path / "none", "fetch it first")
+    with pytest.raises(DataError, match="none: no such file$"):
+        open_it(tmp_path / "none")
+    with pytest.raises(DataError, match="cannot be read: embedded null"):
+        open_it("a\0b")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="loop: cannot be read: Too many levels of symbolic links"):
+        open_it(tmp_path / "loop")
+
+
+def test_a_file_behind_a_link_is_opened(tmp_path):
+    (tmp_path / "file").write_bytes(b"12")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with open_file(tmp_path / "link") as file:
+        assert file.read() == b"12"
+
+
+def test_gzip_is_inflated_up_to_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "INFLATED_AT_LEAST", 3 << 20)
+    path = tmp_path / "file.gz"
+    for size in (3 << 20, (3 << 20) + 1):
+        path.write_bytes(gzip.compress(bytes(size)))
+        with open_file(path) as file:
+            stream, read = inflated(file, path), 0
+            with contextlib.ExitStack() as expected:
+                if size > 3 << 20:
+                    expected.enter_context(pytest.raises(DataError, match="file.gz: inflates to more than 3,145,728 b"))
+                while chunk := stream.read(1000):
+                    read += len(chunk)
+            assert read == 3 << 20 if size == 3 << 20 else read <= 3 << 20
+
+
+def test_what_text_inflates_to_is_bounded_by_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "INFLATED_AT_LEAST", 0)
+    path, text = tmp_path / "file.gz", b"A dog runs. " * 50
+    path.write_bytes(gzip.compress(text))
+    with open_file(path) as file:
+        assert inflated(file, path).read() == text
+    path.write_bytes(gzip.compress(bytes(10_000_000)))
+    with open_file(path) as file, pytest.raises(DataError, match="inflate it first"):
+        inflated(file, path).read()

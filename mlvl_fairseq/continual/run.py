@@ -11,7 +11,7 @@ from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import binarize
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.files import read_object
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.jobs import run_job
 from mlvl_fairseq.process.locks import locked
 from mlvl_fairseq.runs.costs import JobCosts

@@ -9,7 +9,8 @@ from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.files import read_object, write_json
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, ordered_method, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 

@@ -4,25 +4,11 @@ from typing import Dict, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.captions.reading import text_lines
 from mlvl_fairseq.errors import DataError
 
 FEATURE_DTYPES = ("float16", "float32")
-
-
-def map_array(path) -> np.memmap:
-    """Map an ``.npy`` file of any numeric type into memory, read-only. Pickled content is refused unread.
-
-    Raises:
-        DataError: the file is missing, truncated, or holds anything but numbers.
-    """
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise DataError("no such file", path) from None
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"is truncated or no .npy file of plain numbers ({reason})", path) from None
 
 
 def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
@@ -40,10 +26,7 @@ def import_features(npy_path, list_path, names: Sequence[str]) -> np.ndarray:
         DataError: a file is missing or damaged, the two have different numbers of rows, a row's name is empty or
             occurs twice, a wanted name is missing, or a feature is not finite.
     """
-    features = map_array(npy_path)
-    if features.ndim != 2 or features.dtype.name not in FEATURE_DTYPES:
-        wanted = f"{' or '.join(FEATURE_DTYPES)} [n, d]"
-        raise DataError(f"is {features.dtype} {list(features.shape)}, not {wanted}; convert it first", npy_path)
+    features = map_array(npy_path, FEATURE_DTYPES, ("n", "d"), "convert it first")
     row_of = _read_row_names(list_path)
     if len(row_of) != len(features):
         raise DataError(f"names {len(row_of)} rows, but {npy_path} has {len(features)}", list_path)

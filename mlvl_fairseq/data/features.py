@@ -15,7 +15,8 @@ from typing import BinaryIO, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, map_array
+from mlvl_fairseq.arrays import map_array
+from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_json
 

@@ -8,7 +8,8 @@ from typing import Dict, Sequence
 import numpy as np
 
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import read_object, write_json
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.fields import amount_in
 from mlvl_fairseq.runs.folder import StepFolder
 

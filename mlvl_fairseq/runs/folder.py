@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import read_object
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.fields import text_in
 from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.files import read_object, write_json
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.locks import locked
 from mlvl_fairseq.version import __version__
 

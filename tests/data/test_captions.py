@@ -319,9 +319,9 @@ def test_explicit_format_of_an_empty_file(tmp_path):
 
 
 def test_absent_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match="absent.json: No such file or directory"):
+    with pytest.raises(DataError, match="absent.json: no such file"):
         read_captions(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match="is a folder, not a regular file"):
         read_captions(tmp_path)
 
 

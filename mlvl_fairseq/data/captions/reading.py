@@ -28,6 +28,7 @@ from mlvl_fairseq.data.captions.table import (
     unique_texts,
 )
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import inflated, open_file
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,13 @@ def raw_lines(path, limit: int = -1) -> Iterator[str]:
         limit: longest piece in characters to yield at once; -1 yields whole lines.
 
     Raises:
-        DataError: the file cannot be read, is UTF-16, or is a truncated or damaged gzip file (with the line).
+        DataError: the file cannot be read, is no regular file, is UTF-16, or is a gzip file that is truncated, damaged
+            (with the line) or inflates beyond all bounds.
     """
     number = 0
     try:
-        with open(path, "rb") as raw:
-            stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
+        with open_file(path) as raw:
+            stream = inflated(raw, path) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
             text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
             for number, line in enumerate(iter(partial(text.readline, limit), ""), 1):
                 yield line if number > 1 else _without_mark(line, path)

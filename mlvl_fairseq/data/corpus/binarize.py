@@ -12,6 +12,7 @@ from fairseq.data import indexed_dataset
 from fairseq.data.indexed_dataset import MMapIndexedDataset, _code_to_dtype, data_file_path, index_file_path
 from tqdm import tqdm
 
+from mlvl_fairseq.arrays import read_array, write_array
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.corpus.vocabularies import (
     DICTIONARY_FILE,
@@ -21,7 +22,7 @@ from mlvl_fairseq.data.corpus.vocabularies import (
 )
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.files import write_json
 from mlvl_fairseq.process.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -157,9 +158,9 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
             for start in range(0, len(sentences), CHUNK):
                 ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
                 counts += np.bincount(ids, minlength=len(tokenizer))
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, counts)
-    return np.load(path, allow_pickle=False)
+            write_array(path, counts)
+    size = len(GrownVocabulary(corpus).tokenizer)
+    return read_array(path, ("int64",), (size,), "delete it: the next run counts again")
 
 
 def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import List, Optional
 
 import numpy as np
 
-from mlvl_fairseq.data.feature_arrays import map_array
+from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.features import array_path, feature_manifest_path, open_features, read_feature_manifest
 from mlvl_fairseq.errors import DataError, UserError
 

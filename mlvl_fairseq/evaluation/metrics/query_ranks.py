@@ -1,13 +1,14 @@
 """The rank of every query of a retrieval test, kept so that two models can later be compared query by query."""
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from mlvl_fairseq.arrays import read_arrays, write_arrays
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path
+
+_AGAIN = "delete it and its score, evaluate again"
 
 
 @dataclass(frozen=True)
@@ -28,36 +29,25 @@ class QueryRanks:
     text_ranks: np.ndarray
 
     def save(self, path) -> None:
-        """Write a compressed ``.npz`` with one int32 array an attribute, atomically."""
-        arrays = {name: np.asarray(array, dtype=np.int32) for name, array in vars(self).items()}
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        """Write a compressed ``.npz`` with one int32 array an attribute, atomically, with a seal."""
+        write_arrays(path, {name: np.asarray(array, dtype=np.int32) for name, array in vars(self).items()})
 
     @classmethod
     def load(cls, path) -> "QueryRanks":
         """The inverse of :meth:`save`.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            DataError: it is not what `save` writes.
+            DataError: there is no such file, or it is not what `save` writes.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                ranks = cls(**{entry.name: arrays[entry.name] for entry in fields(cls)})
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise DataError(f"not a file of ranks ({error}); delete it and its score, evaluate again", path) from None
+        ranks = cls(**read_arrays(path, {entry.name: ("int32", ("n",)) for entry in fields(cls)}, _AGAIN))
         if not ranks._fits():
-            raise DataError("its arrays do not fit together; delete it and its score, evaluate again", path)
+            raise DataError(f"its arrays do not fit together; {_AGAIN}", path)
         return ranks
 
     def _fits(self) -> bool:
         n, m = len(self.images), len(self.text_to_image)
-        arrays = vars(self).values()
         return (
-            all(array.ndim == 1 and array.dtype == np.int32 for array in arrays)
-            and (len(self.image_ranks), len(self.text_ranks)) == (n, m)
+            (len(self.image_ranks), len(self.text_ranks)) == (n, m)
             and m > 0
             and 0 <= self.text_to_image.min() <= self.text_to_image.max() < n
         )

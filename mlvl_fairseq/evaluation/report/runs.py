@@ -11,7 +11,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.continual import ScoreMatrix
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
-from mlvl_fairseq.files import read_object
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.costs import StepCosts, read_costs
 from mlvl_fairseq.runs.fields import number_in, score_in, text_in
 from mlvl_fairseq.runs.folder import MANIFEST, SCORES, StepFolder, read_run_manifest, score_path, stored_scores
