@@ -50,6 +50,12 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
     )
     captions.add_argument(
+        "--join",
+        nargs="+",
+        metavar="CORPUS",
+        help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
+    )
+    captions.add_argument(
         "--image-root",
         metavar="DIR",
         help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
@@ -176,7 +182,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     if args.transform and not args.teacher:
         raise UserError("--transform goes with --teacher")
-    corpus = build_corpus(args) if args.languages else open_corpus(args)
+    corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         store_image_features(corpus, by_split(args.image_features or []), by_split(args.image_list or []))
     lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
@@ -185,6 +191,19 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.teacher:
         extract_features(corpus, args)
     logger.info("corpus ready: %s", corpus.folder)
+
+
+def join(args):
+    """The corpora of ``--join`` as data sets of one. Raises UserError: caption files are given, too."""
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.data_sets import join_corpora
+    from mlvl_fairseq.errors import UserError
+
+    given = [option for option, name in args.reading.items() if getattr(args, name) is not None]
+    given += [option for option in ("--languages", "--image-root") if getattr(args, option[2:].replace("-", "_"))]
+    if given:
+        raise UserError(f"--join takes prepared corpora: leave out {', '.join(given)}")
+    return join_corpora(args.corpus, [Corpus(folder) for folder in args.join])
 
 
 def open_corpus(args):

@@ -7,7 +7,9 @@ from typing import Dict, List, Optional
 
 from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.data_sets import data_set_members
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import read_object
@@ -151,6 +153,10 @@ class Sequence:
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
         batches = max(1, captions // (self.settings.batch_size * ranks))
+        data_sets = [name.strip() for name in _given(self.settings.extra, "--data-sets", "").split(",") if name.strip()]
+        if data_sets:
+            sizes = [len(own) for own in data_set_members(corpus, "train", current, data_sets).values()]
+            batches = len(sizes) * alternating_steps(sizes, self.settings.batch_size * ranks)
         updates = self.settings.max_epoch * -(-batches // frequency)
         return min(updates, self.settings.max_update * len(current) or updates)
 

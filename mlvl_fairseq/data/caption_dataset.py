@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from mlvl_fairseq.data.sampling import mixed_epoch, one_language_epoch
+from mlvl_fairseq.data.sampling import alternating_epoch, mixed_epoch, one_language_epoch
 
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
@@ -105,6 +105,41 @@ class CaptionDataset(FairseqDataset):
             batch["image_features"] = torch.stack([s["image"] for s in samples])
         if self.english is not None:
             batch["text_features"] = gather_rows(self.english, np.array([s["english_row"] for s in samples]))
+        return batch
+
+
+class DataSetsCaptionDataset(CaptionDataset):
+    """A :class:`CaptionDataset` of several data sets, whose batches come from one after the other in turn. Batches also
+    have ``data_set_ids`` int64 [B].
+
+    Args:
+        members: int64 [n], the captions of each data set.
+        seed: of the run; what is drawn follows it and the epoch.
+    """
+
+    def __init__(self, *args, members: Sequence[np.ndarray], seed: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.members, self.seed, self.epoch = list(members), seed, 1
+        self.data_set_of = np.empty(len(self), np.int64)
+        for number, own in enumerate(self.members):
+            self.data_set_of[own] = number
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    def ordered_indices(self) -> np.ndarray:
+        """Global batches (``keep_multiple_of`` captions) of the first data set, the second, ..., the first again; each
+        gives as many as the smallest has. Or the stored order."""
+        if not self.shuffle:
+            return super().ordered_indices()
+        drawn = alternating_epoch([len(own) for own in self.members], self.keep_multiple_of, self.epoch, self.seed)
+        return np.stack([own[rows] for own, rows in zip(self.members, drawn)], axis=1).reshape(-1)
+
+    def collater(self, samples: List[Dict]) -> Dict:
+        batch = super().collater(samples)
+        if batch:
+            batch["data_set_ids"] = torch.from_numpy(self.data_set_of[[s["id"] for s in samples]])
         return batch
 
 

@@ -20,7 +20,7 @@ from omegaconf import II, MISSING, OmegaConf
 from torch.utils.data import ConcatDataset
 
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
-from mlvl_fairseq.data.caption_dataset import CaptionDataset
+from mlvl_fairseq.data.caption_dataset import CaptionDataset, DataSetsCaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
 from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
@@ -216,7 +216,8 @@ class CaptionTask(MlvlTask):
         """
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         options.setdefault("shuffle", split == "train")
-        return self.dataset_class(
+        kind = DataSetsCaptionDataset if "members" in options else self.dataset_class
+        return kind(
             ConcatDataset(tokens),
             np.concatenate([part.sizes for part in tokens]),
             np.concatenate([self.corpus.rows(split, lang) for lang in langs]),
@@ -282,17 +283,18 @@ class RecallScores(ValidationScores):
     Args:
         languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
             averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
+        kinds: key of the batches that says whose captions are, where it is not languages that are ranked apart.
     """
 
-    def __init__(self, languages: Sequence[str] = ()):
+    def __init__(self, languages: Sequence[str] = (), kinds: str = "lang_ids"):
         super().__init__()
-        self.languages = list(languages)
+        self.languages, self.kinds = list(languages), kinds
         self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
         self._batches: List[Tuple[torch.Tensor, ...]] = []
 
     def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
         """A batch, and its ``text`` and ``image`` features [B, D]."""
-        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
+        languages = sample.get(self.kinds, torch.zeros_like(sample["id"]))
         text, image = features["text"].float(), features["image"].float()
         self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
 

@@ -1,7 +1,8 @@
 """Continual language learning: one language of the sequence (CLL-CLIP and TEIR, Yang et al. 2024)."""
 
+import logging
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -16,14 +17,20 @@ from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
+from mlvl_fairseq.data.corpus.data_sets import data_set_members
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.data.text import clip_vocabulary
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
-from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
+from mlvl_fairseq.optim.row_adamw import RowAdamW, RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages, without_rows
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, split_languages, without_rows
+
+logger = logging.getLogger(__name__)
+
+DATA_SETS_SEED = 40_000  # the number of the one that draws from several data sets
 
 
 @dataclass
@@ -72,6 +79,21 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
             "with the same result; needed by optimizers other than row_adamw"
         },
     )
+    data_sets: str = field(
+        default="",
+        metadata={
+            "help": "train on several data sets, e.g. coco,cc3m: folders that image names of the corpus begin with. "
+            "Batches come from one after the other in turn, as many from each as the smallest has; validation ranks "
+            "each apart. Default: all captions are mixed"
+        },
+    )
+    data_set_moments: ChoiceEnum(["shared", "own"]) = field(
+        default="shared",
+        metadata={
+            "help": "with --data-sets: one state of the optimizer, or as published one a data set, all acting on "
+            "the same weights (row_adamw only)"
+        },
+    )
 
 
 CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
@@ -98,6 +120,8 @@ class CllRetrievalTask(CaptionTask):
         self.learned, self.current = learned, current
         self.languages = [*learned, *current]
         self.oracle = split_languages(cfg.oracle_languages)
+        self.data_sets = split_languages(cfg.data_sets)
+        self._moments: Optional[int] = None
         self.corpus = corpus
         super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
@@ -197,6 +221,8 @@ class CllRetrievalTask(CaptionTask):
         """A rank without a batch of its own (`ignore_grad`) takes part in what methods exchange, with no row."""
         if ignore_grad:
             sample = without_rows(sample)
+        if str(self.cfg.data_set_moments) == "own":
+            self._choose_moments(sample)
         for plugin in self.plugins.values():
             sample = plugin.extend_batch(sample)
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
@@ -204,12 +230,25 @@ class CllRetrievalTask(CaptionTask):
             plugin.after_backward(sample)
         return result
 
+    def _choose_moments(self, sample) -> None:
+        """Raises UserError: the batches of an update are of several data sets, or there are none."""
+        if not self.data_sets:
+            raise UserError("--data-set-moments own goes with --data-sets")
+        of = int(sample["data_set_ids"][0])
+        if self._moments not in (None, of):
+            raise UserError("--data-set-moments own needs updates of one data set each: leave --update-freq at 1")
+        self._moments = of
+
     def optimizer_step(self, optimizer, model, update_num) -> None:
         """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
         if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
             raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
+        if self._moments is not None:
+            if not isinstance(optimizer.optimizer, RowAdamW):
+                raise UserError("--data-set-moments own needs --optimizer row_adamw")
+            optimizer.optimizer.moments, self._moments = self._moments, None
         for plugin in self.plugins.values():
             plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
@@ -277,7 +316,38 @@ class CllRetrievalTask(CaptionTask):
             )
         if split == "valid":
             self.check_validation_images(len(images))
-        self.datasets[split] = self.caption_dataset(split, self.current)
+        options = self._data_set_options(split) if self.data_sets else {}
+        self.datasets[split] = self.caption_dataset(split, self.current, **options)
+
+    def _data_set_options(self, split: str) -> Dict:
+        """What :class:`DataSetsCaptionDataset` takes. A data set without validation captions is not validated on.
+
+        Raises:
+            UserError: a caption is of none of the data sets, or one has no training captions, or too few images to
+                validate.
+        """
+        members = data_set_members(self.corpus, split, self.current, self.data_sets)
+        rows = np.concatenate([self.corpus.rows(split, lang) for lang in self.current])
+        if split == "valid":
+            self.validated = [name for name, own in members.items() if len(own)]
+            members = {name: members[name] for name in self.validated}
+            for own in members.values():
+                self.check_validation_images(len(np.unique(rows[own, 0])))
+        for name, own in members.items():
+            logger.info("%s: data set %s has %d captions", split, name, len(own))
+        return {"members": list(members.values()), "seed": self.seed_for(DATA_SETS_SEED)}
+
+    def new_recall(self) -> RecallScores:
+        return RecallScores(self.validated, "data_set_ids") if self.data_sets else super().new_recall()
+
+    def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
+        """Raises UserError: batches of several data sets need a number of captions, which the smallest set has."""
+        if self.data_sets and dataset.shuffle:
+            if not max_sentences or max_tokens:
+                raise UserError("--data-sets needs --batch-size, and no --max-tokens: each batch is of one data set")
+            steps = alternating_steps([len(own) for own in dataset.members], max_sentences * num_shards)
+            logger.info("an epoch has %d batches of each of %s", steps, ", ".join(self.data_sets))
+        return super().get_batch_iterator(dataset, max_tokens, max_sentences, num_shards=num_shards, **kwargs)
 
     def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""

@@ -15,10 +15,14 @@ FORMAT = 1
 MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 TEACHER_FEATURES = ("image", "text")
+OF_DATA_SET = "@"  # between a split and a data set
 
 
 class Corpus:
     """A prepared corpus folder, opened for reading.
+
+    A corpus may hold several data sets: each has the images in a folder of its own, the first part of their names
+    (``coco/1.jpg``). Where a split is asked for, ``test@coco`` stands for the captions of one of them.
 
     Args:
         folder: what ``mlvl-prepare`` wrote.
@@ -76,7 +80,9 @@ class Corpus:
 
     def languages(self, split: str = "train") -> List[str]:
         """Languages with captions in a split, in the order they were given."""
-        return list(self.manifest["splits"].get(split, {}).get("captions", {}))
+        split, _, data_set = split.partition(OF_DATA_SET)
+        languages = list(self.manifest["splits"].get(split, {}).get("captions", {}))
+        return [lang for lang in languages if self.members(split, lang, data_set).any()] if data_set else languages
 
     def require(self, split: str, lang: str) -> None:
         """Raises UserError: the corpus has no captions of this language and split."""
@@ -84,22 +90,27 @@ class Corpus:
             known = ", ".join(self.languages(split)) or "none"
             raise UserError(f"{self.folder}: no {split} captions in language '{lang}' (there are: {known})")
 
+    def members(self, split: str, lang: str, data_set: str) -> np.ndarray:
+        """bool [captions]: which captions of a split and language are of a data set."""
+        own = np.array([name.startswith(f"{data_set}/") for name in self.images(split)], bool)
+        return own[self.rows(split, lang)[:, 0]]
+
     # Files. Paths need not exist yet: the builders write them.
     def images_path(self, split: str) -> Path:
-        return self.folder / "images" / f"{split}.txt"
+        return self.folder / "images" / f"{_whole(split)}.txt"
 
     def captions_path(self, split: str, lang: str) -> Path:
-        return self.folder / "captions" / f"{split}.{lang}.txt"
+        return self.folder / "captions" / f"{_whole(split)}.{lang}.txt"
 
     def rows_path(self, split: str, lang: str) -> Path:
-        return self.folder / "captions" / f"{split}.{lang}.rows.npy"
+        return self.folder / "captions" / f"{_whole(split)}.{lang}.rows.npy"
 
     def english_path(self, split: str) -> Path:
-        return self.folder / "captions" / f"{split}.english.txt"
+        return self.folder / "captions" / f"{_whole(split)}.english.txt"
 
     def feature_stem(self, split: str, kind: str) -> Path:
         """`kind`: ``inputs`` (frozen image features given by the user), ``image`` or ``text`` (the teacher's)."""
-        return self.folder / "features" / f"{split}.{kind}"
+        return self.folder / "features" / f"{_whole(split)}.{kind}"
 
     # Contents.
     def images(self, split: str) -> List[str]:
@@ -108,7 +119,10 @@ class Corpus:
 
     def captions(self, split: str, lang: str) -> List[str]:
         self.require(split, lang)
-        return read_lines(self.captions_path(split, lang))
+        captions, (split, _, data_set) = read_lines(self.captions_path(split, lang)), split.partition(OF_DATA_SET)
+        if not data_set:
+            return captions
+        return [captions[row] for row in np.flatnonzero(self.members(split, lang, data_set))]
 
     def english(self, split: str) -> List[str]:
         """The distinct English sentences beside the captions; position = English row."""
@@ -117,12 +131,12 @@ class Corpus:
     def rows(self, split: str, lang: str) -> np.ndarray:
         """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
         self.require(split, lang)
-        path = self.rows_path(split, lang)
+        path, (split, _, data_set) = self.rows_path(split, lang), split.partition(OF_DATA_SET)
         rows = map_array(path)
         expected = self.manifest["splits"][split]["captions"][lang]
         if rows.shape != (expected, 2):
             raise DataError(f"shape {rows.shape} does not fit the manifest's {expected} captions", path)
-        return rows
+        return rows[self.members(split, lang, data_set)] if data_set else rows
 
     def features(self, split: str, kind: str) -> np.ndarray:
         """Memory-mapped features [rows, dims] of `kind`, verified against this corpus's row order.
@@ -160,6 +174,11 @@ class Corpus:
 
     def has_features(self, split: str, kind: str) -> bool:
         return feature_manifest_path(self.feature_stem(split, kind)).exists()
+
+
+def _whole(split: str) -> str:
+    """The split that one of a data set is part of."""
+    return split.partition(OF_DATA_SET)[0]
 
 
 def read_lines(path: Path) -> List[str]:
