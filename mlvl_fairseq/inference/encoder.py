@@ -105,9 +105,13 @@ class Encoder:
         if self.network.preprocess is None:
             raise UserError(f"{self.source} has no image tower; give image features instead of images")
 
-    def tokenize(self, captions: Sequence[str]) -> List[List[int]]:
-        """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS."""
-        return self.tokenizer.tokenize(captions, self.max_length)
+    def tokenize(self, captions: Sequence[str], lang: Optional[str] = None) -> List[List[int]]:
+        """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS.
+
+        Args:
+            captions: texts. lang: their language, where each keeps the tokens it was learned with.
+        """
+        return self.tokenizer.of_language(lang).tokenize(captions, self.max_length)
 
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
         """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] on the encoder's device, differentiable."""
@@ -127,7 +131,7 @@ class Encoder:
         Args:
             captions: texts.
             lang: their language; models with an adapter for each language need it, and do without adapter where it
-                is unknown or was not learned.
+                is unknown or was not learned. With frozen segmentation it says how captions are cut, too.
             batch_size: captions a batch.
             progress: title of a progress bar; None shows none.
 
@@ -139,7 +143,7 @@ class Encoder:
         """
         if isinstance(captions, str):
             raise UserError("give a list of captions, not one: each of its letters would be encoded")
-        tokens = self.tokenize(captions)
+        tokens = self.tokenize(captions, lang)
         features = np.empty((len(captions), self.embed_dim), np.float32)
         order = np.argsort([len(ids) for ids in tokens], kind="stable")  # little padding: neighbours are alike
         starts = range(0, len(order), batch_size)

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -79,6 +79,14 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
             "with the same result; needed by optimizers other than row_adamw"
         },
     )
+    segmentation: ChoiceEnum(["growing", "frozen"]) = field(
+        default="growing",
+        metadata={
+            "help": "how captions of earlier languages are cut when they are replayed or scored: growing, with the "
+            "vocabulary as it is now, as published; frozen, as it was when their language was learned (the "
+            "language has to be known)"
+        },
+    )
     data_sets: str = field(
         default="",
         metadata={
@@ -126,6 +134,8 @@ class CllRetrievalTask(CaptionTask):
         super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
         self.state.merge_state_dict({"languages": self.languages})
+        if self.freezes_segmentation:
+            self.state.merge_state_dict({"segmentation": self._sizes_of_vocabularies()})
         self._has_begun = False
 
     @classmethod
@@ -142,6 +152,19 @@ class CllRetrievalTask(CaptionTask):
     def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
+
+    @property
+    def freezes_segmentation(self) -> bool:
+        return str(self.cfg.segmentation) == "frozen"
+
+    def _sizes_of_vocabularies(self) -> Dict[str, Tuple[int, int]]:
+        """Tokens and merges that there were when each language was learned. Raises UserError: they do not grow."""
+        if self.oracle:
+            raise UserError("--segmentation frozen: the oracle vocabulary does not grow; leave one of both out")
+        before = {lang: self.vocabulary_after(self.languages[: place + 1]) for place, lang in enumerate(self.learned)}
+        vocabularies = {**before, **dict.fromkeys(self.current, self.vocabulary)}
+        grown = {lang: own.tokenizer.vocabulary for lang, own in vocabularies.items()}
+        return {lang: (len(own.tokens), len(own.merges)) for lang, own in grown.items()}
 
     @property
     def growth(self) -> GrowthOptions:

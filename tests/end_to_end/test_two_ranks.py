@@ -194,6 +194,17 @@ def test_a_step_of_fewer_captions_than_ranks_take(what, batch_size, corpus, teac
     assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
 
 
+def test_ranks_take_turns_with_data_sets_together(two_data_sets, cll, train):
+    """The batches of one update are of one data set on all ranks."""
+    _, *options = cll("en", method="cll_clip_with_teir")
+    options = [two_data_sets, *options, "--data-sets", "picture0,small", "--data-set-moments", "own", "--max-epoch", 2]
+    alone = train("one", 1, *options, "--batch-size", 16)
+    both = train("two", 2, *options, "--batch-size", 8, "--ddp-backend", "legacy_ddp")
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert len(alone.losses()) == 8 and both.recalls() == alone.recalls()
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
+
+
 def test_gradients_are_accumulated(german, train):
     """The distillation loss, a mean over captions, does not mind how they are cut into batches."""
     german = [*german, "--cross-modal-scale", 0, "--max-update", 7]

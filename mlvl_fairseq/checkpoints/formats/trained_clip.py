@@ -6,9 +6,10 @@ all as plain containers. What training kept frozen is not in it: it is read agai
 and its fingerprint is checked.
 """
 
+from operator import index
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights, read_clip
 from mlvl_fairseq.checkpoints.source import (
@@ -62,7 +63,19 @@ class TrainedClip(WeightFormat):
             vocabulary=task_state.get("vocabulary") or {"tokens": [], "merges": []},
             languages=languages,
             adapter=_read_adapter(options, as_float32(take_prefix(state, "adapter."), source.path), weights, languages),
+            segmentation=_read_segmentation(task_state.get("segmentation") or {}, source),
         )
+
+
+def _read_segmentation(found: Any, source: WeightSource) -> Dict[str, Tuple[int, int]]:
+    """Numbers of tokens and merges by language; which there are, the vocabulary says."""
+    try:
+        pairs = {str(lang): (index(tokens), index(merges)) for lang, (tokens, merges) in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        pairs = {"": (-1, -1)}
+    if any(tokens <= 0 or merges < 0 for tokens, merges in pairs.values()):
+        raise DataError("is no pair of numbers for each language", source.path, field="task_state.segmentation")
+    return pairs
 
 
 def _read_adapter(

@@ -58,7 +58,7 @@ class TrainingCaptions:
             captions, pairs = corpus.captions("train", lang), corpus.rows("train", lang)
             usable = np.flatnonzero(pairs[:, 1] >= 0)
             chosen = usable[sample_rows(len(usable), limit, seed)]
-            tokens += encoder.tokenize([captions[row] for row in chosen])
+            tokens += encoder.tokenize([captions[row] for row in chosen], lang)
             rows.append(pairs[chosen])
         if not tokens:
             raise UserError(f"{corpus.folder}: no training caption of {', '.join(languages)} has an English sentence")
