@@ -9,10 +9,11 @@ parts are kept in RUN/analysis and not repeated.
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from mlvl_fairseq.cli.common import positive, run, tell_written
+from mlvl_fairseq.cli.common import not_negative, positive, run, tell_written
 
 EPILOG = """\
 examples:
@@ -22,6 +23,14 @@ examples:
   mlvl-analyse convergence runs/teir --max-captions 500 --no-fisher            # quick
   mlvl-analyse segmentation runs/teir --split test
 """
+
+
+def deviation(text: str) -> float:
+    """A standard deviation, for argparse."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no standard deviation: 0 or more, and finite")
+    return value
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,12 +55,14 @@ def build_parser() -> argparse.ArgumentParser:
             "--output", type=Path, metavar="DIR", help="folder of table and picture (default: RUN/analysis of one run)"
         )
         command.add_argument("--max-captions", type=positive, metavar="N", help="captions a language (default: all)")
-        command.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
+        command.add_argument(
+            "--seed", type=not_negative, default=1, help="of everything that is drawn (default: %(default)s)"
+        )
         if command is not segmentation:  # which reads no model
             add_device_option(command)
             add_frozen_options(command, whose="the checkpoints")
     convergence.add_argument(
-        "--noise", type=float, nargs="+", metavar="STD", default=[0, 0.001, 0.002, 0.005, 0.01],
+        "--noise", type=deviation, nargs="+", metavar="STD", default=[0, 0.001, 0.002, 0.005, 0.01],
         help="standard deviations of the noise on every weight of the text tower (default: %(default)s)",
     )  # fmt: skip
     convergence.add_argument(

@@ -10,7 +10,9 @@ from fairseq.dataclass import FairseqDataclass
 
 from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.data.caption_dataset import join_batches
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
+from mlvl_fairseq.options import check_number
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 
@@ -38,6 +40,11 @@ class CllClipCriterion(Criterion):
 
     def __init__(self, cfg: CllClipCriterionConfig, task):
         super().__init__(cfg, task)
+        for option in ("cross_lingual_scale", "cross_modal_scale"):
+            check_number(cfg, option)
+        check_number(cfg, "initial_temperature", above=True)
+        if not (cfg.cross_lingual_scale or cfg.cross_modal_scale):
+            raise UserError("--cross-lingual-scale 0 and --cross-modal-scale 0 leave no loss: switch one of them on")
         self.temperature = torch.nn.Parameter(
             torch.tensor(cfg.initial_temperature), requires_grad=cfg.cross_modal_scale > 0
         )

@@ -1,8 +1,8 @@
 """Importing fairseq is not silent. One of its modules (wav2vec's classification) turns the root logger to DEBUG, which
 makes every library report what it does; torch deprecates ``torch.jit.script``, which fairseq's models use; its speech
 synthesis advertises tensorboardX. Its trainer then calls what torch has renamed (``torch.cuda.amp.autocast``,
-``GradScaler``), and asks for pinned memory where there is no GPU. These are stopped, nothing else. fairseq's own commands
-import fairseq before this package: they keep their levels, and the first two of these lines.
+``GradScaler``), and asks for pinned memory where there is no GPU. These are stopped, nothing else. fairseq's own
+commands import fairseq before this package: they keep their levels, and the first two of these lines.
 
 Breaks without it: ``python -c "import mlvl_fairseq.inference"``, and any ``mlvl-*`` command that imports fairseq.
 """

@@ -74,7 +74,10 @@ class Encoder:
         for name in given.keys() - network.frozen_files.keys():
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
         restored = network.restore(file, source, **given)
-        restored.network.to(device)
+        try:
+            restored.network.to(device)
+        except (RuntimeError, AssertionError) as error:  # no such device, or this torch is not made for it
+            raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
         return cls(**vars(restored), source=str(path), device=torch.device(device))
 
     @property

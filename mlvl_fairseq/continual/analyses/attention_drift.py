@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
+from mlvl_fairseq.continual.analyses.inputs import captions_of, load_text_tower, sample_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
@@ -43,12 +43,12 @@ def attention_drift(
     if not run.protocol.in_order or len(run.languages) < 2:
         raise UserError(f"{run.folder}: attention drifts along a sequence of at least two languages; this is none")
     corpus = Corpus(run.corpus)
-    final = load_text_tower(run.final_checkpoint(), device, **frozen)
+    final = load_text_tower(run.final_checkpoint(), run.languages, device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
-        captions = corpus.captions("train", lang)
+        captions = captions_of(corpus, "train", lang)
         chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
-        earlier = load_text_tower(run.checkpoint(step), device, **frozen)
+        earlier = load_text_tower(run.checkpoint(step), run.languages[: step + 1], device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 
     settings = {"model": final.fingerprint, "max_captions": max_captions, "seed": seed}

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence
 
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.analyses.inputs import sample_rows
+from mlvl_fairseq.continual.analyses.inputs import captions_of, sample_rows
 from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
@@ -43,7 +43,7 @@ def segmentation_drift(
     corpus = Corpus(run.corpus)
     for lang in run.languages:
         corpus.require(split, lang)
-    captions = {lang: _some(corpus.captions(split, lang), max_captions, seed) for lang in run.languages[:-1]}
+    captions = {lang: _some(captions_of(corpus, split, lang), max_captions, seed) for lang in run.languages[:-1]}
     found: Dict[str, Dict[str, Counts]] = {lang: {} for lang in captions}
     words: Dict[str, List[List[tuple]]] = {}
     for step, later in enumerate(tqdm(run.languages, desc=f"{run.name} vocabularies", unit=" languages")):

@@ -6,6 +6,7 @@ import torch
 
 from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
+from mlvl_fairseq.options import check_number
 
 
 @dataclass
@@ -28,6 +29,10 @@ class Si(QuadraticPenalty):
     """
 
     switches = {"si_scale": 0}
+
+    def __init__(self, cfg, task):
+        super().__init__(cfg, task)
+        check_number(cfg, "si_damping", above=True)
 
     @property
     def scale(self) -> float:
