@@ -113,16 +113,17 @@ class DataSetsCaptionDataset(CaptionDataset):
     have ``data_set_ids`` int64 [B].
 
     Args:
-        members: int64 [n], the captions of each data set.
+        data_set_of_image: int64 [images], the number of the data set that each image row is of.
         seed: of the run; what is drawn follows it and the epoch.
+
+    Attributes:
+        members: int64 [n], the captions of each data set.
     """
 
-    def __init__(self, *args, members: Sequence[np.ndarray], seed: int, **kwargs):
+    def __init__(self, *args, data_set_of_image: np.ndarray, seed: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.members, self.seed, self.epoch = list(members), seed, 1
-        self.data_set_of = np.empty(len(self), np.int64)
-        for number, own in enumerate(self.members):
-            self.data_set_of[own] = number
+        self.seed, self.epoch, self.data_set_of = seed, 1, data_set_of_image[self.rows[:, 0]]
+        self.members = [np.flatnonzero(self.data_set_of == number) for number in range(data_set_of_image.max() + 1)]
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

@@ -216,7 +216,7 @@ class CaptionTask(MlvlTask):
         """
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         options.setdefault("shuffle", split == "train")
-        kind = DataSetsCaptionDataset if "members" in options else self.dataset_class
+        kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
         return kind(
             ConcatDataset(tokens),
             np.concatenate([part.sizes for part in tokens]),

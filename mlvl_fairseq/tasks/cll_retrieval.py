@@ -17,7 +17,7 @@ from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.data_sets import data_set_members
+from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_of_images
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.data.text import clip_vocabulary
@@ -350,18 +350,25 @@ class CllRetrievalTask(CaptionTask):
                 validate.
         """
         members = data_set_members(self.corpus, split, self.current, self.data_sets)
-        rows = np.concatenate([self.corpus.rows(split, lang) for lang in self.current])
+        names = list(members)
         if split == "valid":
-            self.validated = [name for name, own in members.items() if len(own)]
-            members = {name: members[name] for name in self.validated}
-            for own in members.values():
-                self.check_validation_images(len(np.unique(rows[own, 0])))
-        for name, own in members.items():
-            logger.info("%s: data set %s has %d captions", split, name, len(own))
-        return {"members": list(members.values()), "seed": self.seed_for(DATA_SETS_SEED)}
+            names = self.validated_data_sets
+            rows = np.concatenate([self.corpus.rows(split, lang)[:, 0] for lang in self.current])
+            for name in names:
+                self.check_validation_images(len(np.unique(rows[members[name]])))
+        for name in names:
+            logger.info("%s: data set %s has %d captions", split, name, len(members[name]))
+        of_image = data_set_of_images(self.corpus, split, names)
+        return {"data_set_of_image": of_image, "seed": self.seed_for(DATA_SETS_SEED)}
+
+    @property
+    def validated_data_sets(self) -> List[str]:
+        """Those that have validation captions."""
+        members = data_set_members(self.corpus, "valid", self.current, self.data_sets)
+        return [name for name, own in members.items() if len(own)]
 
     def new_recall(self) -> RecallScores:
-        return RecallScores(self.validated, "data_set_ids") if self.data_sets else super().new_recall()
+        return RecallScores(self.validated_data_sets, "data_set_ids") if self.data_sets else super().new_recall()
 
     def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
         """Raises UserError: batches of several data sets need a number of captions, which the smallest set has."""

@@ -49,6 +49,12 @@ def data_set_members(
     return members
 
 
+def data_set_of_images(corpus: Corpus, split: str, data_sets: Sequence[str]) -> np.ndarray:
+    """int64 [images]: the number of each image's data set among `data_sets`, -1: it is of none of them."""
+    numbers = {name: number for number, name in enumerate(data_sets)}
+    return np.array([numbers.get(name.partition("/")[0], -1) for name in corpus.images(split)], np.int64)
+
+
 def join_corpora(folder, corpora: Sequence[Corpus]) -> Corpus:
     """One corpus of several, each a data set of it: captions, images and features one behind the other.
 
