@@ -43,7 +43,7 @@ def new_corpus(tmp_path):
         prepare([str(folder), "--languages", languages, "--train", pattern, "--test", pattern, *image_root])
         corpus = Corpus(folder)
         for kind, names in (("image", corpus.images("train")), ("text", corpus.english("train"))):
-            features = [[float(ord(name[0])), float(len(text)), 1.0] for text in names]
+            features = [[float(ord(text[-1])), float(len(text)), float(name == "coco")] for text in names]
             with FeatureWriter(corpus.feature_stem("train", kind), names, 3, "teacher", teacher) as writer:
                 writer.write(np.array(features[writer.rows_done :]).reshape(-1, 3))
         return corpus
