@@ -13,6 +13,7 @@ from typing import BinaryIO, Optional
 
 from mlvl_fairseq.errors import DataError
 
+DAMAGED = "is truncated or damaged: some of its bytes are not those that were written"
 _MARK = b"mlvl crc32 "
 SEAL_BYTES = len(_MARK) + 8
 _SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{8})")
@@ -20,9 +21,10 @@ _ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22
 _CHUNK = 1 << 20
 
 
-def crc32_of(file: BinaryIO, size: Optional[int] = None) -> int:
-    """CRC-32 of the next `size` bytes of an open file (None: of all that follow); reads no more than 1 MiB at once."""
-    crc, left = 0, float("inf") if size is None else size
+def crc32_of(file: BinaryIO, size: Optional[int] = None, start: int = 0) -> int:
+    """CRC-32 of the next `size` bytes of an open file (None: of all that follow), 1 MiB at a time; `start`: that of the
+    bytes before."""
+    crc, left = start, float("inf") if size is None else size
     while left > 0 and (chunk := file.read(int(min(left, _CHUNK)))):
         crc, left = zlib.crc32(chunk, crc), left - len(chunk)
     return crc
@@ -60,7 +62,7 @@ def require_seal(file: BinaryIO, path, advice: str) -> None:
     crc = crc32_of(file, size - 2 if in_zip else size)
     crc = zlib.crc32(bytes(2), crc) if in_zip else crc
     if not found or crc != int(found[1], 16):
-        raise DataError(f"is damaged: some of its bytes are not those that were written; {advice}", path)
+        raise DataError(f"{DAMAGED}; {advice}", path)
     file.seek(position)
 
 

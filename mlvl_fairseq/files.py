@@ -62,6 +62,23 @@ def open_file(path, missing: str = "") -> BinaryIO:
         raise DataError(f"cannot be read: {error.strerror or error}", path) from None
 
 
+def read_text(path, missing: str = "", limit: int = 1 << 30) -> str:
+    """A whole UTF-8 text file, its lines ended by ``\\n``; see :func:`require_file`.
+
+    Raises:
+        DataError: it is absent, no regular file, larger than `limit` bytes, or not UTF-8.
+    """
+    with open_file(path, missing) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(f"has more than {limit:,} bytes, which no such file needs", path)
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"not UTF-8 ({error.reason} at byte {error.start}); convert it first", path, line) from None
+
+
 def inflated(file: BinaryIO, path) -> BinaryIO:
     """The content of an open gzip file, inflated as it is read.
 
@@ -154,7 +171,7 @@ def write_or_keep(path: str, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = f"{path}.tmp"
     try:
-        with saving(path), open(temporary, "wb") as file:
+        with saving(path), open(temporary, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

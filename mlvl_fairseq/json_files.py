@@ -76,14 +76,34 @@ def checked(value: Any, schema: Type[Schema], path, field: str = "", advice: str
         DataError: it does not fit.
     """
     try:
-        return msgspec.convert(value, schema)
+        return _convert(value, schema)
     except RecursionError:
         raise DataError("nested too deeply" + (f"; {advice}" if advice else ""), path, field=field or None) from None
     except msgspec.ValidationError as error:
         message, where, found = _explain(value, schema, error)
         message += f", found {_shown(found)}" if message.startswith("expected") else ""
         message += f"; {advice}" if advice else ""
-        raise DataError(message, path, field=_joined(field, where) or None) from None
+        dot = "." if field and where and not where.startswith("[") else ""
+        raise DataError(message, path, field=f"{field}{dot}{where}" or None) from None
+
+
+class _Object:
+    """Stands for what is neither a container nor a plain value."""
+
+
+def _convert(value: Any, schema):
+    try:
+        return msgspec.convert(value, schema)
+    except AttributeError:  # msgspec asks whatever can be indexed for its keys; a tensor has none
+        return msgspec.convert(_plain(value), schema)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, AnyMapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, bytes, int, float)) else _Object()
 
 
 def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -124,7 +144,7 @@ def _explain(value: Any, schema, error: msgspec.ValidationError) -> Tuple[str, s
         steps.append(_culprit(value, steps, schema, error) if key == "..." else key)
     found, where = _at(value, steps), _joined(*steps)
     if text.startswith("Object missing required field"):
-        return "is missing", _joined(where, text.split("`")[1]), None
+        return "is missing", _joined(*steps, text.split("`")[1]), None
     if path.startswith("`key`"):
         return "has a key that is no text", where, found
     return text.partition(", got ")[0].replace("`", "").replace("Expected", "expected"), where, found
@@ -134,7 +154,7 @@ def _culprit(value: Any, steps: List[Union[str, int]], schema, error: msgspec.Va
     """The key of a dictionary's value that provokes the error: msgspec does not say."""
     for key, child in _at(value, steps).items():
         try:
-            msgspec.convert(_replaced(value, steps, {key: child}), schema)
+            _convert(_replaced(value, steps, {key: child}), schema)
         except msgspec.ValidationError as other:
             if str(other) == str(error):
                 return key
@@ -157,8 +177,12 @@ def _at(value: Any, steps: List[Union[str, int]]) -> Any:
 
 def _joined(*steps: Union[str, int]) -> str:
     """``a.b[0]``."""
-    names = (f"[{step}]" if isinstance(step, int) else f".{reprlib.repr(step)[1:-1]}" for step in steps if step != "")
-    return "".join(names).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in steps).removeprefix(".")
+
+
+def _key(name: str) -> str:
+    printable = name if name.isprintable() else repr(name)[1:-1]
+    return printable if len(printable) <= 100 else f"{printable[:60]}...{printable[-30:]}"
 
 
 def _shown(value: Any) -> str:

@@ -46,3 +46,19 @@ def check_number(cfg, option: str, least: float = 0.0, most: float = math.inf, a
         bounds = f"a number above {least:g}" if above else f"a number of at least {least:g}"
         bounds += f" and at most {most:g}" if most < math.inf else ""
         raise UserError(f"--{option.replace('_', '-')} {value:g} is not {bounds}")
+
+
+def refuse_reference(value: str, name: str) -> None:
+    """Check that a path or another text can be a value of fairseq's configuration.
+
+    Args:
+        name: of the option, for the message.
+
+    Raises:
+        UserError: OmegaConf reads a part of it as a reference to another option, or Hydra its backslashes as escapes.
+    """
+    if "${" in value or "\\'" in value or value.endswith("\\"):
+        raise UserError(
+            f"{name} {value!r}: in fairseq's configuration ${{ begins a reference, a backslash before a quote or at "
+            "its end is an escape; choose a path without"
+        )

@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mlvl_fairseq"
 MAX_LINES = 400
 
 # What each room may import. A room is a folder, a folder of `evaluation/`, or a file beside them.
-GROUND = {"errors", "files", "digests", "json_files", "arrays", "options", "version"}
+GROUND = {"errors", "codes", "files", "digests", "json_files", "arrays", "options", "version"}
 CORE = GROUND | {"data", "modules", "checkpoints", "distributed"}
 ARROWS = {
     "errors": set(),
+    "codes": {"errors"},
     "version": set(),
     "files": {"errors"},
     "digests": {"errors"},

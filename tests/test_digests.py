@@ -48,14 +48,17 @@ def test_each_flipped_bit_is_found(content):
         bad[place // 8] ^= 1 << place % 8
         with pytest.raises(DataError) as error:
             require_seal(io.BytesIO(bytes(bad)), "a.bin", "copy it again")
-        assert str(error.value) == "a.bin: is damaged: some of its bytes are not those that were written; copy it again"
+        assert (
+            str(error.value)
+            == "a.bin: is truncated or damaged: some of its bytes are not those that were written; copy it again"
+        )
 
 
 def test_zips_without_seal_are_whole_or_refused():
     good = a_zip()
     assert not require_zip(io.BytesIO(good), "a", "") and require_zip(io.BytesIO(sealed(good)), "a", "")
     for bad in (good[:-1], good + b"x", sealed(good)[:-1], sealed(good) + b"\0", b"", good[:30]):
-        with pytest.raises(DataError, match="a: is damaged"):
+        with pytest.raises(DataError, match="a: is truncated or damaged"):
             require_zip(io.BytesIO(bad), "a", "")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlvl_fairseq import files
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, inflated, open_file, require_file, saving, write_json, write_text
+from mlvl_fairseq.files import atomic_path, inflated, open_file, read_text, require_file, saving, write_json, write_text
 
 
 def test_content_appears_with_the_rename_only(tmp_path):
@@ -141,3 +141,16 @@ def test_what_text_inflates_to_is_bounded_by_its_size(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(bytes(10_000_000)))
     with open_file(path) as file, pytest.raises(DataError, match="inflate it first"):
         inflated(file, path).read()
+
+
+def test_text_is_read_whole_or_refused_with_its_line(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes("é\r\n漢\n".encode())
+    assert read_text(path) == "é\n漢\n"
+    path.write_bytes(b"a\nb\n\xff\n")
+    with pytest.raises(DataError, match="text:3: not UTF-8 .invalid start byte at byte 4.; convert it first"):
+        read_text(path)
+    with pytest.raises(DataError, match="text: has more than 5 bytes"):
+        read_text(path, limit=5)
+    with pytest.raises(DataError, match="none: no such file; make one"):
+        read_text(tmp_path / "none", "make one")

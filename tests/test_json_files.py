@@ -130,3 +130,10 @@ def test_parsed_values_are_checked_too():
         checked({"weight": weight, "languages": [weight]}, State, "a.pt")
     with pytest.raises(DataError, match="a.pt field 'sizes': has a key that is no text"):
         checked({"sizes": {1: 2}}, Dict[str, Dict[str, int]], "a.pt")
+
+
+def test_a_deep_field_is_named_in_full(tmp_path):
+    schema = Dict[str, Dict[str, Dict[str, List[int]]]]
+    place = r"field 'a_rather_long_name.another_long_name.the_last..name\[1\]': expected int"
+    with pytest.raises(DataError, match=place):
+        read(tmp_path, '{"a_rather_long_name": {"another_long_name": {"the_last\\nname": [1, "x"]}}}', schema)

@@ -40,8 +40,9 @@ def check_tensors(
     """
     try:
         expected = without_values(make).state_dict()
-    except ValueError as error:
-        raise DataError(f"no {what} has these dimensions: {error}", source) from None
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"no {what.removeprefix('a ')} has these dimensions: {reason}", source) from None
     for name in expected.keys() - tensors.keys() - set(ignore):
         raise DataError("tensor is missing", source, field=name)
     for name in tensors.keys() - expected.keys():

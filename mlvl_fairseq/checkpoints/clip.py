@@ -7,13 +7,24 @@ from typing import Dict, List, Optional, Tuple
 import torch
 
 from mlvl_fairseq.checkpoints.check import check_tensors, holding
-from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, add_prefix, fingerprint, format_of
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightSource,
+    add_prefix,
+    count_layers,
+    fingerprint,
+    format_of,
+    scalar,
+)
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.adapters import TextAdapter
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower, VisionConfig
+from mlvl_fairseq.modules.transformer import ACTIVATIONS
 
 logger = logging.getLogger(__name__)
+QUICK_GELU = "quick_gelu"
+_LAYERS = "transformer.resblocks."
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,8 @@ class CLIPWeights:
         logit_scale: logarithm of the inverse temperature, None where the file has none.
         text_config: dimensions of the text tower.
         vision_config: dimensions of the image tower, None where there is none.
-        fingerprint: SHA-256 of the tensors (see `fingerprint`); equal weights in other files have the same one.
+        fingerprint: SHA-256 of the tensors (see `fingerprint`) and of the activation, if it is not CLIP's own; equal
+            weights in other files have the same one.
         source: the file or folder read.
     """
 
@@ -47,6 +59,7 @@ class CLIPWeights:
         logit_scale: Optional[torch.Tensor],
         text_heads: Optional[int] = None,
         vision_heads: Optional[int] = None,
+        activation: str = QUICK_GELU,
     ) -> "CLIPWeights":
         """Infer the dimensions and check every name and shape.
 
@@ -55,15 +68,16 @@ class CLIPWeights:
             text, vision: float32 tensors by tower name.
             logit_scale: one element.
             text_heads, vision_heads: attention heads; ``width // 64``, as in `clip`, when not given.
+            activation: of both towers, see :func:`the_activation`.
 
         Raises:
             DataError: a tensor is missing, unknown or of the wrong shape.
         """
-        text_config = _infer_text_config(source, text, text_heads)
+        text_config = _infer_text_config(source, text, text_heads, activation)
         check_tensors(source, "a CLIPTextTower", text_config.build, text)
         vision_config = None
         if vision:
-            vision_config = _infer_vision_config(source, vision, vision_heads)
+            vision_config = _infer_vision_config(source, vision, vision_heads, activation)
             check_tensors(source, "a CLIPVisionTower", vision_config.build, vision)
             if vision_config.embed_dim != text_config.embed_dim:
                 raise DataError(
@@ -73,7 +87,9 @@ class CLIPWeights:
                 )
         every = {**add_prefix(text, "text."), **add_prefix(vision, "vision.")}
         if logit_scale is not None:
-            every["logit_scale"] = logit_scale.reshape(())
+            every["logit_scale"] = logit_scale = scalar(logit_scale, source)
+        if activation != QUICK_GELU:
+            every["activation"] = torch.tensor(list(activation.encode()))
         scale = None if logit_scale is None else float(logit_scale)
         return cls(text, vision, scale, text_config, vision_config, fingerprint(every), str(source))
 
@@ -125,54 +141,80 @@ class ClipCheckpoint:
         return fingerprint({"basis": torch.tensor(list(basis.encode())), **tensors})
 
 
-def read_clip(path, init_from=None) -> ClipCheckpoint:
+def the_activation(known: Optional[str], given: Optional[str], path) -> str:
+    """``quick_gelu`` (OpenAI's) or ``gelu`` (open_clip's): what the MLPs of a file were trained with.
+
+    Args:
+        known: what the file says, None: nothing. given: what the user says.
+
+    Raises:
+        UserError: neither says it, or they differ.
+    """
+    if known is None and given is None:
+        raise UserError(
+            f"{path} has the names of OpenAI's CLIP, which open_clip uses, too, and does not say which activation its "
+            "MLPs have: pass --activation quick_gelu (OpenAI's weights, and models called *-quickgelu) or --activation "
+            "gelu (open_clip's others), with mlvl-prepare --teacher-activation; or put its open_clip_config.json beside"
+        )
+    if known and given and known != given:
+        raise UserError(f"{path} says that its activation is {known}, not {given}: leave --activation out")
+    if (known or given) not in ACTIVATIONS:
+        raise UserError(f"{path}: no activation '{known or given}'; there are: {', '.join(ACTIVATIONS)}")
+    return known or given
+
+
+def read_clip(path, init_from=None, activation: Optional[str] = None) -> ClipCheckpoint:
     """Read a CLIP in any registered format; nothing in the file is executed.
 
     Args:
         path: a checkpoint file or, for Hugging Face's layout, a folder.
         init_from: where the frozen weights of a checkpoint of this plugin are now; None: where they were when it was
             trained.
+        activation: of its MLPs, where the file does not say it.
 
     Raises:
         DataError: a file is missing, damaged, refused for its content, or of no known format.
-        UserError: it holds no CLIP, or the frozen weights are not those it was trained with.
+        UserError: it holds no CLIP, the frozen weights are not those it was trained with, or its activation is not
+            known.
     """
     source = WeightSource(path)
-    return format_of(source, "clip").read(source, init_from=init_from)
+    return format_of(source, "clip").read(source, init_from=init_from, activation=activation)
 
 
-def read_clip_weights(path) -> CLIPWeights:
+def read_clip_weights(path, activation: Optional[str] = None) -> CLIPWeights:
     """The towers of :func:`read_clip`. A warning tells where languages had added something to them."""
-    checkpoint = read_clip(path)
+    checkpoint = read_clip(path, activation=activation)
     if checkpoint.adapter is not None:
         logger.warning("%s: its towers are read without the adapters of its languages", path)
     return checkpoint.weights
 
 
-def _infer_text_config(source, text: Tensors, heads: Optional[int]) -> TextConfig:
+def _infer_text_config(source, text: Tensors, heads: Optional[int], activation: str) -> TextConfig:
     vocab_size, width = _shape(source, text, "token_embedding.weight", 2)
     return TextConfig(
         vocab_size=vocab_size,
         width=width,
-        layers=_count_layers(text),
+        layers=count_layers(text, _LAYERS, source),
         heads=heads or width // 64,
         embed_dim=_shape(source, text, "text_projection", 2)[1],
         context_length=_shape(source, text, "positional_embedding", 2)[0],
         mlp_width=_shape(source, text, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        activation=activation,
     )
 
 
-def _infer_vision_config(source, vision: Tensors, heads: Optional[int]) -> VisionConfig:
+def _infer_vision_config(source, vision: Tensors, heads: Optional[int], activation: str) -> VisionConfig:
     width, _, _, patch_size = _shape(source, vision, "conv1.weight", 4)
     positions = _shape(source, vision, "positional_embedding", 2)[0]
     return VisionConfig(
         image_size=patch_size * round((positions - 1) ** 0.5),
         patch_size=patch_size,
         width=width,
-        layers=_count_layers(vision),
+        layers=count_layers(vision, _LAYERS, source),
         heads=heads or width // 64,
         embed_dim=_shape(source, vision, "proj", 2)[1],
         mlp_width=_shape(source, vision, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        activation=activation,
     )
 
 
@@ -180,10 +222,7 @@ def _shape(source, tensors: Tensors, name: str, dimensions: int) -> torch.Size:
     if name not in tensors:
         raise DataError("tensor is missing; this is no CLIP model with this tower", source, field=name)
     shape = tensors[name].shape
-    if len(shape) != dimensions:
-        raise DataError(f"tensor has {len(shape)} dimensions, not {dimensions}", source, field=name)
+    if len(shape) != dimensions or 0 in shape:
+        what = f"{len(shape)} dimensions, not {dimensions}" if 0 not in shape else f"no numbers, shape {list(shape)}"
+        raise DataError(f"tensor has {what}", source, field=name)
     return shape
-
-
-def _count_layers(tensors: Tensors) -> int:
-    return len({name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")})

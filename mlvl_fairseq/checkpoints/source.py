@@ -6,33 +6,53 @@ Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_load
 import functools
 import hashlib
 import importlib
+import os
 import pkgutil
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, TypeVar
 
 import torch
 
+from mlvl_fairseq.checkpoints.archive import ZIP_MAGIC
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import open_file, require_file
+from mlvl_fairseq.json_files import checked
 
 Tensors = Dict[str, torch.Tensor]
-ZIP_MAGIC = b"PK\x03\x04"
+Schema = TypeVar("Schema")
+_REAL = {torch.half, torch.bfloat16, torch.float, torch.double, torch.bool}
+_REAL |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+MAX_LAYERS = 1000  # of a tower; a module is built for each before anything is compared
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # files of torch < 1.6: a pickled constant
 
 
 class WeightSource:
     """A file or folder that formats are asked about; what they look at is read once.
 
+    Args:
+        path: of the file or folder.
+        behind: the sources that name this one as the origin of their frozen weights, the first one first.
+
     Raises:
-        DataError: nothing is there.
+        DataError: nothing is there, or something that is neither a regular file nor a folder, or it is among `behind`.
     """
 
-    def __init__(self, path):
-        self.path = Path(path)
-        if not self.path.exists():
+    def __init__(self, path, behind: Sequence["WeightSource"] = ()):
+        self.path, self.behind = Path(path), tuple(behind)
+        if not os.path.exists(self.path):
             raise DataError("no such file or folder; give a checkpoint", self.path)
+        if not self.path.is_dir():
+            require_file(self.path)
+        if any(other.path.samefile(self.path) for other in self.behind):
+            origins = " -> ".join(str(other.path) for other in (*self.behind, self))
+            raise DataError(f"stands behind its own frozen weights ({origins}); say where they are", self.path)
+
+    def origin(self, path) -> "WeightSource":
+        """Where the weights are that this file left out."""
+        return WeightSource(path, (*self.behind, self))
 
     @functools.cached_property
     def is_torchscript(self) -> bool:
@@ -53,13 +73,21 @@ class WeightSource:
     def model(self) -> Mapping[str, Any]:
         """The state dict of a checkpoint that fairseq's trainer wrote, empty for every other kind of file."""
         model = self.state.get("model") if "cfg" in self.state else None
-        return model if isinstance(model, Mapping) else {}
+        return checked(model, Dict[str, Any], self.path, "model") if isinstance(model, Mapping) else {}
+
+    def read(self, schema: Type[Schema], advice: str = "restore it from a good copy") -> Schema:
+        """What the state holds beside tensors, see :func:`mlvl_fairseq.json_files.checked`.
+
+        Raises:
+            DataError: it is not as the schema says.
+        """
+        return checked(self.state, schema, self.path, advice=advice)
 
     @functools.cached_property
     def _magic(self) -> bytes:
         if self.path.is_dir():
             return b""
-        with open(self.path, "rb") as file:
+        with open_file(self.path) as file:
             return file.read(len(LEGACY_TORCH_MAGIC))
 
     @functools.cached_property
@@ -163,6 +191,20 @@ def fingerprint_of(tensor: torch.Tensor) -> str:
     return bytes(tensor.tolist()).hex()
 
 
+def read_fingerprint(model: Mapping[str, Any], name: str, path) -> Optional[torch.Tensor]:
+    """What :func:`fingerprint_tensor` put into a state dict under `name`; None: nothing.
+
+    Raises:
+        DataError: it is something else.
+    """
+    found = model.get(name)
+    if found is not None and not (
+        isinstance(found, torch.Tensor) and found.dtype == torch.uint8 and found.shape == (32,)
+    ):
+        raise DataError("is no fingerprint (uint8 [32]); restore the file from a good copy", path, field=name)
+    return found
+
+
 def fill_in(
     tensors: Mapping[str, torch.Tensor], frozen: Mapping[str, torch.Tensor], expected, complaint: str, digest: str = ""
 ) -> Tensors:
@@ -191,13 +233,38 @@ def add_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
+def count_layers(names: Iterable[str], prefix: str, path) -> int:
+    """How many layers ``<prefix><layer>.<...>`` a state dict names.
+
+    Raises:
+        DataError: more than any tower has.
+    """
+    layers = {name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)}
+    if len(layers) > MAX_LAYERS:
+        raise DataError(f"names {len(layers):,} layers, {prefix}*; no tower has so many", path)
+    return len(layers)
+
+
+def scalar(tensor: torch.Tensor, path, name: str = "logit_scale") -> torch.Tensor:
+    """A tensor of one number, without dimensions.
+
+    Raises:
+        DataError: it has more or fewer, or is not finite.
+    """
+    if tensor.numel() != 1 or not torch.isfinite(tensor).all():
+        raise DataError(f"is no finite number, but a tensor of shape {list(tensor.shape)}", path, field=name)
+    return tensor.reshape(())
+
+
 def as_float32(tensors: Mapping[str, Any], path) -> Tensors:
     """The tensors in float32.
 
     Raises:
-        DataError: an entry is no tensor.
+        DataError: an entry is no tensor, or none of real numbers.
     """
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise DataError(f"is a {type(tensor).__name__}, not a tensor", path, field=name)
+        if tensor.dtype not in _REAL:
+            raise DataError(f"is a tensor of {str(tensor.dtype).removeprefix('torch.')}", path, field=name)
     return {name: tensor.float() for name, tensor in tensors.items()}

@@ -11,6 +11,7 @@ from typing import List, Optional
 
 from mlvl_fairseq.cli.common import ORDERS, language_order, positive, run
 from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_name, method_protocol
+from mlvl_fairseq.options import refuse_reference
 
 EPILOG = """\
 examples:
@@ -88,6 +89,8 @@ def main(argv: Optional[List[str]] = None) -> None:
         return
     if args.corpus is None or args.run_dir is None:
         parser.error("give a corpus and a run folder (or --list-methods)")
+    for name, path in (("corpus", args.corpus), ("run folder", args.run_dir), ("--init-from", args.init_from or "")):
+        refuse_reference(os.path.abspath(path), name)
     method, protocol = method_name(args.method), method_protocol(args.method)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
 

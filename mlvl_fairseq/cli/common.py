@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_type_hints
 
+from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -133,11 +134,13 @@ def language_order(text: str) -> List[str]:
     """A named order, or the languages of a comma list.
 
     Raises:
-        UserError: neither; or a language twice.
+        UserError: neither; what is no code of a language, or one twice.
     """
     languages = ORDERS[text].split() if text in ORDERS else [lang.strip() for lang in text.split(",") if lang.strip()]
     if len(languages) < 2 and text.strip() not in languages:
         raise UserError(f"'{text}' is no order: give {', '.join(ORDERS)} or languages as en,de,fr")
+    for lang in languages:
+        language_code(lang)
     twice = sorted({lang for lang in languages if languages.count(lang) > 1})
     if twice:
         raise UserError(f"order {text}: {', '.join(twice)} occurs more than once")
@@ -174,10 +177,10 @@ def add_frozen_options(parser: argparse.ArgumentParser, prefix: str = "", whose:
 
 
 def frozen_from(args: argparse.Namespace, prefix: str = "") -> Dict[str, Optional[str]]:
-    """What :func:`add_frozen_options` asked for: name -> path, None where the file is where it was."""
+    """What :func:`add_frozen_options` asked for, or would have: name -> path, None where the file is where it was."""
     from mlvl_fairseq.inference.encoder import frozen_files
 
-    return {name: getattr(args, f"{prefix}{name}".replace("-", "_")) for name in frozen_files()}
+    return {name: getattr(args, f"{prefix}{name}".replace("-", "_"), None) for name in frozen_files()}
 
 
 def load_encoder(args: argparse.Namespace):

@@ -38,13 +38,18 @@ def add_mclip(formats) -> None:
     )
     parser.add_argument("--mte", metavar="PATH", help="the text encoder to use, where the file does not hold it")
     parser.add_argument("--clip", metavar="PATH", help="the CLIP to use, where the file does not hold it")
+    parser.add_argument(
+        "--activation",
+        choices=("quick_gelu", "gelu"),
+        help="of --clip, where its file does not say it: quick_gelu (OpenAI's) or gelu (most of open_clip's)",
+    )
     parser.set_defaults(convert=convert)
 
 
 def convert(args) -> None:
     from mlvl_fairseq.checkpoints.formats.mclip import convert_mclip
 
-    path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip)
+    path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip, args.activation)
     logger.info("written: %s", path)
 
 

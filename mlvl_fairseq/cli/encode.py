@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import List, Optional
 
+from mlvl_fairseq.errors import DataError
+
 EPILOG = """\
 examples:
   mlvl-encode --vocabulary corpus/bin/en+de <captions.de >train.bpe
@@ -36,9 +38,13 @@ def chosen_tokenizer(args):
 
 def main(argv: Optional[List[str]] = None) -> None:
     tokenizer = chosen_tokenizer(build_parser().parse_args(argv))
-    sys.stdin.reconfigure(encoding="utf-8")
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.stdout.reconfigure(encoding="utf-8")
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin, 1):
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError:  # bytes that are not UTF-8, as surrogateescape shows them
+            raise DataError("is not UTF-8; convert it first, e.g. with iconv", "standard input", number) from None
         print(*tokenizer.tokens(line.rstrip("\n")))
 
 

@@ -63,16 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.cli.common import frozen_from, load_encoder
+    from mlvl_fairseq.codes import language_code, split_name
     from mlvl_fairseq.data.captions import read_captions
     from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
     from mlvl_fairseq.evaluation.evaluators.fusion import ETAS, translate_test
     from mlvl_fairseq.files import write_json
     from mlvl_fairseq.inference.encoder import Encoder
 
+    language_code(args.lang), split_name(args.split)
     images = options_from(ImageOptions, args)
     images.check_images()
-    foreign = read_captions(args.captions)
-    english = read_captions(args.english_captions) if args.english_captions else None
+    where = {"image_root": images.image_root, "allow_outside_root": images.allow_outside_root}
+    foreign = read_captions(args.captions, **where)
+    english = read_captions(args.english_captions, **where) if args.english_captions else None
     encoder = translator = load_encoder(args)
     if args.english_checkpoint:
         frozen = frozen_from(args, "english-")

@@ -1,8 +1,11 @@
 """`mlvl-prepare`: caption files, images and a teacher in; a corpus folder out. Every step is done once and resumes."""
 
 import argparse
+import contextlib
 import logging
-from typing import List, Optional
+import shutil
+from pathlib import Path
+from typing import Iterator, List, Optional
 
 from mlvl_fairseq.cli.common import not_negative, positive
 
@@ -26,18 +29,27 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
+    """The parser; without help and the options `of_models`, which take importing torch to know, where it is False."""
     from mlvl_fairseq.cli.common import add_frozen_options
 
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=of_models
     )
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
     _add_captions(parser)
+    _add_photos(parser)
     _add_features(parser)
-    add_frozen_options(parser, "teacher-", "the teacher")
+    if of_models:
+        add_frozen_options(parser, "teacher-", "the teacher")
     _add_text(parser)
     return parser
+
+
+def parse(argv: Optional[List[str]]) -> argparse.Namespace:
+    """Options; those of models are asked for where something is given that is none of the others."""
+    args, others = build_parser(of_models=False).parse_known_args(argv)
+    return build_parser().parse_args(argv) if others else args
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +66,6 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="CORPUS",
         help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
-    )
-    captions.add_argument(
-        "--image-root",
-        metavar="DIR",
-        help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
@@ -94,6 +101,12 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--drop-duplicates", action="store_true", default=None, help="leave out repeated captions of an image"
         ),
         captions.add_argument(
+            "--drop-unpaired",
+            action="store_true",
+            default=None,
+            help="leave out training captions without an English partner, which mlvl-cll needs",
+        ),
+        captions.add_argument(
             "--on-problem",
             choices=("skip", "error"),
             help="unusable captions: count and leave out, or stop at the first (default: skip)",
@@ -103,6 +116,25 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         ),
     ]
     parser.set_defaults(reading={action.option_strings[0]: action.dest for action in reading})
+
+
+def _add_photos(parser: argparse.ArgumentParser) -> None:
+    photos = parser.add_argument_group("photos")
+    photos.add_argument(
+        "--image-root",
+        metavar="DIR",
+        help="folder that image names start from; can be given again, also alone, when it was wrong or has moved",
+    )
+    photos.add_argument(
+        "--allow-outside-root",
+        action="store_true",
+        help="take and open images whose names are absolute or lead out of the image root",
+    )
+    photos.add_argument(
+        "--compare-photos",
+        action="store_true",
+        help="tell which photos train, valid and test share by the content of their files, too, not only by name",
+    )
 
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
@@ -175,13 +207,45 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    args = build_parser().parse_args(argv)
-    from mlvl_fairseq.cli.common import language_order
-    from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
+    args = parse(argv)
+    from mlvl_fairseq.data.corpus import Corpus
     from mlvl_fairseq.errors import UserError
 
     if args.transform and not args.teacher:
         raise UserError("--transform goes with --teacher")
+    if not args.languages and not args.join:
+        refuse_ignored(args)
+        Corpus(args.corpus)  # is there one?
+    with alone_in(Path(args.corpus)):
+        prepare(args)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One mlvl-prepare at a time in a corpus folder; one that was made for nothing is removed.
+
+    Raises:
+        UserError: another one is at work there.
+    """
+    from mlvl_fairseq.process.locks import locked
+
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BaseException:
+        if is_new and [path.name for path in folder.iterdir()] == [".lock"]:
+            shutil.rmtree(folder)
+        raise
+
+
+def prepare(args) -> None:
+    """All steps that the options ask for, the counts, and the next command."""
+    from mlvl_fairseq.cli.common import language_order
+    from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
+    from mlvl_fairseq.data.corpus.summary import describe, next_command
+
     corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         store_image_features(corpus, by_split(args.image_features or []), by_split(args.image_list or []))
@@ -191,6 +255,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.teacher:
         extract_features(corpus, args)
     logger.info("corpus ready: %s", corpus.folder)
+    for line in describe(corpus):
+        logger.info("  %s", line)
+    tell_shared_photos(corpus, args)
+    logger.info("next: %s", next_command(corpus, args.teacher))
 
 
 def join(args):
@@ -206,36 +274,55 @@ def join(args):
     return join_corpora(args.corpus, [Corpus(folder) for folder in args.join])
 
 
-def open_corpus(args):
-    """The corpus that is there, with its images where ``--image-root`` says.
+def tell_shared_photos(corpus, args) -> None:
+    """Warn of photos that a model would be scored on and was trained on."""
+    from mlvl_fairseq.data.corpus.overlap import shared_by_content, shared_by_name
 
-    Raises:
-        UserError: an option is given that would do nothing.
-    """
-    from mlvl_fairseq.data.corpus import Corpus
-    from mlvl_fairseq.data.corpus.build import set_image_root
+    overlaps = [f"{overlap}" for overlap in shared_by_name(corpus)]
+    if args.compare_photos:
+        found = shared_by_content(corpus, args.allow_outside_root)
+        overlaps += [f"by content, {overlap}" for overlap in found]
+        if not found:
+            logger.info("no two splits share the content of a photo")
+    for overlap in overlaps:
+        logger.warning("%s", overlap)
+
+
+def refuse_ignored(args) -> None:
+    """Raises UserError: an option is given that would do nothing."""
     from mlvl_fairseq.errors import UserError
 
     ignored = [option for option, name in args.reading.items() if getattr(args, name) is not None]
     if ignored:
         raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")
+
+
+def open_corpus(args):
+    """The corpus that is there, with its images where ``--image-root`` says."""
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.build import set_image_root
+
     corpus = Corpus(args.corpus)
-    return set_image_root(corpus, args.image_root) if args.image_root else corpus
+    return set_image_root(corpus, args.image_root, args.allow_outside_root) if args.image_root else corpus
 
 
 def build_corpus(args):
     """The corpus of the caption files that the options name."""
+    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import build_from_files, by_split
 
     return build_from_files(
         args.corpus,
         {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)},
-        [lang.strip() for lang in args.languages.split(",") if lang.strip()],
+        language_order(args.languages),
         by_split(args.caption_images or []),
         by_split(args.caption_english or []),
         args.source_lang,
         args.bpe_size,
         args.image_root,
+        args.allow_outside_root,
+        bool(args.drop_unpaired),
+        by_split(args.image_list or []),
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),
@@ -268,7 +355,12 @@ def prepare_tokenizers(corpus, args) -> None:
 
 
 def extract_features(corpus, args) -> None:
-    """The teacher's features of images and English sentences."""
+    """The teacher's features of images and English sentences, if any are missing."""
+    from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
+
+    if has_all_features(corpus, args.teacher):
+        logger.info("all features of %s are there", args.teacher)
+        return
     from mlvl_fairseq.cli.common import frozen_from
     from mlvl_fairseq.data.images.reading import BadImagePolicy
     from mlvl_fairseq.inference.encoder import Encoder
@@ -277,7 +369,10 @@ def extract_features(corpus, args) -> None:
     policy = BadImagePolicy(args.bad_image, args.max_bad_images)
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
     encoder.transform = args.transform
-    extract_teacher_features(corpus, encoder, args.batch_size, args.num_workers, policy)
+    extract_teacher_features(
+        corpus, encoder, args.batch_size, args.num_workers, policy, allow_outside_root=args.allow_outside_root
+    )
+    remember_teacher(corpus, args.teacher, encoder.fingerprint)
 
 
 def cli_main() -> None:

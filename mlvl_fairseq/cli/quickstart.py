@@ -44,7 +44,9 @@ def main(argv: Optional[List[str]] = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from mlvl_fairseq.continual.methods import method_protocol
     from mlvl_fairseq.continual.run import import_training
+    from mlvl_fairseq.options import refuse_reference
 
+    refuse_reference(os.path.abspath(args.output), "output folder")
     for method in args.methods.split(","):
         method_protocol(method)  # a wrong name is told now, not once a teacher is trained
     import_training()

@@ -1,11 +1,10 @@
 """What happens to a language's checkpoints once its last epoch has ended."""
 
-import torch
-
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.files import write_json
 
 
 def finish_checkpoint(sequence: Sequence, step: int) -> None:
@@ -22,8 +21,7 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
         raise DataError("training wrote no best checkpoint; was validation disabled?", path)
     state = load_checkpoint_file(path)
     if state.pop("last_optimizer_state", None) is not None:
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        save_checkpoint(state, path)
     extra = state["extra_state"]
     write_json(
         folder.done,

@@ -5,6 +5,7 @@ A row with a ``title`` goes with every way of training the token embedding that 
 """
 
 import difflib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List
@@ -125,9 +126,15 @@ def _resolve(name: str, preset: str) -> Dict[str, Any]:
 
 
 def as_arguments(options: Dict[str, Any], **values: str) -> List[str]:
-    """``{"new_row_std": -1}`` to ``["--new-row-std=-1"]``; True is a flag; `values` fill ``{languages}``."""
-    return [
-        f"--{key.replace('_', '-')}" if value is True else f"--{key.replace('_', '-')}={str(value).format(**values)}"
-        for key, value in options.items()
-        if value is not False
-    ]
+    """``{"new_row_std": -1}`` to ``["--new-row-std=-1"]``; True is a flag; ``{languages}`` stands for what `values` has
+    of that name, any other brace for itself: a value may be a path."""
+
+    def argument(key: str, value) -> str:
+        flag = f"--{key.replace('_', '-')}"
+        return flag if value is True else f"{flag}={_filled(str(value), values)}"
+
+    return [argument(key, value) for key, value in options.items() if value is not False]
+
+
+def _filled(text: str, values: Dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], name[0]), text)

@@ -1,4 +1,4 @@
-"""Checkpoints appear whole or not at all, and a full disk ends the run with one clear line.
+"""Checkpoints appear whole or not at all, with a seal, and a full disk ends the run with one clear line.
 
 fairseq writes to ``.tmp`` and renames, but does not flush to disk, tries a failed write three times into the same
 file, and overwrites ``checkpoint_best.pt`` in place, so that a full disk takes the earlier one with it.
@@ -8,8 +8,9 @@ Breaks without it: ``fairseq-train ...`` on a disk that is nearly full, or on a 
 
 import shutil
 
+from mlvl_fairseq.checkpoints.archive import write_checkpoint
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
-from mlvl_fairseq.files import write_or_keep
+from mlvl_fairseq.files import saving, write_or_keep
 
 
 @patches("fairseq.checkpoint_utils")
@@ -18,11 +19,25 @@ def save_durably(module) -> None:
         def save(obj, filename, async_write: bool = False):
             if async_write or not module.PathManager.supports_rename(filename):
                 return torch_persistent_save(obj, filename, async_write)
-            return write_or_keep(filename, lambda file: module.torch.save(obj, file))
+            return write_or_keep(filename, lambda file: write_checkpoint(obj, file))
 
         return save
 
     wrap(module, "torch_persistent_save", make)
+
+
+@patches("fairseq.checkpoint_utils")
+def explain_the_save_dir(module) -> None:
+    """A folder that cannot be made or written to is one line, where fairseq ends in a traceback."""
+
+    def make(verify_checkpoint_directory):
+        def verify(save_dir: str) -> None:
+            with saving(save_dir):
+                verify_checkpoint_directory(save_dir)
+
+        return verify
+
+    wrap(module, "verify_checkpoint_directory", make)
 
 
 @patches("fairseq.file_io")

@@ -165,13 +165,20 @@ class Encoder:
         self.require_image_tower()
         return self.network.encode_image(images.to(self.device)).vector.cpu().numpy()
 
-    def encode_image_files(self, root, names: Sequence[str], batch_size: int = 64, num_workers: int = 0) -> np.ndarray:
+    def encode_image_files(
+        self,
+        root,
+        names: Sequence[str],
+        batch_size: int = 64,
+        num_workers: int = 0,
+        allow_outside_root: bool = False,
+    ) -> np.ndarray:
         """Image files under `root` to float32 [names, embed_dim], with the network's preprocessing and a progress bar.
 
         Raises:
-            UserError: the model has no image tower. DataError: a file cannot be read.
+            UserError: the model has no image tower. DataError: a file cannot be read, or its name leaves `root`.
         """
-        images = ImageDataset(root, names, self.preprocess)
+        images = ImageDataset(root, names, self.preprocess, allow_outside=allow_outside_root)
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features = []
         for batch in tqdm(batches, desc="images", unit=" batches"):

@@ -27,6 +27,7 @@ def extract_teacher_features(
     batch_size: int = 256,
     num_workers: int = 0,
     policy: BadImagePolicy = BadImagePolicy(),
+    allow_outside_root: bool = False,
 ) -> None:
     """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
 
@@ -36,6 +37,7 @@ def extract_teacher_features(
         batch_size: sentences or images a batch.
         num_workers: processes that read images.
         policy: what to do about unreadable images.
+        allow_outside_root: whether names of images may leave the image root.
 
     Raises:
         UserError: there are neither images nor image features. DataError: stored features are another teacher's.
@@ -53,10 +55,12 @@ def extract_teacher_features(
                     english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
                 ),
             )
-            _extract_images(corpus, split, encoder, batch_size, num_workers, policy)
+            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, allow_outside_root)
 
 
-def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy) -> None:
+def _extract_images(
+    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, allow_outside_root: bool
+) -> None:
     names = corpus.images(split)
     if corpus.has_features(split, "inputs"):
         inputs = corpus.features(split, "inputs")
@@ -66,7 +70,7 @@ def _extract_images(corpus: Corpus, split: str, encoder: Encoder, batch_size, nu
         raise UserError(f"{encoder.source} has no image tower: give the {split} images' features with --image-features")
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
-    dataset = ImageDataset(corpus.manifest["image_root"], names, encoder.preprocess)
+    dataset = ImageDataset(corpus.manifest["image_root"], names, encoder.preprocess, allow_outside=allow_outside_root)
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),

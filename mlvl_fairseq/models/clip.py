@@ -7,7 +7,7 @@ from typing import Optional
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
-from mlvl_fairseq.checkpoints.clip import read_clip_weights
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
@@ -60,14 +60,15 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
             UserError: the options do not fit together, or the weights to start from do not fit them.
         """
         feature_dim = task.image_feature_dim if task.trains_image_tower else 0
+        weights = read_clip_weights(cfg.init_from, cfg.activation and str(cfg.activation)) if cfg.init_from else None
+        activation = weights.text_config.activation if weights else QUICK_GELU
         config = network.ClipDimensions.of_options(
-            cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim
+            cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim, activation
         )
         vision, text = config.vision and config.vision.build(), config.text.build()
         model = cls(text, vision, build_language_adapter(cfg, text, task))
         model.encode_chunk = ChunkOptions.checked(cfg)
-        if cfg.init_from:
-            weights = read_clip_weights(cfg.init_from)
+        if weights:
             config.check(weights)
             model.load_weights(weights, task.growth)
         model.freeze(cfg, task.default_freeze)

@@ -14,6 +14,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import trikd as network
+from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
 from mlvl_fairseq.options import with_options
 
@@ -26,6 +27,9 @@ class TrikdTrainingOptions(FairseqDataclass):
             "help": "start from the projectors and the temperature of this checkpoint, e.g. to fine-tune; its frozen "
             "encoders must be the same"
         },
+    )
+    activation: Optional[Activation] = field(
+        default=None, metadata={"help": f"of --clip: {ACTIVATION_HELP.removeprefix('of a CLIP ')}"}
     )
     reset_temperature: bool = field(
         default=False,
@@ -52,7 +56,7 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
         mte.require_vocabulary(len(task.source_dictionary))
         mte.require_positions(task.max_positions())
         mte.require_width(cfg.encoder_embed_dim)
-        clip = read_clip_weights(cfg.clip) if cfg.clip else None
+        clip = read_clip_weights(cfg.clip, cfg.activation and str(cfg.activation)) if cfg.clip else None
         vision = clip.vision_tower() if str(cfg.image_tower) == "vit" else None
         clip_dim = task.image_feature_dim if vision is None else clip.vision_config.embed_dim
         model = cls.of_options(cfg, clip_dim, None if task.cached_states else mte.encoder(), vision)

@@ -1,4 +1,5 @@
-"""The transformer of OpenAI's CLIP (Radford et al. 2021): pre-LN residual blocks with quick-GELU.
+"""The transformer of OpenAI's CLIP (Radford et al. 2021): pre-LN residual blocks with quick-GELU, or with
+open_clip's GELU.
 
 Parameters carry the names of `clip.model.Transformer`, so that official state dicts load without renaming.
 """
@@ -25,6 +26,9 @@ class QuickGELU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 
 
 class MultiheadSelfAttention(nn.Module):
@@ -118,12 +122,12 @@ def take_positions(x: torch.Tensor, at: Optional[torch.Tensor]) -> torch.Tensor:
 
 
 class MLP(nn.Module):
-    """Feed-forward half of a block: ``width -> mlp_width -> width``."""
+    """Feed-forward half of a block: ``width -> mlp_width -> width``; `activation`: a key of :data:`ACTIVATIONS`."""
 
-    def __init__(self, width: int, mlp_width: int):
+    def __init__(self, width: int, mlp_width: int, activation: str = "quick_gelu"):
         super().__init__()
         self.c_fc = nn.Linear(width, mlp_width)
-        self.gelu = QuickGELU()
+        self.gelu = ACTIVATIONS[activation]()
         self.c_proj = nn.Linear(mlp_width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -137,11 +141,11 @@ class ResidualAttentionBlock(nn.Module):
     of each example is computed, from all it sees: ``[B, 1, width]``.
     """
 
-    def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False):
+    def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False, activation: str = "quick_gelu"):
         super().__init__()
         self.attn = MultiheadSelfAttention(width, heads, causal)
         self.ln_1 = LayerNorm(width)
-        self.mlp = MLP(width, mlp_width)
+        self.mlp = MLP(width, mlp_width, activation)
         self.ln_2 = LayerNorm(width)
 
     def forward(
@@ -161,12 +165,23 @@ class Transformer(nn.Module):
         heads: attention heads of each block.
         mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
         causal: position t sees positions <= t only.
+        activation: of the feed-forward halves, a key of :data:`ACTIVATIONS`.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, mlp_width: Optional[int] = None, causal: bool = False):
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_width: Optional[int] = None,
+        causal: bool = False,
+        activation: str = "quick_gelu",
+    ):
         super().__init__()
         mlp_width = mlp_width or 4 * width
-        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads, mlp_width, causal) for _ in range(layers))
+        self.resblocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, mlp_width, causal, activation) for _ in range(layers)
+        )
         self.reset_parameters()
 
     @torch.no_grad()

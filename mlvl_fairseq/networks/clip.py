@@ -5,8 +5,8 @@ from typing import Any, Dict, Optional, Union
 
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.check import holding
-from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
+from mlvl_fairseq.checkpoints.check import check_tensors, holding
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
@@ -15,10 +15,13 @@ from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter
 from mlvl_fairseq.modules.heads import FeatureHead, HeadConfig, new_logit_scale, temperature
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower, VisionConfig
+from mlvl_fairseq.modules.transformer import ACTIVATIONS
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
 from mlvl_fairseq.options import choice
 
 ImageTower = choice("ImageTower", "vit", "features")
+Activation = choice("Activation", *ACTIVATIONS)
+ACTIVATION_HELP = "of a CLIP whose file does not say it: quick_gelu (OpenAI's) or gelu (most of open_clip's)"
 AdapterKind = choice("AdapterKind", "none", *ADAPTERS)
 
 
@@ -44,6 +47,13 @@ class ClipOptions:
     vision_heads: int = field(default=12, metadata={"help": "attention heads of the image tower (vit)"})
     image_feature_dim: int = field(default=0, metadata={"help": "dimension of given image features (0: the corpus's)"})
     image_dropout: float = field(default=0.0, metadata={"help": "dropout on given image features (features)"})
+    activation: Optional[Activation] = field(
+        default=None,
+        metadata={
+            "help": "of the towers' MLPs: quick_gelu (OpenAI's CLIP) or gelu (most models of open_clip). Default: that "
+            "of --init-from, whose file may not say it, or quick_gelu"
+        },
+    )
     adapter: AdapterKind = field(
         default=AdapterKind.none,
         metadata={
@@ -101,9 +111,13 @@ class ClipDimensions:
     vision: Union[VisionConfig, HeadConfig, None] = None
 
     @classmethod
-    def of_options(cls, options, vocab_size: int, has_images: bool, feature_dim: int = 0) -> "ClipDimensions":
+    def of_options(
+        cls, options, vocab_size: int, has_images: bool, feature_dim: int = 0, activation: str = QUICK_GELU
+    ) -> "ClipDimensions":
         """Args: options: :class:`ClipOptions`, or anything with its fields. vocab_size: rows of the token embedding.
-        has_images: images are encoded, too. feature_dim: of given image features, where the options do not say it."""
+        has_images: images are encoded, too. feature_dim: of given image features, activation: where the options do not
+        say it."""
+        activation = str(options.activation or activation)
         text = TextConfig(
             vocab_size,
             options.text_width,
@@ -111,6 +125,7 @@ class ClipDimensions:
             options.text_heads,
             options.embed_dim,
             options.context_length,
+            activation=activation,
         )
         if not has_images:
             return cls(text)
@@ -119,7 +134,10 @@ class ClipDimensions:
             input_dim = options.image_feature_dim or feature_dim
             return cls(text, HeadConfig(input_dim, width, embed_dim, options.image_dropout))
         layers, heads = options.vision_layers, options.vision_heads
-        return cls(text, VisionConfig(options.image_size, options.patch_size, width, layers, heads, embed_dim))
+        vision = VisionConfig(
+            options.image_size, options.patch_size, width, layers, heads, embed_dim, activation=activation
+        )
+        return cls(text, vision)
 
     def check(self, weights: CLIPWeights) -> None:
         """Raises UserError: weights to start from have other dimensions, or more tokens."""
@@ -147,7 +165,7 @@ class ClipNetwork(Network):
         adapter: :class:`TextAdapter`, what is language-specific in the text tower; None: nothing.
     """
 
-    frozen_files = {"init_from": "of a CLIP: the weights it started from"}
+    frozen_files = {"init_from": "of a CLIP: the weights it started from", "activation": ACTIVATION_HELP}
     freezing_presets = {
         "all": (),
         "text": ("-^vision",),
@@ -163,9 +181,9 @@ class ClipNetwork(Network):
             self.logit_scale = new_logit_scale()
 
     @classmethod
-    def restore(cls, file: WeightFormat, source: WeightSource, init_from=None) -> Restored:
-        checkpoint = file.read(source, init_from)
-        vocabulary, towers = clip_vocabulary().with_additions(checkpoint.vocabulary), checkpoint.weights
+    def restore(cls, file: WeightFormat, source: WeightSource, init_from=None, activation=None) -> Restored:
+        checkpoint = file.read(source, init_from, activation)
+        vocabulary, towers = clip_vocabulary().with_additions(checkpoint.vocabulary, source.path), checkpoint.weights
         size = towers.text_config.vocab_size
         if len(vocabulary) != size:
             raise DataError(f"has {size} token embeddings for a vocabulary of {len(vocabulary)}", source.path)
@@ -244,5 +262,10 @@ def _head(checkpoint: ClipCheckpoint) -> Optional[FeatureHead]:
     """The head on given image features that a checkpoint holds, if it does."""
     if not checkpoint.head:
         return None
-    width, input_dim = checkpoint.head["c_fc.weight"].shape
-    return holding(HeadConfig(input_dim, width, len(checkpoint.head["proj.weight"])).build, checkpoint.head)
+    shapes = [checkpoint.head[name].shape for name in ("c_fc.weight", "proj.weight") if name in checkpoint.head]
+    if [len(shape) for shape in shapes] != [2, 2]:
+        raise DataError("has a head on image features without c_fc.weight and proj.weight", checkpoint.weights.source)
+    (width, input_dim), (embed_dim, _) = shapes
+    build = HeadConfig(input_dim, width, embed_dim).build
+    check_tensors(checkpoint.weights.source, "a FeatureHead", build, checkpoint.head)
+    return holding(build, checkpoint.head)

@@ -20,6 +20,7 @@ from mlvl_fairseq.modules.heads import new_logit_scale, temperature
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 from mlvl_fairseq.networks.base import NETWORKS, Encoded, Network, Restored, register_network
+from mlvl_fairseq.networks.clip import ACTIVATION_HELP
 from mlvl_fairseq.networks.freezing import freeze_parameters
 from mlvl_fairseq.options import choice
 
@@ -100,6 +101,7 @@ class TrikdNetwork(Network):
         "mte": "of a TriKD: its text encoder",
         "clip": "of a TriKD: its CLIP, which pictures need",
         "sentencepiece": "of a TriKD: XLM-R's folder",
+        "activation": ACTIVATION_HELP,
     }
 
     def __init__(
@@ -140,7 +142,9 @@ class TrikdNetwork(Network):
         return cls(*projectors, mte, vision, options.frozen_dropout, longest, transform=str(options.transform))
 
     @classmethod
-    def restore(cls, file: WeightFormat, source: WeightSource, mte=None, clip=None, sentencepiece=None) -> Restored:
+    def restore(
+        cls, file: WeightFormat, source: WeightSource, mte=None, clip=None, sentencepiece=None, activation=None
+    ) -> Restored:
         """See :class:`Network`. Without a CLIP, image features are those of its space, as ``mlvl-prepare --teacher``
         stores them."""
         weights = file.read(source)
@@ -151,7 +155,7 @@ class TrikdNetwork(Network):
         weights.require("mte", xlmr.fingerprint, mte)
         weights.require("sentencepiece", tokenizer.fingerprint, sentencepiece)
         xlmr.require_vocabulary(len(tokenizer))
-        image_side = {} if clip is None else _image_side(weights, clip)
+        image_side = {} if clip is None else _image_side(weights, clip, activation)
         network = cls(
             weights.x_projector(),
             weights.c_projector(),
@@ -258,13 +262,13 @@ def _find(weights: TrikdWeights, option: str, path: Optional[str], needed: bool 
     raise UserError(f"{weights.source} needs the {option} it was trained with, which {where}: give it with --{option}")
 
 
-def _image_side(weights: TrikdWeights, path: str) -> Dict[str, nn.Module]:
+def _image_side(weights: TrikdWeights, path: str, activation: Optional[str]) -> Dict[str, nn.Module]:
     """What of CLIP encodes pictures or given features; nothing where the projectors were trained without a CLIP."""
     if weights.frozen_fingerprint("clip") is None:
         return {}
     source = WeightSource(path)
     file = format_of(source, "clip")
-    clip = NETWORKS[file.family].restore(file, source)
+    clip = NETWORKS[file.family].restore(file, source, activation=activation or weights.files.activation)
     weights.require("clip", clip.fingerprint, path)
     names = {"image tower": "vision", "head": "head"}
     return {names[name]: module for name, module in clip.network.image_side.items()}

@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from tqdm import tqdm
 
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json, write_text
+from mlvl_fairseq.json_files import read_json
 from mlvl_fairseq.picture_world.drawing import draw_picture
 from mlvl_fairseq.picture_world.languages import get_language, language_codes
 from mlvl_fairseq.picture_world.languages.base import Language
@@ -78,13 +79,7 @@ def _claim(folder: Path, settings: WorldSettings) -> None:
 
 
 def _read_manifest(path: Path) -> Dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise DataError("is damaged; delete the folder and draw the world again", path)
-    return manifest
+    return read_json(path, Dict[str, Any], "delete the folder and draw the world again")
 
 
 def _write_images(folder: Path, world: Dict[str, List[Picture]]) -> None:

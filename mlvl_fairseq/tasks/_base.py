@@ -19,6 +19,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
 from torch.utils.data import ConcatDataset
 
+from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset, DataSetsCaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
@@ -103,6 +104,10 @@ class MlvlTask(FairseqTask):
         reason = "it does not say what it needs" if missing is None else f"the task has no {' and no '.join(missing)}"
         fitting = [arch for arch, model in ARCH_MODEL_REGISTRY.items() if missing_for_model(model, self) == []]
         raise UserError(f"--arch {name} does not fit --task {own}: {reason}; these do: {', '.join(fitting)}")
+
+    def has_sharded_data(self, split) -> bool:
+        """Our data are one folder; fairseq takes a ``:`` in its name for a list of them."""
+        return False
 
     def build_criterion(self, cfg, from_checkpoint=False):
         """Raises UserError: the criterion does not say what it needs, or it is not there."""
@@ -320,5 +325,5 @@ def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, caption
 
 
 def split_languages(text: str) -> List[str]:
-    """``"en, de"`` -> ``["en", "de"]``."""
-    return [lang.strip() for lang in text.split(",") if lang.strip()]
+    """``"en, de"`` -> ``["en", "de"]``. Raises UserError: one is no code of a language."""
+    return [language_code(lang.strip()) for lang in text.split(",") if lang.strip()]

@@ -19,6 +19,9 @@ class ImageTextRetrievalConfig(CaptionTaskConfig):
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+    allow_outside_root: bool = field(
+        default=False, metadata={"help": "open images whose names are absolute or lead out of the image root"}
+    )
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
@@ -58,4 +61,5 @@ class ImageTextRetrievalTask(CaptionTask):
     def _images(self, split):
         if self.preprocess is None:
             return self.corpus.features(split, "inputs")
-        return CorpusImages(self.corpus, split, self.preprocess, self.cfg.image_root)
+        where = (self.cfg.image_root, self.cfg.allow_outside_root)
+        return CorpusImages(self.corpus, split, self.preprocess, *where)

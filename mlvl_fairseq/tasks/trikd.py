@@ -61,6 +61,9 @@ class TrikdTaskConfig(CaptionTaskConfig):
         metadata={"help": "read the text encoder's states as `mlvl-prepare --mte` stored them, instead of running it"},
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
+    allow_outside_root: bool = field(
+        default=False, metadata={"help": "open images whose names are absolute or lead out of the image root"}
+    )
     random_crop: float = field(
         default=0.0,
         metadata={
@@ -175,7 +178,7 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.preprocess, self.cfg.image_root)
+        where = (self.corpus, split, self.preprocess, self.cfg.image_root, self.cfg.allow_outside_root)
         if split == "train" and self.cfg.random_crop:
             return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
         return CorpusImages(*where)

@@ -14,7 +14,7 @@ from mlvl_fairseq.errors import DataError
 @pytest.fixture(scope="module")
 def official(official_clip, tmp_path_factory):
     path = tmp_path_factory.mktemp("official") / "state.pt"
-    torch.save(official_clip.state_dict(), path)
+    torch.save({**official_clip.state_dict(), "context_length": torch.tensor(10)}, path)
     return read_clip_weights(path)
 
 
@@ -131,15 +131,21 @@ def test_text_tower_alone(official, folder, tmp_path):
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (lambda f: (f / "config.json").unlink(), "config.json: is missing"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json: is not JSON"),
-        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json: is not JSON"),
-        (lambda f: (f / "config.json").write_text("[]"), "config.json: is no JSON object"),
-        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: is missing"),
+        (lambda f: (f / "config.json").unlink(), "config.json: no such file; a Hugging Face folder"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json: expected object"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),
         (lambda f: (f / "model.safetensors").write_bytes(b"0" * 50), "is truncated or no safetensors file"),
-        (lambda f: edit_config(f, lambda c: c["text_config"].update(hidden_act="gelu")), "'hidden_act': is 'gelu'"),
+        (
+            lambda f: edit_config(f, lambda c: c["text_config"].update(hidden_act="gelu")),
+            "hidden_act': is gelu and",
+        ),
         (lambda f: edit_config(f, lambda c: c["vision_config"].update(layer_norm_eps=1e-6)), "'layer_norm_eps'"),
-        (lambda f: edit_config(f, lambda c: c["text_config"].update(num_attention_heads="8")), "not a positive"),
+        (
+            lambda f: edit_config(f, lambda c: c["text_config"].update(num_attention_heads="8")),
+            "num_attention_heads': exp",
+        ),
         (lambda f: edit_config(f, lambda c: c["text_config"].update(num_attention_heads=5)), "not a multiple of"),
         (lambda f: edit_weights(f, lambda w: w.pop("visual_projection.weight")), "visual_projection.weight': tensor"),
         (lambda f: edit_weights(f, lambda w: w.update(more=torch.ones(1))), "field 'more': unknown tensor"),
@@ -154,7 +160,7 @@ def test_folder_that_does_not_fit_is_explained(folder, edit, message):
 def test_truncated_weights_are_named(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="model.safetensors: is truncated or no safetensors file"):
+    with pytest.raises(DataError, match="model.safetensors: is truncated or damaged"):
         read_clip_weights(folder)
 
 

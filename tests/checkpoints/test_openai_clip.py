@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
+from mlvl_fairseq.checkpoints.formats import torchscript_archive
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import StoredTensor, TorchScriptArchive
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.errors import DataError
@@ -107,7 +108,8 @@ def test_towers_from_an_archive_give_clips_features(official_clip, archive):
 @pytest.mark.parametrize("legacy", [True, False])
 def test_state_dict_saved_again_is_the_same_model(official_clip, archive, tmp_path, legacy):
     path = tmp_path / "state.pt"
-    torch.save(official_clip.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    state = {**official_clip.state_dict(), "context_length": torch.tensor(10)}
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     weights = read_clip_weights(path)
     assert_weights_are_the_models(weights, official_clip)
     assert weights.fingerprint == read_clip_weights(archive).fingerprint
@@ -226,6 +228,31 @@ def test_compressed_archive_is_refused(archive, tmp_path):
         read_clip_weights(path)
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"], ids=["LONG_BINPUT", "PUT"])
+def test_a_huge_memo_is_refused_before_room_is_made(archive, tmp_path, put):
+    path = rewritten(archive, tmp_path / "memo.pt", {"/data.pkl": b"\x80\x02}" + put + b"."})
+    with pytest.raises(DataError, match="memo.pt: refused: entry 2,147,483,647 of its memo"):
+        read_clip_weights(path)
+
+
+def test_modules_within_themselves_have_an_end(archive, tmp_path):
+    """A module whose attribute is the module itself, and a tensor that would have any number of names."""
+    module = b"c__torch__\nM\n)\x81q\x01"
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00)))\x89Nt\x52"
+    state = b"}(X\x04\0\0\0selfh\x01X\x01\0\0\0t" + tensor + b"ub."
+    path = rewritten(archive, tmp_path / "circle.pt", {"/data.pkl": b"\x80\x02" + module + state})
+    with pytest.raises(DataError, match="circle.pt: refused: a module of a name longer than 1000 characters"):
+        read_clip_weights(path)
+
+
+def test_tensors_that_share_a_storage_are_bounded(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchscript_archive, "SHARED_AT_LEAST", 0)
+    monkeypatch.setattr(torchscript_archive, "MAX_SHARING", 0.1)
+    with pytest.raises(DataError, match="refused: its tensors of .* bytes repeat their numbers"):
+        read_clip_weights(archive)
+
+
 def test_resnet_models_are_declined(tmp_path):
     model = import_clip().model.CLIP(16, 32, (1, 1, 1, 1), 8, None, 10, 60, 64, 1, 1)
     torch.save(model.state_dict(), tmp_path / "RN50.pt")
@@ -246,7 +273,7 @@ def test_resnet_models_are_declined(tmp_path):
     ],
 )
 def test_state_dict_that_does_not_fit_is_explained(official_clip, tmp_path, change, message):
-    state = dict(official_clip.state_dict())
+    state = {**official_clip.state_dict(), "context_length": torch.tensor(10)}
     change(state)
     torch.save(state, tmp_path / "state.pt")
     with pytest.raises(DataError, match=message):

@@ -12,7 +12,7 @@ from mlvl_fairseq.modules.adapters import TowerShape, build_adapter
 
 @pytest.fixture
 def official(official_clip, tmp_path):
-    torch.save(official_clip.state_dict(), tmp_path / "clip.pt")
+    torch.save({**official_clip.state_dict(), "context_length": torch.tensor(10)}, tmp_path / "clip.pt")
     return read_clip_weights(tmp_path / "clip.pt")
 
 

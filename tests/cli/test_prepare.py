@@ -1,5 +1,8 @@
 """mlvl-prepare: options that would do nothing are refused, and features that users have can become more."""
 
+import json
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -106,3 +109,171 @@ def test_a_list_without_features(make):
     corpus = make(["aa"], {"cat": 1, "dog": 2})
     with pytest.raises(UserError, match="give one --image-list"):
         prepare.main([str(corpus.folder), "--image-list", "train=names.txt"])
+
+
+# Problems that show when files are put together
+
+
+def captions_file(path, names, words="a {} star"):
+    path.write_text(json.dumps([{"image": name, "caption": words.format(row)} for row, name in enumerate(names)]))
+
+
+@pytest.fixture
+def one_missing(tmp_path):
+    """Arguments for English captions of three pictures and German ones of four."""
+    captions_file(tmp_path / "train.en.json", ["a.png", "b.png", "c.png"])
+    captions_file(tmp_path / "train.de.json", ["a.png", "b.png", "c.png", "d.png"], "ein {} Stern")
+    return [str(tmp_path / "corpus"), "--languages", "de,en", "--train", f"{tmp_path}/train.{{lang}}.json"]
+
+
+def test_a_caption_without_a_partner_is_told_and_stays(one_missing, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        prepare.main(one_missing)
+    assert f"{tmp_path}/train.de.json:4 field 'image': no English caption of 'd.png'" in caplog.text
+    last = "train: 4 photos, 3 English sentences, 7 captions (4 de, 3 en); without an English partner: 1 de"
+    assert last in caplog.text
+    assert Corpus(tmp_path / "corpus").manifest["splits"]["train"]["problems"] == {
+        "de": {"unpaired caption": 1},
+        "en": {},
+    }
+
+
+@pytest.mark.parametrize("policy", [["--on-problem", "error"], ["--max-problems", "0"]])
+def test_a_caption_without_a_partner_obeys_the_policy(one_missing, tmp_path, policy):
+    with pytest.raises(DataError, match="train.de.json:4 field 'image': no English caption of 'd.png'"):
+        prepare.main([*one_missing, *policy])
+    assert not (tmp_path / "corpus").exists()
+    prepare.main([*one_missing, "--max-problems", "1"])
+
+
+def test_the_limit_is_of_a_file_as_a_whole(one_missing, tmp_path):
+    """One caption cannot be read, another one has no partner."""
+    captions_file(tmp_path / "train.de.json", ["a.png", " ", "b.png", "c.png", "d.png"], "ein {} Stern")
+    with pytest.raises(DataError, match=r"train.de.json:5 .*more than 1 unusable captions"):
+        prepare.main([*one_missing, "--max-problems", "1"])
+    prepare.main([*one_missing, "--max-problems", "2"])
+
+
+def test_captions_without_a_partner_can_be_left_out(one_missing, tmp_path, caplog):
+    prepare.main([*one_missing, "--drop-unpaired"])
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus.images("train") == ["a.png", "b.png", "c.png"]
+    assert corpus.rows("train", "de").tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert "train.de.json: 1 unpaired caption; 1 captions left out" in caplog.text
+    captions_file(tmp_path / "train.de.json", ["x.png"])
+    with pytest.raises(DataError, match="none of its captions has a partner in 'en'"):
+        prepare.main([str(tmp_path / "other"), *one_missing[1:], "--drop-unpaired"])
+
+
+def test_pictures_of_one_language_are_told(one_missing, tmp_path, caplog):
+    captions_file(tmp_path / "train.de.json", ["a.png", "b.png"])
+    prepare.main(one_missing)
+    assert "train.en.json: 1 image in one language only" in caplog.text
+    assert "'c.png' has captions in 'en' only" in caplog.text
+
+
+def test_captions_of_pictures_without_features(one_missing, tmp_path, caplog):
+    np.save(tmp_path / "f.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "f.txt").write_text("./c.png\na.png\nx.png\n")
+    given = ["--image-features", f"train={tmp_path}/f.npy", "--image-list", f"train={tmp_path}/f.txt"]
+    with pytest.raises(DataError, match="train.de.json:2 field 'image': 'b.png' is not in .*f.txt; its 1 captions"):
+        prepare.main([*one_missing, *given, "--on-problem", "error"])
+    prepare.main([*one_missing, *given])
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus.images("train") == ["a.png", "c.png"]
+    assert corpus.features("train", "inputs").tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert corpus.manifest["splits"]["train"]["problems"]["de"] == {"image without feature": 2}
+    assert "train.de.json: 2 image without feature; 2 captions left out" in caplog.text
+
+
+def test_one_picture_in_several_spellings(tmp_path):
+    """English is not the first language; each has a way of its own to write the same two names."""
+    root = tmp_path / "pictures"
+    (root / "x").mkdir(parents=True)
+    for name in ("x/a.png", "x/zu\u0308ge.png"):
+        (root / name).touch()
+    spellings = {
+        "de": ["x/a.png", "x/z\u00fcge.png"],
+        "fr": ["./x//a.png", "x/zu\u0308ge.png"],
+        "en": [r"x\a.png", r"x\z" + "\u00fcge.png "],
+        "it": [f"{root}/x/a.png", f"{root}/x/../x/z\u00fcge.png"],
+    }
+    for lang, names in spellings.items():
+        captions_file(tmp_path / f"train.{lang}.json", names)
+    files = ["--languages", "de,fr,en,it", "--train", f"{tmp_path}/train.{{lang}}.json"]
+    prepare.main([str(tmp_path / "corpus"), *files, "--image-root", str(root), "--check-images"])
+    corpus = Corpus(tmp_path / "corpus")
+    assert sorted(corpus.images("train")) == ["x/a.png", "x/z\u00fcge.png"]
+    for lang in spellings:
+        assert corpus.rows("train", lang).tolist() == corpus.rows("train", "en").tolist()
+
+
+def test_names_outside_the_root(tmp_path):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for place in (root / "a.png", tmp_path / "b.png"):
+        place.touch()
+    captions_file(tmp_path / "train.en.json", ["a.png", "../b.png"])
+    files = [str(tmp_path / "corpus"), "--languages", "en", "--train", f"{tmp_path}/train.{{lang}}.json"]
+    with pytest.raises(DataError, match=r"train.en.json:2 field 'image': '\.\./b.png' is not below the image root"):
+        prepare.main([*files, "--image-root", str(root)])
+    assert not (tmp_path / "corpus").exists()
+    prepare.main([*files, "--image-root", str(root), "--allow-outside-root", "--check-images"])
+    assert Corpus(tmp_path / "corpus").images("train") == ["a.png", "../b.png"]
+
+
+def test_pictures_that_splits_share(tmp_path, caplog):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name, content in (("a.png", b"1"), ("b.png", b"2"), ("c.png", b"3"), ("d.png", b"1"), ("e.png", b"4")):
+        (root / name).write_bytes(content)
+    for split, names in (("train", ["a.png", "b.png"]), ("valid", ["e.png"]), ("test", ["./b.png", "d.png", "c.png"])):
+        captions_file(tmp_path / f"{split}.en.json", names)
+    files = [f"--{split}={tmp_path}/{split}.{{lang}}.json" for split in ("train", "valid", "test")]
+    with caplog.at_level("INFO"):
+        prepare.main([str(tmp_path / "corpus"), "--languages", "en", *files, "--image-root", str(root)])
+        assert "train and test share 1 photos: 'b.png'" in caplog.text
+        assert "valid and test" not in caplog.text and "content" not in caplog.text
+        prepare.main([str(tmp_path / "corpus"), "--compare-photos"])
+    assert "by content, train and test share 2 photos: 'a.png' is 'd.png', 'b.png'" in caplog.text
+    (root / "c.png").unlink()
+    with pytest.raises(DataError, match="c.png: there is no such image of the test split"):
+        prepare.main([str(tmp_path / "corpus"), "--compare-photos"])
+
+
+@pytest.mark.parametrize("languages", ["en,../de", "en,de/x", "en,d e", "en,english", "en,en"])
+def test_languages_that_are_no_codes(one_missing, tmp_path, languages):
+    with pytest.raises(UserError, match="is no code of a language|cannot be the code|more than once"):
+        prepare.main([one_missing[0], "--languages", languages, *one_missing[3:]])
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_one_at_a_time(one_missing, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlvl_fairseq.process.locks.PATIENCE", 0.1)
+    prepare.main(one_missing)
+    started, end = multiprocessing.Event(), multiprocessing.Event()
+
+    def at_work():
+        with prepare.alone_in(tmp_path / "corpus"):
+            started.set()
+            end.wait(60)
+
+    process = multiprocessing.get_context("fork").Process(target=at_work)
+    process.start()
+    assert started.wait(30)
+    with pytest.raises(UserError, match="another process is at work in .*corpus: wait until it has ended"):
+        prepare.main([str(tmp_path / "corpus"), "--order", "en"])
+    end.set()
+    process.join()
+    prepare.main([str(tmp_path / "corpus"), "--order", "en"])
+
+
+def test_what_comes_next(one_missing, tmp_path, caplog):
+    folder = tmp_path / "my corpus"
+    with caplog.at_level("INFO"):
+        prepare.main([str(folder), *one_missing[1:]])
+    assert caplog.messages[-1] == f"next: mlvl-prepare '{folder}' --image-root DIR --teacher PATH"
+    (tmp_path / "a.png").touch()
+    with caplog.at_level("INFO"):
+        prepare.main([str(folder), "--image-root", str(tmp_path)])
+    assert caplog.messages[-1] == f"next: mlvl-prepare '{folder}' --teacher PATH"

@@ -242,9 +242,10 @@ def test_missing_images(tmp_path):
     table = read_captions(path, image_root=str(tmp_path / "root"), check_images=True)
     assert rows_of(table) == [
         (2, "sub/b.jpg", "caption 1"), (4, "d.jpg", "caption 3"),
-        (6, "sub/b.jpg", "caption 5"), (8, absolute, "caption 7"),
+        (6, "sub/b.jpg", "caption 5"), (8, "sub/b.jpg", "caption 7"),
     ]  # fmt: skip
-    assert table.problems.counts == {"missing image": 3} and table.problems.left_out == 4
+    assert table.problems.counts == {"missing image": 3, "image name in two spellings": 1}
+    assert table.problems.left_out == 4
     assert table.problems.examples["missing image"][0].startswith(
         f"{path}:1 field 'image': 'sub/a.jpg' is not under '{tmp_path}/root'; its 2 captions"
     )

@@ -95,7 +95,7 @@ def test_tokens_by_hand(run_here, succeed, corpus, user_dir, monkeypatch, tmp_pa
 
 
 def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
-    """Every step of it, in a folder whose name wants quoting; and a second call, which finds everything done."""
+    """Every step of it, in a folder whose name wants quoting; and a second call, which does only what is new."""
     monkeypatch.setenv("PYTHONPATH", str(root))
     sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--order", "en,de", "--methods", "cll_clip"]
     out = tmp_path / "quick start"
@@ -112,8 +112,6 @@ def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
     assert (out / "report.md").exists() and (out / "report.png").exists()
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
     assert len(trained) == 3
-    succeed("mlvl-quickstart", "--output", out, *sizes)
-    assert trained == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
     succeed("mlvl-quickstart", "--output", out, *sizes, "--order", "en,de,it")  # one language more
     longer = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
     assert trained.items() < longer.items() and longer.keys() - trained.keys() == {

@@ -245,7 +245,7 @@ def test_fine_tuning_starts_from_projectors(trained):
     (("--langs", "en,en"), "one or several different languages"),
     (("--langs", "fr"), "no train captions in language 'fr'"),
     (("--image-tower", "features", "--loss-type", "nott"), "has no such features of the train images"),
-    (("--mte", "nowhere.pt"), "cannot be read"),
+    (("--mte", "nowhere.pt"), "nowhere.pt: no such file or folder"),
     (("--max-length", 101), "takes 100 tokens, not 101: give a smaller --max-length"),
     (("--random-crop", 2), "--random-crop 2.0 is no share"),
     (("--transform", "mclip"), "holds features of pictures cut by clip: give --transform clip, or a corpus made"),

@@ -133,6 +133,18 @@ def test_truncated_checkpoint(trained, tmp_path, keep):
         load_checkpoint_file(path)
 
 
+def test_fairseq_itself_notices_a_flipped_bit(trained, tmp_path):
+    good, path = (trained / "checkpoint_best.pt").read_bytes(), tmp_path / "checkpoint_best.pt"
+    path.write_bytes(good)
+    assert checkpoint_utils.load_checkpoint_to_cpu(str(path))["model"]
+    for part in (0.1, 0.5, 0.9, 0.999):
+        content = bytearray(good)
+        content[int(part * len(good))] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="checkpoint_best.pt: is truncated or damaged: .*; restore it"):
+            checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
 def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(DataError, match="one list"):
@@ -140,7 +152,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match="not a checkpoint of fairseq.*best_loss"):
         checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "weights.pt"))
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="nowhere.pt: no such file"):
         load_checkpoint_file(tmp_path / "nowhere.pt")
 
 
@@ -178,3 +190,49 @@ def test_plain_pickle_is_refused(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"args": argparse.Namespace()}, protocol=4))
     with pytest.raises(DataError):
         load_checkpoint_file(tmp_path / "plain.pt")
+
+
+UPDATE = {"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}}
+
+
+@pytest.mark.parametrize(
+    "place, value, message",
+    [
+        (("model",), [1], "field 'model': expected object, found a list of 1"),
+        (("model",), torch.zeros(2), "field 'model': expected object, found a Tensor"),
+        (("optimizer_history",), [], "is not a checkpoint of fairseq .IndexError"),
+        (("optimizer_history",), [{**UPDATE, "num_updates": "7"}], r"history\[0\].num_updates': expected int"),
+        (("extra_state",), None, "(is not a checkpoint of fairseq|field 'extra_state')"),
+        (("extra_state", "train_iterator"), {"epoch": -1}, "field 'extra_state.train_iterator.epoch': expected int"),
+        (("args",), 3, "is not a checkpoint of fairseq"),
+        (("cfg",), [1], "(is not a checkpoint of fairseq|field)"),
+    ],
+)  # fmt: skip
+def test_fields_of_other_types_are_named_where_fairseq_loads(trained, tmp_path, place, value, message):
+    path = tmp_path / "c.pt"
+    state = load_checkpoint_file(trained / "checkpoint_last.pt")
+    part = state
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    torch.save(state, path)
+    with pytest.raises(DataError, match=f"c.pt.*{message}"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda state: state["model"].update({"encoder.embed_tokens.weight": "text"}), "embed_tokens.weight"),
+        (lambda state: state["model"].clear(), "Missing key"),
+        (lambda state: state.update(last_optimizer_state=3), "not subscriptable|argument|int"),
+    ],
+)
+def test_what_does_not_fit_a_training_ends_it_in_one_line(trained, tmp_path, train_options, run_here, change, message):
+    state = load_checkpoint_file(trained / "checkpoint_last.pt")
+    change(state)
+    torch.save(state, tmp_path / "c.pt")
+    options = ["--save-dir", tmp_path / "save", "--restore-file", tmp_path / "c.pt", "--max-epoch", 9]
+    with pytest.raises(DataError, match=f"c.pt: does not fit what is trained here .*({message})") as error:
+        run_here("fairseq-train", *train_options, *options)
+    assert "\n" not in str(error.value)

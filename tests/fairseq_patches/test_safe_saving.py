@@ -1,4 +1,6 @@
 import errno
+import os
+import re
 import resource
 
 import pytest
@@ -83,3 +85,25 @@ def test_full_disk_ends_the_command(trained, run_alone, train_options):
     last_line = ended.stderr.splitlines()[-1]
     assert last_line.startswith(f"error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
     assert {path: path.read_bytes() for path in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("number, message", [
+    (errno.EROFS, "Read-only file system. .*make it writable, or choose another place, and run the same command again"),
+    (errno.ENOSPC, "No space left on device. .*make room"),
+])  # fmt: skip
+def test_a_save_dir_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, number, message):
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(DataError, match=f"run: cannot be saved: {message}"):
+        checkpoint_utils.verify_checkpoint_directory(str(tmp_path / "run"))
+
+
+def test_checkpoints_are_sealed(saved):
+    """The seal is the archive's comment; copies have it, too."""
+    copy = saved.with_name("checkpoint_best.pt")
+    PathManager.copy(str(saved), str(copy), overwrite=True)
+    for path in (saved, copy):
+        assert re.search(rb"mlvl crc32 [0-9a-f]{8}$", path.read_bytes())
+        assert load_checkpoint_file(path) == {"update": 1}

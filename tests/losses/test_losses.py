@@ -5,7 +5,7 @@ import torch
 from golden import assert_golden, det, load_golden
 
 from mlvl_fairseq.distributed import gather_with_grad
-from mlvl_fairseq.losses import contrastive_loss, feature_mse, multi_positive_targets
+from mlvl_fairseq.losses import POSITIVES, contrastive_loss, feature_mse, features, multi_positive_targets
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,54 @@ def test_half_precision_features_are_compared_in_float32(dtype):
     assert loss.dtype == mse.dtype == torch.float32
     torch.testing.assert_close(loss, contrastive_loss(text.float(), image.float(), temperature, ids))
     torch.testing.assert_close(mse, feature_mse(text.float(), image.float()))
+
+
+def test_double_precision_features_are_compared_in_float32():
+    """Teachers' features may be of any type; a loss is not of another one for it."""
+    text, image = torch.randn(4, 3), torch.randn(4, 3, dtype=torch.float64)
+    for pair in ((text, image), (image, text)):
+        assert contrastive_loss(*pair, 0.07, torch.arange(4)).dtype == feature_mse(*pair).dtype == torch.float32
+
+
+def test_rows_of_other_ranks_are_asked_for_on_request_only(monkeypatch):
+    """Gathering is collective: one rank alone must not begin it."""
+    asked = []
+
+    class Gathered:
+        first = 0
+
+        def __init__(self, rows):
+            asked.append(rows)
+
+        def __call__(self, rows):
+            return rows
+
+    monkeypatch.setattr(features, "GatheredRows", Gathered)
+    arguments = torch.randn(4, 3), torch.randn(4, 3), 0.07, torch.arange(4)
+    alone = contrastive_loss(*arguments)
+    assert not asked
+    assert contrastive_loss(*arguments, gather=True) == alone and len(asked) == 1
+
+
+@pytest.mark.parametrize("positives", POSITIVES)
+def test_everything_stays_on_the_device_of_the_features(positives):
+    text, image = (torch.randn(4, 3, device="meta", requires_grad=True) for _ in range(2))
+    ids = torch.zeros(4, dtype=torch.int64, device="meta")
+    loss = contrastive_loss(text, image, 0.07, ids, positives=positives)
+    assert loss.device.type == "meta" and loss.shape == () and loss.requires_grad
+
+
+@pytest.mark.parametrize("rows, block", [(4096, 4096), (8192, 2048), (2**25, 1)])
+def test_blocks_of_similarities_are_of_64_mib(rows, block, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(features, "in_chunks", lambda function, tensors, size: sizes.append(size) or torch.zeros(1))
+    text, image = (torch.empty(rows, 1, device="meta") for _ in range(2))
+    contrastive_loss(text, image, 0.07, torch.empty(rows, dtype=torch.int64, device="meta"))
+    assert sizes == [block] and block * rows * 4 <= max(64 * 2**20, 4 * rows)
+
+
+def test_a_rule_is_registered_and_stays_a_function():
+    assert POSITIVES["mean"] is features.mean_over_positives and POSITIVES["diagonal"] is features.own_row
 
 
 def test_one_row_has_nothing_to_contrast_with():

@@ -30,7 +30,7 @@ def clip_file(clip_of, tmp_path_factory):
     def path(seed=0):
         file = folder / f"{seed}.pt"
         if not file.exists():
-            torch.save(clip_of(seed).state_dict(), file)
+            torch.save({**clip_of(seed).state_dict(), "context_length": torch.tensor(10)}, file)
         return str(file)
 
     return path

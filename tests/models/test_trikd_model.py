@@ -157,3 +157,11 @@ def test_half_precision_is_cast_where_it_has_to_be(build):
     model = build().bfloat16().eval()
     features = model(TOKENS, ENDS, images=torch.randn(3, 8))
     assert {tensor.dtype for tensor in features.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    "options, expected", [({}, (0.3, 0.1)), ({"dropout": 0.2, "attention_dropout": 0.4}, (0.2, 0.4))]
+)
+def test_dropout_and_attention_dropout_have_each_their_own_option(build, options, expected):
+    for layer in build(**options).x_projector.layers:
+        assert (layer.dropout.p, layer.self_attn.dropout) == expected

@@ -108,3 +108,25 @@ def test_c_projector_is_one_matrix():
     assert projector.input_dim == 3 and [tuple(p.shape) for p in projector.parameters()] == [(2, 3)]
     features = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     assert torch.equal(projector(features), features.float() @ projector.weight.t())
+
+
+def test_dropout_of_attention_is_torch_s_and_in_training_only(states, monkeypatch):
+    seen, attend = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "torch.nn.functional.scaled_dot_product_attention",
+        lambda *heads, dropout_p=0.0, **more: seen.append(dropout_p) or attend(*heads, dropout_p=dropout_p, **more),
+    )
+    projector, arguments = (
+        XProjector(WIDTH, FFN, HEADS, 2, dropout=0.0, attention_dropout=0.25),
+        padded_on("left", states),
+    )
+    first, second = projector(*arguments), projector(*arguments)
+    assert seen == [0.25] * 4 and not torch.equal(first, second)
+    projector.eval()
+    assert torch.equal(projector(*arguments), projector(*arguments)) and seen[4:] == [0.0] * 4
+
+
+def test_published_dropout_is_the_default():
+    """0.3 after attention and feed-forward, 0.1 of attention's weights (Chen et al. 2023)."""
+    for layer in XProjector(WIDTH, FFN, HEADS, 2).layers:
+        assert (layer.dropout.p, layer.self_attn.dropout) == (0.3, 0.1)

@@ -41,7 +41,8 @@ def xlmr_folder(tmp_path_factory):
 def clip_file(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("clip") / "clip.pt"
-    torch.save(import_clip().model.CLIP(32, 16, 1, 64, 8, 10, 49408, 64, 1, 1).state_dict(), path)
+    state = import_clip().model.CLIP(32, 16, 1, 64, 8, 10, 49408, 64, 1, 1).state_dict()
+    torch.save({**state, "context_length": torch.tensor(10)}, path)
     return path
 
 

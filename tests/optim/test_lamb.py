@@ -160,3 +160,24 @@ def test_every_tensor_keeps_a_ratio_of_its_own_in_half_precision():
 def test_betas_that_are_none_are_refused(betas):
     with pytest.raises(UserError, match="are not two numbers from 0 to below 1"):
         FairseqTorchLamb(config(lamb_betas=betas), [torch.nn.Parameter(torch.ones(1))])
+
+
+def test_defaults_are_apex_s_and_those_of_fairseq_s_lamb():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    ours, built = Lamb([weight], lr=0.3), build_optimizer(config(), [weight]).optimizer
+    assert (LambConfig().weight_decay, ours.param_groups[0]["weight_decay"]) == (0.01, 0)
+    for optimizer in (ours, built):
+        group = optimizer.param_groups[0]
+        assert (group["lr"], group["betas"], group["eps"]) == (0.3, (0.9, 0.999), 1e-8)
+        assert (optimizer.max_grad_norm, optimizer.spare_vectors, optimizer.adapt_all) == (1.0, False, False)
+
+
+def test_a_closure_s_loss_is_given_back_with_its_gradients():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+
+    def closure():
+        loss = (3 * weight).sum()
+        loss.backward()
+        return loss.detach()
+
+    assert Lamb([weight], lr=0.1).step(closure) == 12 and (weight < 1).all() and Lamb([weight], lr=0.1).step() is None

@@ -19,7 +19,7 @@ def rates(lr, warmup, updates):
     for update in range(updates):
         assert schedule.step_begin_epoch(1 + update // 3) == optimizer.get_lr()  # a new epoch changes nothing
         used.append(optimizer.get_lr())
-        schedule.step_update(update + 1)
+        assert schedule.step_update(update + 1) == optimizer.get_lr()
     return used
 
 
@@ -32,3 +32,11 @@ def test_rates_match_the_reference():
 
 def test_without_warm_up_the_rate_is_constant():
     assert rates(0.1, 0, 3) == [0.1, 0.1, 0.1]
+
+
+def test_a_warm_up_of_one_update_has_rate_0_once():
+    assert rates(0.1, 1, 3) == [0, 0.1, 0.1]
+
+
+def test_without_an_option_there_is_no_warm_up():
+    assert WarmupConstantConfig().warmup_updates == 0

@@ -224,7 +224,7 @@ def test_folders_with_something_else_are_left_alone(tmp_path):
 @pytest.mark.parametrize("damage", ["", '{"seed": 7', "[]"])
 def test_a_damaged_manifest_is_reported(tmp_path, damage):
     (tmp_path / "picture_world.json").write_text(damage)
-    with pytest.raises(DataError, match="picture_world.json: is damaged"):
+    with pytest.raises(DataError, match="picture_world.json: .*delete the folder and draw the world again"):
         write_world(tmp_path, SMALL)
 
 

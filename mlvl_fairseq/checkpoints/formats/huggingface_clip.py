@@ -1,26 +1,32 @@
-"""CLIP in Hugging Face's layout: a folder with ``model.safetensors`` and ``config.json``; read and written.
+"""CLIP in Hugging Face's layout: a folder with ``config.json`` and ``model.safetensors``, read and written, or with the
+weights in several files or in ``pytorch_model.bin``, read.
 
 The weights are those of `transformers`' CLIPModel or, without an image tower, CLIPTextModelWithProjection; the
 `transformers` package itself is not needed.
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import torch
 
-from mlvl_fairseq.checkpoints.clip import ClipCheckpoint, CLIPWeights
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, register_weight_format
+from mlvl_fairseq.checkpoints.archive import UNSEALED, seal_safetensors, verify_safetensors
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, count_layers, register_weight_format
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.files import atomic_path, require_file, write_json
+from mlvl_fairseq.json_files import Size, checked, read_json
 from mlvl_fairseq.modules.towers.clip_text import TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
+from mlvl_fairseq.modules.transformer import ACTIVATIONS
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-# What the towers are built for; `transformers` has the same defaults where a configuration is silent.
-FIXED_OPTIONS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+LAYER_NORM_EPS = 1e-5  # what the towers are built for
 DEFAULT_HEADS = {"text": 8, "vision": 12}
+POSITION_IDS = ".position_ids"
 BEGIN_OF_TEXT, END_OF_TEXT = 49406, 49407
 
 
@@ -60,26 +66,56 @@ BLOCK_MODULES = {
 }
 
 
-@register_weight_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS})")
+@register_weight_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS[0]})")
 class HuggingFaceFolder(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         is_folder = source.path.is_dir() and not (source.path / "model.pt").exists()  # that would be XLM-R's
         return is_folder or source.path.suffix == ".safetensors"
 
-    def read(self, source: WeightSource, init_from=None) -> ClipCheckpoint:
+    def read(self, source: WeightSource, init_from=None, activation=None) -> ClipCheckpoint:
         folder = source.path if source.path.is_dir() else source.path.parent
-        config = _read_config(folder / CONFIG)
-        weights = _read_safetensors(source.path if source.path.is_file() else folder / WEIGHTS)
+        missing = "a Hugging Face folder has it beside the weights"
+        config = read_json(folder / CONFIG, Dict[str, Any], "fetch it again", missing)
+        weights = _read_tensors(source.path) if source.path.is_file() else _read_folder(folder)
         logit_scale = weights.pop("logit_scale", None)
         text = from_huggingface("text", weights, source.path)
         has_vision = any(name.startswith("vision_model.") for name in weights)
         vision = from_huggingface("vision", weights, source.path) if has_vision else {}
         for name in weights:
             raise DataError("unknown tensor; this is no CLIPModel", source.path, field=name)
-        text_heads = _heads(config, "text", folder)
-        vision_heads = _heads(config, "vision", folder) if vision else None
-        weights = CLIPWeights.from_tensors(source.path, text, vision, logit_scale, text_heads, vision_heads)
-        return ClipCheckpoint(weights)
+        towers = {tower: _tower_options(config, tower, folder) for tower in ("text", "vision")[: 2 if vision else 1]}
+        activations = {options.hidden_act for options in towers.values()}
+        if len(activations) > 1 or not activations <= ACTIVATIONS.keys():
+            message = (
+                f"is {' and '.join(sorted(activations))}; supported is one of {', '.join(ACTIVATIONS)} for both towers"
+            )
+            raise DataError(message, folder / CONFIG, field="hidden_act")
+        known = the_activation(activations.pop(), activation, source.path)
+        heads = [options.num_attention_heads or DEFAULT_HEADS[tower] for tower, options in towers.items()]
+        return ClipCheckpoint(
+            CLIPWeights.from_tensors(source.path, text, vision, logit_scale, *(*heads, None)[:2], activation=known)
+        )
+
+
+@dataclass
+class _TowerOptions:
+    """Of a tower's configuration; `transformers` has the same defaults."""
+
+    hidden_act: str = QUICK_GELU
+    layer_norm_eps: float = LAYER_NORM_EPS
+    num_attention_heads: Optional[Size] = None
+
+
+def _tower_options(config: Dict[str, Any], tower: str, folder: Path) -> _TowerOptions:
+    """Nested configurations are CLIPModel's, flat ones those of a tower alone."""
+    path, parts = folder / CONFIG, []
+    for key in (f"{tower}_config", f"{tower}_config_dict"):  # older exports have the latter, which wins
+        parts.append(checked(config.get(key), Optional[Dict[str, Any]], path, key) or {})
+    options = checked({**(parts[0] or config), **parts[1]}, _TowerOptions, path, f"{tower}_config")
+    if options.layer_norm_eps != LAYER_NORM_EPS:
+        message = f"is {options.layer_norm_eps!r}; only CLIP's own {LAYER_NORM_EPS!r} is supported"
+        raise DataError(message, path, field="layer_norm_eps")
+    return options
 
 
 def from_huggingface(tower: str, weights: Dict[str, torch.Tensor], path) -> Dict[str, torch.Tensor]:
@@ -94,13 +130,17 @@ def from_huggingface(tower: str, weights: Dict[str, torch.Tensor], path) -> Dict
         DataError: a tensor is missing.
     """
     prefix = f"{tower}_model.encoder.layers."
-    layers = len({name.split(".")[3] for name in weights if name.startswith(prefix)})
+    layers = count_layers(weights, prefix, path)
     renamed = {}
     for renaming in _renamings(tower, layers):
         for name in renaming.theirs:
             if name not in weights:
                 raise DataError("tensor is missing; this is no CLIPModel", path, field=name)
         parts = [weights.pop(name) for name in renaming.theirs]
+        fit = len({part.shape for part in parts}) == 1 and (parts[0].dim() == 2 or not renaming.transposed)
+        if not fit or len(parts) > 1 and not parts[0].dim():
+            message = f"tensor has shape {list(parts[0].shape)}, which does not fit"
+            raise DataError(message, path, field=renaming.theirs[0])
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         renamed[renaming.ours] = (tensor.t() if renaming.transposed else tensor).contiguous()
     return renamed
@@ -124,8 +164,9 @@ def to_huggingface(weights: CLIPWeights, folder) -> None:
         tensors["logit_scale"] = torch.tensor(weights.logit_scale)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    with atomic_path(folder / WEIGHTS[0]) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", **UNSEALED})
+        seal_safetensors(temporary)
     write_json(folder / CONFIG, _to_config(weights))
 
 
@@ -148,42 +189,46 @@ def _renamings(tower: str, layers: int) -> Iterator[Renaming]:
                 yield Renaming(f"{ours}.{our_module}.{kind}", (f"{theirs}.{their_module}.{kind}",))
 
 
-def _read_config(path: Path) -> Dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("is missing; a Hugging Face folder has it beside the weights", path) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON: {error}", path) from None
-    if not isinstance(config, dict):
-        raise DataError("is no JSON object", path)
-    return config
+def _read_folder(folder: Path) -> Dict[str, torch.Tensor]:
+    """The tensors of a folder, in one file or in those that its index names.
+
+    Raises:
+        DataError: there are none, or a file of the index is missing, damaged, or lacks one of its tensors.
+    """
+    name = next((name for name in WEIGHTS if (folder / name).exists()), WEIGHTS[0])
+    if not name.endswith(".json"):
+        return _read_tensors(folder / name)
+    places, tensors = read_json(folder / name, _Index, "fetch it again").weight_map, {}
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard:
+            raise DataError(f"names {shard!r}, which is not in its folder", folder / name, field="weight_map")
+        tensors.update(_read_tensors(folder / shard, f"{name} names it: fetch it"))
+    for tensor, shard in places.items():
+        if tensor not in tensors and not tensor.endswith(POSITION_IDS):
+            raise DataError(f"lacks a tensor that {name} promises", folder / shard, field=tensor)
+    return tensors
 
 
-def _heads(config: Dict[str, Any], tower: str, folder: Path) -> int:
-    """Attention heads of a tower; nested configurations are CLIPModel's, flat ones those of a tower alone."""
-    options = {**(config.get(f"{tower}_config") or config), **(config.get(f"{tower}_config_dict") or {})}
-    for name, value in FIXED_OPTIONS.items():
-        if options.get(name, value) != value:
-            message = f"is {options[name]!r}; only CLIP's own {value!r} is supported"
-            raise DataError(message, folder / CONFIG, field=name)
-    heads = options.get("num_attention_heads", DEFAULT_HEADS[tower])
-    if not isinstance(heads, int) or heads < 1:
-        raise DataError(f"is {heads!r}, not a positive integer", folder / CONFIG, field="num_attention_heads")
-    return heads
+@dataclass
+class _Index:
+    weight_map: Dict[str, str]
+
+
+def _read_tensors(path: Path, missing: str = "a Hugging Face folder has weights in it") -> Dict[str, torch.Tensor]:
+    """Tensors as float32, without the position indices that older exports store; the seal of our own is verified."""
+    require_file(path, missing)
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else load_checkpoint_file(path)
+    return as_float32({name: value for name, value in tensors.items() if not str(name).endswith(POSITION_IDS)}, path)
 
 
 def _read_safetensors(path: Path) -> Dict[str, torch.Tensor]:
-    """Tensors as float32, without the position indices that older exports store."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
+    verify_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not name.endswith(".position_ids")]
-            return {name: file.get_tensor(name).float() for name in names}
-    except FileNotFoundError:
-        raise DataError("is missing; only weights as safetensors are read in this layout", path) from None
-    except SafetensorError as error:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # SafetensorError, and what torch says of types it does not know
         raise DataError(f"is truncated or no safetensors file ({error}); fetch it again", path) from None
 
 
@@ -223,5 +268,6 @@ def _shared_options(model_type: str, config: Union[TextConfig, VisionConfig]) ->
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "projection_dim": config.embed_dim,
-        **FIXED_OPTIONS,
+        "hidden_act": config.activation,
+        "layer_norm_eps": LAYER_NORM_EPS,
     }

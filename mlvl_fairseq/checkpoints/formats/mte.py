@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from mlvl_fairseq.checkpoints.formats.xlmr import MTE
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
-from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fill_in, fingerprint
+from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fill_in, fingerprint, read_fingerprint
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.json_files import checked
 
 FINGERPRINT = "frozen_fingerprint"
 TIED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # the encoder's embedding
+
+
+@dataclass
+class _TaskState:
+    languages: List[str]
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,12 @@ def read_mte(path, languages: Sequence[str]) -> MteState:
         UserError: it was trained with other languages.
     """
     content = load_checkpoint_file(path)
-    model, state = content.get("model"), content.get("task_state")
-    given = state.get("languages") if isinstance(state, Mapping) else None
-    if not isinstance(model, Mapping) or not given:
+    if not {"model", "task_state"} <= content.keys():
         raise DataError("is no checkpoint of task mte_pretraining", path)
-    if list(given) != list(languages):
+    model = checked(content["model"], Dict[str, Any], path, "model")
+    given = checked(content["task_state"], _TaskState, path, "task_state").languages
+    if given != list(languages):
         before, now = ",".join(given), ",".join(languages)
         raise UserError(f"--init-from {path} was trained with languages {before}, not {now}: give --langs {before}")
     tensors = {name: tensor for name, tensor in model.items() if name != FINGERPRINT}
-    return MteState(as_float32(tensors, path), model.get(FINGERPRINT), Path(path))
+    return MteState(as_float32(tensors, path), read_fingerprint(model, FINGERPRINT, path), Path(path))

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 import torch
 
+from mlvl_fairseq.checkpoints.safe_loading import MAX_SHARING, SHARED_AT_LEAST
 from mlvl_fairseq.errors import DataError
 
 STORAGE_DTYPES = {
@@ -37,6 +39,8 @@ STORAGE_DTYPES = {
 # Tags that TorchScript puts around lists and dictionaries; each takes the value as its first argument.
 CONTAINER_TAGS = {"build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag"}
 MAX_MODULES = 100_000  # ends the walk through an archive whose modules contain each other
+MAX_NAME = 1000  # characters in the name of a tensor
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class RefusedPickle(pickle.UnpicklingError):
@@ -118,6 +122,7 @@ class TorchScriptArchive:
         with _errors_as_data_errors(self.path, "module tree"), zipfile.ZipFile(self.path) as archive:
             self._prefix = _find_prefix(archive.namelist())
             pickled = _read_entry(archive, f"{self._prefix}/data.pkl")
+            _require_small_memo(pickled)
             root = _TensorUnpickler(io.BytesIO(pickled)).load()
             self._tensors = dict(_walk_modules(root))
 
@@ -126,7 +131,14 @@ class TorchScriptArchive:
         return list(self._tensors)
 
     def load(self, names: List[str], convert: Callable[[torch.Tensor], torch.Tensor]) -> Dict[str, torch.Tensor]:
-        """Read the named tensors and give the result of `convert` for each."""
+        """Read the named tensors and give the result of `convert` for each.
+
+        Raises:
+            DataError: together they are many times larger than the file.
+        """
+        size = sum(math.prod(stored.shape) * stored.dtype.itemsize for stored in map(self._tensors.get, names))
+        if size > max(MAX_SHARING * self.path.stat().st_size, SHARED_AT_LEAST):
+            raise DataError(f"refused: its tensors of {size:,} bytes repeat their numbers", self.path)
         with zipfile.ZipFile(self.path) as archive:
             return {name: convert(self._load_one(archive, name)) for name in names}
 
@@ -176,6 +188,13 @@ def _read_entry(archive: zipfile.ZipFile, entry: str) -> bytearray:
     return content
 
 
+def _require_small_memo(pickled: bytearray) -> None:
+    """Python's unpickler makes room for all numbers up to that of an entry; no pickle has more entries than bytes."""
+    for opcode, argument, _ in pickletools.genops(bytes(pickled)):
+        if opcode.name in _PUTS and argument > len(pickled):
+            raise RefusedPickle(f"entry {argument:,} of its memo")
+
+
 def _walk_modules(root: Any) -> Iterator[Tuple[str, StoredTensor]]:
     """Yield every tensor attribute of a module tree with its dotted name."""
     pending = [("", root)]
@@ -183,6 +202,8 @@ def _walk_modules(root: Any) -> Iterator[Tuple[str, StoredTensor]]:
         if not pending:
             return
         prefix, module = pending.pop()
+        if len(prefix) > MAX_NAME:
+            raise RefusedPickle(f"a module of a name longer than {MAX_NAME} characters")
         if not isinstance(module, InertModule):
             raise RefusedPickle(f"the root is a {type(module).__name__}, not a module")
         for name, value in module.attributes.items():

@@ -3,23 +3,26 @@
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 
-import torch
-
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import holding
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightFormat,
     WeightSource,
     as_float32,
+    count_layers,
     fingerprint,
     fingerprint_of,
     format_of,
+    read_fingerprint,
     register_weight_format,
+    scalar,
     take_prefix,
 )
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, transform_names
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path
+from mlvl_fairseq.json_files import Size
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 
 TRAINED = ("x_projector.", "c_projector.", "logit_scale")
@@ -34,6 +37,7 @@ class FrozenFiles:
     mte: Optional[str] = None
     clip: Optional[str] = None
     sentencepiece: Optional[str] = None
+    activation: Optional[str] = None  # of the CLIP
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class TrikdWeights:
     def x_projector(self) -> XProjector:
         """In evaluation mode, with these very tensors."""
         width = self.tensors["c_projector.weight"].shape[0]
-        ffn_width, layers = self.tensors[MARK].shape[0], _count_layers(self.tensors)
+        ffn_width, layers = self.tensors[MARK].shape[0], _count_layers(self)
         return _build("x_projector.", self, XProjector, width, ffn_width, self.heads, layers)
 
     def c_projector(self) -> CProjector:
@@ -108,29 +112,67 @@ class TrikdCheckpoint(WeightFormat):
         return MARK in source.model()
 
     def read(self, source: WeightSource) -> TrikdWeights:
-        return _read(source.model(), source.state["cfg"], source)
+        return _read(source.model(), source)
 
 
-def _read(model: Mapping[str, Any], cfg: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
-    path = source.path
-    options, task = cfg.get("model") or {}, cfg.get("task") or {}
+@dataclass
+class _Options:
+    encoder_attention_heads: Size
+    mte: Optional[str] = None
+    clip: Optional[str] = None
+    activation: Optional[str] = QUICK_GELU  # earlier versions knew no other
+    transform: Optional[str] = CLIP_TRANSFORM
+
+
+@dataclass
+class _Task:
+    sentencepiece: Optional[str] = None
+    max_length: Optional[Size] = None
+
+
+@dataclass
+class _Cfg:
+    model: _Options
+    task: Optional[_Task] = None
+
+
+@dataclass
+class _TaskState:
+    sentencepiece: Optional[str] = None
+
+
+@dataclass
+class _Content:
+    """What such a file holds beside tensors, as far as it is read here."""
+
+    cfg: _Cfg
+    task_state: Optional[_TaskState] = None
+
+
+def _read(model: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
+    path, content = source.path, source.read(_Content)
+    options, task = content.cfg.model, content.cfg.task or _Task()
     tensors = as_float32({name: tensor for name, tensor in model.items() if name.startswith(TRAINED)}, path)
-    tensors.update({name: model[name] for name in FINGERPRINTS.values() if name in model})
+    fingerprints = {name: read_fingerprint(model, name, path) for name in FINGERPRINTS.values()}
+    tensors.update({name: tensor for name, tensor in fingerprints.items() if tensor is not None})
     if "c_projector.weight" not in tensors or FINGERPRINTS["mte"] not in tensors:
         raise DataError("has no C-projector, or no fingerprint of its text encoder", path)
-    transform = options.get("transform") or CLIP_TRANSFORM
+    transform = options.transform or CLIP_TRANSFORM
     if transform not in transform_names():
         reason = f"there is no image transform {transform!r}; there are: {', '.join(transform_names())}"
         raise DataError(reason, path, field="cfg.model.transform")
-    heads = options.get("encoder_attention_heads")
-    if not heads:
-        raise DataError("is missing", path, field="cfg.model.encoder_attention_heads")
+    for name in ("c_projector.weight", MARK):
+        if tensors[name].dim() != 2:
+            raise DataError("is no matrix", path, field=name)
+    if "logit_scale" not in tensors:
+        raise DataError("tensor is missing", path, field="logit_scale")
+    tensors["logit_scale"] = scalar(tensors["logit_scale"], path)
     return TrikdWeights(
         tensors=tensors,
-        heads=int(heads),
-        files=FrozenFiles(options.get("mte"), options.get("clip"), task.get("sentencepiece")),
-        sentencepiece=(source.state.get("task_state") or {}).get("sentencepiece"),
-        max_length=int(task.get("max_length") or 77),
+        heads=options.encoder_attention_heads,
+        files=FrozenFiles(options.mte, options.clip, task.sentencepiece, options.activation),
+        sentencepiece=(content.task_state or _TaskState()).sentencepiece,
+        max_length=task.max_length or 77,
         source=str(path),
         transform=transform,
     )
@@ -147,8 +189,7 @@ def write_trikd(weights: TrikdWeights, path) -> None:
         "model": weights.tensors,
         "task_state": {"sentencepiece": weights.sentencepiece} if weights.sentencepiece else {},
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_checkpoint(content, path)
 
 
 def _options(weights: TrikdWeights) -> Dict[str, Any]:
@@ -157,7 +198,8 @@ def _options(weights: TrikdWeights) -> Dict[str, Any]:
         "_name": "trikd",
         "mte": weights.files.mte,
         "clip": weights.files.clip,
-        "encoder_layers": _count_layers(weights.tensors),
+        "activation": weights.files.activation,
+        "encoder_layers": _count_layers(weights),
         "encoder_embed_dim": width,
         "encoder_ffn_embed_dim": weights.tensors[MARK].shape[0],
         "encoder_attention_heads": weights.heads,
@@ -169,15 +211,14 @@ def _task(weights: TrikdWeights) -> Dict[str, Any]:
     return {"_name": "trikd", "sentencepiece": weights.files.sentencepiece, "max_length": weights.max_length}
 
 
-def _count_layers(tensors: Tensors) -> int:
-    return len({name.split(".")[2] for name in tensors if name.startswith("x_projector.layers.")})
+def _count_layers(weights: TrikdWeights) -> int:
+    return count_layers(weights.tensors, "x_projector.layers.", weights.source)
 
 
 def _build(prefix: str, weights: TrikdWeights, kind: type, *dimensions: int):
     try:
         module = holding(lambda: kind(*dimensions), take_prefix(weights.tensors, prefix))
-    except (ValueError, RuntimeError) as error:
-        raise DataError(
-            f"its projectors do not fit together: {str(error).splitlines()[-1].strip()}", weights.source
-        ) from None
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[-1].strip()
+        raise DataError(f"its projectors do not fit together: {reason}", weights.source) from None
     return module.eval()

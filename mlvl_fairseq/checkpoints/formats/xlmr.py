@@ -4,11 +4,13 @@ import functools
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors, holding
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.checkpoints.source import (
@@ -17,17 +19,20 @@ from mlvl_fairseq.checkpoints.source import (
     WeightSource,
     add_prefix,
     as_float32,
+    count_layers,
     fill_in,
     fingerprint,
+    read_fingerprint,
     register_weight_format,
     take_prefix,
 )
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path
+from mlvl_fairseq.json_files import Size, checked
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder
 
 MTE = "encoder.xlmr."  # where the encoder is in a checkpoint of task mte_pretraining
 PREFIXES = ("encoder.sentence_encoder.", "decoder.sentence_encoder.", MTE)  # the second one: XLM-R as it was released
+Probability = Annotated[float, Meta(ge=0, le=1)]
 VERSION = {"version": torch.tensor([3.0])}  # what fairseq calls its present layout of a transformer
 
 
@@ -91,8 +96,7 @@ def read_xlmr(path, xlmr=None) -> XlmrWeights:
         UserError: the frozen weights of a checkpoint are not those it was trained with.
     """
     path = Path(path)
-    path = path / "model.pt" if path.is_dir() else path
-    return _read(load_checkpoint_file(path), path, xlmr)
+    return _read(WeightSource(path / "model.pt" if path.is_dir() else path), xlmr)
 
 
 @register_weight_format("mte", "XLM-R of fairseq (model.pt), or a checkpoint of task mte_pretraining")
@@ -100,27 +104,28 @@ class FairseqXlmr(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
         model = source.state.get("model")
         is_folder = source.path.is_dir() and (source.path / "model.pt").exists()
-        return is_folder or (isinstance(model, Mapping) and any(name.startswith(PREFIXES) for name in model))
+        return is_folder or (isinstance(model, Mapping) and any(str(name).startswith(PREFIXES) for name in model))
 
     def read(self, source: WeightSource, xlmr=None) -> XlmrWeights:
-        return read_xlmr(source.path, xlmr) if source.path.is_dir() else _read(source.state, source.path, xlmr)
+        return read_xlmr(source.path, xlmr) if source.path.is_dir() else _read(source, xlmr)
 
 
-def _read(content: Mapping[str, Any], path: Path, xlmr) -> XlmrWeights:
-    model, options = content.get("model"), model_options(content)
+def _read(source: WeightSource, xlmr) -> XlmrWeights:
+    content, path = source.state or load_checkpoint_file(source.path), source.path
+    model, options = content.get("model"), model_options(content, path)
     if not isinstance(model, Mapping):
         raise DataError("is missing or no dictionary; give fairseq's model.pt of XLM-R", path, field="model")
-    tensors = _encoder_tensors(model, path)
-    if "frozen_fingerprint" in model:
-        tensors = _fill_in_frozen(tensors, model, xlmr or options.get("xlmr"), path)
+    tensors = _encoder_tensors(checked(model, Dict[str, Any], path, "model"), path)
+    if read_fingerprint(model, "frozen_fingerprint", path) is not None:
+        tensors = _fill_in_frozen(tensors, model, xlmr or options.xlmr, source)
     return _checked(tensors, options, path)
 
 
-def xlmr_from_state(model: Mapping[str, Any], prefix: str, options: Mapping[str, Any], path) -> XlmrWeights:
+def xlmr_from_state(model: Mapping[str, Any], prefix: str, options: "XlmrOptions", path) -> XlmrWeights:
     """The XLM-R encoder whose tensors have this prefix in a state dict.
 
     Args:
-        options: of the encoder, as far as they are known: ``encoder_attention_heads``, ``dropout``, ...
+        options: of the encoder, as far as they are known.
         path: of the file, for messages.
 
     Raises:
@@ -129,18 +134,35 @@ def xlmr_from_state(model: Mapping[str, Any], prefix: str, options: Mapping[str,
     return _checked(_encoder_tensors(model, path, (prefix,)), options, path)
 
 
-def _checked(tensors: Tensors, options: Mapping[str, Any], path) -> XlmrWeights:
+def _checked(tensors: Tensors, options: "XlmrOptions", path) -> XlmrWeights:
     config = _infer_config(tensors, options, path)
     _check(tensors, config, path)
     return XlmrWeights(config, tensors, str(path))
 
 
-def model_options(content: Mapping[str, Any]) -> Dict[str, Any]:
-    """The options of the model in a fairseq checkpoint, whether it has ``args`` (until 2020) or ``cfg``."""
-    options = content.get("args")
+@dataclass(frozen=True)
+class XlmrOptions:
+    """What a fairseq checkpoint says of the encoder in its options; None: nothing."""
+
+    encoder_attention_heads: Optional[Size] = None
+    dropout: Optional[Probability] = None
+    attention_dropout: Optional[Probability] = None
+    activation_dropout: Optional[Probability] = None
+    xlmr: Optional[str] = None
+
+
+def model_options(content: Mapping[str, Any], path) -> XlmrOptions:
+    """The options of the model in a fairseq checkpoint, whether it has ``args`` (until 2020) or ``cfg``.
+
+    Raises:
+        DataError: they are of other types, or out of range.
+    """
+    options, field = content.get("args"), "args"
     if options is None:
-        options = (content.get("cfg") or {}).get("model") or {}
-    return dict(vars(options) if isinstance(options, Namespace) else options)
+        cfg = checked(content.get("cfg"), Optional[Dict[str, Any]], path, "cfg") or {}
+        options, field = cfg.get("model"), "cfg.model"
+    options = vars(options) if isinstance(options, Namespace) else options
+    return checked(options, Optional[XlmrOptions], path, field) or XlmrOptions()
 
 
 def _encoder_tensors(model: Mapping[str, Any], path, prefixes: Sequence[str] = PREFIXES) -> Tensors:
@@ -160,39 +182,42 @@ def _split_projections(tensors: Tensors) -> Tensors:
     split = {}
     for name, tensor in tensors.items():
         layer, joined, kind = name.partition("in_proj_")
+        if joined and not tensor.dim():
+            continue  # it will be missing
         names = [f"{layer}{projection}_proj.{kind}" for projection in "qkv"] if joined else [name]
         split.update(zip(names, tensor.chunk(len(names))))
     return split
 
 
-def _fill_in_frozen(tensors: Tensors, model: Mapping[str, Tensor], xlmr, path) -> Tensors:
+def _fill_in_frozen(tensors: Tensors, model: Mapping[str, Tensor], xlmr, source: WeightSource) -> Tensors:
     """`tensors` with those that the checkpoint left out, from where training took them."""
+    path = source.path
     if not xlmr or not Path(xlmr).exists():
         raise UserError(
             f"{path} leaves out what it kept frozen, and {xlmr} is not there: say with --xlmr where that XLM-R is now"
         )
-    frozen = {name: tensor for name, tensor in read_xlmr(xlmr).tensors.items() if name not in tensors}
+    xlmr = Path(xlmr)
+    origin = _read(source.origin(xlmr / "model.pt" if xlmr.is_dir() else xlmr), None)
+    frozen = {name: tensor for name, tensor in origin.tensors.items() if name not in tensors}
     complaint = f"{xlmr} does not hold the frozen weights that {path} was trained with"
     digest = fingerprint(add_prefix(frozen, MTE))
     return fill_in(tensors, frozen, model["frozen_fingerprint"], complaint, digest)
 
 
-def _infer_config(tensors: Tensors, options: Mapping[str, Any], path) -> XlmrConfig:
+def _infer_config(tensors: Tensors, options: XlmrOptions, path) -> XlmrConfig:
     for name in ("embed_tokens.weight", "embed_positions.weight", "layers.0.fc1.weight"):
-        if name not in tensors or tensors[name].dim() != 2:
-            raise DataError("is missing or no matrix; this is no XLM-R encoder", path, field=name)
+        if name not in tensors or tensors[name].dim() != 2 or not tensors[name].numel():
+            raise DataError("is missing or no matrix of numbers; this is no XLM-R encoder", path, field=name)
     vocab_size, width = tensors["embed_tokens.weight"].shape
     probabilities = {
-        name: float(options[name])
-        for name in ("dropout", "attention_dropout", "activation_dropout")
-        if options.get(name) is not None
+        name: value for name, value in vars(options).items() if name.endswith("dropout") and value is not None
     }
     return XlmrConfig(
         vocab_size=vocab_size,
-        layers=len({name.split(".")[1] for name in tensors if name.startswith("layers.")}),
+        layers=count_layers(tensors, "layers.", path),
         width=width,
         ffn_width=len(tensors["layers.0.fc1.weight"]),
-        heads=int(options.get("encoder_attention_heads") or width // 64),
+        heads=options.encoder_attention_heads or max(1, width // 64),
         max_positions=len(tensors["embed_positions.weight"]) - PAD - 1,
         **probabilities,
     )
@@ -223,8 +248,7 @@ def write_xlmr(weights: XlmrWeights, path) -> None:
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_checkpoint(content, path)
 
 
 def _masked_word_head(weights: XlmrWeights) -> Tensors:

@@ -9,9 +9,12 @@ from typing import Optional
 import numpy as np
 
 from mlvl_fairseq.data.captions.table import UNKNOWN_ENGLISH, UNPAIRED, CaptionTable, Problems, unique_texts
+from mlvl_fairseq.data.image_names import is_outside
 
 
-def english_rows(target: CaptionTable, english: CaptionTable, problems: Optional[Problems] = None) -> np.ndarray:
+def english_rows(
+    target: CaptionTable, english: CaptionTable, problems: Optional[Problems] = None, drop: bool = False
+) -> np.ndarray:
     """Find the English caption of every target caption.
 
     With ``target.english``: the same sentence as a caption of the same image, else of any image. Without: the k-th
@@ -20,24 +23,30 @@ def english_rows(target: CaptionTable, english: CaptionTable, problems: Optional
     Args:
         target: n captions.
         english: captions in English; images are matched by name.
-        problems: where captions without an English row are noted; by default ``target.problems``.
+        problems: where captions without an English row are counted; by default ``target.problems``.
+        drop: whether the caller leaves these captions out.
 
     Returns:
         int32 ``[n]``: rows of ``english.captions``, -1 where there is none.
+
+    Raises:
+        DataError: by the policy for problems.
     """
     image_rows = _image_rows_in(target, english)
-    if target.english is None:
-        rows = _rows_by_order(image_rows, english)
-        kind, field, why = UNPAIRED, "image", "no English caption of '{image}'"
-    else:
-        rows = _rows_by_text(target, image_rows, english)
-        kind, field, why = UNKNOWN_ENGLISH, "english", "'{english}' is not among the English captions"
+    rows = _rows_by_order(image_rows, english) if target.english is None else _rows_by_text(target, image_rows, english)
     problems = target.problems if problems is None else problems
     for row in np.flatnonzero(rows < 0):
-        sentence = "" if target.english is None else target.english[row]
-        message = why.format(image=target.images[target.image_rows[row]], english=sentence)
-        problems.note(kind, message, target.path, int(target.lines[row]), field)
+        if target.english is None:
+            kind, field, why = UNPAIRED, "image", _without_english(target.images[target.image_rows[row]])
+        else:
+            kind, field, why = UNKNOWN_ENGLISH, "english", f"'{target.english[row]}' is not among the English captions"
+        problems.skip(kind, why, target.path, int(target.lines[row]), field, kept=not drop)
     return rows
+
+
+def _without_english(image: str) -> str:
+    hint = " (an absolute name; with --image-root, names are compared from there)" if is_outside(image) else ""
+    return f"no English caption of '{image}'{hint}"
 
 
 def unmatched_english(target: CaptionTable, rows: np.ndarray) -> tuple[list[str], np.ndarray]:

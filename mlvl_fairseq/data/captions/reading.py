@@ -11,11 +11,10 @@ import logging
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from typing import Callable, Iterator, Optional, Sequence, Type
+from typing import Callable, Iterator, Optional, Type
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from mlvl_fairseq.data.captions.table import (
     TableBuilder,
     unique_texts,
 )
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import inflated, open_file
 
@@ -197,6 +197,7 @@ def read_captions(
     image_list: Optional[str] = None,
     english: Optional[str] = None,
     image_root: Optional[str] = None,
+    allow_outside_root: bool = False,
     check_images: bool = False,
     drop_duplicates: bool = False,
     on_problem: str = "skip",
@@ -209,7 +210,8 @@ def read_captions(
         format: a name in :func:`readers`, or ``"auto"`` to tell by content and name.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
-        image_root: folder that relative image names start from.
+        image_root: folder that relative image names start from; what lies below it is named from there.
+        allow_outside_root: whether image names may leave it.
         check_images: leave out, and count, captions whose image is not a file under ``image_root``.
         drop_duplicates: leave out repetitions of the same caption of the same image; they are counted either way.
         on_problem: ``"skip"`` counts and leaves out captions that cannot be used; ``"error"`` raises at the first.
@@ -224,66 +226,51 @@ def read_captions(
     """
     if check_images and image_root is None:
         raise UserError("check_images needs an image root")
+    if check_images and not os.path.isdir(image_root):
+        raise UserError(f"image root '{image_root}' is not a folder")
     source = CaptionSource(str(path), image_list and str(image_list), english and str(english))
     reader = choose_reader(source, format)
     field_paths = {field.removesuffix("_list"): file for field, file in source.companions().items()}
-    rows = TableBuilder(source.path, Problems(on_problem, max_problems), reader.unit, field_paths)
+    problems = Problems(on_problem, max_problems)
+    rows = TableBuilder(source.path, problems, reader.unit, field_paths, image_root, allow_outside_root)
     reader.read(source, rows)
     table = rows.table()
     if check_images:
-        table = without_missing_images(table, image_root)
+        table = without_missing_images(table, ImageFolder(image_root, allow_outside_root))
     table = count_duplicates(table, drop_duplicates)
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())
     return table
 
 
-def without_missing_images(table: CaptionTable, image_root: str) -> CaptionTable:
-    """Leave out the captions of images that are not files under ``image_root``; each missing image is counted.
+def without_missing_images(table: CaptionTable, folder: ImageFolder) -> CaptionTable:
+    """Leave out the captions of images that are not files under an image root; each missing image is counted.
 
     Raises:
-        UserError: ``image_root`` is not a folder.
         DataError: by the table's policy for problems, or when no caption is left.
     """
-    if not os.path.isdir(image_root):
-        raise UserError(f"image root '{image_root}' is not a folder")
-    missing = missing_images(table.images, image_root)
+    return without_images(table, folder.missing(table.images), MISSING_IMAGE, f"under '{folder.root}'")
+
+
+def without_images(table: CaptionTable, missing: np.ndarray, kind: str, where: str) -> CaptionTable:
+    """Leave out the captions of images that are not where they are needed; each missing image is counted.
+
+    Args:
+        missing: their rows. kind: of problem. where: they are not, in words.
+
+    Raises:
+        DataError: by the table's policy for problems, or when no caption is left.
+    """
     if not len(missing):
         return table
     _, first = np.unique(table.image_rows, return_index=True)
     captions = np.bincount(table.image_rows, minlength=len(table.images))
     for row in missing:
-        why = f"'{table.images[row]}' is not under '{image_root}'; its {captions[row]} captions cannot be used"
-        table.problems.skip(
-            MISSING_IMAGE, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row])
-        )
+        why = f"'{table.images[row]}' is not {where}; its {captions[row]} captions cannot be used"
+        table.problems.skip(kind, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row]))
     if len(missing) == len(table.images):
-        raise DataError(f"none of its {len(missing):,} images is under '{image_root}'; check the root", table.path)
+        raise DataError(f"none of its {len(missing):,} images is {where}; check the names and the root", table.path)
     return table.select(np.flatnonzero(~np.isin(table.image_rows, missing)))
-
-
-def missing_images(images: Sequence[str], image_root: str) -> np.ndarray:
-    """Rows (int64, ascending) of the images that are not files. Each folder is listed once: far fewer system calls
-    than one look-up an image, above all on network disks. Absolute names are taken as they are."""
-    rows_by_folder: dict[str, list[int]] = defaultdict(list)
-    names = []
-    for row, image in enumerate(images):
-        folder, name = os.path.split(os.path.join(image_root, image))
-        rows_by_folder[folder].append(row)
-        names.append(name)
-    missing: list[int] = []
-    for folder, rows in rows_by_folder.items():
-        present = _file_names(folder)
-        missing += [row for row in rows if names[row] not in present]
-    return np.array(sorted(missing), np.int64)
-
-
-def _file_names(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def count_duplicates(table: CaptionTable, drop: bool) -> CaptionTable:

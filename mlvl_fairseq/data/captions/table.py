@@ -10,6 +10,7 @@ from typing import Iterable, Mapping, Optional
 
 import numpy as np
 
+from mlvl_fairseq.data.image_names import image_name, refuse_outside
 from mlvl_fairseq.errors import DataError, UserError
 
 BAD_ENCODING = "bad encoding"
@@ -17,9 +18,12 @@ CONTROL_CHARACTERS = "control characters"
 DUPLICATE = "duplicate"
 EMPTY_CAPTION = "empty caption"
 IMAGE_ID_CONFLICT = "image id conflict"
+MISSING_FEATURE = "image without feature"
 MISSING_FIELD = "missing field"
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without caption"
+ONE_LANGUAGE = "image in one language only"
+RESPELLED = "image name in two spellings"
 UNKNOWN_ENGLISH = "unknown English sentence"
 UNPAIRED = "unpaired caption"
 WRONG_COLUMN_COUNT = "wrong column count"
@@ -68,20 +72,40 @@ class Problems:
             examples.append(str(DataError(why, path, line, field)))
 
     def skip(
-        self, kind: str, why: str, path, line: Optional[int] = None, field: Optional[str] = None, captions: int = 1
+        self,
+        kind: str,
+        why: str,
+        path,
+        line: Optional[int] = None,
+        field: Optional[str] = None,
+        captions: int = 1,
+        kept: bool = False,
     ) -> None:
-        """Count one problem that makes ``captions`` captions unusable.
+        """Count one problem that makes ``captions`` captions unusable; ``kept``: for some purposes only, they stay.
 
         Raises:
             DataError: the policy is ``"error"``, or more than ``max_problems`` captions were skipped.
         """
-        self.note(kind, why, path, line, field, left_out=captions)
+        self.note(kind, why, path, line, field, left_out=0 if kept else captions)
         self._skips += captions
         if self.on_problem == "error":
-            raise DataError(f"{why}; mend it, or choose 'skip' to count and leave out such captions", path, line, field)
+            how = "count" if kept else "count and leave out"
+            raise DataError(f"{why}; mend it, or choose 'skip' to {how} such captions", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
             limit = f"more than {self.max_problems:,} unusable captions ({self.brief()})"
             raise DataError(f"{why}; {limit}: mend the file or raise the limit", path, line, field)
+
+    def later(self) -> "Problems":
+        """For what is found after reading: the same policy, and what was skipped so far counts for its limit."""
+        problems = Problems(self.on_problem, self.max_problems, self.max_examples)
+        problems._skips = self._skips
+        return problems
+
+    def add(self, later: "Problems") -> None:
+        """Take over what :meth:`later` has counted since."""
+        self.counts.update(later.counts)
+        self.left_out += later.left_out
+        self._skips = later._skips
 
     def brief(self) -> str:
         """The counts in one line: ``3 empty caption, 1 wrong type``."""
@@ -108,7 +132,7 @@ class CaptionTable:
 
     Attributes:
         path: the file they were read from.
-        images: m image names, unique, in order of first appearance.
+        images: m image names (:func:`~mlvl_fairseq.data.image_names.image_name`), unique, in order of first appearance.
         image_rows: int32 ``[n]``, row of each caption's image in ``images``.
         captions: n captions.
         english: n English source sentences, or None where the file has none.
@@ -163,19 +187,36 @@ class TableBuilder:
         problems: where unusable captions are counted.
         unit: what the reader's line numbers count, ``"line"`` or ``"row"`` (of a JSON list).
         field_paths: ``{field: file}`` for fields that come from another file than ``path``.
+        image_root: folder that image names start from; None: not known.
+        allow_outside_root: whether they may leave it.
     """
 
-    def __init__(self, path, problems: Problems, unit: str = "line", field_paths: Optional[Mapping[str, str]] = None):
+    def __init__(
+        self,
+        path,
+        problems: Problems,
+        unit: str = "line",
+        field_paths: Optional[Mapping[str, str]] = None,
+        image_root: Optional[str] = None,
+        allow_outside_root: bool = False,
+    ):
         self.path, self.problems, self.unit = str(path), problems, unit
         self.field_paths = field_paths or {}
+        self.image_root, self.allow_outside_root = image_root, allow_outside_root
         self.image_rows_by_name: dict[str, int] = {}
+        self._rows_by_spelling: dict[str, int] = {}
+        self._spellings: list[str] = []  # the first of each image
         self.image_rows: list[int] = []
         self.captions: list[str] = []
         self.english: list[str] = []
         self.lines: list[int] = []
 
     def add(self, line: int, image: str, caption: str, english: Optional[str] = None) -> None:
-        """Add a caption, or count why it cannot be used. A file gives ``english`` for all its captions or for none."""
+        """Add a caption, or count why it cannot be used. A file gives ``english`` for all its captions or for none.
+
+        Raises:
+            DataError: the image is outside the image root; or by the policy for problems.
+        """
         caption = self._clean(caption, line, "caption")
         if caption is None:
             return
@@ -242,19 +283,32 @@ class TableBuilder:
 
     def _image_row(self, image: str, line: int) -> Optional[int]:
         """Row of an image by name; a new name is checked and appended. None if the name is unusable."""
-        row = self.image_rows_by_name.get(image)
+        row = self._rows_by_spelling.get(image)
         if row is not None:
             return row
-        name = image.strip()
-        if not name:
+        spelling = image.strip()
+        if not spelling:
             self.skip(MISSING_FIELD, "has no image name", line, "image")
-        elif _SURROGATE.search(name):
-            self.skip(BAD_ENCODING, f"{_shown(name)} is not valid UTF-8", line, "image")
-        elif _CONTROL.search(name):
-            self.skip(CONTROL_CHARACTERS, f"{_shown(name)} holds control characters", line, "image")
+        elif _SURROGATE.search(spelling):
+            self.skip(BAD_ENCODING, f"{_shown(spelling)} is not valid UTF-8", line, "image")
+        elif _CONTROL.search(spelling):
+            self.skip(CONTROL_CHARACTERS, f"{_shown(spelling)} holds control characters", line, "image")
+        elif not (name := image_name(spelling, self.image_root)):
+            self.skip(MISSING_FIELD, f"{_shown(spelling)} names no image", line, "image")
         else:
-            return self.image_rows_by_name.setdefault(name, len(self.image_rows_by_name))
-        return None
+            self._rows_by_spelling[image] = row = self._row_of(name, spelling, line)
+        return row
+
+    def _row_of(self, name: str, spelling: str, line: int) -> int:
+        if self.image_root is not None and not self.allow_outside_root:
+            refuse_outside(name, self.image_root, self.field_paths.get("image", self.path), line, "image")
+        row = self.image_rows_by_name.setdefault(name, len(self.image_rows_by_name))
+        if row == len(self._spellings):
+            self._spellings.append(spelling)
+        elif spelling != self._spellings[row]:
+            why = f"{_shown(spelling)} and {_shown(self._spellings[row])} are one image"
+            self.note(RESPELLED, why, line, "image")
+        return row
 
 
 def _shown(text: str, width: int = 60) -> str:

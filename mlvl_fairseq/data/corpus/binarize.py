@@ -4,12 +4,9 @@ import logging
 import os
 import struct
 from pathlib import Path
-from typing import Dict, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Sequence, Tuple
 
 import numpy as np
-import torch
-from fairseq.data import indexed_dataset
-from fairseq.data.indexed_dataset import MMapIndexedDataset, _code_to_dtype, data_file_path, index_file_path
 from tqdm import tqdm
 
 from mlvl_fairseq.arrays import read_array, write_array
@@ -24,6 +21,9 @@ from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.process.locks import locked
+
+if TYPE_CHECKING:  # fairseq and torch take seconds to import: where everything is there, nobody waits for them
+    from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 logger = logging.getLogger(__name__)
 
@@ -67,19 +67,19 @@ def _binarize(corpus: Corpus, splits: Sequence[str], lang: str, folder: Path, to
     }
     tokenizer.write_dictionary(folder / DICTIONARY_FILE)
     for split, stats in lengths.items():
-        if stats["truncated_percent"] >= 1:
-            logger.warning(
-                "%s %s: %.1f%% of the captions are longer than %d tokens and will be cut",
-                lang,
-                split,
-                stats["truncated_percent"],
-                MAX_LENGTH,
-            )
+        if stats["truncated"]:
+            message = "%s %s: %d of %d captions are longer than %d tokens (the longest: %d): models see their beginning"
+            counts = stats["truncated"], stats["captions"], MAX_LENGTH, stats["longest"]
+            logger.warning(message, lang, split, *counts)
     write_json(folder / REPORT, lengths)  # last: its presence says the folder is complete
 
 
 def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str) -> Dict[str, float]:
     """Write one split and return its token statistics."""
+    import torch
+    from fairseq.data import indexed_dataset
+    from fairseq.data.indexed_dataset import data_file_path, index_file_path
+
     temporary = prefix.with_name(f".{prefix.name}")
     builder = indexed_dataset.make_builder(data_file_path(str(temporary)), impl="mmap", vocab_size=len(tokenizer))
     lengths = []
@@ -97,16 +97,19 @@ def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str) ->
         "captions": len(lengths),
         "mean_length": round(float(lengths.mean()), 2),
         "longest": int(lengths.max()),
+        "truncated": int((lengths > MAX_LENGTH).sum()),
         "truncated_percent": round(100 * float((lengths > MAX_LENGTH).mean()), 3),
     }
 
 
-def open_tokens(prefix) -> MMapIndexedDataset:
+def open_tokens(prefix) -> "MMapIndexedDataset":
     """The captions in ``prefix.bin`` and ``prefix.idx``, memory-mapped; fairseq itself checks next to nothing.
 
     Raises:
         DataError: a file is absent, damaged or truncated.
     """
+    from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
+
     data, index = Path(data_file_path(str(prefix))), Path(index_file_path(str(prefix)))
     for path in (data, index):
         if not path.exists():
@@ -120,6 +123,8 @@ def open_tokens(prefix) -> MMapIndexedDataset:
 
 def _read_header(index: Path) -> Tuple[int, int]:
     """Bytes a token, and number of captions, which is not 0."""
+    from fairseq.data.indexed_dataset import MMapIndexedDataset, _code_to_dtype
+
     with open(index, "rb") as file:
         header = file.read(_HEADER.size)
     if len(header) == _HEADER.size:

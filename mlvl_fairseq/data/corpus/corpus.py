@@ -1,21 +1,50 @@
 """Where everything lies in a corpus folder, and how to read it. `docs/data.md` describes every file."""
 
 import hashlib
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Optional
+from typing import Annotated, Any, Dict, List, Optional
 
 import numpy as np
+from msgspec import Meta
 
 from mlvl_fairseq.arrays import map_array
+from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.data.features import array_path, feature_manifest_path, open_features, read_feature_manifest
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json
 
 FORMAT = 1
 MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 TEACHER_FEATURES = ("image", "text")
 OF_DATA_SET = "@"  # between a split and a data set
+
+
+_AGAIN = "restore it from a copy, or make the corpus anew with mlvl-prepare"
+
+
+@dataclass
+class SplitManifest:
+    """What ``corpus.json`` says of a split: how many there are of everything, a digest of the contents, and problems by
+    language and kind."""
+
+    images: Count
+    english: Count
+    captions: Dict[str, Annotated[int, Meta(ge=1, le=2**31 - 1)]]
+    sha256: Sha256
+    problems: Dict[str, Dict[str, Count]] = field(default_factory=dict)
+
+
+@dataclass
+class CorpusManifest:
+    """What ``corpus.json`` holds."""
+
+    format: int
+    source_lang: str
+    bpe_size: Size
+    splits: Dict[str, SplitManifest]
+    image_root: Optional[str] = None
 
 
 class Corpus:
@@ -28,21 +57,12 @@ class Corpus:
         folder: what ``mlvl-prepare`` wrote.
 
     Raises:
-        DataError: it is no corpus folder, or was written by another version.
+        DataError: it is no corpus folder, was written by another version, or its manifest is damaged.
     """
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        path = self.folder / MANIFEST
-        try:
-            self.manifest = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError("no corpus here; make one with mlvl-prepare", path) from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"not a corpus manifest: {error}", path) from None
-        found = self.manifest.get("format") if isinstance(self.manifest, dict) else None
-        if found != FORMAT:
-            raise DataError(f"format {found} is not {FORMAT}; run mlvl-prepare again", path)
+        self.manifest = _read_manifest(self.folder / MANIFEST)
 
     @property
     def fingerprint(self) -> str:
@@ -80,9 +100,10 @@ class Corpus:
 
     def languages(self, split: str = "train") -> List[str]:
         """Languages with captions in a split, in the order they were given."""
-        split, _, data_set = split.partition(OF_DATA_SET)
-        languages = list(self.manifest["splits"].get(split, {}).get("captions", {}))
-        return [lang for lang in languages if self.members(split, lang, data_set).any()] if data_set else languages
+        languages, data_set = list(self._counts(split).get("captions", {})), split.partition(OF_DATA_SET)[2]
+        if not data_set:
+            return languages
+        return [lang for lang in languages if self.members(_whole(split), lang, data_set).any()]
 
     def require(self, split: str, lang: str) -> None:
         """Raises UserError: the corpus has no captions of this language and split."""
@@ -93,7 +114,7 @@ class Corpus:
     def members(self, split: str, lang: str, data_set: str) -> np.ndarray:
         """bool [captions]: which captions of a split and language are of a data set."""
         own = np.array([name.startswith(f"{data_set}/") for name in self.images(split)], bool)
-        return own[self.rows(split, lang)[:, 0]]
+        return own[self.rows(_whole(split), lang)[:, 0]]
 
     # Files. Paths need not exist yet: the builders write them.
     def images_path(self, split: str) -> Path:
@@ -115,28 +136,43 @@ class Corpus:
     # Contents.
     def images(self, split: str) -> List[str]:
         """Image names; position = image row."""
-        return read_lines(self.images_path(split))
+        return self._lines(self.images_path(split), self._counts(split).get("images"))
 
     def captions(self, split: str, lang: str) -> List[str]:
         self.require(split, lang)
-        captions, (split, _, data_set) = read_lines(self.captions_path(split, lang)), split.partition(OF_DATA_SET)
+        data_set = split.partition(OF_DATA_SET)[2]
+        captions = self._lines(self.captions_path(split, lang), self._counts(split)["captions"][lang])
         if not data_set:
             return captions
         return [captions[row] for row in np.flatnonzero(self.members(split, lang, data_set))]
 
     def english(self, split: str) -> List[str]:
         """The distinct English sentences beside the captions; position = English row."""
-        return read_lines(self.english_path(split))
+        return self._lines(self.english_path(split), self._counts(split).get("english"))
 
     def rows(self, split: str, lang: str) -> np.ndarray:
         """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
         self.require(split, lang)
-        path, (split, _, data_set) = self.rows_path(split, lang), split.partition(OF_DATA_SET)
-        rows = map_array(path)
-        expected = self.manifest["splits"][split]["captions"][lang]
-        if rows.shape != (expected, 2):
+        data_set = split.partition(OF_DATA_SET)[2]
+        path, counts = self.rows_path(split, lang), self._counts(split)
+        expected = counts["captions"][lang]
+        rows = map_array(path, ("int32",), ("captions", 2), _AGAIN)
+        if len(rows) != expected:
             raise DataError(f"shape {rows.shape} does not fit the manifest's {expected} captions", path)
+        smallest, largest = rows.min(axis=0), rows.max(axis=0)
+        if smallest[0] < 0 or smallest[1] < -1 or largest[0] >= counts["images"] or largest[1] >= counts["english"]:
+            raise DataError(f"points to images or English sentences that are not there; {_AGAIN}", path)
         return rows[self.members(split, lang, data_set)] if data_set else rows
+
+    def _counts(self, split: str) -> Dict[str, Any]:
+        """What the manifest says of a split; empty: it has none."""
+        return self.manifest["splits"].get(_whole(split), {})
+
+    def _lines(self, path: Path, expected: Optional[int]) -> List[str]:
+        lines = read_lines(path)
+        if expected is not None and len(lines) < expected:  # more: languages were being added to the corpus
+            raise DataError(f"has {len(lines)} lines, not the {expected} of {MANIFEST}; {_AGAIN}", path)
+        return lines
 
     def features(self, split: str, kind: str) -> np.ndarray:
         """Memory-mapped features [rows, dims] of `kind`, verified against this corpus's row order.
@@ -179,6 +215,26 @@ class Corpus:
 def _whole(split: str) -> str:
     """The split that one of a data set is part of."""
     return split.partition(OF_DATA_SET)[0]
+
+
+def _read_manifest(path: Path) -> Dict[str, Any]:
+    """``corpus.json``, every value of the type and in the range that it must have. Names of languages and splits become
+    names of files: what could name any other file is refused.
+
+    Raises:
+        DataError: it is not so.
+    """
+    manifest = read_json(path, Dict[str, Any], _AGAIN, "no corpus here; make one with mlvl-prepare")
+    if manifest.get("format") != FORMAT:
+        raise DataError(f"format {manifest.get('format')!r} is not {FORMAT}; run mlvl-prepare again", path)
+    typed = checked(manifest, CorpusManifest, path, advice=_AGAIN)
+    language_code(typed.source_lang, path, "source_lang")
+    for split, counts in typed.splits.items():
+        if split not in SPLITS:
+            raise DataError(f"{split!r} is none of the splits {', '.join(SPLITS)}", path, field="splits")
+        for lang in counts.captions:
+            language_code(lang, path, f"splits.{split}.captions")
+    return manifest
 
 
 def read_lines(path: Path) -> List[str]:

@@ -1,21 +1,30 @@
 """The steps of ``mlvl-prepare``. Each is done once; done again, it finds what is there."""
 
+import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Dict, Mapping, Optional, Sequence
 
-from mlvl_fairseq.data.captions import read_captions
+import numpy as np
+
+from mlvl_fairseq.data.captions import CaptionTable, read_captions
+from mlvl_fairseq.data.captions.reading import without_images
+from mlvl_fairseq.data.captions.table import MISSING_FEATURE
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
-from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.corpus import MANIFEST, SPLITS, Corpus
 from mlvl_fairseq.data.corpus.vocabularies import (
     GivenVocabulary,
     GrownVocabulary,
     UnionVocabulary,
     language_vocabulary,
 )
-from mlvl_fairseq.data.feature_arrays import import_features
+from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
 from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 LANG = "{lang}"  # stands for the language in a file name
 
@@ -29,6 +38,9 @@ def build_from_files(
     source_lang: Optional[str] = None,
     bpe_size: Optional[int] = None,
     image_root: Optional[str] = None,
+    allow_outside_root: bool = False,
+    drop_unpaired: bool = False,
+    feature_lists: Optional[Mapping[str, str]] = None,
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
@@ -38,7 +50,8 @@ def build_from_files(
         patterns: caption files by split, with ``{lang}`` where the language stands.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
-        source_lang, bpe_size, image_root: see :func:`build_corpus`.
+        source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
+        feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -46,7 +59,8 @@ def build_from_files(
     """
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
-    splits: Dict[str, dict] = {}
+    splits: Dict[str, Dict[str, CaptionTable]] = {}
+    root = image_root or (Corpus(folder).manifest["image_root"] if (Path(folder) / MANIFEST).exists() else None)
     for split, pattern in patterns.items():
         if LANG not in pattern and len(languages) > 1:
             raise UserError(f"--{split} '{pattern}' needs {LANG} where the language stands in the file name")
@@ -55,12 +69,40 @@ def build_from_files(
                 pattern.replace(LANG, lang),
                 image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
                 english=english[split].replace(LANG, lang) if split in english else None,
-                image_root=image_root,
+                image_root=root,
+                allow_outside_root=allow_outside_root,
                 **reading,
             )
             for lang in languages
         }
-    return build_corpus(folder, splits, source_lang, bpe_size, image_root)
+    for split, path in (feature_lists or {}).items():
+        if split in splits:
+            splits[split] = _with_features(splits[split], path, root)
+    return build_corpus(
+        folder,
+        splits,
+        source_lang,
+        bpe_size,
+        image_root,
+        allow_outside_root=allow_outside_root,
+        drop_unpaired=drop_unpaired,
+    )
+
+
+def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[str]) -> Dict[str, CaptionTable]:
+    """The captions of images that a list of features names; the others are counted by the tables' policies."""
+    listed, kept = read_row_names(path, root), {}
+    for lang, table in tables.items():
+        missing = np.array([row for row, name in enumerate(table.images) if name not in listed], np.int64)
+        problems = table.problems.later()
+        kept[lang] = replace(
+            without_images(replace(table, problems=problems), missing, MISSING_FEATURE, f"in {path}"),
+            problems=table.problems,
+        )
+        if problems:
+            logger.warning("%s: %s", table.path, problems.summary())
+            table.problems.add(problems)
+    return kept
 
 
 def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str]) -> None:
@@ -76,7 +118,7 @@ def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mappin
         raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
     for split, path in files.items():
         names = corpus.images(split)
-        features = import_features(path, lists[split], names)
+        features = import_features(path, lists[split], names, corpus.manifest["image_root"])
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
         source = source_of_first_rows(stem, features) or file_sha256(path)
         with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:

@@ -1,6 +1,5 @@
 """Pictures of a corpus as tensors, read when they are asked for."""
 
-from pathlib import Path
 from typing import Dict
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from PIL.Image import Resampling
 
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.reading import load_image
 from mlvl_fairseq.data.images.transforms import ImageTransform, random_crop
 from mlvl_fairseq.errors import UserError
@@ -22,16 +22,24 @@ class CorpusImages:
         corpus, split: whose images.
         transform: what the image tower takes.
         image_root: folder of the image names; empty: the one given to mlvl-prepare.
+        allow_outside: whether names may leave it.
 
     Raises:
         UserError: no folder is known.
     """
 
-    def __init__(self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str = ""):
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        transform: ImageTransform,
+        image_root: str = "",
+        allow_outside: bool = False,
+    ):
         root = image_root or corpus.manifest.get("image_root")
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
-        self.root, self.names, self.transform = Path(root), corpus.images(split), transform
+        self.folder, self.names, self.transform = ImageFolder(root, allow_outside), corpus.images(split), transform
         self._cached: Dict[int, torch.Tensor] = {}
         self._keep = CACHE_BYTES // (3 * transform.size**2 * 4)  # images
 
@@ -47,22 +55,29 @@ class CorpusImages:
         return pixels
 
     def _load(self, row: int):
-        return load_image(self.root / self.names[row], mode=None)
+        return load_image(self.folder.path(self.names[row]), mode=None)
 
 
 class CroppedCorpusImages(CorpusImages):
     """A random part of every picture, another one in every epoch, and the same one after a restart.
 
     Args:
-        corpus, split, transform, image_root: see :class:`CorpusImages`.
+        corpus, split, transform, image_root, allow_outside: see :class:`CorpusImages`.
         smallest: least share of a picture's area, see :func:`random_crop`.
         seed: of the run.
     """
 
     def __init__(
-        self, corpus: Corpus, split: str, transform: ImageTransform, image_root: str, smallest: float, seed: int
+        self,
+        corpus: Corpus,
+        split: str,
+        transform: ImageTransform,
+        image_root: str,
+        allow_outside: bool,
+        smallest: float,
+        seed: int,
     ):
-        super().__init__(corpus, split, transform, image_root)
+        super().__init__(corpus, split, transform, image_root, allow_outside)
         self.smallest, self.seed, self.epoch = smallest, seed, 1
 
     def set_epoch(self, epoch: int) -> None:

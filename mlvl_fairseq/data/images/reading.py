@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 import torch
 from torch.utils.data import Dataset
 
+from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class ImageDataset(Dataset):
         names: image files.
         transform: from a Pillow image in the file's own mode to ``[3, H, W]``, e.g. an `ImageTransform`.
         max_pixels: see `load_image`.
+        allow_outside: whether names may leave the folder.
     """
 
     def __init__(
@@ -88,15 +90,17 @@ class ImageDataset(Dataset):
         names: Sequence[str],
         transform: Callable[["Image.Image"], torch.Tensor],
         max_pixels: int = MAX_PIXELS,
+        allow_outside: bool = False,
     ):
-        self.root, self.names, self.transform, self.max_pixels = Path(root), list(names), transform, max_pixels
+        self.root, self.folder, self.names = Path(root), ImageFolder(root, allow_outside), list(names)
+        self.transform, self.max_pixels = transform, max_pixels
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> LoadedImage:
         try:
-            image = load_image(self.root / self.names[index], mode=None, max_pixels=self.max_pixels)
+            image = load_image(self.folder.path(self.names[index]), mode=None, max_pixels=self.max_pixels)
             return LoadedImage(self.transform(image), None)
         except DataError as error:
             return LoadedImage(None, str(error))

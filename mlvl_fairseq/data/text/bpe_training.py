@@ -12,6 +12,8 @@ from tqdm import tqdm
 from mlvl_fairseq.data.text.clip_bpe import BOS_TOKEN, END_OF_WORD, EOS_TOKEN, Vocabulary, normalizer, pre_tokenizer
 
 Pair = Tuple[str, str]
+# A word of more byte symbols than any writing has is learned from in pieces: joining a pair goes through whole words.
+LONGEST_WORD, PIECE = 4096, 512
 
 
 def train_bpe(captions: Iterable[str], vocab_size: int = 10_000, progress: bool = False) -> Vocabulary:
@@ -36,6 +38,8 @@ def train_bpe(captions: Iterable[str], vocab_size: int = 10_000, progress: bool 
             merges.append(pair)
             pairs.merge(pair)
             bar.update()
+        bar.total = bar.n  # there may be fewer pairs than entries
+        bar.refresh()
     return Vocabulary(initial + [left + right for left, right in merges], merges)
 
 
@@ -43,7 +47,14 @@ def _word_counts(captions: Iterable[str]) -> List[Tuple[Tuple[str, ...], int]]:
     """Words as tuples of byte symbols, the last one marked as the word's end, with their frequencies."""
     normalise, split = normalizer().normalize_str, pre_tokenizer().pre_tokenize_str
     counts = Counter(word for caption in captions for word, _ in split(normalise(caption)))
-    return [((*word[:-1], word[-1] + END_OF_WORD), count) for word, count in sorted(counts.items())]
+    words = (((*word[:-1], word[-1] + END_OF_WORD), count) for word, count in sorted(counts.items()))
+    return [(piece, count) for word, count in words for piece in _pieces(word)]
+
+
+def _pieces(word: Tuple[str, ...]) -> List[Tuple[str, ...]]:
+    if len(word) <= LONGEST_WORD:
+        return [word]
+    return [word[start : start + PIECE] for start in range(0, len(word), PIECE)]
 
 
 class _PairTable:

@@ -17,7 +17,8 @@ from tokenizers.models import BPE
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import write_text
+from mlvl_fairseq.files import read_text, write_text
+from mlvl_fairseq.json_files import Count, read_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -70,10 +71,21 @@ class Vocabulary:
             "merges": [" ".join(merge) for merge in self.merges[len(base.merges) :]],
         }
 
-    def with_additions(self, additions: Dict[str, List[str]]) -> "Vocabulary":
-        """This vocabulary with what :meth:`additions` wrote."""
+    def with_additions(self, additions: Dict[str, List[str]], source=None) -> "Vocabulary":
+        """This vocabulary with what :meth:`additions` wrote.
+
+        Raises:
+            DataError: a token is there twice, or a merge is none of tokens. source: the file to name.
+        """
         merges = [tuple(merge.split(" ")) for merge in additions["merges"]]
-        return Vocabulary(self.tokens + additions["tokens"], self.merges + merges)
+        grown = Vocabulary(self.tokens + additions["tokens"], self.merges + merges)
+        known = set(grown.tokens)
+        if len(known) < len(grown.tokens):
+            raise DataError("holds a token twice", source, field="task_state.vocabulary.tokens")
+        for merge in merges:
+            if len(merge) != 2 or not {*merge, "".join(merge)} <= known:
+                raise DataError(f"{merge} is no merge of two tokens", source, field="task_state.vocabulary.merges")
+        return grown
 
     def save(self, folder) -> None:
         """Write ``vocab.json`` (token -> id) and ``merges.txt``, the two files of every byte-level BPE."""
@@ -92,13 +104,8 @@ class Vocabulary:
         """
         folder = Path(folder)
         path = folder / "vocab.json"
-        try:
-            ids = json.loads(path.read_text(encoding="utf-8"))
-            tokens = sorted(ids.keys(), key=ids.__getitem__)
-        except OSError as error:
-            raise DataError(f"no vocabulary here ({error.strerror}); run mlvl-prepare", path) from None
-        except (UnicodeDecodeError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise DataError(f"not a vocabulary file: {error}", path) from None
+        ids = read_json(path, Dict[str, Count], "make it again with mlvl-prepare")
+        tokens = sorted(ids, key=ids.__getitem__)
         if [ids[token] for token in tokens] != list(range(len(tokens))):
             raise DataError("token ids are not 0, 1, 2, ... without gaps", path)
         if not {BOS_TOKEN, EOS_TOKEN} <= ids.keys():
@@ -107,12 +114,7 @@ class Vocabulary:
 
 
 def _read_merges(path: Path, tokens) -> List[Tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"no merges here ({error.strerror}); run mlvl-prepare", path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error}", path) from None
+    lines = read_text(path, "make it with mlvl-prepare").split("\n")
     if lines[0] != MERGES_HEADER:
         raise DataError(f"does not begin with '{MERGES_HEADER}'", path, line=1)
     merges = []
@@ -273,11 +275,7 @@ def load_clip_dictionary(path) -> "Dictionary":
     Raises:
         DataError: the file is unreadable or lacks CLIP's two special tokens.
     """
-    try:  # fairseq itself would raise a bare Exception for bad encoding
-        text = Path(path).read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"not a fairseq dictionary: {error}", path) from None
-    return clip_dictionary(text, path)
+    return clip_dictionary(read_text(path, "give a fairseq dictionary"), path)
 
 
 def clip_dictionary(text: str, source) -> "Dictionary":

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import atomic_path, write_text
+from mlvl_fairseq.files import atomic_path, open_file, read_text, write_text
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -41,11 +41,9 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     path = Path(path)
     path = path / DICTIONARY_FILE if path.is_dir() else path
     dictionary = Dictionary()
+    text = read_text(path, "give XLM-R's folder, which holds dict.txt")
     try:
-        with open(path, encoding="utf-8") as file:
-            dictionary.add_from_file(file)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; give XLM-R's folder, which holds dict.txt", path) from None
+        dictionary.add_from_file(io.StringIO(text))
     except (ValueError, RuntimeError) as error:
         raise DataError(f"not a fairseq dictionary: {error}", path) from None
     if dictionary.add_symbol(MASK) != len(dictionary) - 1:
@@ -141,10 +139,10 @@ def join_pieces(pieces: Iterable[str]) -> str:
 
 def load_sentencepiece(path) -> sentencepiece.SentencePieceProcessor:
     """Raises DataError: the file is missing or no SentencePiece model."""
+    with open_file(path, "give an XLM-R folder") as file:
+        content = file.read()
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; give an XLM-R folder", path) from None
+        return sentencepiece.SentencePieceProcessor(model_proto=content)
     except RuntimeError:
         raise DataError("is damaged, or no SentencePiece model", path) from None
 
@@ -187,10 +185,8 @@ def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_cove
 def _lines(files: Sequence) -> Iterator[str]:
     for path in files:
         try:
-            with open(path, encoding="utf-8") as file:
+            with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
                 yield from (line.rstrip("\n") for line in tqdm(file, desc=str(path), unit=" lines", leave=False))
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", path) from None
         except UnicodeDecodeError as error:
             raise DataError(f"is not UTF-8 ({error.reason} at byte {error.start})", path) from None
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 import numpy as np
 from tqdm import tqdm
 
+from mlvl_fairseq.codes import split_name
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
@@ -53,6 +54,9 @@ class ImageOptions:
     image_root: Optional[str] = option(
         "folder of the images", None, identity=os.path.abspath, metavar="DIR", group=_IMAGES
     )
+    allow_outside_root: bool = option(
+        "open images whose names are absolute or lead out of --image-root", False, identity=None, group=_IMAGES
+    )
     image_features: Optional[str] = option(
         "features of the images: what the model's image head takes, or features of the model's own space if it has no "
         "head",
@@ -87,7 +91,9 @@ class ImageOptions:
             from mlvl_fairseq.data.feature_arrays import import_features
 
             return encoder.encode_features(import_features(self.image_features, self.image_list, names))
-        return encoder.encode_image_files(self.image_root, names, self.batch_size, self.num_workers)
+        return encoder.encode_image_files(
+            self.image_root, names, self.batch_size, self.num_workers, self.allow_outside_root
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,9 @@ class Evaluator(ABC):
     examples: ClassVar[str] = ""
 
     def __init__(self, options):
+        """Raises UserError: the split's name is none that a file can have."""
         self.options = options
+        split_name(options.split)
 
     @abstractmethod
     def read(self) -> Dict[str, Any]:

@@ -95,7 +95,10 @@ class Retrieval(Evaluator):
             )
         return {
             lang: read_captions(
-                options.captions.replace("{lang}", lang), image_list=images and images.replace("{lang}", lang)
+                options.captions.replace("{lang}", lang),
+                image_list=images and images.replace("{lang}", lang),
+                image_root=options.image_root,
+                allow_outside_root=options.allow_outside_root,
             )
             for lang in options.lang
         }

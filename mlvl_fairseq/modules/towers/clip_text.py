@@ -28,6 +28,7 @@ class TextConfig:
     embed_dim: int
     context_length: int = 77
     mlp_width: Optional[int] = None  # 4 * width
+    activation: str = "quick_gelu"
 
     def __post_init__(self):
         if self.mlp_width is None:
@@ -48,6 +49,7 @@ class CLIPTextTower(nn.Module):
         embed_dim: dimension shared with the image tower.
         context_length: longest input in tokens.
         mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
+        activation: of the feed-forward halves, ``quick_gelu`` or ``gelu``.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class CLIPTextTower(nn.Module):
         embed_dim: int,
         context_length: int = 77,
         mlp_width: Optional[int] = None,
+        activation: str = "quick_gelu",
     ):
         super().__init__()
         self.context_length = context_length
         self.token_embedding = ExpandableEmbedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
-        self.transformer = Transformer(width, layers, heads, mlp_width, causal=True)
+        self.transformer = Transformer(width, layers, heads, mlp_width, causal=True, activation=activation)
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
         nn.init.normal_(self.positional_embedding, std=0.01)

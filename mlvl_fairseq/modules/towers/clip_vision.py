@@ -20,6 +20,7 @@ class VisionConfig:
     heads: int
     embed_dim: int
     mlp_width: Optional[int] = None  # 4 * width
+    activation: str = "quick_gelu"
 
     def __post_init__(self):
         if self.mlp_width is None:
@@ -40,6 +41,7 @@ class CLIPVisionTower(nn.Module):
         heads: attention heads (CLIP: ``width // 64``).
         embed_dim: dimension shared with the text tower.
         mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
+        activation: of the feed-forward halves, ``quick_gelu`` or ``gelu``.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class CLIPVisionTower(nn.Module):
         heads: int,
         embed_dim: int,
         mlp_width: Optional[int] = None,
+        activation: str = "quick_gelu",
     ):
         super().__init__()
         if image_size % patch_size:
@@ -61,7 +64,7 @@ class CLIPVisionTower(nn.Module):
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2 + 1, width))
         self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, mlp_width)
+        self.transformer = Transformer(width, layers, heads, mlp_width, activation=activation)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
         for parameter in (self.class_embedding, self.positional_embedding, self.proj):

@@ -318,6 +318,21 @@ def test_derpp_equals_its_definition():
     assert terms["loss"] == pytest.approx(own + 0.01 * contrast + 0.3 * dark + 0.7 * replay, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["er", "der"])
+def test_er_and_der_equal_their_definition(name):
+    """ER's target is the teacher's feature of the English sentence, DER's the student's of then."""
+    terms, text, image, english, then, ids, draws = learning(name, replay_scale=2.0)
+    target, rows = {"er": english, "der": then}[name], range(7)
+    expected = {
+        "replay": ((text - target)[draws["replay"]] ** 2).mean(),
+        "cross_modal": softmax_loss(text, image, ids, rows, rows) / 7,
+        "cross_lingual": ((text - english)[:4] ** 2).mean(),
+    }
+    assert {term: terms[term] for term in expected} == pytest.approx(expected, rel=1e-5)
+    total = expected["cross_lingual"] + 0.01 * expected["cross_modal"] + 2 * expected["replay"]
+    assert terms["loss"] == pytest.approx(total, rel=1e-5)
+
+
 def test_er_ace_equals_its_definition():
     terms, text, image, english, _, ids, draws = learning("er_ace", replay_scale=2.0)
     new, rows = range(4), range(7)

@@ -93,6 +93,7 @@ def test_folder_is_complete_and_is_made_once(prepared):
         "captions": len(lengths),
         "mean_length": round(sum(lengths) / len(lengths), 2),
         "longest": max(lengths),
+        "truncated": 0,
         "truncated_percent": 0,
     }
     times = [path.stat().st_mtime_ns for path in folder.iterdir()]
@@ -141,7 +142,8 @@ def test_captions_that_will_be_cut_are_reported(new_tables, tmp_path, caplog):
         folder = binarize(GrownVocabulary(corpus, ["de"]), "de")
     report = json.loads((folder / "lengths.json").read_text())["train"]
     assert (report["longest"], report["truncated_percent"], report["captions"]) == (82, 2.5, 40)
-    assert "de train: 2.5% of the captions are longer than 77 tokens and will be cut" in caplog.text
+    assert report["truncated"] == 1
+    assert "de train: 1 of 40 captions are longer than 77 tokens (the longest: 82): models see their" in caplog.text
 
 
 def test_token_counts(prepared):

@@ -129,9 +129,9 @@ def test_unknown_languages_and_splits_are_named(corpus):
 
 
 @pytest.mark.parametrize("content, message", [
-    (b"{", "not a corpus manifest"),
-    (b"\xff\xfe", "not a corpus manifest"),
-    (b"[]", "format None is not 1; run mlvl-prepare again"),
+    (b"{", "not JSON"),
+    (b"\xff\xfe", "not JSON"),
+    (b"[]", "expected object, found a list"),
     (b'{"format": 0}', "format 0 is not 1; run mlvl-prepare again"),
 ])  # fmt: skip
 def test_broken_manifests(corpus, content, message):
@@ -158,3 +158,56 @@ def test_missing_broken_and_unfitting_files(corpus):
 def test_manifest_is_plain_json(corpus):
     assert json.loads((corpus.folder / "corpus.json").read_text(encoding="utf-8")) == corpus.manifest
     assert not corpus.has_features("train", "image")
+
+
+def with_manifest(corpus, change):
+    path = corpus.folder / "corpus.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    return Corpus
+
+
+CRAFTED = {
+    "a language outside": lambda m: m["splits"]["train"]["captions"].update({"../../out": 1}),
+    "an empty language": lambda m: m["splits"]["train"]["captions"].update({"": 1}),
+    "a source language outside": lambda m: m.update(source_lang="../en"),
+    "a split outside": lambda m: m["splits"].update({"../train": m["splits"]["train"]}),
+    "an unknown split": lambda m: m["splits"].update({"dev": m["splits"]["train"]}),
+    "splits in a list": lambda m: m.update(splits=[]),
+    "a split in a list": lambda m: m["splits"].update(train=[]),
+    "captions in a list": lambda m: m["splits"]["train"].update(captions=["en"]),
+    "a count in words": lambda m: m["splits"]["train"]["captions"].update(en="4"),
+    "a count of none": lambda m: m["splits"]["train"]["captions"].update(en=0),
+    "a huge count": lambda m: m["splits"]["train"]["captions"].update(en=10**30),
+    "a negative size": lambda m: m.update(bpe_size=-1),
+    "a fractional size": lambda m: m.update(bpe_size=2.5),
+    "a true size": lambda m: m.update(bpe_size=True),
+    "a root in a list": lambda m: m.update(image_root=["/"]),
+    "no digest": lambda m: m["splits"]["train"].pop("sha256"),
+    "no splits": lambda m: m.pop("splits"),
+}
+
+
+@pytest.mark.parametrize("change", CRAFTED.values(), ids=CRAFTED)
+def test_crafted_manifests_name_no_other_file(corpus, change):
+    with pytest.raises(DataError, match=r"corpus\.json"):
+        with_manifest(corpus, change)(corpus.folder)
+
+
+def test_lists_and_rows_fit_the_manifest(corpus):
+    counts = corpus.manifest["splits"]["train"]
+    for kind, read in (("images", corpus.images), ("english", corpus.english)):
+        corpus.manifest["splits"]["train"] = {**counts, kind: counts[kind] + 1}
+        with pytest.raises(DataError, match=rf"has {counts[kind]} lines, not the {counts[kind] + 1} of corpus\.json"):
+            read("train")
+    corpus.manifest["splits"]["train"] = counts
+    rows = np.array(corpus.rows("train", "de"))
+    for column, value in ((0, counts["images"]), (1, counts["english"]), (0, -1), (1, -2)):
+        wrong = rows.copy()
+        wrong[-1, column] = value
+        np.save(corpus.rows_path("train", "de"), wrong)
+        with pytest.raises(
+            DataError, match="train.de.rows.npy: points to images or English sentences that are not there"
+        ):
+            corpus.rows("train", "de")

@@ -80,7 +80,7 @@ def test_fingerprint_follows_both_files(folder, tmp_path):
 
 
 def test_bad_files_are_named(folder, tmp_path):
-    with pytest.raises(DataError, match="dict.txt: cannot be read"):
+    with pytest.raises(DataError, match="dict.txt: no such file; give XLM-R"):
         SentencePieceTokenizer(tmp_path)
     (tmp_path / "dict.txt").write_text("no number here\n")
     with pytest.raises(DataError, match="dict.txt: not a fairseq dictionary"):
@@ -89,7 +89,7 @@ def test_bad_files_are_named(folder, tmp_path):
     with pytest.raises(DataError, match="<mask> is not its last entry"):
         load_xlmr_dictionary(tmp_path)
     (tmp_path / "dict.txt").write_text("a 1\n")
-    with pytest.raises(DataError, match="sentencepiece.bpe.model: cannot be read"):
+    with pytest.raises(DataError, match="sentencepiece.bpe.model: no such file; give an XLM-R folder"):
         SentencePieceTokenizer(tmp_path)
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
@@ -106,7 +106,7 @@ def test_training_on_too_little_text_says_so(tmp_path):
     (tmp_path / "empty").write_text("")
     with pytest.raises(UserError, match="from 1 files: "):
         train_sentencepiece([tmp_path / "empty"], tmp_path, 50)
-    with pytest.raises(DataError, match="missing: cannot be read"):
+    with pytest.raises(DataError, match="missing: no such file"):
         train_sentencepiece([tmp_path / "missing"], tmp_path, 50)
     (tmp_path / "latin1").write_bytes("größer\n".encode("latin-1"))
     with pytest.raises(DataError, match="latin1: is not UTF-8"):
@@ -130,3 +130,13 @@ def test_commands(run_here, folder, tmp_path, monkeypatch, capsys):
     lines = stdout.buffer.getvalue().decode().split("\n")
     tokenizer = SentencePieceTokenizer(folder)
     assert lines == [" ".join(tokenizer.tokens(text)) for text in ("A big dog", "", "大的房子")] + [""]
+
+
+@pytest.mark.parametrize("content, line", [(b"good\n\xffbad\n", 2), ("größer".encode("latin-1"), 1)])
+def test_standard_input_that_is_not_utf8_is_named_with_its_line(run_here, folder, monkeypatch, capsys, content, line):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as ended:
+        run_here("mlvl-encode", "--sentencepiece", folder)
+    assert ended.value.code == 2
+    assert f"error: standard input:{line}: is not UTF-8; convert it first" in capsys.readouterr().err

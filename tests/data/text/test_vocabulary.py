@@ -82,7 +82,7 @@ def folder(tmp_path):
 ])  # fmt: skip
 def test_broken_tokens_are_refused(folder, content):
     (folder / "vocab.json").write_bytes(content)
-    with pytest.raises(DataError, match="vocab.json: "):
+    with pytest.raises(DataError, match="vocab.json"):
         Vocabulary.load(folder)
 
 
@@ -93,7 +93,7 @@ def test_broken_tokens_are_refused(folder, content):
     (b"#version: 0.2\na  b\n", 2),
     (b"a b\n", 1),
     (b"", 1),
-    (b"#version: 0.2\n\xff b\n", None),
+    (b"#version: 0.2\n\xff b\n", 2),
 ])  # fmt: skip
 def test_broken_merges_are_refused_with_their_line(folder, content, line):
     (folder / "merges.txt").write_bytes(content)
@@ -105,7 +105,7 @@ def test_broken_merges_are_refused_with_their_line(folder, content, line):
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
 def test_missing_files_say_what_to_do(folder, name):
     (folder / name).unlink()
-    with pytest.raises(DataError, match=f"{name}: no .* here .*run mlvl-prepare"):
+    with pytest.raises(DataError, match=f"{name}: no such file; make it .*mlvl-prepare"):
         Vocabulary.load(folder)
 
 

@@ -1,5 +1,6 @@
 """DualPrompt and CODA-Prompt: which prompts are chosen, and what becomes of those of other languages."""
 
+import copy
 import logging
 
 import pytest
@@ -125,3 +126,21 @@ def test_published_mask_meets_the_wrong_keys():
     #           prompts  tokens
     assert seen[0] == [1, 1, 1, 1, 1, 1]
     assert seen[1] == [1, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["dual_prompt", "coda_prompt"])
+def test_the_query_is_computed_without_gradient(new_adapter, tower, kind):
+    """The tower's first pass asks which prompts to take; only its second one, with them, is learned from."""
+    adapter, queries = new_adapter(kind, ["en", "de"]).train(), []
+    prompts = adapter.prompts
+    adapter.prompts = lambda query: queries.append(query) or prompts(query)
+    tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    tower = copy.deepcopy(tower).requires_grad_()
+    weight = tower.token_embedding.weight
+    adapted = adapter(tower, tokens, torch.tensor([2, 2]))
+    (query,) = queries
+    assert not query.requires_grad and query.grad_fn is None
+    torch.testing.assert_close(query, tower(tokens, torch.tensor([2, 2])).detach())
+    assert adapted.features.requires_grad
+    if kind == "dual_prompt":  # its loss pulls the key to the query, not the tower to the key
+        assert torch.autograd.grad(adapted.auxiliary_loss, weight, allow_unused=True, retain_graph=True) == (None,)

@@ -1,0 +1,67 @@
+"""Whether a corpus has all features of a teacher, told by the bytes of its file: its weights need not be read."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
+from mlvl_fairseq.data.features import (
+    array_path,
+    feature_manifest_path,
+    file_sha256,
+    fingerprint_of_names,
+    read_feature_manifest,
+)
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import Sha256, read_json
+
+
+@dataclass
+class TeacherRecord:
+    """Which file gave the features: ``content``, of its bytes, and the fingerprint of its weights."""
+
+    content: Sha256
+    weights_fingerprint: str
+
+
+def _record_path(corpus: Corpus) -> Path:
+    return corpus.folder / "features" / "teacher.json"
+
+
+def remember_teacher(corpus: Corpus, teacher, weights_fingerprint: str) -> None:
+    """Note that the features of all splits are those of a teacher. `teacher`: its file or folder."""
+    write_json(_record_path(corpus), asdict(TeacherRecord(_content_sha256(Path(teacher)), weights_fingerprint)))
+
+
+def has_all_features(corpus: Corpus, teacher) -> bool:
+    """Whether there is nothing left to compute with the teacher in this file or folder. False also where only reading
+    its weights can tell."""
+    path = _record_path(corpus)
+    if not path.is_file() or not (Path(teacher).is_file() or Path(teacher).is_dir()):
+        return False
+    record = read_json(path, TeacherRecord)
+    for split, kind in product(corpus.manifest["splits"], TEACHER_FEATURES):
+        stem = corpus.feature_stem(split, kind)
+        if not (feature_manifest_path(stem).is_file() and array_path(stem).is_file()):
+            return False
+        manifest = read_feature_manifest(stem)
+        names = corpus.english(split) if kind == "text" else corpus.images(split)
+        if (
+            not manifest.complete
+            or manifest.bad_rows  # whether these are accepted is asked every time
+            or manifest.weights_fingerprint != record.weights_fingerprint
+            or manifest.row_names_fingerprint != fingerprint_of_names(names)
+        ):
+            return False
+    return _content_sha256(Path(teacher)) == record.content
+
+
+def _content_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes; of a folder, of the names and bytes of its files."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.iterdir() if file.is_file()):
+        digest.update(f"{file.name}\0{file_sha256(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
