@@ -358,7 +358,7 @@ def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences, if any are missing."""
     from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
 
-    if has_all_features(corpus, args.teacher):
+    if not args.transform and has_all_features(corpus, args.teacher):
         logger.info("all features of %s are there", args.teacher)
         return
     from mlvl_fairseq.cli.common import frozen_from
