@@ -47,7 +47,10 @@ setup(
         "torchvision>=0.21",
         "tqdm>=4.66",
     ],
-    extras_require={"test": ["pytest>=7.4", "pytest-xdist>=3.3"]},
+    extras_require={
+        "test": ["pytest>=7.4", "pytest-xdist>=3.3"],
+        "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
+    },
     entry_points={
         "console_scripts": [f"mlvl-{name} = mlvl_fairseq.cli.{name.replace('-', '_')}:cli_main" for name in COMMANDS]
     },

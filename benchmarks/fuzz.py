@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--commands", type=int, default=100, help="tried by the commands (default: %(default)s)")
     parser.add_argument("--bit-flips", type=int, default=0, metavar="N", help="flip so many bits in files of ours, too")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (default: %(default)s)")
-    parser.add_argument("--kind", metavar="PATTERN", default="*", help="only these kinds (default: all)")
+    parser.add_argument("--kind", metavar="PATTERNS", default="*", help="only these kinds, by comma (default: all)")
     parser.add_argument("--seconds", type=float, default=20.0, help="limit of one input (default: %(default)s)")
     parser.add_argument("--shown", type=int, default=40, metavar="N", help="failures listed (default: %(default)s)")
     parser.add_argument(
@@ -64,7 +64,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = build_parser().parse_args(argv)
     import_everything()
     lacking = find_formats()
-    kinds = [kind for name, kind in sorted(KINDS.items()) if fnmatch(name, args.kind)]
+    kinds = [
+        kind for name, kind in sorted(KINDS.items()) if any(fnmatch(name, pattern) for pattern in args.kind.split(","))
+    ]
     if args.list_kinds:
         print("\n".join(f"{kind.name:40} {', '.join(kind.damaged)}" for kind in kinds))
         return 0

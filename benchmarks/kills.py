@@ -65,6 +65,24 @@ class Outcome:
         return f"| {number} | {self.job} | {self.disturbed} | {statuses} | {left} | {'yes' if self.equal else 'NO'} |"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two processes at once.
+
+    Attributes:
+        after: the second one starts when the first has changed so many files.
+        killed: which one is killed, 0 or 1; None: none. moment: when.
+    """
+
+    after: int
+    killed: Optional[int] = None
+    moment: Optional[Moment] = None
+
+    def __str__(self) -> str:
+        end = "" if self.killed is None else f", the {('first', 'second')[self.killed]}: {self.moment}"
+        return f"two at once, the second after {self.after} changes{end}"
+
+
 class Harness:
     """Undisturbed commands, and the same ones disturbed, all in the same place, so that paths in results are equal.
 
@@ -126,27 +144,25 @@ class Harness:
             outcome.problem = str(error)
         return outcome
 
-    def run_two(self, job: Job, head_start: float, times: Sequence[float], killed: Optional[Moment] = None) -> Outcome:
-        """Two processes in one folder; the second one starts a share of the time later.
-
-        Args:
-            killed: when the first one is; then the second one, if it did not finish, is run again.
-        """
-        outcome = Outcome(job.name, f"two at once, {f'the first: {killed}' if killed else f'{head_start:.0%} later'}")
+    def run_two(self, job: Job, pair: Pair) -> Outcome:
+        """Two processes in one folder. Where one is killed, the other one, if it was refused, is run again."""
+        outcome = Outcome(job.name, str(pair))
         try:
             out, line = self.fresh(job)
             logs = [self.log(job).with_name(f"two{i}.log") for i in range(2)]
             for log in logs:
                 log.unlink(missing_ok=True)
-            first = Command(job, line, logs[0], Watch(out, killed))
-            time.sleep(head_start * times[-1])
-            second = Command(job, line, logs[1], Watch(out))
+            moments = [pair.moment if pair.killed == i else None for i in range(2)]
+            first = Command(job, line, logs[0], Watch(out, moments[0]))
+            first.wait_for_changes(pair.after)
+            second = Command(job, line, logs[1], Watch(out, moments[1]))
             outcome.statuses = [first.wait(), second.wait()]
-            outcome.problem = two_problem(
-                outcome.statuses[killed is not None :], logs[killed is not None :], bool(killed)
-            )
-            if killed and outcome.statuses[1]:
-                outcome.statuses.append(Command(job, line, logs[1], Watch(out)).wait())
+            survivors = [i for i in range(2) if i != pair.killed]
+            refused = len(survivors) == 1
+            statuses = [outcome.statuses[i] for i in survivors]
+            outcome.problem = two_problem(statuses, [logs[i] for i in survivors], refused)
+            if refused and statuses[0]:
+                outcome.statuses.append(Command(job, line, logs[survivors[0]], Watch(out)).wait())
             self._compare(job, outcome)
         except RuntimeError as error:
             outcome.problem = str(error)
@@ -187,6 +203,17 @@ def last_line(log: Path) -> str:
     return lines[-1][:200] if lines else "it printed nothing"
 
 
+def draw_pairs(job: Job, times: Sequence[float], seed: int) -> List[Pair]:
+    """Both from the beginning; the first killed late; the second killed early; none. Where the second starts is drawn,
+    the longest work of the first most often."""
+    rng, last = random.Random(f"{seed} {job.name} pairs"), max(len(times) - 2, 1)
+    late = Moment(rng.randrange(last // 2, last), 0.0, "SIGKILL")
+    early = Moment(rng.randrange(min(8, last)), 0.0, "SIGKILL")
+    gaps = [max(after - before, 1e-6) for before, after in zip(times, times[1:])]
+    drawn = [1 + rng.choices(range(len(gaps)), gaps)[0] for _ in range(3)]
+    return [Pair(0), Pair(min(drawn[0], late.event), 0, late), Pair(drawn[1], 1, early), Pair(drawn[2])]
+
+
 class Journal:
     """Outcomes by key, kept in a file, so that an interrupted table goes on."""
 
@@ -207,7 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=60, help="spread over the jobs (default: %(default)s)")
     parser.add_argument(
-        "--pairs", type=int, choices=range(4), default=3, help="of processes at once, each job (default: %(default)s)"
+        "--pairs", type=int, choices=range(5), default=4, help="of processes at once, each job (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
     parser.add_argument("--job", metavar="PATTERN", default="*", help="only these jobs (default: all)")
@@ -244,12 +271,8 @@ def table(harness: Harness, jobs: Sequence[Job], times: Dict[str, List[float]], 
         for i, moment in enumerate(draw_moments(job, number, its, args.seed)):
             key = f"{args.seed} {job.name} {i} {moment}"
             planned.append((key, partial(harness.kill, job, moment, its)))
-        last, drawn = len(its) - 2, draw_moments(job, 1, its, args.seed + 1)[0]
-        late = Moment(max(drawn.event, (last + drawn.event) // 2), 0.0, "SIGKILL")
-        pairs = [(0.0, None), (0.2, late), (0.6, None)]
-        for i, (share, killed) in enumerate(pairs[: args.pairs]):
-            make = partial(harness.run_two, job, share, its, killed)
-            planned.append((f"{args.seed} two {job.name} {i}", make))
+        for i, pair in enumerate(draw_pairs(job, its, args.seed)[: args.pairs]):
+            planned.append((f"{args.seed} {job.name} {i} {pair}", partial(harness.run_two, job, pair)))
     print("| # | command | disturbed | exit statuses | left over | equal |\n|---:|---|---|---|--:|---|", flush=True)
     outcomes = []
     for key, make in tqdm(planned, unit=" disturbances"):

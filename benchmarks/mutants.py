@@ -29,8 +29,9 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
@@ -209,19 +210,19 @@ class Map:
         _write(self.path, self.files)
 
     def tests_for(self, mutation: Mutation, budget: float) -> Tuple[List[str], float]:
-        """The tests to run, file by file, and how long they take: those that reach the function, then those that reach
-        the rest of its file, then (files that hold no function) its folder; the fastest first, `budget` seconds."""
-        function = f"{mutation.path}:{mutation.function}"
-        rings = (function, f"{mutation.path}:", f"{Path(mutation.path).parent}/")
+        """The tests to run, file by file, and how long they take: `budget` seconds of those that reach the function,
+        then of those beside tests that reach its file (no test reaches what is done when a module is imported), then,
+        where there are none, of those that reach its folder; of each the fastest first."""
+        function, file, folder = f"{mutation.path}:{mutation.function}", f"{mutation.path}:", Path(mutation.path).parent
         rated = []
         for name in self.wanted:
-            for test, entry in self.files[name]["tests"].items():
-                ring = 0 if function in entry["reaches"] and mutation.function else None
-                for number in (1, 2):
-                    if ring is None and any(reached.startswith(rings[number]) for reached in entry["reaches"]):
-                        ring = number
-                if ring is not None:
-                    rated.append((ring, entry["seconds"], name, test))
+            tests = self.files[name]["tests"]
+            is_near = any(reached.startswith(file) for entry in tests.values() for reached in entry["reaches"])
+            for test, entry in tests.items():
+                in_folder = any(reached.startswith(f"{folder}/") for reached in entry["reaches"])
+                rings = (function in entry["reaches"], is_near, in_folder)
+                if any(rings):
+                    rated.append((rings.index(True), entry["seconds"], name, test))
         rated.sort()
         chosen, seconds = defaultdict(list), 0.0
         for ring, needs, name, test in rated:
@@ -258,17 +259,20 @@ def draw(package: str, number: int, seed: int) -> List[Mutation]:
     """Mutations of a package: its files in turn, in the order of a hash with the seed, one a line at most."""
     files = []
     for path in sorted((ROOT / SOURCE / package).rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        found = sorted(mutations(str(path.relative_to(ROOT)), text), key=lambda m: _rank(seed, m.id))
-        files.append([(m, text) for m in {m.line: m for m in reversed(found)}.values()])
-        files[-1].sort(key=lambda entry: _rank(seed, entry[0].id))
-    files.sort(key=lambda entries: _rank(seed, entries[0][0].path) if entries else "")
-    turns = (entry for turn in zip_longest(*files) for entry in turn if entry)
-    drawn = []
-    for mutation, text in turns:
-        if len(drawn) < number and mutation.apply(text) is not None:
-            drawn.append(mutation)
-    return drawn
+        name = str(path.relative_to(ROOT))
+        lines: Dict[int, Mutation] = {}
+        for mutation in sorted(mutations(name, text_of(name)), key=lambda m: _rank(seed, m.id)):
+            lines.setdefault(mutation.line, mutation)
+        files.append(list(lines.values()))
+    files.sort(key=lambda found: _rank(seed, found[0].path) if found else "")
+    turns = (mutation for turn in zip_longest(*files) for mutation in turn if mutation)
+    return list(islice((m for m in turns if m.apply(text_of(m.path)) is not None), number))
+
+
+@lru_cache(maxsize=None)
+def text_of(path: str) -> str:
+    """A source file as it was when it was first asked for, however the checkout changes meanwhile."""
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def _rank(seed: int, name: str) -> str:
@@ -277,7 +281,7 @@ def _rank(seed: int, name: str) -> str:
 
 def diff_of(mutation: Mutation) -> str:
     """The changed lines, - and +."""
-    text = (ROOT / mutation.path).read_text(encoding="utf-8")
+    text = text_of(mutation.path)
     lines = difflib.unified_diff(text.splitlines(), mutation.apply(text).splitlines(), lineterm="", n=0)
     return "\n".join(line for line in list(lines)[2:] if not line.startswith("@@"))
 
@@ -339,7 +343,7 @@ def _put(folder: Path, mutation: Mutation, number: int):
     """Write the mutant into the copy; gives what takes it back. Python trusts compiled files by their source's time."""
     path = folder / mutation.path
     text, times = path.read_text(encoding="utf-8"), path.stat()
-    path.write_text(mutation.apply(text), encoding="utf-8")
+    path.write_text(mutation.apply(text_of(mutation.path)), encoding="utf-8")
     os.utime(path, (times.st_atime, times.st_mtime + 10 + number))
 
     def restore():
@@ -439,8 +443,8 @@ def run(args, mutants: List[Mutation], tests: Map, results: Results) -> None:
     todo = [m for m in mutants if m.id not in results.entries or results.entries[m.id]["status"] in open_cases]
     import_libraries()
     with tempfile.TemporaryDirectory(prefix="mutants-") as name, tqdm(total=len(todo), unit=" mutants") as bar:
-        tests.update(copy_project(Path(name) / "recording"), bar)
         folders = [copy_project(Path(name) / str(number)) for number in range(args.jobs)]
+        tests.update(copy_project(Path(name) / "recording"), bar)
         try_mutants(todo, tests, results, args, folders, bar)
 
 

@@ -223,7 +223,7 @@ class SmallWorld:
 
         folder, clip = self.folder / "official_clip", self._new_clip()
         folder.mkdir(exist_ok=True)
-        torch.save(clip.state_dict(), folder / "state.pt")
+        torch.save({**clip.state_dict(), "context_length": torch.tensor(77)}, folder / "state.pt")
         for name, size in {"input_resolution": 32, "context_length": 77, "vocab_size": 49408}.items():
             clip.__dict__.pop(name, None)
             clip.register_buffer(name, torch.tensor(size))

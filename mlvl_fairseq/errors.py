@@ -25,3 +25,9 @@ class DataError(UserError):
             where += f" field '{field}'"
         super().__init__(f"{where}: {message}" if where else message)
         self.path, self.line, self.field = path, line, field
+
+
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """What another library says, in one line of bounded length; the error's type, where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else f"{text[:longest]}..."

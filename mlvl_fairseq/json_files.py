@@ -77,8 +77,9 @@ def checked(value: Any, schema: Type[Schema], path, field: str = "", advice: str
     """
     try:
         return _convert(value, schema)
-    except RecursionError:
-        raise DataError("nested too deeply" + (f"; {advice}" if advice else ""), path, field=field or None) from None
+    except (RecursionError, UnicodeEncodeError) as error:
+        what = "is nested too deeply" if isinstance(error, RecursionError) else "holds text that is no Unicode"
+        raise DataError(what + (f"; {advice}" if advice else ""), path, field=field or None) from None
     except msgspec.ValidationError as error:
         message, where, found = _explain(value, schema, error)
         message += f", found {_shown(found)}" if message.startswith("expected") else ""

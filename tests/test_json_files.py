@@ -128,6 +128,8 @@ def test_parsed_values_are_checked_too():
         checked({"weight": 3, "languages": []}, State, "a.pt", "task")
     with pytest.raises(DataError, match=r"a.pt field 'languages\[0\]': expected str, found a Tensor"):
         checked({"weight": weight, "languages": [weight]}, State, "a.pt")
+    with pytest.raises(DataError, match="a.pt field 'state': holds text that is no Unicode"):
+        checked({"\ud800": 3}, State, "a.pt", "state")
     with pytest.raises(DataError, match="a.pt field 'sizes': has a key that is no text"):
         checked({"sizes": {1: 2}}, Dict[str, Dict[str, int]], "a.pt")
 

@@ -4,6 +4,7 @@ lines read them. Which of the files are damaged is said in its decorator.
 
 import functools
 import gzip
+import inspect
 import json
 import os
 import shlex
@@ -118,7 +119,8 @@ def openai_archive(world: SmallWorld, folder: Path):
 
 @kind("clip.pt")
 def openai_state_dict(world: SmallWorld, folder: Path):
-    return [evaluate(world, link(world.official_clip / "state.pt", folder / "clip.pt"))]
+    path = link(world.official_clip / "state.pt", folder / "clip.pt")
+    return [evaluate(world, path, "--activation", "quick_gelu")]
 
 
 @kind("clip/model.safetensors")
@@ -405,13 +407,17 @@ def _captions_of(reader: str) -> bool:
     from mlvl_fairseq.errors import UserError
 
     fitting = []
+    known = inspect.signature(read_captions).parameters
+    which = {key: value for key, value in {"lang": "de", "split": "train"}.items() if key in known}
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         for name, make in SAMPLES.items():
             files = make(Path(scratch))
             try:
-                table = read_captions(files["train"], format=reader, image_list=files.get("images"), on_problem="error")
-            except (UserError, TypeError):
+                table = read_captions(
+                    files["train"], format=reader, image_list=files.get("images"), on_problem="error", **which
+                )
+            except UserError:
                 continue
             if set(table.images) <= set(NAMES):
                 fitting.append(name)
@@ -521,9 +527,9 @@ def flickr_tokens(folder: Path):
 
 
 @sample
-def cc3m_columns(folder: Path):
-    rows = [(text, f"http://example.org/{name}") for name, text in zip(NAMES, TEXTS)]
-    return {"train": _write(folder / "Train_GCC-training.tsv", _lines(rows))}
+def comma_separated(folder: Path):
+    rows = [f'{name},"{text}, ""so"""' for name, text in zip(NAMES, TEXTS)]
+    return {"train": _write(folder / "captions.csv", "\n".join(["image,caption", *rows]) + "\n")}
 
 
 @sample

@@ -213,7 +213,8 @@ def _verdict_on(error: Exception, command: str, unit: Path) -> Tuple[str, str]:
         return FAILED, f"{type(error).__name__} in {_place(error)}: {str(error)[:120]!r}"
     if "\n" in message.strip():
         return FAILED, f"{command}: {len(message.splitlines())} lines of message: {message[:100]!r}"
-    names_a_file = any(part in message for part in (str(unit), *(path.name for path in unit.rglob("*"))))
+    names = (str(unit), "standard input", *(path.name for path in unit.rglob("*")))
+    names_a_file = any(name in message for name in names)
     return REFUSED if names_a_file else VAGUE, f"{command}: {message[:200]}"
 
 

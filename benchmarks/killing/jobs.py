@@ -3,6 +3,7 @@ the command's line.
 """
 
 import shutil
+import time
 from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
@@ -49,6 +50,19 @@ def flush_every_batch() -> None:
     FeatureWriter.__init__ = partialmethod(FeatureWriter.__init__, flush_seconds=0.0)
 
 
+def write_slowly() -> None:
+    """A pause after every batch of features, which reach the disk every two seconds as usual."""
+    from mlvl_fairseq.data.features import FeatureWriter
+
+    write = FeatureWriter.write
+
+    def and_pause(self, *args, **options) -> None:
+        write(self, *args, **options)
+        time.sleep(0.15)
+
+    FeatureWriter.write = and_pause
+
+
 @job()
 def picture_world(world: SmallWorld, out: Path) -> str:
     return f"mlvl-picture-world {out} --train 40 --valid 10 --test 10 --languages {ORDER}"
@@ -70,6 +84,11 @@ def prepare_language_more(world: SmallWorld, out: Path) -> str:
 def prepare_teacher_features(world: SmallWorld, out: Path) -> str:
     shutil.copytree(world.plain_corpus, out, dirs_exist_ok=True)
     return f"mlvl-prepare {out} --teacher {world.teacher} --batch-size 4"
+
+
+@job(change=write_slowly)
+def prepare_teacher_features_slowly(world: SmallWorld, out: Path) -> str:
+    return prepare_teacher_features(world, out)
 
 
 @job(change=flush_every_batch)

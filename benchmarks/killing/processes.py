@@ -102,10 +102,14 @@ class Command:
             raise RuntimeError(f"does not end, or leaves processes behind: {self.log}")
         return self._process.exitcode
 
+    def wait_for_changes(self, number: int) -> None:
+        """Until it has changed so many files, or has ended."""
+        while self._process.is_alive() and self.watch.events.value < number:
+            time.sleep(0.001)
+
     def kill_later(self, moment: Moment, pause: float) -> None:
         """Wait for the moment and send the signal `pause` seconds later, if the command is still at work."""
-        while self._process.is_alive() and self.watch.events.value <= moment.event:
-            time.sleep(0.001)
+        self.wait_for_changes(moment.event + 1)
         self._process.join(pause)
         if self._process.is_alive():
             send(SIGNALS[moment.signal], self._process.pid)

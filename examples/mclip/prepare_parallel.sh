@@ -12,28 +12,23 @@ xlmr=$1 raw=$2 out=$3
 shift 3
 require_pieces "$xlmr"
 
-check_sides() { # PREFIX LANG: both files, line by line the same sentences
-  local side lines=()
-  for side in "$2" en; do
-    [[ -s $1.$side ]] || fail "$1.$side is missing or empty"
-    lines+=("$(grep -c '' "$1.$side")")
-  done
-  [[ ${lines[0]} == "${lines[1]}" ]] || fail "$1.$2 has ${lines[0]} lines, but $1.en ${lines[1]}"
-}
-for lang in "$@"; do
-  for split in train valid; do check_sides "$raw/$split.$lang-en" "$lang"; done
-  [[ ! -e $raw/test.$lang-en.$lang ]] || check_sides "$raw/test.$lang-en" "$lang"
-done
-
-mkdir -p "$out/pieces" "$out/fseq"
+languages=() files=()
 for lang in "$@"; do
   [[ ! -e $out/fseq/done.$lang ]] || continue
+  languages+=("$lang")
+  for split in train valid test; do
+    [[ $split != test || -e $raw/test.$lang-en.$lang ]] || continue
+    files+=("$raw/$split.$lang-en."{"$lang",en})
+  done
+done
+((${#languages[@]})) || exit 0
+mlvl-encode --sentencepiece "$xlmr" --output-dir "$out/pieces" --parallel "${files[@]}" # checks all files first
+
+mkdir -p "$out/fseq"
+for lang in "${languages[@]}"; do
   prefixes=()
   for split in train valid test; do
     [[ -e $raw/$split.$lang-en.$lang ]] || continue
-    for side in "$lang" en; do
-      mlvl-encode --sentencepiece "$xlmr" <"$raw/$split.$lang-en.$side" >"$out/pieces/$split.$lang-en.$side"
-    done
     prefixes+=("--${split}pref" "$out/pieces/$split.$lang-en")
   done
   fairseq-preprocess -s "$lang" -t en "${prefixes[@]}" --destdir "$out/fseq" --workers "${WORKERS:-2}" \

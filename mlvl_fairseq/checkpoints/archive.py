@@ -1,8 +1,9 @@
 """Files with tensors as files: written with a seal, verified before anything in them is believed.
 
-torch itself compares no checksum when it loads, and inflates what is compressed. What it costs: 0.3 s/GB to seal or to
-verify a seal (CRC-32 of the whole file, so that no byte of it can change), 1 s/GB for files without seal, of earlier
-versions or other programs (the CRC-32 of each entry).
+torch itself compares no checksum when it loads, and inflates what is compressed. A seal is the CRC-32 of the whole
+file, so that no byte of it can change; files without, of earlier versions or other programs, have the CRC-32 of each
+entry. Either costs 0.2 s/GB, to write or to read, beside the 2.2 s/GB of `torch.save` and the 0.5 s/GB of `torch.load`
+(one core of an AMD EPYC).
 """
 
 import os

@@ -22,7 +22,7 @@ class _NoInitialisation(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if getattr(function, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
+            return kwargs["tensor"]  # by name: so torch's own functions hand it over
         return function(*args, **(kwargs or {}))
 
 

@@ -56,7 +56,7 @@ def _same(one: Any, other: Any) -> bool:
         return type(one) is type(other) and one == other
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()
+    return one.numpy().tobytes() == other.numpy().tobytes()
 
 
 def largest_difference(first: Path, second: Path) -> float:

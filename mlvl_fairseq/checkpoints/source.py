@@ -97,7 +97,7 @@ class WeightSource:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.namelist()
-        except zipfile.BadZipFile as error:
+        except Exception as error:  # a damaged directory can fail in any way
             raise DataError(f"the file is truncated or damaged ({error}); fetch it again", self.path) from None
 
 

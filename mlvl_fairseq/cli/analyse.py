@@ -78,6 +78,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.errors import UserError
     from mlvl_fairseq.files import write_json, write_text
+    from mlvl_fairseq.process.locks import writing
     from mlvl_fairseq.runs.folder import RunFolder
 
     if args.output is None and len(args.run_dir) > 1:
@@ -89,9 +90,10 @@ def main(argv: Optional[List[str]] = None) -> None:
     output = args.output or runs[0].folder / "analysis"
     output.mkdir(parents=True, exist_ok=True)
     picture, numbers, text = (output / f"{args.analysis}.{kind}" for kind in ("png", "json", "md"))
-    found, table = args.function(dict(zip(names, runs)), picture, args)
-    write_json(numbers, found)
-    write_text(text, f"{table}\n")
+    with writing(picture, numbers, text):
+        found, table = args.function(dict(zip(names, runs)), picture, args)
+        write_json(numbers, found)
+        write_text(text, f"{table}\n")
     print(table)
     tell_written(text, numbers, picture)
 

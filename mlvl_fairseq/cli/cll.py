@@ -2,14 +2,14 @@
 
 Finished languages are skipped, an interrupted one goes on where it was: run the same command again. A longer --order
 adds languages to a finished run; those that the corpus lacks are added to it by mlvl-prepare first. Options that are
-not listed here go to fairseq-train and win over the method's.
+not listed here go to fairseq-train and win over the method's. All of it is checked before the first update.
 """
 
 import argparse
 import os
 from typing import List, Optional
 
-from mlvl_fairseq.cli.common import ORDERS, language_order, positive, run
+from mlvl_fairseq.cli.common import ORDERS, language_order, not_negative, positive, positive_number, run, share
 from mlvl_fairseq.continual.methods import PRESETS, list_methods, method_name, method_protocol
 from mlvl_fairseq.options import refuse_reference
 
@@ -18,6 +18,7 @@ examples:
   mlvl-cll corpus runs/teir --method cll_clip_with_teir --order en,de,fr --arch clip_vit_b16 --init-from ViT-B-16.pt
   mlvl-prepare corpus --languages en,de,fr,cs --train ...           # one more language, if the corpus lacks it:
   mlvl-cll corpus runs/teir ... --order en,de,fr,cs                 # the run goes on with it
+  mlvl-cll corpus runs/teir ... --eval-split valid                  # a finished run on another split
   mlvl-cll corpus runs/quick ... --max-epoch 1 --cpu --dry-run      # print the fairseq-train commands
 """
 
@@ -58,15 +59,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.arch = parser.add_argument("--arch", default="clip_vit_b32")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
-    parser.add_argument("--max-epoch", type=int, default=3, help="epochs a language (default: %(default)s)")
-    parser.add_argument("--max-update", type=int, default=0, help="updates a language at most; 0: no limit")
+    parser.add_argument("--max-epoch", type=positive, default=3, help="epochs a language (default: %(default)s)")
+    parser.add_argument("--max-update", type=not_negative, default=0, help="updates a language at most; 0: no limit")
     parser.add_argument(
         "--batch-size", type=positive, default=128, help="captions a batch and rank (default: %(default)s)"
     )
-    parser.add_argument("--lr", type=float, default=5e-5, help="learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--lr",
+        type=positive_number,
+        default=5e-5,
+        help="learning rate; the default is for a pre-trained CLIP, towers from scratch need a larger one, e.g. 3e-3 "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--warmup-ratio",
-        type=float,
+        type=share,
         default=0.1,
         help="share of a language's updates to warm up (default: %(default)s)",
     )
@@ -74,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=42, help="of batches and of everything that is drawn (default: %(default)s)"
     )
     parser.add_argument(
-        "--eval-split", help="split of the score matrix (default: test if the corpus has it, else valid)"
+        "--eval-split",
+        help="split of the score matrix (default: test if the corpus has it, else valid); of a finished run, another "
+        "one is evaluated without training: mlvl-report --split shows it",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser

@@ -4,6 +4,7 @@ from dataclasses, options of models."""
 import argparse
 import dataclasses
 import logging
+import math
 import os
 import sys
 from functools import partial
@@ -70,12 +71,33 @@ def _whole_number(least: int, text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    return _number(text, "a positive number", lambda value: 0 < value < math.inf)
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    return _number(text, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def _number(text: str, what: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
+    return value
+
+
 def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> None:
     """A flag for every field: ``image_root`` is ``--image-root``. What fairseq has for its own parser, without fairseq.
 
     Args:
-        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices``, ``least`` (the
-            smallest number allowed), ``group`` (the heading it stands under), ``languages`` (see `options_from`).
+        dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices`` (or a function that
+            gives them), ``least`` (the smallest number allowed), ``group`` (the heading it stands under),
+            ``languages`` (see `options_from`).
     """
     groups = {None: parser}
     types = get_type_hints(dataclass)
@@ -92,6 +114,8 @@ def _argument(field: dataclasses.Field, annotation, shown: dict) -> dict:
     default = None if field.default is dataclasses.MISSING else field.default
     if default not in (None, False):
         shown["help"] += " (default: %(default)s)"
+    if callable(shown.get("choices")):  # a registry's names
+        shown["choices"] = shown["choices"]()
     least = shown.pop("least", None)
     kind = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of Optional[kind]
     if annotation is bool:

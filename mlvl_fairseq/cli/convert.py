@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import List, Optional
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,11 @@ def add_mclip(formats) -> None:
 
 def convert(args) -> None:
     from mlvl_fairseq.checkpoints.formats.mclip import convert_mclip
+    from mlvl_fairseq.process.locks import locked
 
-    path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip, args.activation)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    with locked(args.out, wait=False):
+        path = convert_mclip(args.checkpoint, args.out, args.sentencepiece, args.mte, args.clip, args.activation)
     logger.info("written: %s", path)
 
 

@@ -1,15 +1,18 @@
-"""`mlvl-encode`: text on standard input to lines of tokens on standard output, for fairseq-preprocess."""
+"""`mlvl-encode`: lines of text to lines of tokens, for fairseq-preprocess.
+
+Standard input goes to standard output, or files to files of the same names in a folder. Files are checked whole (UTF-8,
+and with --parallel equal length of both sides) before the first is written.
+"""
 
 import argparse
 import sys
 from typing import List, Optional
 
-from mlvl_fairseq.errors import DataError
-
 EPILOG = """\
 examples:
   mlvl-encode --vocabulary corpus/bin/en+de <captions.de >train.bpe
   mlvl-encode --sentencepiece xlmr_base <train.de >bpe/train.de
+  mlvl-encode --sentencepiece xlmr_base --output-dir bpe --parallel train.de-en.de train.de-en.en
 """
 
 
@@ -23,6 +26,11 @@ def build_parser() -> argparse.ArgumentParser:
     for kind in tokenizer_kinds():
         kinds.add_argument(f"--{kind.option}", metavar="DIR", help=kind.help)
     kinds.add_argument("--tokenizer", metavar="DIR", help="the folder of any of these, told by its files")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="text, a sentence a line (default: standard input)")
+    parser.add_argument("--output-dir", metavar="DIR", help="receives the tokens of each FILE, under its name")
+    parser.add_argument(
+        "--parallel", action="store_true", help="FILEs are pairs, the two sides of parallel text: as many lines each"
+    )
     return parser
 
 
@@ -37,14 +45,20 @@ def chosen_tokenizer(args):
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    tokenizer = chosen_tokenizer(build_parser().parse_args(argv))
+    from mlvl_fairseq.data.text_files import encode_files, require_text
+    from mlvl_fairseq.errors import UserError
+
+    args = build_parser().parse_args(argv)
+    if bool(args.files) != bool(args.output_dir) or args.parallel and not args.files:
+        raise UserError("FILEs and --output-dir go together, --parallel with both")
+    tokenizer = chosen_tokenizer(args)
+    if args.files:
+        encode_files(tokenizer.tokens, args.files, args.output_dir, args.parallel)
+        return
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.stdout.reconfigure(encoding="utf-8")
     for number, line in enumerate(sys.stdin, 1):
-        try:
-            line.encode("utf-8")
-        except UnicodeEncodeError:  # bytes that are not UTF-8, as surrogateescape shows them
-            raise DataError("is not UTF-8; convert it first, e.g. with iconv", "standard input", number) from None
+        require_text(line.rstrip("\n"), "standard input", number)
         print(*tokenizer.tokens(line.rstrip("\n")))
 
 

@@ -68,12 +68,19 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser(name).parse_args(rest)
     from mlvl_fairseq.cli.common import load_encoder
     from mlvl_fairseq.evaluation.evaluators import EVALUATORS
-    from mlvl_fairseq.evaluation.evaluators.base import average_scores
-    from mlvl_fairseq.files import write_json
+    from mlvl_fairseq.process.locks import writing
 
     evaluator = EVALUATORS[name](options_from(EVALUATORS[name].Options, args))
     data = evaluator.read()
-    scores = evaluate(evaluator, load_encoder(args), data, args.output_dir)
+    with writing(args.json):
+        show(args, evaluator, evaluate(evaluator, load_encoder(args), data, args.output_dir))
+
+
+def show(args: argparse.Namespace, evaluator, scores: Dict[str, Dict[str, object]]) -> None:
+    """Print scores and write what was asked for."""
+    from mlvl_fairseq.evaluation.evaluators.base import average_scores
+    from mlvl_fairseq.files import write_json
+
     many = len(scores) > 1
     average = average_scores(scores, evaluator.metrics)
     result = {"languages": scores, "average": average} if many else next(iter(scores.values()))

@@ -43,13 +43,15 @@ def export_mte(args) -> None:
     """Write the file, and what it needs beside it."""
     from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
     from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, MODEL_FILE
+    from mlvl_fairseq.process.locks import writing
 
     weights = read_xlmr(args.checkpoint, args.xlmr)
     folder = Path(args.out).parent
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (DICTIONARY_FILE, MODEL_FILE) if args.sentencepiece else ():
-        shutil.copyfile(Path(args.sentencepiece) / name, folder / name)
-    write_xlmr(weights, args.out)
+    with writing(args.out):
+        for name in (DICTIONARY_FILE, MODEL_FILE) if args.sentencepiece else ():
+            shutil.copyfile(Path(args.sentencepiece) / name, folder / name)
+        write_xlmr(weights, args.out)
 
 
 def main(argv: Optional[List[str]] = None) -> None:

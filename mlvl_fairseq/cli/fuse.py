@@ -22,6 +22,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     from mlvl_fairseq.cli.common import add_frozen_options, add_model_options
+    from mlvl_fairseq.data.captions import ReadingOptions
     from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
 
     parser = argparse.ArgumentParser(
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: the English sentences in the caption file)",
     )
     parser.add_argument("--split", default="test", help="name of the split, for the signature (default: %(default)s)")
+    add_dataclass_options(parser, ReadingOptions)
     add_dataclass_options(parser, ImageOptions)
     parser.add_argument(
         "--fusion",
@@ -64,40 +66,44 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.cli.common import frozen_from, load_encoder
     from mlvl_fairseq.codes import language_code, split_name
-    from mlvl_fairseq.data.captions import read_captions
+    from mlvl_fairseq.data.captions import ReadingOptions, read_captions
     from mlvl_fairseq.evaluation.evaluators.base import ImageOptions
-    from mlvl_fairseq.evaluation.evaluators.fusion import ETAS, translate_test
+    from mlvl_fairseq.evaluation.evaluators.fusion import ENGLISH, ETAS, translate_test
     from mlvl_fairseq.files import write_json
     from mlvl_fairseq.inference.encoder import Encoder
+    from mlvl_fairseq.process.locks import writing
 
     language_code(args.lang), split_name(args.split)
     images = options_from(ImageOptions, args)
     images.check_images()
-    where = {"image_root": images.image_root, "allow_outside_root": images.allow_outside_root}
-    foreign = read_captions(args.captions, **where)
-    english = read_captions(args.english_captions, **where) if args.english_captions else None
-    encoder = translator = load_encoder(args)
-    if args.english_checkpoint:
-        frozen = frozen_from(args, "english-")
-        translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
-    result = translate_test(
-        encoder,
-        translator,
-        foreign,
-        english,
-        lambda names: images.encode_images(encoder, names),
-        args.lang,
-        args.split,
-        args.fusion,
-        args.eta or ETAS,
-        args.n_fold,
-    )
-    print(table(result["scores"]))
-    print(f"\nsignature: {result['signature']}")
-    if args.json:
-        write_json(args.json, result)
-    if args.plot:
-        draw(args.plot, result["scores"], args.lang)
+    reading = {**options_from(ReadingOptions, args).reading(), "split": args.split}
+    reading.update(image_root=images.image_root, allow_outside_root=images.allow_outside_root)
+    foreign = read_captions(args.captions, lang=args.lang, **reading)
+    english = read_captions(args.english_captions, lang=ENGLISH, **reading) if args.english_captions else None
+    with writing(args.json, args.plot):
+        encoder = translator = load_encoder(args)
+        if args.english_checkpoint:
+            frozen = frozen_from(args, "english-")
+            translator = Encoder.load(args.english_checkpoint, device=args.device, **frozen)
+        result = translate_test(
+            encoder,
+            translator,
+            foreign,
+            english,
+            lambda names: images.encode_images(encoder, names),
+            args.lang,
+            args.split,
+            args.fusion,
+            args.eta or ETAS,
+            args.n_fold,
+            images.picture_keys(),
+        )
+        print(table(result["scores"]))
+        print(f"\nsignature: {result['signature']}")
+        if args.json:
+            write_json(args.json, result)
+        if args.plot:
+            draw(args.plot, result["scores"], args.lang)
     tell_written(args.json, args.plot)
 
 

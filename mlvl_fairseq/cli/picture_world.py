@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import language_order, run
 from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, write_world
+from mlvl_fairseq.process.locks import writing
 
 logger = logging.getLogger(__name__)
 ALL = "all"
@@ -49,7 +51,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         parser.error("give a folder (or --list-languages)")
     languages = language_codes() if args.languages == ALL else language_order(args.languages)
     settings = WorldSettings(seed=args.seed, train=args.train, valid=args.valid, test=args.test)
-    written = write_world(args.out_dir, settings, languages)
+    Path(args.out_dir).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with writing(args.out_dir):  # a lock beside it: a new world's folder is empty
+        written = write_world(args.out_dir, settings, languages)
     if written:
         logger.info("%s: wrote %d files and folders in %s", args.out_dir, len(written), ", ".join(languages))
     else:

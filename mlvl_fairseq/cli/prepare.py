@@ -16,6 +16,9 @@ examples:
   # captions of three languages, image features that somebody has already
   mlvl-prepare corpus --languages en,de,fr --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json' \\
       --image-features train=feats/train.npy valid=feats/val.npy --image-list train=feats/train.txt valid=feats/val.txt
+  # files as they are published: all splits in one, all languages in one (docs/data.md)
+  mlvl-prepare corpus --languages en --image-root coco --train dataset_coco.json --valid dataset_coco.json
+  mlvl-prepare corpus --languages en,zh --image-root images --train captions.jsonl
   # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
   mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
@@ -53,7 +56,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import readers
+    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -70,12 +73,25 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
         captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files, {{lang}} stands for the language"
+            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
         )
         for split in ("train", "valid", "test")
     ]
     reading += [
-        captions.add_argument("--format", help=f"{', '.join(sorted(readers()))} or auto (default: auto)"),
+        captions.add_argument(
+            "--format",
+            "--captions-format",
+            choices=("auto", *sorted(readers())),
+            help="format of the caption files (default: auto)",
+        ),
+        captions.add_argument(
+            "--captions-split",
+            nargs="+",
+            metavar="SPLIT=NAMES",
+            help="of files that hold several splits (Karpathy's): which, by their names there, e.g. train=train "
+            "(default: the one that is asked for; train with restval)",
+        ),
+        captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -138,6 +154,8 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
+    from mlvl_fairseq.cli.common import add_dataclass_options
+    from mlvl_fairseq.data.images.policy import PictureOptions
     from mlvl_fairseq.data.images.transforms import transform_names
 
     features = parser.add_argument_group("features")
@@ -159,15 +177,7 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     features.add_argument(
         "--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)"
     )
-    features.add_argument(
-        "--bad-image",
-        choices=("error", "skip"),
-        default="error",
-        help="an image that cannot be read: stop, or leave its feature zero and list it (default: %(default)s)",
-    )
-    features.add_argument(
-        "--max-bad-images", type=positive, default=100, help="with skip: stop after so many (default: %(default)s)"
-    )
+    add_dataclass_options(parser, PictureOptions)
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -245,15 +255,18 @@ def prepare(args) -> None:
     from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
     from mlvl_fairseq.data.corpus.summary import describe, next_command
+    from mlvl_fairseq.data.images.policy import BadImagePolicy
 
     corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
-        store_image_features(corpus, by_split(args.image_features or []), by_split(args.image_list or []))
+        files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
+        store_image_features(corpus, files, lists, BadImagePolicy.of(args))
     lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
     prepare_vocabularies(corpus, *lists)
     prepare_tokenizers(corpus, args)
     if args.teacher:
         extract_features(corpus, args)
+    tell_what_is_left_out(corpus)
     logger.info("corpus ready: %s", corpus.folder)
     for line in describe(corpus):
         logger.info("  %s", line)
@@ -272,6 +285,15 @@ def join(args):
     if given:
         raise UserError(f"--join takes prepared corpora: leave out {', '.join(given)}")
     return join_corpora(args.corpus, [Corpus(folder) for folder in args.join])
+
+
+def tell_what_is_left_out(corpus) -> None:
+    """Warn of captions that take part in nothing: those of images that could not be read, or are not known."""
+    for split in corpus.manifest["splits"]:
+        kinds = corpus.finished_features(split)
+        message = corpus.left_out(split, {lang: corpus.usable(split, lang, kinds) for lang in corpus.languages(split)})
+        if message:
+            logger.warning("%s", message)
 
 
 def tell_shared_photos(corpus, args) -> None:
@@ -323,6 +345,8 @@ def build_corpus(args):
         args.allow_outside_root,
         bool(args.drop_unpaired),
         by_split(args.image_list or []),
+        by_split(args.captions_split or []),
+        columns=args.captions_columns,
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),
@@ -357,20 +381,28 @@ def prepare_tokenizers(corpus, args) -> None:
 def extract_features(corpus, args) -> None:
     """The teacher's features of images and English sentences, if any are missing."""
     from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
+    from mlvl_fairseq.data.images.policy import PictureOptions
 
-    if not args.transform and has_all_features(corpus, args.teacher):
+    as_usual = not args.transform and args.high_bit_depth == PictureOptions.high_bit_depth
+    if as_usual and has_all_features(corpus, args.teacher):
         logger.info("all features of %s are there", args.teacher)
         return
     from mlvl_fairseq.cli.common import frozen_from
-    from mlvl_fairseq.data.images.reading import BadImagePolicy
+    from mlvl_fairseq.data.images.policy import BadImagePolicy
     from mlvl_fairseq.inference.encoder import Encoder
     from mlvl_fairseq.inference.extraction import extract_teacher_features
 
-    policy = BadImagePolicy(args.bad_image, args.max_bad_images)
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
     encoder.transform = args.transform
+    policy = BadImagePolicy.of(args)
     extract_teacher_features(
-        corpus, encoder, args.batch_size, args.num_workers, policy, allow_outside_root=args.allow_outside_root
+        corpus,
+        encoder,
+        args.batch_size,
+        args.num_workers,
+        policy,
+        args.high_bit_depth,
+        allow_outside_root=args.allow_outside_root,
     )
     remember_teacher(corpus, args.teacher, encoder.fingerprint)
 

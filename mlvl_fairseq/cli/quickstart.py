@@ -45,12 +45,15 @@ def main(argv: Optional[List[str]] = None) -> None:
     from mlvl_fairseq.continual.methods import method_protocol
     from mlvl_fairseq.continual.run import import_training
     from mlvl_fairseq.options import refuse_reference
+    from mlvl_fairseq.process.locks import locked
 
     refuse_reference(os.path.abspath(args.output), "output folder")
     for method in args.methods.split(","):
         method_protocol(method)  # a wrong name is told now, not once a teacher is trained
     import_training()
-    Quickstart(args).run()
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    with locked(args.output, wait=False):
+        Quickstart(args).run()
 
 
 class Quickstart:

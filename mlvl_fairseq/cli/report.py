@@ -98,6 +98,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         summarise,
         write_report,
     )
+    from mlvl_fairseq.process.locks import locked
 
     report = summarise(read_runs(args.run_dirs, args.split), args.forgetting)
     for first, second in args.compare:
@@ -106,7 +107,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         report.published = published_methods(args.published)
     folder = args.output or (args.run_dirs[0] if len(args.run_dirs) == 1 else Path("report"))
     options = ReportOptions(folder, report.main_metric(args.metric), args.ndigits, tuple(args.format))
-    paths = write_report(report, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=False, name="report"):  # mlvl-cll may be at work in the folder itself
+        paths = write_report(report, options)
     print(terminal_text(report, args.ndigits, options.metric))
     for warning in report.warnings:
         logger.warning(warning)

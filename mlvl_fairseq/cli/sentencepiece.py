@@ -4,6 +4,7 @@ For encoders that are trained from scratch; with a released XLM-R its own two fi
 """
 
 import argparse
+from pathlib import Path
 from typing import List, Optional
 
 EPILOG = """\
@@ -40,8 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.data.text.sentencepiece import train_sentencepiece
+    from mlvl_fairseq.process.locks import locked
 
-    train_sentencepiece(args.train, args.folder, args.vocab_size, args.character_coverage)
+    Path(args.folder).mkdir(parents=True, exist_ok=True)
+    with locked(args.folder, wait=False):
+        train_sentencepiece(args.train, args.folder, args.vocab_size, args.character_coverage)
 
 
 def cli_main() -> None:

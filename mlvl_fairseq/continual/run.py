@@ -1,4 +1,7 @@
-"""Carry a sequence out: prepare, train, finish and evaluate each language, in child processes."""
+"""Carry a sequence out: prepare, train, finish and evaluate each language, in child processes.
+
+torch and fairseq are imported where there is something to do: a run that is finished says so at once.
+"""
 
 import logging
 import os
@@ -6,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import Callable, Optional
 
-from mlvl_fairseq.continual.finish import finish_checkpoint
+from mlvl_fairseq.continual import preconditions
 from mlvl_fairseq.continual.sequence import Sequence, Settings
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import binarize
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.jobs import run_job
 from mlvl_fairseq.process.locks import locked
 from mlvl_fairseq.runs.costs import JobCosts
+from mlvl_fairseq.runs.fields import score_in
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +26,39 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     """Run what is not done yet of a sequence.
 
     Raises:
-        UserError: a language or method is unknown, the folder holds another run, another process is at work in it, or
-            a step failed.
+        UserError: something that any language needs is not there, the folder holds another run, another process is at
+            work in it, or a step failed. Nothing has been made where it is known before the first update.
     """
-    for lang in sequence.languages:
-        for split in ("train", "valid", sequence.settings.eval_split):
-            corpus.require(split, lang)
-    import_training()
-    check_model(sequence.settings)
+    preconditions.check_languages(sequence, corpus)
+    preconditions.check_folder(sequence.folder)
+    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+    if sequence.untrained or missing:
+        import_training()
+    sequence.check(corpus)
+    if sequence.untrained:
+        preconditions.check_folder(corpus.folder)
+        _check_model(sequence.settings)
+        preconditions.check_usable(sequence, corpus)
+        preconditions.require_english(corpus, sequence.languages)
+        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
+        preconditions.check_training(sequence, corpus, sequence.untrained)
     sequence.folder.mkdir(parents=True, exist_ok=True)
     with locked(sequence.folder, wait=False):
         sequence.open(corpus)
         _run_steps(sequence, corpus)
 
 
-def check_model(settings: Settings) -> None:
-    """Raises UserError: there is no such architecture, or no such weights. It is said before a folder is made."""
+def _check_model(settings: Settings) -> None:
+    """Raises UserError: there is no such architecture, or no such weights."""
     from mlvl_fairseq.networks.clip import ARCHITECTURES
 
     if settings.arch not in ARCHITECTURES:
         raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")
     if settings.init_from is None:
-        logger.warning("no --init-from: the student starts from random weights, not from its teacher's")
+        logger.warning(
+            "no --init-from: the student starts from random weights, not from its teacher's; its text tower stays as "
+            "it is drawn, and the default rates (--lr, --warmup-ratio) are for a pre-trained CLIP"
+        )
     elif not Path(settings.init_from).exists():
         raise UserError(f"--init-from {settings.init_from}: no such file or folder")
 
@@ -64,13 +78,17 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     def job(name: str, function: Callable, total: Optional[int] = None) -> None:
         run_job(f"{title} {name}", function, sequence.folder_of(step).training_log, total, _costs(sequence, step, name))
 
-    arguments = sequence.arguments(step, corpus)
+    from mlvl_fairseq.continual.finish import finish_checkpoint
+
+    arguments, first = sequence.arguments(step, corpus), sequence.updates_before(step)
     job("binarize", lambda: _binarize(sequence, corpus, step))
-    job("train", lambda: fairseq_train(arguments), sequence.total_updates(step, corpus))
+    job("train", lambda: fairseq_train(arguments, first), sequence.total_updates(step, corpus))
     job("finish", lambda: finish_checkpoint(sequence, step))
 
 
 def _binarize(sequence: Sequence, corpus: Corpus, step: int) -> None:
+    from mlvl_fairseq.data.corpus.binarize import binarize
+
     for lang in sequence.steps[step].current:
         binarize(sequence.vocabulary(step, corpus), lang)
 
@@ -89,7 +107,8 @@ def _costs(sequence: Sequence, step: int, job: str) -> JobCosts:
 def _scores(sequence: Sequence, step: int) -> str:
     """``r_mean en 51.2 de 40.1 | average 45.7`` of the model of a step."""
     languages = sequence.steps[step].evaluated
-    scores = [read_object(sequence.score_path(step, lang))["r_mean"] for lang in languages]
+    paths = [sequence.score_path(step, lang) for lang in languages]
+    scores = [score_in(read_object(path), "r_mean", path) for path in paths]
     each = " ".join(f"{lang} {score:.1f}" for lang, score in zip(languages, scores))
     return f"r_mean {each} | average {sum(scores) / len(scores):.1f}"
 
@@ -106,8 +125,11 @@ def import_training() -> None:
     mlvl_fairseq.register()
 
 
-def fairseq_train(arguments) -> None:
+def fairseq_train(arguments, first_step: int = 0) -> None:
+    """``fairseq-train``; `first_step`: updates before it, which TensorBoard is to count on from."""
+    from fairseq.logging.progress_bar import TensorboardProgressBarWrapper
     from fairseq_cli.train import cli_main
 
+    TensorboardProgressBarWrapper.first_step = first_step
     sys.argv = ["fairseq-train", *arguments]
     cli_main()

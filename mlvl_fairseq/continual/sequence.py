@@ -1,19 +1,22 @@
 """A run: languages learned one after another, each by an ordinary ``fairseq-train``; what is done stays done."""
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from mlvl_fairseq.continual.identity import differences, manifest_of
 from mlvl_fairseq.continual.methods import as_arguments, method_options
+from mlvl_fairseq.continual.training_options import frozen_options
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.data_sets import data_set_members
+from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_names
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
-from mlvl_fairseq.json_files import read_object
-from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, ordered_method, score_path
+from mlvl_fairseq.runs.costs import read_finished
+from mlvl_fairseq.runs.folder import MANIFEST, StepFolder, has_checkpoints, read_run_manifest, score_path
 from mlvl_fairseq.runs.protocols import PROTOCOLS
 
 USER_DIR = Path(__file__).resolve().parents[1]
@@ -68,17 +71,36 @@ class Sequence:
         return self.folder / MANIFEST
 
     def open(self, corpus: Corpus) -> None:
-        """Make the folder, or check that it holds this very run, perhaps with fewer languages.
+        """Make the folder, or go on in it.
 
         Raises:
-            UserError: it holds a run with other settings.
+            UserError: it holds another run.
         """
-        fingerprints = {lang: corpus.language_fingerprint(lang) for lang in self.languages}
-        mine = {**asdict(self.settings), "corpus_fingerprint": fingerprints}
-        if self.manifest_path.exists() and has_checkpoints(self.folder):  # else it has learned nothing
-            _refuse_other_run(self.manifest_path, mine, corpus)
+        theirs = self.check(corpus)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.manifest_path, mine)
+        write_json(self.manifest_path, manifest_of(self.settings, theirs, corpus))
+
+    def check(self, corpus: Corpus) -> Dict:
+        """Check that the folder holds no run, or this very one, perhaps with fewer languages; gives its ``run.json``.
+
+        Raises:
+            UserError: it holds another run.
+        """
+        if not self.manifest_path.exists() or not has_checkpoints(self.folder):  # it has learned nothing
+            return {}
+        theirs = read_run_manifest(self.manifest_path).settings
+        differ = differences(theirs, self.settings, corpus, partial(self._frozen, corpus), bool(self.untrained))
+        if differ:
+            raise UserError(f"{self.folder} holds another run ({'; '.join(differ)}): choose another folder")
+        return theirs
+
+    def _frozen(self, corpus: Corpus, extra: List[str]) -> Dict[str, object]:
+        return frozen_options(self.arguments(0, corpus, extra))
+
+    @property
+    def untrained(self) -> List[int]:
+        """Steps whose training has not ended."""
+        return [step for step in range(len(self.steps)) if not self.is_trained(step)]
 
     def folder_of(self, step: int) -> StepFolder:
         return StepFolder(self.folder / self.steps[step].name)
@@ -102,9 +124,11 @@ class Sequence:
             return UnionVocabulary(corpus, self.languages)
         return GrownVocabulary(corpus, [*current.learned, *current.current])
 
-    def arguments(self, step: int, corpus: Corpus) -> List[str]:
-        """The ``fairseq-train`` arguments of one step. Later ones win: defaults, then the method, then the user."""
+    def arguments(self, step: int, corpus: Corpus, extra: Optional[List[str]] = None) -> List[str]:
+        """The ``fairseq-train`` arguments of one step. Later ones win: defaults, then the method, then the user's,
+        which may be replaced by `extra`."""
         settings, plan = self.settings, self.steps[step]
+        extra = settings.extra if extra is None else extra
         options: Dict[str, object] = {
             "user_dir": USER_DIR,
             "task": "cll_retrieval",
@@ -133,11 +157,18 @@ class Sequence:
             options["finetune_from_model"] = self.folder_of(plan.follows).best_checkpoint
         flags = ["--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"]
         method = as_arguments(method_options(settings.method, settings.preset), languages=",".join(self.languages))
-        return [settings.corpus, *as_arguments(options), *flags, *method, *settings.extra]
+        logs = _given(extra, "--tensorboard-logdir", None)
+        apart = [] if logs is None else [f"--tensorboard-logdir={Path(logs) / plan.name}"]  # one curve a language
+        return [settings.corpus, *as_arguments(options), *flags, *method, *extra, *apart]
 
     def command(self, step: int, corpus: Corpus) -> str:
         """The step as a line for a shell."""
         return shlex.join(["fairseq-train", *self.arguments(step, corpus)])
+
+    def updates_before(self, step: int) -> int:
+        """Updates of the steps that one goes on from."""
+        before = self.steps[step].follows
+        return 0 if before is None else self.updates_before(before) + read_finished(self.folder_of(before)).num_updates
 
     @property
     def gpus(self) -> int:
@@ -149,14 +180,16 @@ class Sequence:
     def total_updates(self, step: int, corpus: Corpus) -> int:
         """Updates of one step: epochs of full batches over all ranks, update frequency included."""
         current = self.steps[step].current
-        captions = sum(corpus.manifest["splits"]["train"]["captions"][lang] for lang in current)
+        usable = {lang: corpus.usable("train", lang) for lang in current}
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
-        batches = max(1, captions // (self.settings.batch_size * ranks))
-        data_sets = [name.strip() for name in _given(self.settings.extra, "--data-sets", "").split(",") if name.strip()]
+        batch = self.settings.batch_size * ranks
+        data_sets = data_set_names(_given(self.settings.extra, "--data-sets", ""))
         if data_sets:
-            sizes = [len(own) for own in data_set_members(corpus, "train", current, data_sets).values()]
-            batches = len(sizes) * alternating_steps(sizes, self.settings.batch_size * ranks)
+            sizes = [len(own) for own in data_set_members(corpus, "train", usable, data_sets).values()]
+            batches = len(sizes) * alternating_steps(sizes, batch)
+        else:
+            batches = max(1, sum(map(len, usable.values())) // batch)
         updates = self.settings.max_epoch * -(-batches // frequency)
         return min(updates, self.settings.max_update * len(current) or updates)
 
@@ -169,35 +202,3 @@ def _given(arguments: List[str], name: str, default):
         elif argument.startswith(name + "="):
             default = argument.partition("=")[2]
     return default
-
-
-def _refuse_other_run(path: Path, mine: dict, corpus: Corpus) -> None:
-    theirs = read_object(path)
-    theirs["method"] = ordered_method(str(theirs.get("method")))
-    if mine["protocol"] != "joint" and mine["languages"][: len(theirs.get("languages", []))] == theirs.get("languages"):
-        theirs["languages"] = mine["languages"]  # the same run, with more languages
-    differ = [
-        f"{key} is {theirs.get(key)!r} there, {mine[key]!r} here"
-        for key in mine
-        if key != "corpus_fingerprint" and theirs.get(key) != mine[key]
-    ]
-    differ += _corpus_differences(theirs.get("corpus_fingerprint"), mine["corpus_fingerprint"], corpus)
-    if differ:
-        raise UserError(f"{path.parent} holds another run ({'; '.join(differ)}): choose another folder")
-
-
-def _corpus_differences(recorded, now: Dict[str, str], corpus: Corpus) -> List[str]:
-    """What has changed in the corpus since a run began. Languages that the run had not then do not count.
-
-    Args:
-        recorded: fingerprint by language; in runs of earlier versions, one of the whole folder.
-        now: fingerprint by language.
-    """
-    if not isinstance(recorded, dict):
-        return (
-            []
-            if recorded == corpus.fingerprint
-            else ["the corpus has changed since, and it is not recorded whether in these languages"]
-        )
-    changed = [lang for lang in now if recorded.get(lang, now[lang]) != now[lang]]
-    return [f"the corpus holds other captions in {', '.join(changed)} than it did"] if changed else []

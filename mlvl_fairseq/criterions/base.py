@@ -5,9 +5,8 @@ blocks of rows with `mlvl_fairseq.modules.chunking.in_chunks` as that does: the 
 square of its rows.
 """
 
-import inspect
 from abc import abstractmethod
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY, FairseqCriterion
@@ -17,6 +16,7 @@ from fairseq.tasks import TASK_REGISTRY
 from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.needs import has_none, missing
 
 COUNTS = ("sample_size", "nsentences", "ntokens")
 
@@ -25,12 +25,13 @@ class Needs(NamedTuple):
     """What a criterion finds elsewhere.
 
     Attributes:
-        task: attributes of the task; one that is False is as good as none.
+        task: attributes of the task, and what they are in words ("the task has no ..."); one that is False is as good
+            as none.
         batch: keys of a batch.
         model: attributes of the model. outputs: what it returns, by name.
     """
 
-    task: Tuple[str, ...] = ()
+    task: Mapping[str, str] = {}
     batch: Tuple[str, ...] = ()
     model: Tuple[str, ...] = ()
     outputs: Tuple[str, ...] = ()
@@ -46,16 +47,20 @@ class Term(NamedTuple):
 class Criterion(FairseqCriterion):
     """Base of our criterions: a subclass gives the :meth:`terms` of its loss, and says in `needs` what they take.
 
+    Attributes:
+        logs: names of the values that validation logs beside the loss, for ``--best-checkpoint-metric``; None: unknown.
+
     Raises:
         UserError: the task lacks something (when it is built), or a batch or the model does (before the first update).
     """
 
     needs = Needs()
+    logs: Optional[Tuple[str, ...]] = None
 
     def __init__(self, cfg: FairseqDataclass, task):
-        missing = missing_of_task(type(self), task)
-        if missing:
-            raise self._misfit(task, f"the task has no {' and no '.join(missing)}")
+        absent = missing_of_task(type(self), task)
+        if absent:
+            raise self._misfit(task, has_none(absent))
         super().__init__(task)
         self.cfg = cfg
         self._fits = False
@@ -119,8 +124,8 @@ class Criterion(FairseqCriterion):
 
 
 def missing_of_task(criterion: type, task) -> List[str]:
-    """Which attributes that a criterion needs a task does not have. Properties of the task are not computed."""
-    return [name for name in criterion.needs.task if inspect.getattr_static(task, name, False) is False]
+    """What a criterion needs that a task does not have, in words."""
+    return missing(criterion.needs.task, task, but_false=True)
 
 
 def criterions_hint(task, but: Optional[str] = None) -> str:
@@ -140,4 +145,5 @@ def task_name(task) -> str:
 
 
 def _registered(registry: Dict[str, type], cls: type) -> str:
-    return next((name for name, known in registry.items() if known is cls), cls.__name__)
+    names = {known: name for name, known in registry.items()}
+    return next((names[base] for base in cls.__mro__ if base in names), cls.__name__)

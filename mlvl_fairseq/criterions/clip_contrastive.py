@@ -15,11 +15,12 @@ class ClipContrastiveCriterion(Criterion):
     """
 
     needs = Needs(
-        task=("trains_image_tower",),
+        task={"trains_image_tower": "images to encode while it trains"},
         batch=("image_features", "image_ids"),
         model=("temperature",),
         outputs=("text", "image"),
     )
+    logs = ()
 
     def terms(self, model, features, sample):
         loss = contrastive_loss(

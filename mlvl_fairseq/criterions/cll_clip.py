@@ -36,7 +36,12 @@ class CllClipCriterion(Criterion):
     teacher's English text features e and image features v. The temperature is learned and starts anew every language.
     """
 
-    needs = Needs(task=("position", "plugins"), batch=("image_features", "image_ids"), outputs=("text", "image"))
+    needs = Needs(
+        task={"position": "order of languages", "plugins": "methods of continual learning"},
+        batch=("image_features", "image_ids"),
+        outputs=("text", "image"),
+    )
+    logs = ("cross_lingual", "cross_modal")
 
     def __init__(self, cfg: CllClipCriterionConfig, task):
         super().__init__(cfg, task)

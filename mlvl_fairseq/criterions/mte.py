@@ -58,7 +58,8 @@ class MteCriterion(Criterion):
     sources and targets, with the sentences of all ranks as negatives in training, of the batch in validation.
     """
 
-    needs = Needs(task=("language_id",), batch=("target",), outputs=("smoothed", "nll"))
+    needs = Needs(task={"language_id": "languages to translate into"}, batch=("target",), outputs=("smoothed", "nll"))
+    logs = ("nll_loss", "ppl", "contrastive")
 
     def __init__(self, cfg: MteCriterionConfig, task):
         super().__init__(cfg, task)

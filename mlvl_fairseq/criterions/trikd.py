@@ -82,11 +82,12 @@ class TrikdCriterion(Criterion):
     number. A caption without CLIP's English features takes no part in TTC, and counts in the number."""
 
     needs = Needs(
-        task=("langs", "corpus"),
+        task={"langs": "languages of captions", "corpus": "corpus folder"},
         batch=("image_features", "image_ids", "lang_ids"),
         model=("temperature",),
         outputs=("text", "image"),
     )
+    logs = ("itc", "ttc")
 
     def __init__(self, cfg: TrikdCriterionConfig, task):
         super().__init__(cfg, task)

@@ -1,32 +1,54 @@
 """Features as ``.npy`` files of plain numbers, above all those that users bring with a text file naming their rows."""
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.data.captions.reading import text_lines
+from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.image_names import image_name
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import DataError
 
 FEATURE_DTYPES = ("float16", "float32")
+SMALLEST = 1e-12  # below it torch.nn.functional.normalize does not make a feature one of length 1
+CHUNK = 4096  # rows looked at together
 
 
-def import_features(npy_path, list_path, names: Sequence[str], image_root: Optional[str] = None) -> np.ndarray:
-    """The rows of a feature array in the order of `names`.
+def unusable_rows(features: np.ndarray) -> np.ndarray:
+    """bool [n]: features [n, d] that say nothing: not finite, zero, or the same number in all of several dimensions."""
+    marks = np.empty(len(features), bool)
+    for start in range(0, len(features), CHUNK):
+        rows = np.asarray(features[start : start + CHUNK], np.float32)
+        constant = (rows == rows[:, :1]).all(axis=1) if rows.shape[1] > 1 else np.zeros(len(rows), bool)
+        zero = np.abs(rows).max(axis=1, initial=0) < SMALLEST
+        marks[start : start + CHUNK] = constant | zero | ~np.isfinite(rows).all(axis=1)
+    return marks
+
+
+def import_features(
+    npy_path,
+    list_path,
+    names: Sequence[str],
+    policy: BadImagePolicy = BadImagePolicy(),
+    image_root: Optional[str] = None,
+) -> Tuple[np.ndarray, np.ndarray]:
+    """The rows of a feature array in the order of `names`, and which of them stand for nothing.
 
     Args:
         npy_path: float16 or float32 array ``[n, d]``.
         list_path: UTF-8 text file with the name of each row, one a line.
         names: image names wanted, in any spelling; the array may hold more.
-        image_root: folder that they start from, if it is known.
+        policy: what to do about features that say nothing (:func:`unusable_rows`).
+        image_root: folder that names start from, if it is known.
 
     Returns:
-        ``[len(names), d]``; the array itself, mapped into memory, where the order is the same already.
+        ``[len(names), d]``; the array itself, mapped into memory, where the order is the same already and all rows are
+        usable; else unusable rows are zeros. Their numbers, ascending.
 
     Raises:
         DataError: a file is missing or damaged, the two have different numbers of rows, a row's name is empty or
-            occurs twice, a wanted name is missing, or a feature is not finite.
+            occurs twice, a wanted name is missing, or a feature is unusable and `policy` does not allow it.
     """
     features = map_array(npy_path, FEATURE_DTYPES, ("n", "d"), "convert it first")
     row_of = read_row_names(list_path, image_root)
@@ -39,9 +61,18 @@ def import_features(npy_path, list_path, names: Sequence[str], image_root: Optio
         raise DataError(f"lacks {len(missing)} of {len(names)} image names, such as {examples}", list_path)
     rows = np.array([row_of[name] for name in names], dtype=np.int64)
     wanted_rows = features if np.array_equal(rows, np.arange(len(features))) else features[rows]
-    if wanted_rows.size and not np.isfinite([wanted_rows.min(), wanted_rows.max()]).all():
-        raise DataError("holds features that are not finite (NaN or infinity); compute them again", npy_path)
-    return wanted_rows
+    bad = np.flatnonzero(unusable_rows(wanted_rows))
+    policy.accept_all([f"{npy_path}: the feature of {names[row]!r} {_what_is_wrong(wanted_rows[row])}" for row in bad])
+    if len(bad):
+        wanted_rows = np.array(wanted_rows)
+        wanted_rows[bad] = 0
+    return wanted_rows, bad
+
+
+def _what_is_wrong(feature: np.ndarray) -> str:
+    if not np.isfinite(feature).all():
+        return "is not finite (NaN or infinity)"
+    return "is the same number in every dimension" if float(np.abs(feature).max()) >= SMALLEST else "is zero"
 
 
 def read_row_names(path, image_root: Optional[str] = None) -> Dict[str, int]:

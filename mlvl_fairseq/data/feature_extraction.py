@@ -1,29 +1,54 @@
 """Image features from a model, in batches, resumable."""
 
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from mlvl_fairseq.data.features import FeatureManifest, FeatureWriter, array_path
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, LoadedImage
+from mlvl_fairseq.data.feature_arrays import unusable_rows
+from mlvl_fairseq.data.feature_manifest import FeatureManifest, array_path
+from mlvl_fairseq.data.features import FeatureWriter
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import ImageDataset, LoadedImage, tell_of_doubts
 from mlvl_fairseq.errors import DataError
 
 
 class ImageBatch(NamedTuple):
-    """Images of consecutive rows: `pixels` of those that loaded, ``[g, 3, H, W]``, and each row's problem or None."""
+    """Images of consecutive rows: `pixels` of those that loaded, ``[g, 3, H, W]``, and each row's problem and doubt."""
 
     pixels: Optional[torch.Tensor]
     problems: List[Optional[str]]
+    doubts: List[Optional[str]]
 
 
 def collate_images(images: List[LoadedImage]) -> ImageBatch:
     """Stack the images that could be loaded."""
     loaded = [image.pixels for image in images if image.pixels is not None]
-    return ImageBatch(torch.stack(loaded) if loaded else None, [image.problem for image in images])
+    problems, doubts = [image.problem for image in images], [image.doubt for image in images]
+    return ImageBatch(torch.stack(loaded) if loaded else None, problems, doubts)
+
+
+def encode_image_batch(batch: ImageBatch, names: Sequence[str], encode, dim: int) -> Tuple[np.ndarray, List[str]]:
+    """Features of a batch, and what is wrong with its images.
+
+    Args:
+        names: of the images. encode: pixels ``[g, 3, H, W]`` -> features ``[g, dim]`` on any device.
+
+    Returns:
+        float32 ``[b, dim]``, zeros where an image did not load or its feature says nothing; problem or None of each.
+    """
+    features, problems = np.zeros((len(names), dim), dtype=np.float32), list(batch.problems)
+    if batch.pixels is not None:
+        good = np.array([problem is None for problem in problems])
+        with torch.inference_mode():
+            features[good] = torch.as_tensor(encode(batch.pixels)).float().cpu().numpy()
+        for row in np.flatnonzero(good & unusable_rows(features) & np.isfinite(features).all(axis=1)):
+            problems[row] = f"{names[row]}: its feature is the same number in every dimension"
+            features[row] = 0
+    return features, problems
 
 
 def extract_image_features(
@@ -38,6 +63,7 @@ def extract_image_features(
     batch_size: int = 64,
     num_workers: int = 0,
     transform: Optional[str] = None,
+    pictures: Optional[str] = None,
 ) -> FeatureManifest:
     """Compute the features of all images of a dataset and write them to ``STEM.npy`` and ``STEM.json``.
 
@@ -56,6 +82,7 @@ def extract_image_features(
         batch_size: images at a time.
         num_workers: processes that decode images; 0 decodes in this one.
         transform: the dataset's, where it is not the model's own.
+        pictures: how they are read, see :class:`FeatureManifest`.
 
     Returns:
         The finished manifest.
@@ -63,7 +90,8 @@ def extract_image_features(
     Raises:
         DataError: an image cannot be loaded and `policy` does not allow it, or `FeatureWriter` refuses.
     """
-    with FeatureWriter(stem, dataset.names, dim, model, weights_fingerprint, dtype, transform=transform) as writer:
+    settings = {"transform": transform, "pictures": pictures}
+    with FeatureWriter(stem, dataset.names, dim, model, weights_fingerprint, dtype, **settings) as writer:
         manifest = writer.manifest
         if manifest.bad_rows and policy.action == "error":
             raise DataError(
@@ -74,20 +102,16 @@ def extract_image_features(
         rest = Subset(dataset, range(writer.rows_done, len(dataset)))
         batches = DataLoader(rest, batch_size, num_workers=num_workers, collate_fn=collate_images)
         with tqdm(total=len(dataset), initial=writer.rows_done, unit="image", desc=Path(stem).name) as progress:
+            doubts: List[str] = []
             for batch in batches:
-                bad = [index for index, problem in enumerate(batch.problems) if problem]
-                for count, index in enumerate(bad, len(manifest.bad_rows) + 1):
-                    policy.accept(batch.problems[index], count)
-                writer.write(_encode_batch(batch, encode, dim), bad)
-                progress.update(len(batch.problems))
+                names = dataset.names[writer.rows_done : writer.rows_done + len(batch.problems)]
+                features, problems = encode_image_batch(batch, names, encode, dim)
+                bad = [row for row, problem in enumerate(problems) if problem]
+                for count, row in enumerate(bad, len(manifest.bad_rows) + 1):
+                    policy.accept(problems[row], count)
+                writer.write(features, bad, [row for row, doubt in enumerate(batch.doubts) if doubt])
+                doubts += filter(None, batch.doubts)
+                progress.update(len(names))
+    names = [dataset.names[row] for row in manifest.one_colour_rows]
+    tell_of_doubts(doubts or names, len(names), len(dataset), Path(stem).name)
     return manifest
-
-
-def _encode_batch(batch: ImageBatch, encode: Callable[[torch.Tensor], torch.Tensor], dim: int) -> np.ndarray:
-    """Features of a batch, ``[b, dim]``, with rows of zeros where an image did not load."""
-    features = np.zeros((len(batch.problems), dim), dtype=np.float32)
-    if batch.pixels is not None:
-        good = [problem is None for problem in batch.problems]
-        with torch.inference_mode():
-            features[good] = encode(batch.pixels).float().cpu().numpy()
-    return features

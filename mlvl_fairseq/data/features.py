@@ -1,119 +1,55 @@
 """Features of images or texts in memory-mapped files, each with a manifest that says what they are.
 
 ``STEM.npy`` holds one row a name, ``STEM.json`` the manifest. Both are made together and checked against each other;
-pickled arrays are never opened.
+one process at a time writes them; what is read is what was written, to the bit.
 """
 
 import contextlib
 import hashlib
-import json
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, List, Optional, Sequence, Tuple
+from typing import BinaryIO, Optional, Sequence
 
 import numpy as np
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES
+from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, unusable_rows
+from mlvl_fairseq.data.feature_manifest import (
+    FeatureManifest,
+    array_path,
+    block_crcs,
+    crc_of_bytes,
+    crc_of_rows,
+    feature_manifest_path,
+    fingerprint_of_names,
+    fingerprint_of_rows,
+    read_feature_manifest,
+    verify_header,
+    verify_rows,
+    write_feature_manifest,
+)
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.files import atomic_path, open_file
+from mlvl_fairseq.process.locks import locked
 
-FORMAT_VERSION = 1
 FLUSH_SECONDS = 2.0  # work that an interruption can cost
 
 
-@dataclass
-class FeatureManifest:
-    """What a feature file holds.
-
-    Attributes:
-        model: name of the model that computed the features, for people.
-        weights_fingerprint: of that model's weights (`mlvl_fairseq.checkpoints.source.fingerprint`).
-        dtype: ``float16`` or ``float32``.
-        shape: rows and dimensions.
-        row_names_fingerprint: of the row names in their order (see `fingerprint_of_names`).
-        rows_done: rows computed so far, from the first on.
-        bad_rows: rows of zeros that stand for images which could not be loaded.
-        complete: whether all rows are there.
-        transform: of the pictures, ``name@size``, where it was not the one that the model itself names; None: it was.
-        format_version: of this layout.
-    """
-
-    model: str
-    weights_fingerprint: str
-    dtype: str
-    shape: Tuple[int, int]
-    row_names_fingerprint: str
-    rows_done: int = 0
-    bad_rows: List[int] = field(default_factory=list)
-    complete: bool = False
-    transform: Optional[str] = None
-    format_version: int = FORMAT_VERSION
-
-    def settings(self) -> dict:
-        """What must agree for an interrupted extraction to go on."""
-        return {name: value for name, value in asdict(self).items() if name not in PROGRESS_FIELDS}
-
-
-PROGRESS_FIELDS = ("rows_done", "bad_rows", "complete")
-
-
-def array_path(stem) -> Path:
-    """``STEM.npy``."""
-    return Path(f"{stem}.npy")
-
-
-def feature_manifest_path(stem) -> Path:
-    """``STEM.json``."""
-    return Path(f"{stem}.json")
-
-
-def fingerprint_of_names(names: Sequence[str]) -> str:
-    """SHA-256 (64 hexadecimal digits) of names in their order."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
-
-
 def file_sha256(path) -> str:
-    """SHA-256 (64 hexadecimal digits) of a file's bytes."""
-    with open(path, "rb") as file:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes. Raises DataError: it is no regular file."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_feature_manifest(stem) -> FeatureManifest:
-    """Read ``STEM.json``.
-
-    Raises:
-        DataError: it is missing, damaged, or of another version.
-    """
-    path = feature_manifest_path(stem)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such manifest; extract the features, or give another place", path) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON ({error}); delete it to start over", path) from None
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"is no feature manifest of version {FORMAT_VERSION}; extract the features again", path)
-    try:
-        manifest = FeatureManifest(**content)
-        manifest.shape = (int(manifest.shape[0]), int(manifest.shape[1]))
-        if not 0 <= manifest.rows_done <= manifest.shape[0]:
-            raise ValueError(f"{manifest.rows_done} of {manifest.shape[0]} rows done")
-    except (TypeError, ValueError, IndexError) as error:
-        raise DataError(f"is damaged ({error}); delete it to start over", path) from None
-    return manifest
 
 
 class FeatureWriter:
     """Writes features row by row and continues where an interrupted run stopped.
 
     Rows reach the disk before the manifest counts them, so what is counted is there. Features of the first of these
-    rows, made with the same settings before there were more, are kept and continued, too. Use as a context manager.
+    rows, made with the same settings before there were more, are kept and continued, too. Use as a context manager:
+    within it no other process writes these features.
 
     Args:
         stem: path without ``.npy``; its folder must exist.
@@ -124,10 +60,11 @@ class FeatureWriter:
         dtype: ``float16`` or ``float32``.
         flush_seconds: time between two updates of the manifest.
         rows: number of rows, where names stand for more or fewer than one each; None: one a name.
-        transform: see :class:`FeatureManifest`.
+        transform, pictures: see :class:`FeatureManifest`.
 
     Raises:
-        DataError: there are no rows, or the files there were made with other settings.
+        DataError: there are no rows, or the files there are damaged or were made with other settings.
+        UserError: another process is writing them.
     """
 
     def __init__(
@@ -141,34 +78,45 @@ class FeatureWriter:
         flush_seconds: float = FLUSH_SECONDS,
         rows: Optional[int] = None,
         transform: Optional[str] = None,
+        pictures: Optional[str] = None,
     ):
         if not len(row_names):
             raise DataError("no rows to write features of", array_path(stem))
         if dtype not in FEATURE_DTYPES:
             raise DataError(f"dtype {dtype} is none of {', '.join(FEATURE_DTYPES)}", array_path(stem))
-        self.stem, self._flush_seconds, self._flushed = stem, flush_seconds, time.monotonic()
+        self.stem, self._flush_seconds, self._flushed = Path(stem), flush_seconds, time.monotonic()
         shape = (len(row_names) if rows is None else rows, dim)
         names = fingerprint_of_names(row_names)
-        self.manifest = FeatureManifest(model, weights_fingerprint, dtype, shape, names, transform=transform)
+        self.manifest = FeatureManifest(
+            model, weights_fingerprint, dtype, shape, names, transform=transform, pictures=pictures
+        )
+        with contextlib.ExitStack() as held:
+            held.enter_context(locked(self.stem.parent, wait=False, name=self.stem.name))
+            self._file = self._start(row_names)
+            self._held = held.pop_all()
+
+    def _start(self, row_names: Sequence[str]) -> BinaryIO:
+        stem = self.stem
         if feature_manifest_path(stem).exists():
             self.manifest = _resumed(stem, self.manifest, row_names)
         elif array_path(stem).exists():
             raise DataError("was not written by this command; move it away or give another place", array_path(stem))
         else:
-            write_json(feature_manifest_path(stem), asdict(self.manifest))
-        self._file = self._open()
+            write_feature_manifest(stem, self.manifest)
+        return self._open()
 
     @property
     def rows_done(self) -> int:
         """Rows written so far; the next one to write."""
         return self.manifest.rows_done
 
-    def write(self, features: np.ndarray, bad: Sequence[int] = ()) -> None:
-        """Append rows.
+    def write(self, features: np.ndarray, bad: Sequence[int] = (), one_colour: Sequence[int] = ()) -> None:
+        """Append rows. Those that say nothing (`unusable_rows`) are among the manifest's ``bad_rows``.
 
         Args:
             features: ``[k, dim]`` of any floating type.
             bad: indices within these rows whose features stand for nothing; they are written as zeros.
+            one_colour: indices within these rows of pictures that became one colour.
 
         Raises:
             DataError: the shape does not fit, or a feature is not finite in the file's dtype.
@@ -185,7 +133,9 @@ class FeatureWriter:
             message = f"features that are not finite in {manifest.dtype}; use float32 and check the weights"
             raise DataError(message, array_path(self.stem), row + 1)
         self._append(rows)
-        manifest.bad_rows.extend(manifest.rows_done + index for index in bad)
+        self._count(rows)
+        manifest.bad_rows.extend((manifest.rows_done + np.flatnonzero(unusable_rows(rows))).tolist())
+        manifest.one_colour_rows.extend(manifest.rows_done + index for index in one_colour)
         manifest.rows_done += len(rows)
         manifest.complete = manifest.rows_done == manifest.shape[0]
         if manifest.complete or time.monotonic() - self._flushed >= self._flush_seconds:
@@ -195,21 +145,22 @@ class FeatureWriter:
         """Bring all rows to the disk and count them in the manifest."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        write_json(feature_manifest_path(self.stem), asdict(self.manifest))
+        write_feature_manifest(self.stem, self.manifest)
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Flush and close."""
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
+        """Flush, close, and let others write."""
+        with self._held:
+            if not self._file.closed:
+                self.flush()
+                self._file.close()
 
     def __enter__(self) -> "FeatureWriter":
         return self
 
     def __exit__(self, _type, error, _traceback) -> None:
         if isinstance(error, OSError):  # such as a full disk: the manifest stays at what is safely written
-            with contextlib.suppress(OSError):
+            with self._held, contextlib.suppress(OSError):
                 self._file.close()
         else:
             self.close()
@@ -221,17 +172,23 @@ class FeatureWriter:
         """
         manifest, path = self.manifest, array_path(self.stem)
         if manifest.rows_done:
-            _open_array(path, manifest)
+            start = _require_rows(path, manifest)
             file = open(path, "r+b")
         else:
             file = open(path, "w+b")
-            _write_rows(file, manifest, np.empty((0, manifest.shape[1]), manifest.dtype))
-        file.seek(-(manifest.shape[0] - manifest.rows_done) * self._row_bytes, os.SEEK_END)
+            start = _write_rows(file, manifest, np.empty((0, manifest.shape[1]), manifest.dtype))
+        file.seek(start + manifest.rows_done * manifest.row_bytes)
         return file
 
-    @property
-    def _row_bytes(self) -> int:
-        return self.manifest.shape[1] * np.dtype(self.manifest.dtype).itemsize
+    def _count(self, rows: np.ndarray) -> None:
+        """Take rows that have been written into the digests of their blocks."""
+        manifest, start = self.manifest, 0
+        while start < len(rows):
+            within = (manifest.rows_done + start) % manifest.block_rows
+            end = start + manifest.block_rows - within
+            before = manifest.block_crcs.pop() if within else ""
+            manifest.block_crcs.append(crc_of_rows(rows[start:end], before))
+            start = end
 
     def _append(self, rows: np.ndarray) -> None:
         try:
@@ -272,36 +229,82 @@ def _make_room(stem, manifest: FeatureManifest) -> None:
         if rows.shape != (manifest.rows_done, manifest.shape[1]) or rows.dtype != manifest.dtype:
             message = f"lacks some of the {manifest.rows_done} rows that its manifest counts; delete both to start over"
             raise DataError(message, array_path(stem))
+        verify_rows(array_path(stem), rows, manifest)
         with atomic_path(array_path(stem)) as path, open(path, "w+b") as file:
             _write_rows(file, manifest, rows)
-    write_json(feature_manifest_path(stem), asdict(manifest))
+    write_feature_manifest(stem, manifest)
 
 
-def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> None:
-    """An ``.npy`` file of the manifest's shape: its first rows, and room for the others."""
+def _write_rows(file: BinaryIO, manifest: FeatureManifest, rows: np.ndarray) -> int:
+    """An ``.npy`` file of the manifest's shape: its first rows, and room for the others. Gives where rows begin."""
     header = {"descr": np.dtype(manifest.dtype).str, "fortran_order": False, "shape": manifest.shape}
     np.lib.format.write_array_header_1_0(file, header)
-    size = file.tell() + manifest.shape[0] * manifest.shape[1] * np.dtype(manifest.dtype).itemsize
+    start = file.tell()
+    file.seek(0)
+    had_digests, manifest.header_crc = manifest.has_digests, crc_of_bytes(file.read(start))
+    if not had_digests:
+        _take_up(manifest, rows)
     file.write(rows.data)
-    file.truncate(size)
+    file.truncate(start + manifest.shape[0] * manifest.row_bytes)
+    return start
 
 
-def open_features(
+def _take_up(manifest: FeatureManifest, rows: np.ndarray) -> None:
+    """Digests, and marks of unusable rows, of what an earlier version wrote without."""
+    manifest.block_crcs = block_crcs(rows, manifest.block_rows)
+    manifest.bad_rows = sorted({*manifest.bad_rows, *np.flatnonzero(unusable_rows(rows)).tolist()})
+
+
+def _require_rows(path: Path, manifest: FeatureManifest) -> int:
+    """Check the rows that are there; those of an earlier version get digests. Gives where rows begin."""
+    array = _open_array(path, manifest)
+    rows = array[: manifest.rows_done]
+    if manifest.has_digests:
+        verify_rows(path, rows, manifest)
+        return array.offset
+    with open(path, "rb") as file:
+        manifest.header_crc = crc_of_bytes(file.read(array.offset))
+    _take_up(manifest, rows)
+    return array.offset
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Finished features.
+
+    Attributes:
+        array: ``[n, d]`` float16 or float32, mapped into memory.
+        manifest: what they are.
+    """
+
+    array: np.memmap
+    manifest: FeatureManifest
+
+    @cached_property
+    def unusable(self) -> np.ndarray:
+        """bool [n]: rows that stand for nothing. Files of earlier versions list some of them only: they are read."""
+        marks = np.zeros(len(self.array), bool) if self.manifest.has_digests else unusable_rows(self.array)
+        marks[self.manifest.bad_rows] = True
+        return marks
+
+    def fingerprint(self, rows: int) -> str:
+        """SHA-256 (64 hexadecimal digits) of the first rows; those behind them do not change it."""
+        return fingerprint_of_rows(self.array[:rows], self.manifest)
+
+
+def read_features(
     stem,
     expect_rows: Optional[int] = None,
     expect_fingerprint: Optional[str] = None,
     expect_row_names: Optional[Sequence[str]] = None,
-) -> np.memmap:
-    """Map finished features into memory, read-only, after checking that they are what is expected.
+) -> StoredFeatures:
+    """Map finished features into memory, read-only, after checking that they are what is expected and what was written.
 
     Args:
         stem: path without ``.npy``.
         expect_rows: number of rows.
         expect_fingerprint: of the weights that computed them.
         expect_row_names: names of the rows in their order.
-
-    Returns:
-        ``[n, d]`` float16 or float32.
 
     Raises:
         DataError: a file is missing, damaged or unfinished, or is not what is expected.
@@ -323,7 +326,14 @@ def open_features(
             message = f"holds {manifest.shape[0]} of {len(expect_row_names)} rows, more have been added since; "
             raise DataError(message + "run the same extraction again for the others", path)
         raise DataError("its rows have other names or another order; extract them again", path)
-    return _open_array(path, manifest)
+    array = _open_array(path, manifest)
+    verify_rows(path, array, manifest)
+    return StoredFeatures(array, manifest)
+
+
+def open_features(stem, **expected) -> np.memmap:
+    """The array of :func:`read_features`, ``[n, d]`` float16 or float32."""
+    return read_features(stem, **expected).array
 
 
 def _open_array(path: Path, manifest: FeatureManifest) -> np.memmap:
@@ -331,6 +341,9 @@ def _open_array(path: Path, manifest: FeatureManifest) -> np.memmap:
     if array.shape != manifest.shape or array.dtype != manifest.dtype or not array.flags.c_contiguous:
         message = f"is {array.dtype} {array.shape}, its manifest says {manifest.dtype} {manifest.shape}; extract again"
         raise DataError(message, path)
+    if manifest.has_digests:
+        with open(path, "rb") as file:
+            verify_header(path, file.read(array.offset), manifest)
     return array
 
 

@@ -5,7 +5,7 @@ import posixpath
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -97,6 +97,19 @@ class ImageFolder:
             refuse_outside(name, self.root)
         path = os.path.join(self.root, name)
         return path if os.path.lexists(path) else self._find(name) or path
+
+    def require_inside(self, names: Sequence[str], path) -> None:
+        """Check all names before the first picture is opened. `path`: the file that lists them, one a line.
+
+        Raises:
+            DataError: one leaves the folder, and may not.
+        """
+        for line, name in enumerate(names if not self.allow_outside else (), 1):
+            refuse_outside(image_name(name, self.root), self.root, path, line)
+
+    def files(self, folder: str) -> List[str]:
+        """:func:`image_name` of every file of a folder below this one, as named from there; none if it is not there."""
+        return [name for name, (_, is_file) in self._listing(os.path.join(self.root, folder)).items() if is_file]
 
     def missing(self, names: Sequence[str]) -> np.ndarray:
         """Rows (int64, ascending) of the names that are no files. Each folder is listed once: far fewer system calls

@@ -10,6 +10,7 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.version import __version__
 
+SIGNATURE, LEFT_OUT = "signature", "left_out"  # what a file of scores has beside them
 VARIOUS = "*"  # stands for more than one value in the signature of several scores
 
 

@@ -7,6 +7,7 @@ fills in all defaults of the dataclass before it asks the architecture), ``model
 
 import dataclasses
 import difflib
+import os
 import sys
 from argparse import Namespace
 from functools import wraps
@@ -81,7 +82,7 @@ def _in_one_line(function):
             message = user_message(error) or _composition_message(error)
             if message is None:
                 raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
     return call
@@ -89,7 +90,7 @@ def _in_one_line(function):
 
 def _composition_message(error: BaseException) -> Optional[str]:
     """What Hydra has to say about a configuration, in one line; None: it is not about that."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
 
     if not isinstance(error, HydraException):
         return None
@@ -97,7 +98,10 @@ def _composition_message(error: BaseException) -> Optional[str]:
     if about_an_option is not None:
         return about_an_option
     causes = [error] if error.__cause__ is None else [error, error.__cause__]
-    return " ".join(line.strip() for cause in causes for line in str(cause).partition("\n\n")[0].splitlines())
+    said = " ".join(line.strip() for cause in causes for line in str(cause).partition("\n\n")[0].splitlines())
+    if isinstance(error, OverrideParseException):
+        said += f"; in '{error.override}', give a value with such characters in quotes within quotes: \"KEY='VALUE'\""
+    return said
 
 
 def prepare(cfg) -> None:

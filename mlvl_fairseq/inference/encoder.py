@@ -4,7 +4,7 @@ encoder = Encoder.load("checkpoint_best.pt")
 encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mlvl_fairseq.checkpoints.source import WeightSource, format_of
-from mlvl_fairseq.data.feature_extraction import collate_images
-from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.feature_extraction import collate_images, encode_image_batch
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import ImageDataset, tell_of_doubts
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.networks import NETWORKS, Network
 from mlvl_fairseq.runs.folder import refuse_run_folder
 
@@ -171,21 +172,37 @@ class Encoder:
         names: Sequence[str],
         batch_size: int = 64,
         num_workers: int = 0,
+        policy: BadImagePolicy = BadImagePolicy(),
+        high_bit_depth: str = "clip",
         allow_outside_root: bool = False,
     ) -> np.ndarray:
         """Image files under `root` to float32 [names, embed_dim], with the network's preprocessing and a progress bar.
 
+        Args:
+            batch_size: images at a time. num_workers: processes that read them.
+            policy: what to do about files that cannot be read; with ``skip`` their features are zeros.
+            high_bit_depth: see :class:`ImageTransform`. allow_outside_root: whether names may leave `root`.
+
         Raises:
-            UserError: the model has no image tower. DataError: a file cannot be read, or its name leaves `root`.
+            UserError: the model has no image tower.
+            DataError: a file cannot be read and `policy` does not allow it, or its name leaves `root`.
         """
-        images = ImageDataset(root, names, self.preprocess, allow_outside=allow_outside_root)
+        transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
+        images = ImageDataset(root, names, transform, allow_outside=allow_outside_root)
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
-        features = []
+        features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
         for batch in tqdm(batches, desc="images", unit=" batches"):
-            for problem in filter(None, batch.problems):
-                raise DataError(problem)
-            features.append(self.encode_images(batch.pixels))
-        return np.concatenate(features)
+            rows = slice(done, done + len(batch.problems))
+            features[rows], problems = encode_image_batch(batch, names[rows], self._encode_pixels, self.embed_dim)
+            for bad, problem in enumerate(filter(None, problems), bad + 1):
+                policy.accept(problem, bad)
+            doubts += filter(None, batch.doubts)
+            done = rows.stop
+        tell_of_doubts(doubts, len(doubts), len(names), str(root))
+        return features
+
+    def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.encode_images(pixels))
 
     @torch.no_grad()
     def encode_features(self, features, batch_size: int = 4096) -> np.ndarray:

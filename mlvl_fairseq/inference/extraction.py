@@ -1,5 +1,6 @@
 """Features and states of a corpus, computed once: training then runs only what trains."""
 
+from dataclasses import replace
 from typing import Callable, List, Optional, Sequence
 
 import numpy as np
@@ -11,7 +12,9 @@ from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.features import FeatureWriter
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder, pad_right
@@ -27,6 +30,7 @@ def extract_teacher_features(
     batch_size: int = 256,
     num_workers: int = 0,
     policy: BadImagePolicy = BadImagePolicy(),
+    high_bit_depth: str = "clip",
     allow_outside_root: bool = False,
 ) -> None:
     """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
@@ -37,40 +41,46 @@ def extract_teacher_features(
         batch_size: sentences or images a batch.
         num_workers: processes that read images.
         policy: what to do about unreadable images.
+        high_bit_depth: how pictures of more than 8 bits are read, see :class:`ImageTransform`.
         allow_outside_root: whether names of images may leave the image root.
 
     Raises:
-        UserError: there are neither images nor image features. DataError: stored features are another teacher's.
+        UserError: there are neither images nor image features, or no images that a transform could cut.
+        DataError: stored features are another teacher's.
     """
-    for split in SPLITS:
-        if split in corpus.manifest["splits"]:
-            english = corpus.english(split)
-            _write(
-                corpus,
-                split,
-                "text",
-                english,
-                encoder,
-                lambda rows: encoder.encode_texts(
-                    english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
-                ),
-            )
-            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, allow_outside_root)
+    splits = [split for split in SPLITS if split in corpus.manifest["splits"]]
+    if encoder.transform and all(corpus.has_features(split, "inputs") for split in splits):
+        raise UserError(f"--transform {encoder.transform} cuts pictures, and {corpus.folder} holds image features only")
+    for split in splits:
+        english = corpus.english(split)
+        _write(
+            corpus,
+            split,
+            "text",
+            english,
+            encoder,
+            lambda rows: encoder.encode_texts(
+                english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
+            ),
+        )
+        _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
 
 
 def _extract_images(
-    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, allow_outside_root: bool
+    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root
 ) -> None:
     names = corpus.images(split)
     if corpus.has_features(split, "inputs"):
-        inputs = corpus.features(split, "inputs")
-        _write(corpus, split, "image", names, encoder, lambda rows: encoder.encode_features(inputs[rows]))
+        inputs, bad = corpus.features(split, "inputs"), corpus.unusable(split, "inputs")
+        _write(corpus, split, "image", names, encoder, lambda rows: encoder.encode_features(inputs[rows]), bad)
         return
     if encoder.network.preprocess is None:
         raise UserError(f"{encoder.source} has no image tower: give the {split} images' features with --image-features")
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
-    dataset = ImageDataset(corpus.manifest["image_root"], names, encoder.preprocess, allow_outside=allow_outside_root)
+    transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth)
+    dataset = ImageDataset(corpus.manifest["image_root"], names, transform, allow_outside=allow_outside_root)
+    dataset.folder.require_inside(names, corpus.images_path(split))
     extract_image_features(
         dataset,
         lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
@@ -82,17 +92,25 @@ def _extract_images(
         batch_size=batch_size,
         num_workers=num_workers,
         transform=encoder.other_transform,
+        pictures=reading_of(high_bit_depth),
     )
 
 
 def _write(
-    corpus: Corpus, split: str, kind: str, names: Sequence[str], encoder: Encoder, encode: Callable[[slice], np.ndarray]
+    corpus: Corpus,
+    split: str,
+    kind: str,
+    names: Sequence[str],
+    encoder: Encoder,
+    encode: Callable[[slice], np.ndarray],
+    bad: Optional[np.ndarray] = None,
 ) -> None:
-    """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet."""
+    """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; rows that are `bad` as zeros."""
     stem = corpus.feature_stem(split, kind)
     with FeatureWriter(stem, names, encoder.embed_dim, encoder.source, encoder.fingerprint) as writer:
         for start in range(writer.rows_done, len(names), CHUNK):
-            writer.write(encode(slice(start, start + CHUNK)))
+            rows = slice(start, start + CHUNK)
+            writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))
 
 
 def store_text_states(

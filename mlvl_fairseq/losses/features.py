@@ -44,7 +44,7 @@ def register_positives(name: str) -> Callable[[Rule], Rule]:
 
 def multi_positive_targets(query_ids: Tensor, key_ids: Tensor) -> Tensor:
     """Target distribution [Q, K]: uniform over the keys that carry the query's id (Yang et al. 2024, section 3.3)."""
-    same = _same(query_ids, key_ids).float()
+    same = _same(query_ids, key_ids)
     return same / same.sum(dim=1, keepdim=True)
 
 

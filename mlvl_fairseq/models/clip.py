@@ -11,6 +11,7 @@ from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import clip as network
@@ -50,9 +51,15 @@ ClipConfig = with_options(
 
 @register_model("clip", dataclass=ClipConfig)
 class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
-    needs_of_task = ("source_dictionary", "trains_image_tower", "image_feature_dim", "default_freeze", "growth")
+    needs_of_task = {
+        "trains_image_tower": "captions of images",
+        "image_feature_dim": "image features",
+        "default_freeze": "part to freeze",
+        "growth": "vocabulary that grows",
+    }
 
     @classmethod
+    @for_tasks_that_fit
     def build_model(cls, cfg: ClipConfig, task) -> "ClipModel":
         """Build for a task of this plugin: it tells the vocabulary's size and whether images are encoded here.
 
@@ -87,8 +94,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         shorthand = [f"-{pattern}"] if pattern else []
         frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
         if frozen and cfg.init_from:
-            parameters = dict(self.named_parameters())
-            digest = fingerprint({name: parameters[name] for name in frozen})
+            digest = fingerprint({name: value for name, value in self.named_parameters() if name in frozen})
             self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
 
 

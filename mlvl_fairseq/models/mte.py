@@ -12,6 +12,7 @@ from torch import nn
 from mlvl_fairseq.checkpoints.formats.mte import FINGERPRINT, read_mte
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
 from mlvl_fairseq.networks import mte as network
@@ -43,7 +44,7 @@ MteConfig = with_options(
 
 @register_model("mte", dataclass=MteConfig)
 class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
-    needs_of_task = ("source_dictionary", "languages", "language_id")
+    needs_of_task = {"languages": "list of languages", "language_id": "languages to translate into"}
     origin_option = "--xlmr"
 
     def __init__(self, encoder: MteEncoder, decoder: MteDecoder, frozen_dropout: bool = False):
@@ -51,6 +52,7 @@ class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
         self.frozen_dropout = frozen_dropout
 
     @classmethod
+    @for_tasks_that_fit
     def build_model(cls, cfg: MteConfig, task) -> "MteModel":
         """Build for task ``mte_pretraining``, which tells the dictionary and the languages to translate into.
 

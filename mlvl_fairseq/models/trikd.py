@@ -12,6 +12,7 @@ from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
@@ -42,9 +43,14 @@ TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOpt
 
 @register_model("trikd", dataclass=TrikdConfig)
 class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
-    needs_of_task = ("source_dictionary", "image_feature_dim", "cached_states", "teacher_fingerprint")
+    needs_of_task = {
+        "image_feature_dim": "captions of images",
+        "cached_states": "states of a text encoder",
+        "teacher_fingerprint": "features of a CLIP",
+    }
 
     @classmethod
+    @for_tasks_that_fit
     def build_model(cls, cfg: TrikdConfig, task) -> "TrikdModel":
         """Build for task ``trikd``, which tells what is cached and whose features these are.
 

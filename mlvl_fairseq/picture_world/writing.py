@@ -1,6 +1,7 @@
 """Writes a picture world: images, caption lists and training triplets."""
 
 import json
+import reprlib
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -66,10 +67,12 @@ def _claim(folder: Path, settings: WorldSettings) -> None:
     wanted = {"generator": GENERATOR, **asdict(settings)}
     manifest = folder / MANIFEST
     if manifest.exists():
-        found = _read_manifest(manifest)
+        found = read_json(manifest, Dict[str, Any], "delete the folder and draw the world again")
         if found != wanted:
             keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
-            differences = ", ".join(f"{key} {found.get(key)}, not {wanted.get(key)}" for key in keys)
+            differences = ", ".join(
+                f"{reprlib.repr(key)[1:-1]} {_shown(found, key)}, not {_shown(wanted, key)}" for key in keys
+            )
             raise UserError(f"{folder} holds another picture world ({differences}); choose a new folder")
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,8 +81,8 @@ def _claim(folder: Path, settings: WorldSettings) -> None:
     write_json(manifest, wanted)
 
 
-def _read_manifest(path: Path) -> Dict[str, Any]:
-    return read_json(path, Dict[str, Any], "delete the folder and draw the world again")
+def _shown(manifest: Dict[str, Any], key: str) -> str:
+    return reprlib.repr(manifest[key]) if key in manifest else "not set"
 
 
 def _write_images(folder: Path, world: Dict[str, List[Picture]]) -> None:

@@ -1,6 +1,7 @@
 """A UserError that ends one of fairseq's own commands is printed in one line, and the exit status is 2, as in ours."""
 
 import logging
+import os
 import re
 import sys
 from typing import Optional
@@ -22,7 +23,7 @@ def install_excepthook() -> None:
         if message is None or interactive or "fairseq_cli" not in sys.modules:
             return previous(kind, error, traceback)
         logger.debug("where it happened", exc_info=(kind, error, traceback))
-        print(f"error: {message}", file=sys.stderr)
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
         raise SystemExit(2)  # out of an excepthook this sets the exit status
 
     report._mlvl = True

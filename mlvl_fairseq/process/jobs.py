@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.popen_fork
 import os
 import sys
+import tempfile
 import time
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -89,10 +90,11 @@ class Job:
         if number is not None:
             return Stopped(number)
         if status:
-            return UserError(f"{self.title} stopped (exit status {status}): {self._last_line()}; log: {self.log}")
+            return UserError(f"{self.title} stopped (exit status {status}): {self.last_line()}; log: {self.log}")
         return None
 
-    def _last_line(self) -> str:
+    def last_line(self) -> str:
+        """What it said at last."""
         lines = self.log.read_bytes()[self.start_of_log :].decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"
 
@@ -156,6 +158,30 @@ def run_job(
             raise
     if failure is not None:
         raise failure
+
+
+def run_check(name: str, function: Callable[[], object]) -> None:
+    """Run a function in a child process for what it finds wrong; nothing of it stays, what it prints is not shown.
+
+    Args:
+        name: what it stands for, for messages.
+
+    Raises:
+        UserError: it failed, with its message. Stopped: a signal came while it was at work; it has ended.
+    """
+    forward = Forwarder()
+    with tempfile.TemporaryDirectory() as folder, on_stop_signal(forward):
+        job = Job(name, function, Path(folder) / "log")
+        try:
+            while job.wait():
+                pass
+        finally:
+            job.end(ask=forward.number is None)
+        failure = _failure(job, forward)
+        if isinstance(failure, UserError):
+            raise UserError(job.last_line())
+        if failure is not None:
+            raise failure
 
 
 def run_jobs(work: Sequence[Tuple[str, Callable, Path]], at_once: int) -> Iterator[None]:

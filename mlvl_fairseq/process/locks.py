@@ -61,10 +61,12 @@ def writing(*paths) -> Iterator[None]:
         paths: None is one that was not asked for; their folders must exist.
 
     Raises:
-        UserError: another process is writing one of them.
+        UserError: another process is writing one of them, or its folder is not there.
     """
     with contextlib.ExitStack() as stack:
         for path in sorted({Path(os.path.abspath(path)) for path in paths if path is not None}):
+            if not path.parent.is_dir():
+                raise UserError(f"{path.parent}: no such folder; make it first")
             stack.enter_context(locked(path.parent, wait=False, name=path.name))
         yield
 

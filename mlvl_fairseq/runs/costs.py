@@ -1,20 +1,41 @@
 """What learning a language cost: ``costs.json`` (seconds and memory of each job of a step) and ``done.json``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Annotated, Dict, Optional, Sequence
 
 import numpy as np
+from msgspec import Meta
 
-from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
-from mlvl_fairseq.json_files import read_object
-from mlvl_fairseq.runs.fields import amount_in
+from mlvl_fairseq.json_files import Count, read_json
 from mlvl_fairseq.runs.folder import StepFolder
 
 TRAIN, EVALUATE = "train", "evaluate"
 _OTHER = ("binarize", "finish")
+
+
+_DONE = "mend it; without it, the language would be learned again"
+Amount = Annotated[float, Meta(ge=0)]
+
+
+@dataclass
+class Entry:
+    """What a job has cost; None: not recorded."""
+
+    seconds: Optional[Amount] = None
+    peak_mib: Optional[Amount] = None
+    runs: Count = 0
+
+
+@dataclass
+class Finished:
+    """What ``done.json`` says of a language's end."""
+
+    trainable_parameters: Optional[Amount] = None
+    checkpoint_bytes: Optional[Amount] = None
+    num_updates: Count = 0
 
 
 class JobCosts:
@@ -30,11 +51,11 @@ class JobCosts:
 
     def __init__(self, path: Path, job: str):
         self.path, self.job = path, job
-        self._before: Dict[str, float] = {}
+        self._before = Entry()
 
     def begin(self) -> None:
         """Count a run. Raises DataError: the file is damaged, or cannot be written."""
-        self._before = self._read().get(self.job, {"seconds": 0.0, "peak_mib": 0.0, "runs": 0})
+        self._before = self._read().get(self.job, Entry())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.save(0.0)
 
@@ -42,14 +63,14 @@ class JobCosts:
         """Record what this run has cost so far. Raises DataError: the file cannot be written."""
         before = self._before
         entry = {
-            "seconds": round(before["seconds"] + seconds, 3),
-            "peak_mib": round(max(before["peak_mib"], peak_mib), 1),
-            "runs": before["runs"] + 1,
+            "seconds": round((before.seconds or 0.0) + seconds, 3),
+            "peak_mib": round(max(before.peak_mib or 0.0, peak_mib), 1),
+            "runs": before.runs + 1,
         }
-        write_json(self.path, {**self._read(), self.job: entry})
+        write_json(self.path, {**{job: asdict(other) for job, other in self._read().items()}, self.job: entry})
 
-    def _read(self) -> Dict[str, Dict[str, float]]:
-        return read_object(self.path) if self.path.exists() else {}
+    def _read(self) -> Dict[str, Entry]:
+        return read_json(self.path, Dict[str, Entry]) if self.path.exists() else {}
 
 
 @dataclass(frozen=True)
@@ -81,24 +102,29 @@ def read_costs(step: StepFolder, languages: int) -> StepCosts:
     Raises:
         DataError: a file is not what it should be.
     """
-    costs_path, done_path = step.costs, step.done
-    jobs = read_object(costs_path) if costs_path.is_file() else {}
-    done = read_object(done_path) if done_path.is_file() else {}
-    for name, job in jobs.items():
-        if not isinstance(job, dict):
-            raise DataError(f"expected an object, found {job!r}", costs_path, field=name)
-    seconds = {name: amount_in(job, "seconds", costs_path) for name, job in jobs.items()}
-    peaks = [amount_in(job, "peak_mib", costs_path) for job in jobs.values()]
-    other = [seconds[name] for name in _OTHER if name in seconds]
+    jobs = read_json(step.costs, Dict[str, Entry]) if step.costs.is_file() else {}
+    done = read_finished(step)
+    known = {name: job.seconds for name, job in jobs.items() if job.seconds is not None}
+    peaks = [job.peak_mib for job in jobs.values() if job.peak_mib is not None]
+    other = [known[name] for name in _OTHER if name in known]
     return StepCosts(
         languages=languages,
-        train=seconds.get(TRAIN, math.nan),
+        train=known.get(TRAIN, math.nan),
         other=sum(other) if other else math.nan,
-        evaluate=seconds.get(EVALUATE, math.nan),
-        peak_mib=max((peak for peak in peaks if not math.isnan(peak)), default=math.nan),
-        trainable_parameters=amount_in(done, "trainable_parameters", done_path),
-        checkpoint_bytes=amount_in(done, "checkpoint_bytes", done_path),
+        evaluate=known.get(EVALUATE, math.nan),
+        peak_mib=max(peaks, default=math.nan),
+        trainable_parameters=_or_nan(done.trainable_parameters),
+        checkpoint_bytes=_or_nan(done.checkpoint_bytes),
     )
+
+
+def read_finished(step: StepFolder) -> Finished:
+    """How a step ended; empty where it has not. Raises DataError: the file is not what it should be."""
+    return read_json(step.done, Finished, _DONE) if step.done.is_file() else Finished()
+
+
+def _or_nan(value: Optional[float]) -> float:
+    return math.nan if value is None else value
 
 
 def total_costs(steps: Sequence[StepCosts]) -> Dict[str, float]:

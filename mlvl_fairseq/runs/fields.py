@@ -32,19 +32,6 @@ def number_in(values: Dict[str, Any], key: str, path: Path) -> float:
     return float(value)
 
 
-def amount_in(values: Dict[str, Any], key: str, path: Path) -> float:
-    """A number that is not negative, NaN where the key is missing.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if key not in values:
-        return float("nan")
-    if not _is_number(values[key]) or not values[key] >= 0:
-        raise DataError(f"expected a number, found {values[key]!r}", path, field=key)
-    return float(values[key])
-
-
 def text_in(values: Dict[str, Any], key: str, path: Path) -> str:
     """A string.
 

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Union
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.json_files import read_object
+from mlvl_fairseq.json_files import checked, read_json
 from mlvl_fairseq.runs.fields import text_in
 from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 MANIFEST = "run.json"
 SCORES = "scores"
 DONE = "done.json"
+_MEND = "mend it, or choose another folder"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,30 @@ def score_path(run: Path, step: str, lang: str, split: str) -> Path:
     return Path(run) / SCORES / step / f"{lang}.{split}.json"
 
 
+@dataclass
+class _Recorded:
+    """The types of what is in ``run.json``; an earlier version may not have written all of it."""
+
+    languages: List[str]
+    method: Optional[str] = None
+    preset: Optional[str] = None
+    protocol: str = DEFAULT_PROTOCOL
+    corpus: Optional[str] = None
+    init_from: Optional[str] = None
+    arch: Optional[str] = None
+    max_epoch: Optional[int] = None
+    max_update: Optional[int] = None
+    batch_size: Optional[int] = None
+    lr: Optional[float] = None
+    warmup_ratio: Optional[float] = None
+    seed: Optional[int] = None
+    eval_split: Optional[str] = None
+    extra: Optional[List[str]] = None
+    corpus_fingerprint: Union[Dict[str, str], str, None] = None
+    teacher_fingerprint: Optional[Dict[str, Optional[str]]] = None
+    init_from_fingerprint: Optional[str] = None
+
+
 @dataclass(frozen=True)
 class RunManifest:
     """What a run says about itself in ``run.json``.
@@ -91,14 +116,14 @@ def read_run_manifest(path: Path) -> RunManifest:
     Raises:
         DataError: it is damaged, or names no different languages or no known protocol.
     """
-    settings = read_object(path)
-    languages = settings.get("languages")
-    if not isinstance(languages, list) or not languages or len(set(map(str, languages))) < len(languages):
+    settings = read_json(path, Dict[str, Any], _MEND)
+    recorded = checked(settings, _Recorded, path, advice=_MEND)
+    languages, name = recorded.languages, recorded.protocol
+    if not languages or len(set(languages)) < len(languages):
         raise DataError(f"expected a list of different languages, found {languages!r}", path, field="languages")
-    name = text_in({"protocol": DEFAULT_PROTOCOL, **settings}, "protocol", path)
     if name not in PROTOCOLS:
         raise DataError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}", path, field="protocol")
-    if isinstance(settings.get("method"), str):
+    if recorded.method:
         settings = {**settings, "method": ordered_method(settings["method"])}
     return RunManifest(settings, languages, PROTOCOLS[name])
 

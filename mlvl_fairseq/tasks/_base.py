@@ -1,7 +1,7 @@
 """What our tasks share: exact restarts, one dictionary, dummy batches, scores of a whole validation set; models and
 criterions that say what they need, and find it; and, on a corpus folder, vocabulary, datasets and recall."""
 
-import inspect
+import logging
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -17,17 +17,23 @@ from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
 from mlvl_fairseq.data.caption_dataset import CaptionDataset, DataSetsCaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
+from mlvl_fairseq.data.feature_manifest import array_path
+from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
+from mlvl_fairseq.needs import has_none, missing
+
+logger = logging.getLogger(__name__)
 
 
 class ValidationScores(ABC):
@@ -67,8 +73,8 @@ class ValidationScores(ABC):
 
 
 class MlvlTask(FairseqTask):
-    """Base of our tasks. A model class lists in ``needs_of_task`` the attributes of a task that it is built from, a
-    criterion in :attr:`Criterion.needs` what it takes.
+    """Base of our tasks. A model class lists in ``needs_of_task`` the attributes of a task that it is built from, with
+    a few words for each, a criterion in :attr:`Criterion.needs` what it takes.
 
     Args:
         cfg: options.
@@ -98,10 +104,10 @@ class MlvlTask(FairseqTask):
     def build_model(self, cfg, from_checkpoint=False):
         """Raises UserError: the model was not made for this task."""
         own, name = task_name(self), cfg._name
-        missing = missing_for_model(MODEL_REGISTRY.get(name) or ARCH_MODEL_REGISTRY[name], self)
-        if missing is not None and not missing:
+        absent = missing_for_model(MODEL_REGISTRY.get(name) or ARCH_MODEL_REGISTRY[name], self)
+        if absent is not None and not absent:
             return super().build_model(cfg, from_checkpoint)
-        reason = "it does not say what it needs" if missing is None else f"the task has no {' and no '.join(missing)}"
+        reason = "it does not say what it needs" if absent is None else has_none(absent)
         fitting = [arch for arch, model in ARCH_MODEL_REGISTRY.items() if missing_for_model(model, self) == []]
         raise UserError(f"--arch {name} does not fit --task {own}: {reason}; these do: {', '.join(fitting)}")
 
@@ -117,6 +123,18 @@ class MlvlTask(FairseqTask):
                 f"{criterions_hint(self)}"
             )
         return super().build_criterion(cfg, from_checkpoint)
+
+    def score_names(self) -> List[str]:
+        """Scores of a validation set, see :class:`ValidationScores`."""
+        return []
+
+    def check_metric(self, name: str, criterion) -> None:
+        """Raises UserError: validation gives no such score to choose the best checkpoint by."""
+        if criterion.logs is None:
+            return
+        known = ["loss", *criterion.logs, *self.score_names()]
+        if name not in known:
+            raise UserError(f"--best-checkpoint-metric {name}: validation has {', '.join(known)}")
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's step. In a batch that stands in for a missing one (its loss is multiplied by 0), ``counts`` bool
@@ -138,15 +156,9 @@ def without_rows(sample: Dict) -> Dict:
 
 
 def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:
-    """Attributes that a model class needs and the task lacks; None: the class does not say what it needs.
-
-    Properties of the task are not computed.
-    """
+    """What a model class needs and the task lacks, in words; None: the class does not say what it needs."""
     needs = getattr(model, "needs_of_task", None)
-    if needs is None:
-        return None
-    absent = object()
-    return [name for name in needs if inspect.getattr_static(task, name, absent) is absent]
+    return None if needs is None else missing(needs, task)
 
 
 MIN_VALIDATION_IMAGES = 10
@@ -171,6 +183,7 @@ class CaptionTask(MlvlTask):
 
     Attributes:
         corpus: what training is about. tokenizer: captions to ids and back.
+        unreadable: by split, bool [images]: pictures that cannot be read, where they have been looked at.
         trains_image_tower, default_freeze: what a model trains where its options do not say it.
 
     Raises:
@@ -185,6 +198,8 @@ class CaptionTask(MlvlTask):
     def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
         super().__init__(cfg, vocabulary.load_dictionary(langs))
         self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self._told = set()
+        self.unreadable: Dict[str, np.ndarray] = {}
         self.state.merge_state_dict(self.tokenizer.checkpoint_state())
 
     @classmethod
@@ -206,10 +221,54 @@ class CaptionTask(MlvlTask):
     def max_positions(self) -> int:
         return self.cfg.max_length
 
+    def corpus_features(self, split: str, kind: str, dims: int, advice: str) -> np.ndarray:
+        """Features of the corpus [rows, dims]; every split is looked at before the first update.
+
+        Args:
+            dims: what the model expects; 0: any. advice: what to do about others.
+
+        Raises:
+            UserError: there are none, or they have other dimensions.
+        """
+        features = self.corpus.features(split, kind)
+        if dims and features.shape[1] != dims:
+            path = array_path(self.corpus.feature_stem(split, kind))
+            raise UserError(f"{path}: these features have {features.shape[1]} dimensions, the model's {dims}: {advice}")
+        return features
+
+    def feature_kinds(self, split: str) -> Sequence[str]:
+        """The stored features that training on a split reads, see :meth:`Corpus.usable`."""
+        return ()
+
+    def usable(self, split: str, lang: str) -> np.ndarray:
+        """int64: the captions of a split that take part, ascending: their images and English sentences are known. How
+        many do not is told once.
+
+        Raises:
+            UserError: there is none.
+        """
+        usable, captions = self.corpus.usable(split, lang, self.feature_kinds(split)), self.corpus.rows(split, lang)
+        if split in self.unreadable:
+            usable = usable[~self.unreadable[split][captions[usable, 0]]]
+        if not len(usable):
+            raise UserError(f"{self.corpus.folder}: no {split} caption in '{lang}' has a usable image")
+        if len(usable) < len(captions) and (split, lang) not in self._told:
+            self._told.add((split, lang))
+            logger.warning("%s", self.corpus.left_out(split, {lang: usable}))
+        return usable
+
+    def usable_images(self, split: str) -> int:
+        """How many images of a split can be used, of all languages."""
+        unusable = self.unreadable.get(split, np.zeros(len(self.corpus.images(split)), bool)).copy()
+        for kind in self.feature_kinds(split):
+            if kind != "text":
+                unusable |= self.corpus.unusable(split, kind)
+        return int((~unusable).sum())
+
     def load_captions(
         self, split: str, langs: List[str], vocabulary: Optional[CorpusVocabulary] = None, **options
     ) -> CaptionDataset:
-        """The binarized captions of a split in one or several languages.
+        """The binarized captions of a split in one or several languages that are `usable`.
 
         Args:
             split, langs: which captions.
@@ -220,12 +279,13 @@ class CaptionTask(MlvlTask):
             UserError: they have not been prepared. DataError: caption and row counts differ.
         """
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
+        usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
         kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
         return kind(
-            ConcatDataset(tokens),
-            np.concatenate([part.sizes for part in tokens]),
-            np.concatenate([self.corpus.rows(split, lang) for lang in langs]),
+            ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
+            np.concatenate([part.sizes[rows] for part, rows in zip(tokens, usable)]),
+            np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
             self.dictionary.bos(),
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
@@ -243,6 +303,13 @@ class CaptionTask(MlvlTask):
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
         return tokens
+
+    def look_at_pictures(self, split: str, images: CorpusImages) -> None:
+        """With ``--bad-image skip``, find the pictures of a split that cannot be read; their captions are not
+        `usable`. By default, training ends at the first one that it meets."""
+        policy = BadImagePolicy.of(self.cfg)
+        if policy.action == "skip" and split not in self.unreadable:
+            self.unreadable[split] = images.find_unusable(policy, f"{split} pictures")
 
     def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
         """fairseq's iterator over full batches in an order that is drawn anew every epoch.
@@ -270,6 +337,9 @@ class CaptionTask(MlvlTask):
 
     def new_recall(self) -> "RecallScores":
         return RecallScores()
+
+    def score_names(self) -> List[str]:
+        return self.new_recall().names
 
     def valid_step(self, sample, model, criterion):
         model.eval()
@@ -322,6 +392,11 @@ def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, caption
         return dict.fromkeys(METRICS, math.nan)
     images, rows = np.unique(image_ids[captions], return_index=True)
     return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))
+
+
+def selected(items, rows: np.ndarray):
+    """Those of `items` that `rows` names, ascending; `items` itself where these are all."""
+    return items if len(rows) == len(items) else Subset(items, rows)
 
 
 def split_languages(text: str) -> List[str]:

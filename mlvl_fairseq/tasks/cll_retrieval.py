@@ -14,13 +14,19 @@ from tqdm import tqdm
 
 from mlvl_fairseq.continual.learner import LanguageState
 from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
+from mlvl_fairseq.continual.preconditions import require_english
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_of_images
-from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_names, data_set_of_images
+from mlvl_fairseq.data.corpus.vocabularies import (
+    CorpusVocabulary,
+    GivenVocabulary,
+    GrownVocabulary,
+    UnionVocabulary,
+)
 from mlvl_fairseq.data.sampling import alternating_steps
-from mlvl_fairseq.data.text import clip_vocabulary
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -128,7 +134,9 @@ class CllRetrievalTask(CaptionTask):
         self.learned, self.current = learned, current
         self.languages = [*learned, *current]
         self.oracle = split_languages(cfg.oracle_languages)
-        self.data_sets = split_languages(cfg.data_sets)
+        self.data_sets = data_set_names(cfg.data_sets)
+        if self.has_own_moments and not self.data_sets:
+            raise UserError("--data-set-moments own goes with --data-sets")
         self._moments: Optional[int] = None
         self.corpus = corpus
         super().__init__(cfg, self.vocabulary_after(self.languages), current)
@@ -139,7 +147,8 @@ class CllRetrievalTask(CaptionTask):
         self._has_begun = False
 
     @classmethod
-    def setup_task(cls, cfg: CllRetrievalConfig, **kwargs):
+    def setup_task(cls, cfg: CllRetrievalConfig, unprepared: bool = False, **kwargs):
+        """`unprepared`: to find out whether everything fits, before vocabularies are made: see `UnpreparedTask`."""
         learned, current = split_languages(cfg.learned), split_languages(cfg.lang)
         for lang in current:
             if lang in learned:
@@ -147,11 +156,16 @@ class CllRetrievalTask(CaptionTask):
         corpus = Corpus(cfg.data)
         for lang in [*learned, *current]:
             corpus.require("train", lang)
-        return cls(cfg, corpus, learned, current)
+        return (UnpreparedTask if unprepared else cls)(cfg, corpus, learned, current)
 
-    def vocabulary_after(self, languages: List[str]) -> ClipVocabulary:
+    def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
+
+    @property
+    def has_own_moments(self) -> bool:
+        """Does each data set have a state of the optimizer?"""
+        return str(self.cfg.data_set_moments) == "own"
 
     @property
     def freezes_segmentation(self) -> bool:
@@ -178,8 +192,7 @@ class CllRetrievalTask(CaptionTask):
         self.model = model = super().build_model(cfg, from_checkpoint)
         self.embed_dim = cfg.embed_dim
         self.plugins = active_plugins(self.cfg, self)
-        counts = self.count_current_tokens()
-        english = np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
+        counts, english = self.count_current_tokens(), self.count_english_tokens()
         state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
         self._prepare_rows(model.token_embedding, counts)
@@ -203,9 +216,18 @@ class CllRetrievalTask(CaptionTask):
 
     def count_current_tokens(self) -> np.ndarray:
         """int [current languages, V]: token counts of their training captions (not truncated; BOS and EOS are 0)."""
-        counts = np.stack([count_tokens(self.vocabulary, lang, len(self.dictionary)) for lang in self.current])
+        counts = np.stack(
+            [
+                count_tokens(self.vocabulary, lang, len(self.dictionary), self.usable("train", lang))
+                for lang in self.current
+            ]
+        )
         counts[:, [self.dictionary.bos(), self.dictionary.eos()]] = 0
         return counts
+
+    def count_english_tokens(self) -> np.ndarray:
+        """int [CLIP's vocabulary], or empty: only the first language reads it."""
+        return np.zeros(0, np.int64) if self.position else count_english_tokens(self.corpus)
 
     # One language from begin to end.
     def begin_epoch(self, epoch, model) -> None:
@@ -244,7 +266,7 @@ class CllRetrievalTask(CaptionTask):
         """A rank without a batch of its own (`ignore_grad`) takes part in what methods exchange, with no row."""
         if ignore_grad:
             sample = without_rows(sample)
-        if str(self.cfg.data_set_moments) == "own":
+        if self.has_own_moments:
             self._choose_moments(sample)
         for plugin in self.plugins.values():
             sample = plugin.extend_batch(sample)
@@ -254,29 +276,30 @@ class CllRetrievalTask(CaptionTask):
         return result
 
     def _choose_moments(self, sample) -> None:
-        """Raises UserError: the batches of an update are of several data sets, or there are none."""
-        if not self.data_sets:
-            raise UserError("--data-set-moments own goes with --data-sets")
+        """Raises UserError: the batches of an update are of several data sets."""
         of = int(sample["data_set_ids"][0])
-        if self._moments not in (None, of):
-            raise UserError("--data-set-moments own needs updates of one data set each: leave --update-freq at 1")
+        check_moments(self._moments in (None, of))
         self._moments = of
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
-        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
-            what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
-            hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
-            raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
+        self.check_optimizer(optimizer)
         if self._moments is not None:
-            if not isinstance(optimizer.optimizer, RowAdamW):
-                raise UserError("--data-set-moments own needs --optimizer row_adamw")
             optimizer.optimizer.moments, self._moments = self._moments, None
         for plugin in self.plugins.values():
             plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
         for plugin in self.plugins.values():
             plugin.after_step(self.model)
+
+    def check_optimizer(self, optimizer) -> None:
+        """Raises UserError: this optimizer has one state only, or would silently train without row scales or the decay
+        of idle rows."""
+        if self.has_own_moments and not isinstance(optimizer.optimizer, RowAdamW):
+            raise UserError("--data-set-moments own needs --optimizer row_adamw")
+        if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
+            what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
+            hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
+            raise UserError(f"{what} needs --optimizer row_adamw, and with --fp16 also --fp16-no-flatten-grads{hint}")
 
     # What methods look back at.
     @property
@@ -313,7 +336,11 @@ class CllRetrievalTask(CaptionTask):
             yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 
     def caption_count(self, lang: str) -> int:
-        return len(self.corpus.rows("train", lang))
+        """Training captions of a language that take part."""
+        return len(self.usable("train", lang))
+
+    def feature_kinds(self, split: str) -> Sequence[str]:
+        return TEACHER_FEATURES
 
     def caption_dataset(self, split: str, langs: List[str], **options):
         """Captions with the teacher's image features, and its English features where all have an English sentence."""
@@ -324,68 +351,127 @@ class CllRetrievalTask(CaptionTask):
     def load_dataset(self, split, **kwargs):
         if split in self.datasets:
             return
-        for kind in TEACHER_FEATURES:
+        self.check_features(split, TEACHER_FEATURES)
+        self.datasets[split] = self.caption_dataset(split, self.current)
+
+    def check_features(self, split: str, kinds: Sequence[str]) -> None:
+        """Check what the teacher gave a split.
+
+        Args:
+            kinds: the features that are needed, of :data:`TEACHER_FEATURES`.
+
+        Raises:
+            UserError: they are not there, or have other dimensions than the model.
+            DataError: they are damaged, of other rows, or another teacher's than those of the other splits.
+        """
+        for kind in kinds:
             if not self.corpus.has_features(split, kind):
                 raise UserError(
                     f"{self.corpus.folder} has no teacher features of the {split} split: run mlvl-prepare "
                     f"{self.corpus.folder} --teacher PATH"
                 )
         self.corpus.require_one_teacher()
-        images = self.corpus.features(split, "image")
-        if images.shape[1] != self.embed_dim:
-            raise UserError(
-                f"the teacher's features have {images.shape[1]} dimensions, the model's {self.embed_dim}: choose "
-                "another --arch or --embed-dim"
-            )
+        for kind in kinds:
+            self.corpus_features(split, kind, self.embed_dim, "choose another --arch or --embed-dim")
         if split == "valid":
-            self.check_validation_images(len(images))
-        options = self._data_set_options(split) if self.data_sets else {}
-        self.datasets[split] = self.caption_dataset(split, self.current, **options)
+            self.check_validation_images(self.usable_images(split))
 
     def _data_set_options(self, split: str) -> Dict:
-        """What :class:`DataSetsCaptionDataset` takes. A data set without validation captions is not validated on.
+        """What :class:`DataSetsCaptionDataset` takes. A data set without validation captions is not validated on."""
+        members = self.check_data_sets(split, self.current)
+        for name, own in members.items():
+            logger.info("%s: data set %s has %d captions", split, name, len(own))
+        of_image = data_set_of_images(self.corpus, split, list(members))
+        return {"data_set_of_image": of_image, "seed": self.seed_for(DATA_SETS_SEED)}
+
+    def check_data_sets(self, split: str, langs: Sequence[str]) -> Dict[str, np.ndarray]:
+        """The captions of each data set among those of `langs` that take part. In validation a data set without any is
+        left out.
 
         Raises:
             UserError: a caption is of none of the data sets, or one has no training captions, or too few images to
                 validate.
         """
-        members = data_set_members(self.corpus, split, self.current, self.data_sets)
-        names = list(members)
+        usable = {lang: self.usable(split, lang) for lang in langs}
+        members = data_set_members(self.corpus, split, usable, self.data_sets)
         if split == "valid":
-            names = self.validated_data_sets
-            rows = np.concatenate([self.corpus.rows(split, lang)[:, 0] for lang in self.current])
-            for name in names:
-                self.check_validation_images(len(np.unique(rows[members[name]])))
-        for name in names:
-            logger.info("%s: data set %s has %d captions", split, name, len(members[name]))
-        of_image = data_set_of_images(self.corpus, split, names)
-        return {"data_set_of_image": of_image, "seed": self.seed_for(DATA_SETS_SEED)}
-
-    @property
-    def validated_data_sets(self) -> List[str]:
-        """Those that have validation captions."""
-        members = data_set_members(self.corpus, "valid", self.current, self.data_sets)
-        return [name for name, own in members.items() if len(own)]
+            images = np.concatenate([self.corpus.rows(split, lang)[rows, 0] for lang, rows in usable.items()])
+            members = {name: own for name, own in members.items() if len(own)}
+            for own in members.values():
+                self.check_validation_images(len(np.unique(images[own])))
+        return members
 
     def new_recall(self) -> RecallScores:
-        return RecallScores(self.validated_data_sets, "data_set_ids") if self.data_sets else super().new_recall()
+        if not self.data_sets:
+            return super().new_recall()
+        return RecallScores(list(self.check_data_sets("valid", self.current)), "data_set_ids")
 
     def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
         """Raises UserError: batches of several data sets need a number of captions, which the smallest set has."""
         if self.data_sets and dataset.shuffle:
-            if not max_sentences or max_tokens:
-                raise UserError("--data-sets needs --batch-size, and no --max-tokens: each batch is of one data set")
+            check_batches(max_tokens, max_sentences)
             steps = alternating_steps([len(own) for own in dataset.members], max_sentences * num_shards)
             logger.info("an epoch has %d batches of each of %s", steps, ", ".join(self.data_sets))
         return super().get_batch_iterator(dataset, max_tokens, max_sentences, num_shards=num_shards, **kwargs)
 
     def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""
-        missing = {lang: int((self.corpus.rows(split, lang)[:, 1] < 0).sum()) for lang in langs}
-        for lang, number in missing.items():
-            if number and split == "train":
-                raise UserError(
-                    f"{number} training captions of '{lang}' have no English sentence to learn from: give triplets, or "
-                    f"{self.corpus.source_lang} captions of the same images, and prepare the corpus anew"
-                )
-        return not any(missing.values())
+        if split == "train":
+            require_english(self.corpus, langs)
+        return all((self.corpus.rows(split, lang)[self.usable(split, lang), 1] >= 0).all() for lang in langs)
+
+
+def check_batches(max_tokens: Optional[int], max_sentences: Optional[int]) -> None:
+    """Raises UserError: batches of several data sets have no number of captions."""
+    if not max_sentences or max_tokens:
+        raise UserError("--data-sets needs --batch-size, and no --max-tokens: each batch is of one data set")
+
+
+def check_moments(is_of_one_data_set: bool) -> None:
+    """Raises UserError: an update is not."""
+    if not is_of_one_data_set:
+        raise UserError("--data-set-moments own needs updates of one data set each: leave --update-freq at 1")
+
+
+class UnpreparedTask(CllRetrievalTask):
+    """The task before captions are cut, with CLIP's own vocabulary: whatever its options ask for can be built and
+    checked, nothing can be trained."""
+
+    def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
+        return GivenVocabulary(self.corpus, ClipTokenizer(clip_vocabulary()))
+
+    def count_current_tokens(self) -> np.ndarray:
+        return np.zeros((len(self.current), len(self.dictionary)), np.int64)
+
+    def count_english_tokens(self) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def check(self, trainer, splits: Sequence[str], eval_split: str) -> None:
+        """Check what is otherwise found out later: features, data sets, row scales, the optimizer and its schedule.
+
+        Args:
+            trainer: fairseq's, of this task's model. splits: of training and validation.
+            eval_split: what the model is scored on at last; it needs images only.
+
+        Raises:
+            UserError: a language could not be learned like this.
+        """
+        for split in splits:
+            self.check_features(split, TEACHER_FEATURES)
+        self.check_features(eval_split, TEACHER_FEATURES[:1])
+        if self.data_sets:
+            self._check_all_data_sets(trainer.cfg, splits)
+        self._set_scales(self.model)
+        self.check_optimizer(trainer.optimizer)
+        trainer.lr_scheduler  # built with it
+
+    def _check_all_data_sets(self, cfg, splits: Sequence[str]) -> None:
+        """Raises UserError: one of the languages, which are learned one after the other, or the last ones together,
+        could not be learned of these data sets, or not in such batches."""
+        check_batches(cfg.dataset.max_tokens, cfg.dataset.batch_size)
+        check_moments(not self.has_own_moments or max(cfg.optimization.update_freq) == 1)
+        for langs in [*([lang] for lang in self.learned), self.current]:
+            for split in splits:
+                members = self.check_data_sets(split, langs)
+                if split == "train":
+                    alternating_steps([len(own) for own in members.values()], cfg.dataset.batch_size)

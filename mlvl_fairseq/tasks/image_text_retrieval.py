@@ -1,19 +1,20 @@
 """Contrastive training of a dual encoder: from scratch, from CLIP's weights, or with frozen parts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
 
 
 @dataclass
-class ImageTextRetrievalConfig(CaptionTaskConfig):
+class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
@@ -49,17 +50,23 @@ class ImageTextRetrievalTask(CaptionTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         model = super().build_model(cfg, from_checkpoint)
-        self.preprocess = model.preprocess
+        self.preprocess = model.preprocess and replace(model.preprocess, high_bit_depth=self.cfg.high_bit_depth)
         return model
 
     def load_dataset(self, split, **kwargs):
         images = self._images(split)
         if split == "valid":
-            self.check_validation_images(len(images))
+            self.check_validation_images(self.usable_images(split))
         self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
+
+    def feature_kinds(self, split):
+        return ("inputs",) if self.preprocess is None else ()
 
     def _images(self, split):
         if self.preprocess is None:
-            return self.corpus.features(split, "inputs")
+            advice = "give mlvl-prepare --image-features features of one kind for all splits"
+            return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
         where = (self.cfg.image_root, self.cfg.allow_outside_root)
-        return CorpusImages(self.corpus, split, self.preprocess, *where)
+        images = CorpusImages(self.corpus, split, self.preprocess, *where)
+        self.look_at_pictures(split, images)
+        return images

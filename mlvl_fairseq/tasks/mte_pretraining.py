@@ -161,6 +161,9 @@ class MtePretrainingTask(MlvlTask):
             self.generator = self.build_generator([model], Namespace(beam=self.cfg.bleu_beam, **LONGEST))
             self.validation = TranslationCollector(self.directions)
 
+    def score_names(self) -> List[str]:
+        return TranslationCollector(self.directions).names if self.cfg.bleu_sentences else []
+
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)
         if self.validation is not None:

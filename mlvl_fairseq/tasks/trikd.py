@@ -1,7 +1,7 @@
 """TriKD (Chen et al. 2023): projectors that bring a frozen multilingual text encoder and a frozen CLIP together."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import List, Optional
 
 import numpy as np
@@ -13,12 +13,13 @@ from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary
-from mlvl_fairseq.data.features import read_feature_manifest
+from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
+from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, selected, split_languages
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ PAIR = "im-"
 
 
 @dataclass
-class TrikdTaskConfig(CaptionTaskConfig):
+class TrikdTaskConfig(PictureOptions, CaptionTaskConfig):
     max_length: int = field(
         default=77,
         metadata={
@@ -84,6 +85,7 @@ class TrikdTask(CaptionTask):
 
     dataset_class = MultilingualCaptionDataset
     tokenizer_class = SentencePieceTokenizer
+    cached_states = False
 
     def __init__(self, cfg: TrikdTaskConfig, vocabulary: CorpusVocabulary):
         self.langs = training_languages(cfg.langs, cfg.lang_pairs)
@@ -120,7 +122,7 @@ class TrikdTask(CaptionTask):
     def build_model(self, cfg, from_checkpoint=False):
         self.image_tower = str(getattr(cfg, "image_tower", None))  # models without are refused next
         model = super().build_model(cfg, from_checkpoint)
-        self.preprocess = model.preprocess
+        self.preprocess = model.preprocess and replace(model.preprocess, high_bit_depth=self.cfg.high_bit_depth)
         self._check_clip(model)
         self._check_transform(model.transform)
         self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
@@ -128,7 +130,7 @@ class TrikdTask(CaptionTask):
 
     def _check_clip(self, model) -> None:
         """Raises UserError: the stored features are those of another CLIP than the model's."""
-        stems = [self.corpus.feature_stem("train", kind) for kind in self._kinds_of_clip("train")]
+        stems = [self.corpus.feature_stem(s, kind) for s in ("train", "valid") for kind in self._kinds_of_clip(s)]
         for stem in stems:
             digest = read_feature_manifest(stem).weights_fingerprint
             if digest != fingerprint_of(model.clip_fingerprint):
@@ -148,6 +150,10 @@ class TrikdTask(CaptionTask):
                     f"--transform {stored}, or a corpus made with mlvl-prepare --teacher CLIP --transform {transform}"
                 )
 
+    def feature_kinds(self, split: str) -> List[str]:
+        stored = STORED_FEATURES.get(self.image_tower)
+        return list(dict.fromkeys([*([stored] if stored else []), *self._kinds_of_clip(split)]))
+
     def _kinds_of_clip(self, split: str) -> List[str]:
         """Which of CLIP's stored features are trained on."""
         kinds = {"teacher": ["image", "text"], "vit": ["text"], "features": []}[self.image_tower]
@@ -158,7 +164,7 @@ class TrikdTask(CaptionTask):
         langs = self.valid_langs if split == "valid" else self.langs
         images = self._images(split)
         if split == "valid":
-            self.check_validation_images(len(images))
+            self.check_validation_images(self.usable_images(split))
         has_text = "text" in self._kinds_of_clip(split)
         states = [self._states(split, lang) for lang in langs] if self.cached_states else None
         self.datasets[split] = dataset = self.load_captions(
@@ -166,7 +172,7 @@ class TrikdTask(CaptionTask):
             langs,
             images=images,
             english=self.corpus.features(split, "text") if has_text else None,
-            lang_sizes=[len(self.corpus.rows(split, lang)) for lang in langs],
+            lang_sizes=[len(self.usable(split, lang)) for lang in langs],
             temperature=self.cfg.sampling_temperature,
             one_language=self.cfg.single_language_batches,
             states=states,
@@ -178,10 +184,13 @@ class TrikdTask(CaptionTask):
     def _images(self, split: str):
         if self.image_tower in STORED_FEATURES:
             return self._stored_features(split)
-        where = (self.corpus, split, self.preprocess, self.cfg.image_root, self.cfg.allow_outside_root)
+        where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
         if split == "train" and self.cfg.random_crop:
-            return CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0))
-        return CorpusImages(*where)
+            images = CroppedCorpusImages(*where, self.cfg.random_crop, self.seed_for(0), outside)
+        else:
+            images = CorpusImages(*where, outside)
+        self.look_at_pictures(split, images)
+        return images
 
     def _stored_features(self, split: str) -> np.ndarray:
         kind = STORED_FEATURES[self.image_tower]
@@ -191,10 +200,12 @@ class TrikdTask(CaptionTask):
                 f"{self.corpus.folder} has no such features of the {split} images: run mlvl-prepare "
                 f"{self.corpus.folder} {option}"
             )
-        return self.corpus.features(split, kind)
+        dims = 0 if split == "train" else self.image_feature_dim
+        return self.corpus_features(split, kind, dims, "extract those of all splits with one model")
 
     def _states(self, split: str, lang: str):
-        return CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+        states = CorpusStates(self.vocabulary, self.cfg.max_length, self.mte_fingerprint).open(split, lang)
+        return selected(states, self.usable(split, lang))
 
     # Training and validation.
     def new_recall(self) -> RecallScores:

@@ -253,6 +253,21 @@ def test_tensors_that_share_a_storage_are_bounded(archive, tmp_path, monkeypatch
         read_clip_weights(archive)
 
 
+def test_the_bound_is_the_larger_of_two_and_may_be_reached(archive, monkeypatch):
+    """Of the tensors that are asked for: all of an honest file's fit its own size."""
+    read = torchscript_archive.TorchScriptArchive(archive)
+    (name,) = (name for name in read.names() if name.endswith("ln_final.weight"))
+    monkeypatch.setattr(torchscript_archive, "MAX_SHARING", 0)
+    size = read.load([name], lambda tensor: tensor)[name].nbytes
+    monkeypatch.setattr(torchscript_archive, "SHARED_AT_LEAST", size)
+    assert read.load([name], lambda tensor: tensor)[name].nbytes == size
+    for double in ([name, name], [*read.names()]):
+        with pytest.raises(DataError, match="repeat their numbers"):
+            read.load(double, lambda tensor: tensor)
+    monkeypatch.setattr(torchscript_archive, "MAX_SHARING", 8)
+    assert len(read.load(read.names(), lambda tensor: tensor)) == len(read.names())
+
+
 def test_resnet_models_are_declined(tmp_path):
     model = import_clip().model.CLIP(16, 32, (1, 1, 1, 1), 8, None, 10, 60, 64, 1, 1)
     torch.save(model.state_dict(), tmp_path / "RN50.pt")
@@ -289,3 +304,14 @@ def test_unknown_files_are_explained(tmp_path):
     (tmp_path / "empty.pt").touch()
     with pytest.raises(DataError, match="empty.pt"):
         read_clip_weights(tmp_path / "empty.pt")
+
+
+def test_a_directory_with_names_that_are_no_text_is_refused(archive, tmp_path):
+    """A flag of a zip entry says that its name is UTF-8."""
+    content = bytearray(archive.read_bytes())
+    place = content.rindex(b"PK\x01\x02")
+    content[place + 9] |= 8
+    content[place + 46] = 0xFF
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(DataError, match="c.pt: the file is truncated or damaged .*codec"):
+        read_clip_weights(tmp_path / "c.pt")

@@ -114,6 +114,7 @@ def lines(monkeypatch, capsys, tmp_path):
     stub = SimpleNamespace(
         manifest={"splits": {"train": {"captions": captions}, "test": {"captions": captions}}},
         languages=lambda split: list(captions),
+        usable=lambda split, lang: range(captions[lang]),
     )
     monkeypatch.setattr(mlvl_fairseq.data.corpus, "Corpus", lambda folder: stub)
 

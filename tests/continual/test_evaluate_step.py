@@ -65,6 +65,18 @@ def test_scores_and_ranks(sequence, corpus, encoder):
         assert ranks.images.tolist() == [0, 1, 3, 4] and ranks.text_to_image.tolist() == [0, 2, 2, 1, 3]
 
 
+@pytest.mark.parametrize("gpus, device", [(0, "cpu"), (2, "cuda")])
+def test_it_scores_the_best_checkpoint_on_the_teacher_s_features_of_its_split(
+    sequence, corpus, encoder, monkeypatch, tmp_path, gpus, device
+):
+    loaded, asked, features = [], [], corpus.features("test", "image")
+    monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: loaded.append((path, str(device))) or encoder)
+    corpus.features = lambda split, kind: asked.append((split, kind)) or features
+    sequence.gpus = gpus
+    evaluation.evaluate_step(sequence, corpus, 1)
+    assert loaded == [(tmp_path / "checkpoint_best.pt", device)] and set(asked) == {("test", "image")}
+
+
 def test_a_score_implies_its_ranks(sequence, corpus, encoder, monkeypatch):
     def full_disk(path, value):
         raise OSError("no space left")

@@ -133,6 +133,16 @@ def test_methods_joined_by_plus_work_together():
 
 
 @pytest.mark.parametrize(
+    "name, close", [("owec", "oewc"), ("ER-ACE", "er_ace"), ("cll_clip_with_tier", "cll_clip_with_teir")]
+)
+def test_names_that_are_close_are_told(name, close):
+    with pytest.raises(UserError, match=f"no method '{name}': did you mean (.* or )?{close}( or .*)?\\? mlvl-cll"):
+        method_options(name)
+    with pytest.raises(UserError, match="no method 'zzz': mlvl-cll --list-methods"):
+        method_options("zzz")
+
+
+@pytest.mark.parametrize(
     "joined, message",
     [
         ("lora+mla", r"lora\+mla: mla needs --adapter bottleneck, another of them lora"),

@@ -2,15 +2,20 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mlvl_fairseq.data.captions import read_captions
+from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.image_names import ImageFolder, image_name, is_outside
+from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import DataError
 
 COMPOSED, DECOMPOSED = "caf\u00e9/z\u00fcge.png", "cafe\u0301/zu\u0308ge.png"
@@ -77,6 +82,10 @@ def test_files_are_found_whatever_their_spelling_on_the_disk(tmp_path):
     assert folder.path("win/d.png") == str(tmp_path / "win/d.png")
 
 
+def size_of(image):
+    return torch.tensor([[[float(image.width), image.height]]] * 3)
+
+
 def test_names_that_leave_the_root_are_refused(tmp_path):
     root = tmp_path / "pictures"
     root.mkdir()
@@ -84,16 +93,16 @@ def test_names_that_leave_the_root_are_refused(tmp_path):
         Image.new("RGB", (4, 4)).save(place)
     (root / "link.png").symlink_to(tmp_path / "secret.png")
     outside = ["../secret.png", f"{tmp_path}/secret.png", "x/../../secret.png", r"..\secret.png"]
-    closed, opened = ImageDataset(root, outside, lambda image: image.size), ImageFolder(root, allow_outside=True)
-    for row, name in enumerate(outside):
-        assert "is not below the image root" in closed[row].problem and "--allow-outside-root" in closed[row].problem
+    transform, opened = ImageTransform("clip", 4), ImageFolder(root, allow_outside=True)
+    for image in map(ImageDataset(root, outside, transform).__getitem__, range(4)):
+        assert "is not below the image root" in image.problem and "--allow-outside-root" in image.problem
+    for name in outside:
         with pytest.raises(DataError, match="is not below the image root"):
             ImageFolder(root).path(name)
-    assert [
-        i.pixels for i in map(ImageDataset(root, outside, lambda i: i.size, allow_outside=True).__getitem__, range(4))
-    ]
+    allowed = ImageDataset(root, [*outside, "link.png"], transform, allow_outside=True)
+    assert [tuple(allowed[row].pixels.shape) for row in range(5)] == [(3, 4, 4)] * 5
     assert opened.missing(outside).tolist() == [] and opened.missing(["../none.png"]).tolist() == [0]
-    assert ImageDataset(root, ["link.png"], lambda image: image.size)[0] == ((4, 4), None)  # its owner made the link
+    assert ImageDataset(root, ["link.png"], transform)[0].problem is None  # its owner made the link
 
 
 def captions_file(path, names):
@@ -128,8 +137,34 @@ def test_features_are_found_by_any_spelling(tmp_path):
     listed = tmp_path / "f.txt"
     listed.write_text(f"./b.png\n{DECOMPOSED}\n/data/x//a.png\n")
     wanted = [COMPOSED, "x/a.png", "b.png", unicodedata.normalize("NFD", COMPOSED)]
-    found = import_features(tmp_path / "f.npy", listed, wanted, image_root="/data")
-    assert found.tolist() == features[[1, 2, 0, 1]].tolist()
+    found, bad = import_features(tmp_path / "f.npy", listed, wanted, image_root="/data")
+    assert bad.tolist() == [] and found.tolist() == features[[1, 2, 0, 1]].tolist()
     listed.write_text("a.png\nb.png\n./a.png\n")
     with pytest.raises(DataError, match="f.txt:3: name 'a.png' is already in line 1"):
         import_features(tmp_path / "f.npy", listed, ["a.png"])
+
+
+def test_a_corpus_cannot_name_what_is_outside(tmp_path):
+    """As an earlier version, or somebody else, may have written it."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for place in (tmp_path / "b.png", root / "a.png"):
+        Image.new("RGB", (4, 4)).save(place)
+    table = read_captions(captions_file(tmp_path / "en.json", [f"{root}/a.png", "../b.png"]))
+    corpus = build_corpus(tmp_path / "corpus", {"train": {"en": table}})
+    transform = ImageTransform("clip", 4)
+    with pytest.raises(DataError, match=r"images/train\.txt:2: '\.\./b.png' is not below the image root"):
+        CorpusImages(corpus, "train", transform, str(root))
+    images = CorpusImages(corpus, "train", transform, str(root), allow_outside=True)
+    assert [tuple(images[row].shape) for row in range(2)] == [(3, 4, 4)] * 2
+
+
+def test_a_corpus_of_an_earlier_version_goes_on_with_its_spellings(tmp_path):
+    """Names were kept as they were spelled; a language is added all the same, and nothing that is there changes."""
+    english = captions_file(tmp_path / "en.json", ["./a.png", "/data/b.png"])
+    table = read_captions(english)
+    corpus = build_corpus(tmp_path / "corpus", {"train": {"en": replace(table, images=["./a.png", "/data/b.png"])}})
+    german = read_captions(captions_file(tmp_path / "de.json", ["a.png", r"\data\b.png", "c.png"]))
+    more = build_corpus(corpus.folder, {"train": {"en": read_captions(english), "de": german}})
+    assert more.images("train") == ["./a.png", "/data/b.png", "c.png"]
+    assert more.rows("train", "de")[:, 0].tolist() == [0, 1, 2]

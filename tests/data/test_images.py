@@ -1,6 +1,7 @@
 """CLIP's preprocessing against the clip package, safe decoding, and the policy for bad images."""
 
 import logging
+import os
 import pickle
 import zlib
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlvl_fairseq.data.images.reading import BadImagePolicy, ImageDataset, load_image
-from mlvl_fairseq.data.images.transforms import ImageTransform, register_transform
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import ImageDataset, load_image, read_image, tell_of_doubts
+from mlvl_fairseq.data.images.transforms import ImageTransform, reading_of, register_transform, scaled
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.fairseq_patches import import_clip
 
@@ -172,3 +174,108 @@ def test_a_transform_is_registered_once(monkeypatch):
     assert torch.equal(ImageTransform("mean", 2)(Image.new("L", (4, 4), 7)), torch.full((3, 2, 2), 7.0))
     with pytest.raises(ValueError, match="registered already"):
         register_transform("mean")(mean)
+
+
+def test_high_bit_depths_are_scaled_by_their_own_range():
+    ramp = np.random.default_rng(0).permutation(np.linspace(-3, 1021, 20 * 30)).reshape(20, 30)
+    for values in (ramp, ramp.astype(np.int32), (ramp + 3).astype(np.uint16), (ramp + 3).astype(">u2")):
+        image = Image.fromarray(values.astype(np.float32) if values.dtype == np.float64 else values)
+        exact = np.asarray(image).astype(np.float64)
+        expected = np.rint(255 * (exact - exact.min()) / (exact.max() - exact.min()))
+        assert np.abs(np.asarray(scaled(image), np.float64) - expected).max() == 0 and scaled(image).mode == "L"
+        wide, narrow = (ImageTransform("clip", 16, depth)(image) for depth in ("scale", "clip"))
+        assert torch.equal(wide, ImageTransform("clip", 16)(Image.fromarray(expected.astype(np.uint8))))
+        assert not torch.equal(wide, narrow)
+    assert not np.asarray(scaled(Image.fromarray(np.full((4, 4), 9, np.uint16)))).any()
+    odd = np.array([[np.nan, 0.0], [2.0, 4.0]], np.float32)
+    assert np.asarray(scaled(Image.fromarray(odd))).tolist() == [[0, 0], [128, 255]]
+
+
+@pytest.mark.parametrize("kind", ["odd", "cmyk", "palette", "grey and alpha", "black and white"])
+def test_other_pictures_are_not_scaled(kind):
+    assert scaled(IMAGES[kind]) is IMAGES[kind]
+    assert torch.equal(ImageTransform("clip", 32, "scale")(IMAGES[kind]), ImageTransform("clip", 32)(IMAGES[kind]))
+
+
+def test_there_are_two_ways_to_read_high_bit_depths():
+    with pytest.raises(UserError, match="--high-bit-depth stretch: choose one of clip, scale"):
+        ImageTransform("clip", 16, "stretch")
+    assert reading_of("clip") is None and reading_of("scale") == "high-bit-depth=scale"
+    assert ImageTransform("clip", 16, "scale") != ImageTransform("clip", 16)
+
+
+WIDE = np.linspace(0, 65535, 40 * 40).reshape(40, 40)
+
+
+@pytest.mark.parametrize(
+    "name, values, doubt",
+    [
+        ("a.png", WIDE.astype(np.uint16), "16-bit values from 0 to 65535 are cut to 0 ... 255"),
+        ("a.tif", WIDE.astype(np.uint16), "16-bit values"),
+        ("b.tif", WIDE.astype(np.int32), "32-bit values"),
+        ("c.tif", (WIDE / 65535).astype(np.float32), "floating point values from 0 to 1 are cut"),
+        ("d.tif", (WIDE / 257).astype(np.float32), None),
+        ("e.png", (WIDE / 257).astype(np.uint16), None),
+        ("f.png", (WIDE / 257).astype(np.uint8), None),
+        ("g.png", np.full((40, 40, 3), (1, 2, 3), np.uint8), "is of one colour"),
+    ],
+)
+def test_pictures_that_show_nothing_are_doubted(tmp_path, name, values, doubt):
+    Image.fromarray(values).save(tmp_path / name)
+    image = read_image(tmp_path / name, ImageTransform("clip", 16))
+    assert image.problem is None and image.pixels.shape == (3, 16, 16)
+    assert image.doubt is None if doubt is None else f"{name}: {doubt}" in image.doubt
+    wide = read_image(tmp_path / name, ImageTransform("clip", 16, "scale"))
+    assert (wide.doubt is not None) == (name == "g.png")
+
+
+def test_doubts_are_counted_with_examples(caplog):
+    tell_of_doubts([], 0, 9, "train")
+    tell_of_doubts(list("abcde"), 5, 9, "train")
+    assert [r.message for r in caplog.records] == ["train: 5 of 9 pictures show (nearly) one colour only: a; b; c"]
+
+
+def test_what_cannot_be_read_or_transformed_is_a_problem(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    rgb().save(tmp_path / "a.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+
+    def refuses(image):
+        raise ValueError("conversion from La to L not supported")
+
+    transform = ImageTransform("clip", 16)
+    problems = [
+        read_image(tmp_path / "pipe.png", transform).problem,
+        read_image("/dev/zero", transform).problem,
+        read_image(tmp_path / "gone.png", transform).problem,
+        read_image(tmp_path / "a.png", transform, max_pixels=10).problem,
+        read_image(tmp_path / "a.png", refuses).problem,
+    ]
+    expected = ["is a pipe", "is a device", "no such file", "more than the limit of 10", "mode RGB; ValueError: conver"]
+    for problem, part in zip(problems, expected):
+        assert part in problem
+    assert "/a.png: cannot be made the network's input" in problems[-1]
+
+
+def test_bombs_are_problems_and_no_warnings(tmp_path, monkeypatch, recwarn):
+    rgb(40, 40).save(tmp_path / "a.png")
+    for limit in (1500, 700):  # Pillow warns beyond its limit, and refuses beyond twice that
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", limit)
+        monkeypatch.setattr("mlvl_fairseq.data.images.reading.MAX_PIXELS", limit)
+        problem = read_image(tmp_path / "a.png", ImageTransform("clip", 16), max_pixels=limit).problem
+        assert "a.png: " in problem and ("limit" in problem)
+
+
+@pytest.mark.parametrize("kind", ["animated", "rotated", "palette"])
+def test_unusual_files_are_read_as_clip_reads_them(tmp_path, kind):
+    path, frames = tmp_path / f"a.{'gif' if kind == 'animated' else 'png'}", [rgb(20, 30), rgb(20, 30).rotate(180)]
+    if kind == "animated":
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by 90 degrees
+        frames[0].save(path, exif=exif)
+    else:
+        frames[0].quantize(16).save(path, transparency=3)
+    theirs = import_clip().clip._transform(16)(Image.open(path))
+    assert torch.equal(read_image(path, ImageTransform("clip", 16)).pixels, theirs)

@@ -11,10 +11,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_mte import write_small_mte
 
+from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
+from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
 
 LANGUAGES = "en,de,ru"
@@ -178,6 +182,24 @@ def two_data_sets(succeed, corpus, teacher, tmp_path_factory):
 def own_corpus(corpus, tmp_path):
     """A copy of the corpus, to damage."""
     return shutil.copytree(corpus, tmp_path / "corpus")
+
+
+@pytest.fixture
+def other_features(own_corpus):
+    """``other_features(split, kind, dim)`` replaces the teacher's features in the test's own corpus by some of another
+    dimension, of the same teacher and rows; gives their file."""
+
+    def write(split, kind, dim):
+        corpus = Corpus(own_corpus)
+        stem = corpus.feature_stem(split, kind)
+        manifest, names = read_feature_manifest(stem), corpus.english(split) if kind == "text" else corpus.images(split)
+        for path in (array_path(stem), feature_manifest_path(stem)):
+            path.unlink()
+        with FeatureWriter(stem, names, dim, manifest.model, manifest.weights_fingerprint) as writer:
+            writer.write(np.random.default_rng(0).normal(size=(len(names), dim)))
+        return array_path(stem)
+
+    return write
 
 
 @pytest.fixture(scope="session")

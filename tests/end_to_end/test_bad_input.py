@@ -155,12 +155,6 @@ def test_unknown_architecture_and_weights(run, corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_option_of_fairseq(run, corpus, sequence_options, tmp_path):
-    """It is found when the first language starts, in a process of its own."""
-    ended = run("mlvl-cll", corpus, tmp_path / "run", "--order", "en,de", *sequence_options, "--no-such-option", 1)
-    assert "unrecognized arguments: --no-such-option 1" in ended.error and "train.log" in ended.error
-
-
 # Captions
 
 
@@ -298,6 +292,17 @@ def test_full_disk_while_scores_are_written(run, succeed, world, teacher, tmp_pa
 
 def test_optimizer_that_would_drop_the_row_scales(train):
     assert "needs --optimizer row_adamw" in train("en", None, "--regularize", "grad_decay", "--optimizer", "adam")
+
+
+def test_a_score_that_validation_does_not_give(train):
+    error = train("en", None, "--best-checkpoint-metric", "rmean")
+    assert error.startswith("--best-checkpoint-metric rmean: validation has loss, ") and ", r_mean" in error
+
+
+def test_teacher_features_of_another_dimension_in_validation_only(train, other_features):
+    """Found before the first update, not after the first epoch."""
+    path = other_features("valid", "image", 16)
+    assert f"{path}: these features have 16 dimensions, the model's 32" in train()
 
 
 # Options that are not given

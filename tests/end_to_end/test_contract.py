@@ -125,3 +125,11 @@ def test_our_criterions_with_a_stock_task(train, translation_data, user_dir, cri
     ended, checkpoints = train(translation_data, "--user-dir", user_dir, *stock, *TRAINING, "--criterion", criterion)
     assert ended.error.startswith(f"--criterion {criterion} does not fit --task translation: the task has no ")
     assert not checkpoints
+
+
+@pytest.mark.parametrize("model", sorted(set(NETWORKS.values())))
+def test_our_models_with_a_stock_task(train, translation_data, user_dir, mte, model):
+    needed = ["--mte", mte] if model == "trikd" else []
+    stock = ["--task", "translation", "--arch", model, *needed, "--criterion", "cross_entropy"]
+    ended, checkpoints = train(translation_data, "--user-dir", user_dir, *stock, *TRAINING)
+    assert "does not fit" in ended.error and not checkpoints

@@ -291,7 +291,9 @@ def test_starts_are_silent_but_for_what_comes_at_import(run_alone, user_dir, tmp
     assert "JobRuntime" not in hydra.stderr
     assert "are not given" in hydra.stderr.splitlines()[-1]
     assert not re.search("compatability|strict flag|experimental|package header", by_flags.stderr)
-    assert by_flags.stderr.splitlines()[-1].startswith("error: --lang is not given; the language to learn now")
+    assert by_flags.stderr.splitlines()[-1].startswith(
+        "fairseq-train: error: --lang is not given; the language to learn now"
+    )
 
 
 def test_heads_of_recipes_hold_their_command(run):

@@ -159,7 +159,7 @@ def test_resumed_training_ends_as_if_undisturbed(images, trained, trikd_options,
 
 
 def test_crops_are_others_than_the_centre_and_others_in_every_epoch(trikd_corpus):
-    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32), "", 0.3, seed=1)
+    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32), "", False, 0.3, seed=1)
     centre = CorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32))
     first = crops[3]
     assert torch.equal(crops[3], first) and not torch.equal(first, centre[3])

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation import evaluators
 from mlvl_fairseq.evaluation.evaluators import EVALUATORS, Evaluator, Result, base, option, register_evaluator
-from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOptions
+from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOptions, retrieval_signature
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
-from mlvl_fairseq.evaluation.signature import Signature
+from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint, parse_signature
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.runs.result_folder import scores_folder
+from mlvl_fairseq.version import __version__
 
 FEATURES = {"Hund": [1.0, 0.0], "Katze": [0.8, 0.6], "Maus": [0.0, 1.0]}
 
@@ -273,9 +275,46 @@ def test_ranks_are_of_images_by_name(retrieval, encoder, tmp_path):
     [
         ({"image_root": "images"}, "give either --image-root DIR or --image-features"),
         ({"image_list": None}, "with --image-list"),
-        ({"lang": ["de", "fr"], "captions": "test.json"}, "--captions 'test.json' needs {lang} where"),
+        ({"lang": ["de", "fr"], "captions": "de.json"}, "--captions 'de.json' needs {lang} where"),
     ],
 )
-def test_wrong_options(retrieval, options, message):
+def test_wrong_options(retrieval, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         retrieval(**options).read()
+
+
+def test_signature_of_retrieval_says_what_the_model_saw():
+    """Each value its own: none of them is what most models have."""
+    model = SimpleNamespace(max_length=12, tokenizer=SimpleNamespace(name="sentencepiece"))
+    data = ["a.jpg", "b.jpg"], ["Hund", "Katze", "Maus"], [0, 1, 1]
+    text = retrieval_signature(model, *data, "de", "valid", 2, "deduplicated", {"eta": 0.3})
+    assert parse_signature(text) == {
+        "data": data_fingerprint(*data),
+        "split": "valid",
+        "lang": "de",
+        "images": "2",
+        "texts": "3",
+        "tok": "sentencepiece",
+        "maxlen": "12",
+        "precision": "fp32",
+        "folds": "2",
+        "captions": "deduplicated",
+        "ties": "index",
+        "eta": "0.3",
+        "version": __version__,
+    }
+    usual = parse_signature(retrieval_signature(model, *data, "de", "valid"))
+    assert (usual["folds"], usual["captions"], usual["maxlen"]) == ("1", "any", "12") and "eta" not in usual
+
+
+def test_a_new_file_is_a_new_evaluator(add_file):
+    text = "from mlvl_fairseq.evaluation.evaluators.base import Evaluator, register_evaluator\n"
+    before = set(EVALUATORS)
+    add_file(evaluators, "newest", text + "@register_evaluator('newest')\nclass Newest(Evaluator):\n    'x'\n")
+    try:
+        assert set(EVALUATORS) == before | {"newest"} != before and EVALUATORS["newest"].name == "newest"
+        with pytest.raises(ValueError, match="evaluator 'retrieval' is registered twice"):
+            register_evaluator("retrieval")(EVALUATORS["newest"])
+    finally:
+        del EVALUATORS["newest"]

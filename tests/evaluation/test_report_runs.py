@@ -118,7 +118,7 @@ def test_splits(tmp_path):
     "name, content, message",
     [
         ("run.json", "{", "run.json: not JSON"),
-        ("run.json", "[]", "expected a JSON object, found a list"),
+        ("run.json", "[]", "expected object, found a list of 0; mend it"),
         ("run.json", '{"languages": ["en"]}', "run.json field 'method': expected text, found None"),
         ("run.json", '{"method": "m", "languages": []}', "field 'languages': expected a list of different languages"),
         (
@@ -126,12 +126,16 @@ def test_splits(tmp_path):
             '{"languages": ["en"], "protocol": "x"}',
             "unknown protocol 'x'; there are: sequence, joint, single",
         ),
-        ("scores/00-en/en.test.json", '{"txt_r1": NaN}', "json field 'txt_r1': expected a score in %, found nan"),
+        ("scores/00-en/en.test.json", '{"txt_r1": NaN}', "json: not JSON .it holds NaN"),
         ("scores/00-en/en.test.json", '{"txt_r1": "9"}', "field 'txt_r1': expected a score in %, found '9'"),
         ("scores/00-en/en.test.json", "\xff", "not JSON"),
-        ("00-en/costs.json", '{"train": 3}', "field 'train': expected an object, found 3"),
-        ("00-en/costs.json", '{"train": {"seconds": -1}}', "field 'seconds': expected a number, found -1"),
-        ("00-en/done.json", '{"checkpoint_bytes": "9"}', "field 'checkpoint_bytes': expected a number, found '9'"),
+        ("00-en/costs.json", '{"train": 3}', "field 'train': expected object, found 3"),
+        ("00-en/costs.json", '{"train": {"seconds": -1}}', "field 'train.seconds': expected float >= 0.0, found -1"),
+        (
+            "00-en/done.json",
+            '{"checkpoint_bytes": "9"}',
+            "'checkpoint_bytes': expected float . null, found '9'; mend it",
+        ),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):

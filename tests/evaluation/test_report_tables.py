@@ -20,6 +20,7 @@ from mlvl_fairseq.evaluation.report import (
     write_report,
 )
 from mlvl_fairseq.evaluation.report.formats.markdown import comparison_section, summary_table
+from mlvl_fairseq.evaluation.report.tables import value_table
 
 LANGUAGES = ["en", "de"]
 TABLES = ("csv", "json", "md")
@@ -200,3 +201,14 @@ def test_deviation_is_shown(tmp_path):
     assert "over 2 seeds" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     written = json.loads((tmp_path / "out" / "report.json").read_text())["methods"]["naive"]
     assert written["per_seed"]["AA"]["r_mean"] == [50, 52] and written["deviation"]["AA"]["r_mean"] == math.sqrt(2)
+
+
+def test_values_have_four_significant_digits():
+    table = value_table("loss", ["a", "b"], {"er": [1.23456, None], "der": [0.000123456, 12345.6]})
+    assert table.splitlines() == [
+        "| loss |         a |         b |",
+        "|------|----------:|----------:|",
+        "| er   |     1.235 |       n/a |",
+        "| der  | 0.0001235 | 1.235e+04 |",
+    ]
+    assert "1.23 |" in value_table("loss", ["a"], {"er": [1.23456]}, digits=3)

@@ -64,7 +64,10 @@ def test_parallel_text_is_cut_and_binarized_with_xlmrs_dictionary(call, tmp_path
         for lang in ("de", "en"):
             (tmp_path / "raw" / f"{split}.de-en.{lang}").write_text("a\n")
     calls = call("prepare_parallel.sh", "xlmr", "raw", "out", "de")
-    assert [command for command, _ in calls] == ["mlvl-encode"] * 4 + ["fairseq-preprocess"]
+    assert [command for command, _ in calls] == ["mlvl-encode", "fairseq-preprocess"]
+    args = calls[0][1]
+    assert args.files == [f"raw/{split}.de-en.{side}" for split in ("train", "valid") for side in ("de", "en")]
+    assert args.parallel and (args.sentencepiece, args.output_dir) == ("xlmr", "out/pieces")
     args = calls[-1][1]
     assert (args.trainpref, args.validpref) == (
         "out/pieces/train.de-en",
@@ -172,13 +175,10 @@ def test_variants_on_real_text_are_scored_and_reported_over_their_seeds(stubs, c
     assert not trainings(again) and "mlvl-evaluate" not in {command for command, _ in again}
 
 
-def test_parallel_text_that_is_not_there_or_not_parallel(call, tmp_path):
-    prepare = ("prepare_parallel.sh", "xlmr", "raw", "out", "de")
-    (tmp_path / "raw").mkdir()
-    call(*prepare, status=2, says="raw/train.de-en.de is missing or empty")
-    for split, lines in (("train.de-en.de", "a\nb\n"), ("train.de-en.en", "a")):
-        (tmp_path / "raw" / split).write_text(lines)
-    call(*prepare, status=2, says="raw/train.de-en.de has 2 lines, but raw/train.de-en.en 1")
+def test_nothing_is_made_of_parallel_text_with_a_fault(call, stubs, tmp_path):
+    """mlvl-encode checks all files before it writes any."""
+    stubs.add("mlvl-encode", "#!/bin/sh\necho 'raw/train.de-en.de:5: not valid UTF-8' >&2\nexit 2\n")
+    assert not call("prepare_parallel.sh", "xlmr", "raw", "out", "de", status=2, says="train.de-en.de:5: not valid")
     assert not (tmp_path / "out").exists()
 
 

@@ -83,7 +83,7 @@ def test_full_disk_ends_the_command(trained, run_alone, train_options):
     )
     assert ended.returncode == 2
     last_line = ended.stderr.splitlines()[-1]
-    assert last_line.startswith(f"error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
+    assert last_line.startswith(f"fairseq-train: error: {trained / 'checkpoint2.pt'}: cannot be saved: File too large")
     assert {path: path.read_bytes() for path in trained.iterdir()} == before
 
 

@@ -188,6 +188,53 @@ def test_scales_of_another_vocabulary_are_refused(acts_on):
         update(RowAdamW([weight], lr=0.01), [weight], [gradient(0)])
 
 
+def test_defaults_are_the_published_ones():
+    """Yang et al. 2024: AdamW with betas (0.9, 0.999), epsilon 1e-6 and a weight decay of 0.05."""
+    expected = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.05}
+    weight = parameter(torch.ones(2, 2))
+    for optimizer in (RowAdamW([weight], lr=0.1), FairseqRowAdamW(RowAdamWConfig(lr=[0.1]), [weight])._optimizer):
+        assert {name: optimizer.param_groups[0][name] for name in expected} == expected
+
+
+def test_state_is_on_the_device_of_its_parameter(monkeypatch):
+    monkeypatch.setattr(row_adamw, "_adam_step", lambda *_: None)  # fused kernels have no meta version
+    weight = torch.nn.Parameter(torch.ones(ROWS, WIDTH, device="meta"))
+    weight.grad = torch.zeros_like(weight)
+    optimizer = RowAdamW([weight], lr=0.1)
+    optimizer.step()
+    assert {value.device.type for value in optimizer.state[weight].values()} == {"meta"}
+
+
+@pytest.mark.parametrize("text", ["0.9", "0.9, 0.99, 0.999", "a, b", "", "1, 0.9", "0.9, 1", "-0.1, 0.9", "0.9, -0.1"])
+def test_betas_that_are_none(text):
+    with pytest.raises(UserError, match=f"betas '{text}' are not two numbers from 0 to below 1"):
+        parse_betas(text)
+
+
+def test_betas_as_they_may_be_written():
+    assert parse_betas("(0, 0.5)") == parse_betas("[0.0, .5]") == parse_betas(" 0,0.5 ") == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_half_of_the_rows_or_fewer_are_picked_out(few):
+    """3 of 6 are; 4 of 6 are most of them."""
+    scale = torch.tensor([1.0] * few + [0.0] * (6 - few))
+    more = torch.tensor([1.0, 0.5, 1, 1, 0, 0])
+    for kind, rows in (("gradient", "active_rows"), ("update", "active_rows"), ("decay", "decayed_rows")):
+        assert getattr(RowScales(**{kind: scale}), rows).tolist() == list(range(few))
+        assert getattr(RowScales(**{kind: more}), rows) is None
+
+
+def test_rows_that_the_update_moves_decide_where_both_have_scales():
+    assert RowScales(gradient=torch.ones(4), update=torch.tensor([0, 1.0, 0, 0])).active_rows.tolist() == [1]
+
+
+def test_a_closure_s_loss_is_given_back():
+    weight = parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    assert RowAdamW([weight], lr=0.1).step(lambda: 7.5) == 7.5 and RowAdamW([weight], lr=0.1).step() is None
+
+
 def test_fairseq_builds_it_from_options():
     cfg = OmegaConf.structured(RowAdamWConfig(adam_betas="(0.8, 0.99)", adam_eps=1e-5, weight_decay=0.2, lr=[0.3]))
     OmegaConf.set_struct(cfg, False)
@@ -250,50 +297,3 @@ def test_several_states_are_several_optimizers_of_the_same_weights():
         own.moments = number % 2
         own.step()
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
-
-
-def test_defaults_are_the_published_ones():
-    """Yang et al. 2024: AdamW with betas (0.9, 0.999), epsilon 1e-6 and a weight decay of 0.05."""
-    expected = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.05}
-    weight = parameter(torch.ones(2, 2))
-    for optimizer in (RowAdamW([weight], lr=0.1), FairseqRowAdamW(RowAdamWConfig(lr=[0.1]), [weight])._optimizer):
-        assert {name: optimizer.param_groups[0][name] for name in expected} == expected
-
-
-def test_state_is_on_the_device_of_its_parameter(monkeypatch):
-    monkeypatch.setattr(row_adamw, "_adam_step", lambda *_: None)  # fused kernels have no meta version
-    weight = torch.nn.Parameter(torch.ones(ROWS, WIDTH, device="meta"))
-    weight.grad = torch.zeros_like(weight)
-    optimizer = RowAdamW([weight], lr=0.1)
-    optimizer.step()
-    assert {value.device.type for value in optimizer.state[weight].values()} == {"meta"}
-
-
-@pytest.mark.parametrize("text", ["0.9", "0.9, 0.99, 0.999", "a, b", "", "1, 0.9", "0.9, 1", "-0.1, 0.9", "0.9, -0.1"])
-def test_betas_that_are_none(text):
-    with pytest.raises(UserError, match=f"betas '{text}' are not two numbers from 0 to below 1"):
-        parse_betas(text)
-
-
-def test_betas_as_they_may_be_written():
-    assert parse_betas("(0, 0.5)") == parse_betas("[0.0, .5]") == parse_betas(" 0,0.5 ") == (0.0, 0.5)
-
-
-@pytest.mark.parametrize("few", [1, 2, 3])
-def test_half_of_the_rows_or_fewer_are_picked_out(few):
-    """3 of 6 are; 4 of 6 are most of them."""
-    scale = torch.tensor([1.0] * few + [0.0] * (6 - few))
-    more = torch.tensor([1.0, 0.5, 1, 1, 0, 0])
-    for kind, rows in (("gradient", "active_rows"), ("update", "active_rows"), ("decay", "decayed_rows")):
-        assert getattr(RowScales(**{kind: scale}), rows).tolist() == list(range(few))
-        assert getattr(RowScales(**{kind: more}), rows) is None
-
-
-def test_rows_that_the_update_moves_decide_where_both_have_scales():
-    assert RowScales(gradient=torch.ones(4), update=torch.tensor([0, 1.0, 0, 0])).active_rows.tolist() == [1]
-
-
-def test_a_closure_s_loss_is_given_back():
-    weight = parameter(torch.ones(2, 2))
-    weight.grad = torch.ones(2, 2)
-    assert RowAdamW([weight], lr=0.1).step(lambda: 7.5) == 7.5 and RowAdamW([weight], lr=0.1).step() is None

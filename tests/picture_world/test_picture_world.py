@@ -214,6 +214,13 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     assert contents(tmp_path / "world") == before
 
 
+def test_settings_of_another_program_are_refused_in_one_line(tmp_path):
+    (tmp_path / "picture_world.json").write_text('{"seed": "seven", "a\\nb": [1], "train": "' + 9999 * "x" + '"}')
+    with pytest.raises(UserError, match="seed 'seven', not 7") as refused:
+        write_world(tmp_path, SMALL, ["en"])
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
 def test_folders_with_something_else_are_left_alone(tmp_path):
     (tmp_path / "train.en.json").write_text("mine")
     with pytest.raises(UserError, match="not empty and holds no picture world"):
@@ -221,7 +228,7 @@ def test_folders_with_something_else_are_left_alone(tmp_path):
     assert contents(tmp_path) == {"train.en.json": b"mine"}
 
 
-@pytest.mark.parametrize("damage", ["", '{"seed": 7', "[]"])
+@pytest.mark.parametrize("damage", ["", '{"seed": 7', "[]", "[" * 200_000])
 def test_a_damaged_manifest_is_reported(tmp_path, damage):
     (tmp_path / "picture_world.json").write_text(damage)
     with pytest.raises(DataError, match="picture_world.json: .*delete the folder and draw the world again"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.analyses.inputs import captions_of, load_text_tower, sample_rows
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
@@ -46,8 +46,9 @@ def attention_drift(
     final = load_text_tower(run.final_checkpoint(), run.languages, device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
-        captions = captions_of(corpus, "train", lang)
-        chosen = [captions[row] for row in sample_rows(len(captions), max_captions, seed)]
+        captions = corpus.captions("train", lang)
+        usable = corpus.usable("train", lang)
+        chosen = [captions[row] for row in usable[sample_rows(len(usable), max_captions, seed)]]
         earlier = load_text_tower(run.checkpoint(step), run.languages[: step + 1], device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 

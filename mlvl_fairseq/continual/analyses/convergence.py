@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.analyses.inputs import captions_of, load_text_tower, sample_rows
+from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.caption_dataset import gather_rows
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
 from mlvl_fairseq.runs.folder import RunFolder
@@ -60,12 +60,9 @@ class TrainingCaptions:
         tokens, rows = [], []
         images, english = (corpus.features("train", kind) for kind in TEACHER_FEATURES)
         for lang in languages:
-            captions, pairs = captions_of(corpus, "train", lang), corpus.rows("train", lang)
-            if (pairs.max(axis=0) >= (len(images), len(english))).any() or (pairs.min(axis=0) < (0, -1)).any():
-                raise DataError(
-                    "points to images or English sentences that are not there", corpus.rows_path("train", lang)
-                )
-            usable = np.flatnonzero(pairs[:, 1] >= 0)
+            captions, pairs = corpus.captions("train", lang), corpus.rows("train", lang)
+            usable = corpus.usable("train", lang)
+            usable = usable[pairs[usable, 1] >= 0]
             chosen = usable[sample_rows(len(usable), limit, seed)]
             tokens += encoder.tokenize([captions[row] for row in chosen], lang)
             rows.append(pairs[chosen])

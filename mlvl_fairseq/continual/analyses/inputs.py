@@ -1,11 +1,10 @@
 """What analyses look at: a model whose features are those of its text tower alone, and some of the captions."""
 
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.networks.clip import ClipNetwork
 
@@ -27,15 +26,6 @@ def load_text_tower(path, languages: Sequence[str], device: str = "cpu", **froze
         learned = ",".join(encoder.languages) or "none"
         raise UserError(f"{path}: the run's model has learned {','.join(languages)} here, this one {learned}")
     return encoder
-
-
-def captions_of(corpus: Corpus, split: str, lang: str) -> List[str]:
-    """The captions of a split and language. Raises DataError: there are not as many as rows."""
-    captions, rows = corpus.captions(split, lang), len(corpus.rows(split, lang))
-    if len(captions) != rows:
-        message = f"holds {len(captions)} captions where {rows} are needed; run mlvl-prepare again"
-        raise DataError(message, corpus.captions_path(split, lang))
-    return captions
 
 
 def sample_rows(count: int, limit: Optional[int], seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence
 
 from tqdm import tqdm
 
-from mlvl_fairseq.continual.analyses.inputs import captions_of, sample_rows
+from mlvl_fairseq.continual.analyses.inputs import sample_rows
 from mlvl_fairseq.continual.methods import method_options
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
@@ -43,7 +43,7 @@ def segmentation_drift(
     corpus = Corpus(run.corpus)
     for lang in run.languages:
         corpus.require(split, lang)
-    captions = {lang: _some(captions_of(corpus, split, lang), max_captions, seed) for lang in run.languages[:-1]}
+    captions = {lang: _some(corpus, split, lang, max_captions, seed) for lang in run.languages[:-1]}
     found: Dict[str, Dict[str, Counts]] = {lang: {} for lang in captions}
     words: Dict[str, List[List[tuple]]] = {}
     for step, later in enumerate(tqdm(run.languages, desc=f"{run.name} vocabularies", unit=" languages")):
@@ -80,8 +80,10 @@ def count_changes(before: Sequence[Sequence[tuple]], after: Sequence[Sequence[tu
     return dict(counts)
 
 
-def _some(captions: List[str], limit: Optional[int], seed: int) -> List[str]:
-    return [captions[row] for row in sample_rows(len(captions), limit, seed)]
+def _some(corpus: Corpus, split: str, lang: str, limit: Optional[int], seed: int) -> List[str]:
+    """Captions that take part in what a split is there for."""
+    captions, usable = corpus.captions(split, lang), corpus.usable(split, lang, corpus.finished_features(split))
+    return [captions[row] for row in usable[sample_rows(len(usable), limit, seed)]]
 
 
 def _tokenizer(corpus: Corpus, languages: Sequence[str]) -> ClipTokenizer:

@@ -4,7 +4,14 @@ One file a format in ``readers/``; :func:`read_captions` picks the format, :clas
 """
 
 from mlvl_fairseq.data.captions.pairing import english_rows, unmatched_english
-from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, read_captions, register_reader
+from mlvl_fairseq.data.captions.reading import (
+    CaptionReader,
+    CaptionSource,
+    ReadingOptions,
+    read_captions,
+    read_languages,
+    register_reader,
+)
 from mlvl_fairseq.data.captions.table import CaptionTable, Problems, TableBuilder, unique_texts
 
 __all__ = [
@@ -13,8 +20,10 @@ __all__ = [
     "CaptionTable",
     "Problems",
     "TableBuilder",
+    "ReadingOptions",
     "english_rows",
     "read_captions",
+    "read_languages",
     "register_reader",
     "unique_texts",
     "unmatched_english",

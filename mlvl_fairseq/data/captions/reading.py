@@ -1,95 +1,61 @@
-"""Reading caption files: lines of text, the registry of formats, the function that reads any of them, and the checks
-that need a whole file.
+"""Reading caption files: the registry of formats, the function that reads any of them, and the checks that need a whole
+file.
 
 A format is one file in ``readers/`` with one decorated class.
 """
 
-import gzip
 import importlib
-import io
 import logging
 import os
-import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from functools import partial
-from typing import Callable, Iterator, Optional, Type
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Sequence, Type
 
 import numpy as np
 
+from mlvl_fairseq.data.captions.lines import raw_lines
+from mlvl_fairseq.data.captions.pictures import refuse_misplaced, with_file_names
 from mlvl_fairseq.data.captions.table import (
     DUPLICATE,
     MISSING_IMAGE,
+    POLICIES,
     CaptionTable,
     Problems,
     TableBuilder,
+    shown,
     unique_texts,
 )
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import inflated, open_file
 
 logger = logging.getLogger(__name__)
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # bytes FF FE and FE FF, as surrogateescape shows them
-_HEAD_CHARACTERS = 4096
-
-
-def raw_lines(path, limit: int = -1) -> Iterator[str]:
-    """Yield the lines of a text file with their line ends; gzip is recognised by its content, not by its name.
-
-    Only ``\\n`` ends a line. Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``), so that one bad
-    caption does not cost the file. A byte-order mark at the start is removed.
-
-    Args:
-        limit: longest piece in characters to yield at once; -1 yields whole lines.
-
-    Raises:
-        DataError: the file cannot be read, is no regular file, is UTF-16, or is a gzip file that is truncated, damaged
-            (with the line) or inflates beyond all bounds.
-    """
-    number = 0
-    try:
-        with open_file(path) as raw:
-            stream = inflated(raw, path) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
-            text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n")
-            for number, line in enumerate(iter(partial(text.readline, limit), ""), 1):
-                yield line if number > 1 else _without_mark(line, path)
-    except EOFError:
-        raise DataError("truncated gzip file: it ends here; copy or download it again", path, number + 1) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"damaged gzip file ({error}); copy or download it again", path, number + 1) from None
-    except OSError as error:
-        raise DataError(error.strerror or str(error), path) from None
-
-
-def text_lines(path) -> Iterator[str]:
-    """Yield the lines of a text file without their ends (``\\n`` or ``\\r\\n``); see :func:`raw_lines`."""
-    for line in raw_lines(path):
-        yield line.rstrip("\r\n")
-
-
-def _without_mark(line: str, path) -> str:
-    if line.startswith(_UTF16_MARKS):
-        raise DataError("is UTF-16 text; convert it first: iconv -f UTF-16 -t UTF-8", path)
-    return line.removeprefix("\ufeff")
+_HEAD_CHARACTERS = 1 << 16
+FORMAT_OPTION = "--captions-format"
+LANG = "{lang}"  # stands for the language in a file name
 
 
 @dataclass(frozen=True)
 class CaptionSource:
-    """A caption file and the files that go with it.
+    """A caption file, what goes with it, and what is asked of it.
 
     Attributes:
         path: the caption file.
         image_list: one image name a line, for each line of ``path``.
         english: one English sentence a line, for each line of ``path``.
+        lang: language that is asked for; None where a file has one language only.
+        split: split that is asked for (train, valid, test, ...), of files that hold several.
+        file_splits: names of splits inside the file, instead of those that ``split`` stands for: ``train,restval``.
+        columns: where image and caption are, see :func:`~mlvl_fairseq.data.captions.cells.parse_columns`.
     """
 
     path: str
     image_list: Optional[str] = None
     english: Optional[str] = None
+    lang: Optional[str] = None
+    split: Optional[str] = None
+    file_splits: Optional[str] = None
+    columns: Optional[str] = None
 
     def companions(self) -> dict[str, str]:
         """The accompanying files that were given: ``{field: path}``."""
@@ -98,23 +64,27 @@ class CaptionSource:
 
 
 class CaptionReader(ABC):
-    """Reads one format of caption files.
+    """Reads one format of caption files. Formats are told apart by content: one ``sniff`` may be true of a file.
 
     Attributes:
-        patterns: file names the format usually has.
         companions: fields of :class:`CaptionSource` the format can use beside ``path``.
         required: those of them it cannot do without.
         unit: what its line numbers count, ``"line"`` or ``"row"``.
+        any_text: the format is any text; it is taken where no other fits.
+        has_splits: its files hold splits, of which ``source.split`` or ``source.file_splits`` chooses.
+        has_columns: its files have columns or fields, which ``source.columns`` can name.
     """
 
-    patterns: tuple[str, ...] = ()
     companions: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     unit: str = "line"
+    any_text: bool = False
+    has_splits: bool = False
+    has_columns: bool = False
 
     @abstractmethod
     def sniff(self, head: str) -> bool:
-        """Could a file whose first line starts with ``head`` be of this format?"""
+        """Is a file that starts with ``head`` (its first 65,536 characters at most) of this format?"""
 
     @abstractmethod
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
@@ -124,9 +94,9 @@ class CaptionReader(ABC):
             DataError: the file as a whole cannot be read, or by the policy for problems.
         """
 
-    def matches_name(self, path: str) -> bool:
-        name = os.path.basename(path).lower()
-        return any(fnmatch(name, pattern) for pattern in self.patterns)
+    def holds_languages(self, source: CaptionSource) -> bool:
+        """Does the one file hold captions in several languages, of which ``source.lang`` chooses?"""
+        return False
 
 
 READERS: dict[str, CaptionReader] = {}
@@ -150,50 +120,112 @@ def readers() -> dict[str, CaptionReader]:
     return READERS
 
 
+def _option(help: str, default=None, **shown):
+    """A field that commands make a flag of; it changes what is read, which fingerprints say, and no score by itself."""
+    return field(default=default, metadata={"help": help, "identity": None, "group": "reading captions", **shown})
+
+
+@dataclass(kw_only=True)
+class ReadingOptions:
+    """How caption files are read, as options of commands."""
+
+    captions_format: str = _option("format of the caption files", "auto", choices=lambda: ("auto", *sorted(readers())))
+    captions_split: Optional[str] = _option(
+        "of files that hold several splits (Karpathy's): which, by their names there, e.g. train,restval (default: "
+        "the one that is asked for; train with restval)",
+        metavar="NAMES",
+    )
+    captions_columns: Optional[str] = _option(
+        "where a table or rows of JSON have what: image=2,caption=1 or image=img_path,caption=sentences (also english, "
+        "language); columns are numbered from 1 (default: told by a header and by what the columns hold)",
+        metavar="LIST",
+    )
+    on_problem: str = _option("unusable captions: count and leave out, or stop at the first", "skip", choices=POLICIES)
+    max_problems: Optional[int] = _option("stop after N unusable captions a file", metavar="N", least=0)
+
+    @classmethod
+    def help(cls, name: str) -> str:
+        """What an option is for."""
+        return cls.__dataclass_fields__[name].metadata["help"]
+
+    def reading(self) -> dict[str, object]:
+        """As arguments of :func:`read_captions`."""
+        return {
+            "format": self.captions_format,
+            "file_splits": self.captions_split,
+            "columns": self.captions_columns,
+            "on_problem": self.on_problem,
+            "max_problems": self.max_problems,
+        }
+
+
 def choose_reader(source: CaptionSource, format: str = "auto") -> CaptionReader:
-    """The reader named ``format``, or the one that fits the file's content and, in doubt, its name.
+    """The reader named ``format``, or the one that fits the file's content.
 
     Raises:
-        UserError: no such format, or accompanying files that do not go with it.
+        UserError: no such format, or options that do not go with it.
         DataError: the file is empty, cannot be opened, or fits no format or several.
     """
     known = readers()
-    if format == "auto":
-        return _detect(source, known)
-    if format not in known:
+    if format != "auto" and format not in known:
         raise UserError(f"unknown caption format '{format}'; choose one of auto, {', '.join(sorted(known))}")
-    reader, given = known[format], source.companions().keys()
-    for fault, fields in (("has no use for", given - reader.companions), ("needs", reader.required - given)):
-        if fields:
-            raise UserError(f"{source.path}: caption format '{format}' {fault}: {', '.join(sorted(fields))}")
-    return reader
+    name = _detect(source, known) if format == "auto" else format
+    _refuse_what_is_of_no_use(source, name, known[name])
+    return known[name]
 
 
-def _detect(source: CaptionSource, known: dict[str, CaptionReader]) -> CaptionReader:
-    """The only format that the name and the head of the file fit; else the only one that its head or name fits."""
-    head = next(raw_lines(source.path, limit=_HEAD_CHARACTERS), None)
-    if head is None:
+def _detect(source: CaptionSource, known: dict[str, CaptionReader]) -> str:
+    """The only format whose content the head of the file is; else the one that takes any text, if it has what it needs.
+    The file's name does not matter."""
+    head = _head(source.path)
+    if not head.strip():
         raise DataError("is empty", source.path)
-    given = source.companions().keys()
-    able = {name: reader for name, reader in known.items() if reader.required <= given <= reader.companions}
-    named = {name for name, reader in able.items() if reader.matches_name(source.path)}
-    fitting = {name for name in named if able[name].sniff(head)}
+    fitting = sorted(name for name, reader in known.items() if not reader.any_text and reader.sniff(head))
     if len(fitting) == 1:
-        return able[fitting.pop()]
-    fitting = {name for name, reader in able.items() if reader.sniff(head)}
-    for names in (fitting, named):
-        if len(names) == 1:
-            return able[names.pop()]
+        return fitting[0]
+    if fitting:
+        raise DataError(f"could be {' or '.join(fitting)}: say which with {FORMAT_OPTION}", source.path)
+    given = source.companions().keys()
+    for name, reader in known.items():
+        if reader.any_text and reader.required <= given:
+            return name
+    names = ", ".join(sorted(known))
     raise DataError(
-        f"cannot tell its caption format; name it: {', '.join(sorted(known))} (aligned text needs an image list)",
+        f"cannot tell its caption format from {shown(head)}; name it: {names} (aligned text needs an image list)",
         source.path,
     )
+
+
+def _head(path) -> str:
+    parts: list[str] = []
+    size = 0
+    for part in raw_lines(path, limit=_HEAD_CHARACTERS):
+        parts.append(part)
+        size += len(part)
+        if size >= _HEAD_CHARACTERS:
+            break
+    return "".join(parts)[:_HEAD_CHARACTERS]
+
+
+def _refuse_what_is_of_no_use(source: CaptionSource, name: str, reader: CaptionReader) -> None:
+    given = set(source.companions())
+    useless = given - reader.companions
+    useless |= {"file_splits"} if source.file_splits and not reader.has_splits else set()
+    useless |= {"columns"} if source.columns and not reader.has_columns else set()
+    for fault, fields in (("has no use for", useless), ("needs", reader.required - given)):
+        if fields:
+            listed = ", ".join(sorted(fields))
+            raise UserError(f"{source.path}: caption format '{name}' {fault}: {listed} (another: {FORMAT_OPTION})")
 
 
 def read_captions(
     path,
     *,
     format: str = "auto",
+    lang: Optional[str] = None,
+    split: Optional[str] = None,
+    file_splits: Optional[str] = None,
+    columns: Optional[str] = None,
     image_list: Optional[str] = None,
     english: Optional[str] = None,
     image_root: Optional[str] = None,
@@ -207,10 +239,15 @@ def read_captions(
 
     Args:
         path: the caption file.
-        format: a name in :func:`readers`, or ``"auto"`` to tell by content and name.
+        format: a name in :func:`readers`, or ``"auto"`` to tell by content.
+        lang: language to read, of files that hold several.
+        split: split to read, of files that hold several (Karpathy's): train, valid, test.
+        file_splits: the splits inside the file, by their names there, e.g. ``"train,restval"``.
+        columns: ``"image=2,caption=1"``: where they are, if a table or rows of JSON leave that open.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
-        image_root: folder that relative image names start from; what lies below it is named from there.
+        image_root: folder that relative image names start from; what lies below it is named from there. Known, it
+            decides what a name like ``a.png#0`` is.
         allow_outside_root: whether image names may leave it.
         check_images: leave out, and count, captions whose image is not a file under ``image_root``.
         drop_duplicates: leave out repetitions of the same caption of the same image; they are counted either way.
@@ -222,25 +259,74 @@ def read_captions(
 
     Raises:
         UserError: options that do not go together.
-        DataError: the file is absent, empty, damaged or not of the format; no usable caption; by policy.
+        DataError: the file is absent, empty, damaged or not of the format; no usable caption; columns that hold
+            something else; by policy.
     """
     if check_images and image_root is None:
         raise UserError("check_images needs an image root")
     if check_images and not os.path.isdir(image_root):
         raise UserError(f"image root '{image_root}' is not a folder")
-    source = CaptionSource(str(path), image_list and str(image_list), english and str(english))
+    folder = None if image_root is None else ImageFolder(image_root, allow_outside_root)
+    source = CaptionSource(
+        str(path), image_list and str(image_list), english and str(english), lang, split, file_splits, columns
+    )
     reader = choose_reader(source, format)
     field_paths = {field.removesuffix("_list"): file for field, file in source.companions().items()}
     problems = Problems(on_problem, max_problems)
     rows = TableBuilder(source.path, problems, reader.unit, field_paths, image_root, allow_outside_root)
     reader.read(source, rows)
     table = rows.table()
+    if rows.other_languages:
+        others = ", ".join(f"{count:,} of {name}" for name, count in rows.other_languages.most_common(5))
+        logger.info("%s: %s captions of %s; rows of other languages: %s", path, f"{len(table):,}", lang, others)
+    if columns is None:
+        refuse_misplaced(table, reader.has_columns)
+    table = with_file_names(table, folder)
     if check_images:
-        table = without_missing_images(table, ImageFolder(image_root, allow_outside_root))
+        table = without_missing_images(table, folder)
     table = count_duplicates(table, drop_duplicates)
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())
     return table
+
+
+def read_languages(
+    pattern: str,
+    languages: Sequence[str],
+    *,
+    option: str = "--captions",
+    image_list: Optional[str] = None,
+    english: Optional[str] = None,
+    **reading,
+) -> dict[str, CaptionTable]:
+    """Read the captions of several languages.
+
+    Args:
+        pattern: caption files, with ``{lang}`` where the language stands in their names; or one file that holds all.
+        option: of the command, for the message.
+        image_list, english: the same for the files beside them.
+        reading: see :func:`read_captions`.
+
+    Raises:
+        UserError: one file is given for several languages, and it does not hold them.
+        DataError: see :func:`read_captions`.
+    """
+    if LANG not in pattern and len(languages) > 1:
+        source = CaptionSource(pattern, image_list, english, columns=reading.get("columns"))
+        if not choose_reader(source, reading.get("format", "auto")).holds_languages(source):
+            raise UserError(
+                f"{option} '{pattern}' needs {LANG} where the language stands in the file name: it holds one language"
+            )
+    return {
+        lang: read_captions(
+            pattern.replace(LANG, lang),
+            lang=lang,
+            image_list=image_list and image_list.replace(LANG, lang),
+            english=english and english.replace(LANG, lang),
+            **reading,
+        )
+        for lang in languages
+    }
 
 
 def without_missing_images(table: CaptionTable, folder: ImageFolder) -> CaptionTable:

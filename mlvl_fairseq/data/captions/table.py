@@ -10,6 +10,7 @@ from typing import Iterable, Mapping, Optional
 
 import numpy as np
 
+from mlvl_fairseq.data.captions.cells import no_caption
 from mlvl_fairseq.data.image_names import image_name, refuse_outside
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -22,10 +23,13 @@ MISSING_FEATURE = "image without feature"
 MISSING_FIELD = "missing field"
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without caption"
+NO_IMAGE = "caption without image"
 ONE_LANGUAGE = "image in one language only"
+REPEATED_ID = "repeated id"
 RESPELLED = "image name in two spellings"
 UNKNOWN_ENGLISH = "unknown English sentence"
 UNPAIRED = "unpaired caption"
+WRONG_COLUMN = "wrong column"
 WRONG_COLUMN_COUNT = "wrong column count"
 WRONG_TYPE = "wrong type"
 
@@ -81,13 +85,14 @@ class Problems:
         captions: int = 1,
         kept: bool = False,
     ) -> None:
-        """Count one problem that makes ``captions`` captions unusable; ``kept``: for some purposes only, they stay.
+        """Count one problem that makes ``captions`` captions unusable; an image without any counts as one. ``kept``:
+        they are unusable for some purposes only, and stay.
 
         Raises:
             DataError: the policy is ``"error"``, or more than ``max_problems`` captions were skipped.
         """
         self.note(kind, why, path, line, field, left_out=0 if kept else captions)
-        self._skips += captions
+        self._skips += max(captions, 1)
         if self.on_problem == "error":
             how = "count" if kept else "count and leave out"
             raise DataError(f"{why}; mend it, or choose 'skip' to {how} such captions", path, line, field)
@@ -210,6 +215,7 @@ class TableBuilder:
         self.captions: list[str] = []
         self.english: list[str] = []
         self.lines: list[int] = []
+        self.other_languages: Counter[str] = Counter()  # rows of a file that holds several, by language
 
     def add(self, line: int, image: str, caption: str, english: Optional[str] = None) -> None:
         """Add a caption, or count why it cannot be used. A file gives ``english`` for all its captions or for none.
@@ -219,6 +225,10 @@ class TableBuilder:
         """
         caption = self._clean(caption, line, "caption")
         if caption is None:
+            return
+        other = no_caption(caption)
+        if other:
+            self.skip(WRONG_COLUMN, f"{shown(caption)} {other}", line, "caption")
             return
         if english is not None:
             english = self._clean(english, line, "english")
@@ -233,9 +243,10 @@ class TableBuilder:
         if english is not None:
             self.english.append(english)
 
-    def skip(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
+    def skip(self, kind: str, why: str, line: int, field: Optional[str] = None, captions: int = 1) -> None:
         """Count a caption or row that cannot be used; see :meth:`Problems.skip`."""
-        self.problems.skip(kind, why + self._row(line), self.field_paths.get(field, self.path), line, field)
+        path = self.field_paths.get(field, self.path)
+        self.problems.skip(kind, why + self._row(line), path, line, field, captions)
 
     def note(self, kind: str, why: str, line: int, field: Optional[str] = None) -> None:
         """Count something worth knowing; see :meth:`Problems.note`."""
@@ -247,6 +258,8 @@ class TableBuilder:
         Raises:
             DataError: not one usable caption was found.
         """
+        if not self.captions and self.other_languages and not self.problems:
+            raise DataError(f"has no captions in this language, but in {', '.join(self.other_languages)}", self.path)
         if not self.captions:
             first = next(iter(self.problems.examples.values()), [""])[0]
             reason = f"no usable caption: {self.problems.brief()}; first: {first}" if first else "holds no caption"
@@ -274,11 +287,11 @@ class TableBuilder:
         if text.isprintable():  # fast and true of most captions; false does not yet mean that something is wrong
             return text
         if _SURROGATE.search(text):
-            self.skip(BAD_ENCODING, f"{_shown(text)} is not valid UTF-8", line, field)
+            self.skip(BAD_ENCODING, f"{shown(text)} is not valid UTF-8", line, field)
             return None
         cleaned = _CONTROL.sub(" ", text)
         if cleaned != text:
-            self.note(CONTROL_CHARACTERS, f"{_shown(text)}: control characters became spaces", line, field)
+            self.note(CONTROL_CHARACTERS, f"{shown(text)}: control characters became spaces", line, field)
         return cleaned
 
     def _image_row(self, image: str, line: int) -> Optional[int]:
@@ -290,11 +303,11 @@ class TableBuilder:
         if not spelling:
             self.skip(MISSING_FIELD, "has no image name", line, "image")
         elif _SURROGATE.search(spelling):
-            self.skip(BAD_ENCODING, f"{_shown(spelling)} is not valid UTF-8", line, "image")
+            self.skip(BAD_ENCODING, f"{shown(spelling)} is not valid UTF-8", line, "image")
         elif _CONTROL.search(spelling):
-            self.skip(CONTROL_CHARACTERS, f"{_shown(spelling)} holds control characters", line, "image")
+            self.skip(CONTROL_CHARACTERS, f"{shown(spelling)} holds control characters", line, "image")
         elif not (name := image_name(spelling, self.image_root)):
-            self.skip(MISSING_FIELD, f"{_shown(spelling)} names no image", line, "image")
+            self.skip(MISSING_FIELD, f"{shown(spelling)} names no image", line, "image")
         else:
             self._rows_by_spelling[image] = row = self._row_of(name, spelling, line)
         return row
@@ -306,11 +319,11 @@ class TableBuilder:
         if row == len(self._spellings):
             self._spellings.append(spelling)
         elif spelling != self._spellings[row]:
-            why = f"{_shown(spelling)} and {_shown(self._spellings[row])} are one image"
+            why = f"{shown(spelling)} and {shown(self._spellings[row])} are one image"
             self.note(RESPELLED, why, line, "image")
         return row
 
 
-def _shown(text: str, width: int = 60) -> str:
+def shown(text: str, width: int = 60) -> str:
     """A text as it can stand in a one-line message: escaped and not too long."""
     return repr(text if len(text) <= width else text[:width] + "...")

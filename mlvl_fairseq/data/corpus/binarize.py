@@ -4,7 +4,7 @@ import logging
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -136,36 +136,66 @@ def _read_header(index: Path) -> Tuple[int, int]:
     raise DataError(f"is truncated, or no index of binarized captions; {_AGAIN}", index)
 
 
-def count_tokens(vocabulary: CorpusVocabulary, lang: str, vocab_size: int) -> np.ndarray:
+def count_tokens(
+    vocabulary: CorpusVocabulary, lang: str, vocab_size: int, captions: Optional[np.ndarray] = None
+) -> np.ndarray:
     """int64 [vocab_size]: how often each token occurs in the training captions of `lang`, not truncated.
+
+    Args:
+        captions: numbers of those that count; None: all.
 
     Raises:
         DataError: the captions are not binarized, or were binarized with another vocabulary: an id is not in it.
     """
     prefix = vocabulary.binarized(lang) / "train"
     path = prefix.with_suffix(".bin")
-    counts = np.bincount(np.memmap(path, open_tokens(prefix)._index.dtype, "r"), minlength=vocab_size)
+    data = open_tokens(prefix)
+    tokens = np.memmap(path, data._index.dtype, "r")
+    if captions is not None and len(captions) < len(data):
+        counted = np.zeros(len(data), bool)
+        counted[captions] = True
+        tokens = tokens[np.repeat(counted, data.sizes)]
+    counts = np.bincount(tokens, minlength=vocab_size)
     if len(counts) > vocab_size:
         raise DataError(f"holds token {len(counts) - 1}, the vocabulary ends at {vocab_size - 1}", path)
     return counts
 
 
 def count_english_tokens(corpus: Corpus) -> np.ndarray:
-    """int64 [CLIP's vocabulary]: how often each token of CLIP's occurs in the corpus's English training sentences.
+    """int64 [CLIP's vocabulary]: how often each token of CLIP's occurs in the corpus's English training sentences, but
+    for those that only captions without usable image have.
 
-    Counted once and kept; all 0 if the corpus has no English sentence.
+    Counted once and kept, if all are usable; all 0 if the corpus has no English sentence.
     """
-    path = english_counts_path(corpus)
+    path, left_out = english_counts_path(corpus), _unused_english(corpus)
+    if left_out:
+        return _count_english(corpus, [s for row, s in enumerate(corpus.english("train")) if row not in left_out])
     if not path.exists():
         with locked(corpus.folder):
-            tokenizer, sentences = GrownVocabulary(corpus).tokenizer, corpus.english("train")
-            counts = np.zeros(len(tokenizer), np.int64)
-            for start in range(0, len(sentences), CHUNK):
-                ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
-                counts += np.bincount(ids, minlength=len(tokenizer))
-            write_array(path, counts)
+            write_array(path, _count_english(corpus, corpus.english("train")))
     size = len(GrownVocabulary(corpus).tokenizer)
     return read_array(path, ("int64",), (size,), "delete it: the next run counts again")
+
+
+def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
+    tokenizer = GrownVocabulary(corpus).tokenizer
+    counts = np.zeros(len(tokenizer), np.int64)
+    for start in range(0, len(sentences), CHUNK):
+        ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
+        counts += np.bincount(ids, minlength=len(tokenizer))
+    return counts
+
+
+def _unused_english(corpus: Corpus) -> Set[int]:
+    """Rows of English training sentences that only captions without usable image have."""
+    used: Set[int] = set()
+    every: Set[int] = set()
+    for lang in corpus.languages("train"):
+        rows, usable = corpus.rows("train", lang)[:, 1], corpus.usable("train", lang)
+        if len(usable) < len(rows):
+            every.update(rows.tolist())
+        used.update(rows[usable].tolist())
+    return every - used - {-1}
 
 
 def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:

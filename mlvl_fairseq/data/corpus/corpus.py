@@ -3,14 +3,15 @@
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from msgspec import Meta
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.codes import language_code
-from mlvl_fairseq.data.features import array_path, feature_manifest_path, open_features, read_feature_manifest
+from mlvl_fairseq.codes import data_set_name, language_code
+from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
+from mlvl_fairseq.data.features import StoredFeatures, read_features
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json
 
@@ -19,8 +20,8 @@ MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 TEACHER_FEATURES = ("image", "text")
 OF_DATA_SET = "@"  # between a split and a data set
-
-
+EXAMPLES = 3  # named in messages
+_COLUMNS = {"inputs": 0, "image": 0, "text": 1}  # of a caption's rows: which one is a row of these features
 _AGAIN = "restore it from a copy, or make the corpus anew with mlvl-prepare"
 
 
@@ -63,6 +64,7 @@ class Corpus:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder / MANIFEST)
+        self._stored: Dict[Path, Tuple[tuple, StoredFeatures]] = {}  # verified once, not once a use
 
     @property
     def fingerprint(self) -> str:
@@ -112,7 +114,12 @@ class Corpus:
             raise UserError(f"{self.folder}: no {split} captions in language '{lang}' (there are: {known})")
 
     def members(self, split: str, lang: str, data_set: str) -> np.ndarray:
-        """bool [captions]: which captions of a split and language are of a data set."""
+        """bool [captions]: which captions of a split and language are of a data set.
+
+        Raises:
+            DataError: a data set cannot have this name.
+        """
+        data_set_name(data_set)
         own = np.array([name.startswith(f"{data_set}/") for name in self.images(split)], bool)
         return own[self.rows(_whole(split), lang)[:, 0]]
 
@@ -175,13 +182,75 @@ class Corpus:
         return lines
 
     def features(self, split: str, kind: str) -> np.ndarray:
-        """Memory-mapped features [rows, dims] of `kind`, verified against this corpus's row order.
+        """Memory-mapped features [rows, dims] of `kind`, verified against this corpus's row order and their digests.
 
         Raises:
-            DataError: they are absent, incomplete, truncated, or of other rows.
+            DataError: they are absent, incomplete, damaged, or of other rows.
         """
-        names = self.english(split) if kind == "text" else self.images(split)
-        return open_features(self.feature_stem(split, kind), expect_row_names=names)
+        return self._stored_features(split, kind).array
+
+    def unusable(self, split: str, kind: str) -> np.ndarray:
+        """bool [rows]: features of `kind` that stand for nothing, as those of unreadable pictures; see `features`."""
+        return self._stored_features(split, kind).unusable
+
+    def usable(self, split: str, lang: str, kinds: Sequence[str] = TEACHER_FEATURES) -> np.ndarray:
+        """int64: the captions of a split, ascending, whose image and English sentence stand for something in the
+        features of `kinds` (of those that are stored). The others take part in nothing."""
+        rows = self.rows(split, lang)
+        usable = np.ones(len(rows), bool)
+        for kind in kinds:
+            if self.has_features(split, kind):
+                column, unusable = rows[:, _COLUMNS[kind]], self.unusable(split, kind)
+                usable &= ~((column >= 0) & unusable[column])
+        return np.flatnonzero(usable)
+
+    def finished_features(self, split: str) -> List[str]:
+        """The kinds of features of a split that are there for all of its rows."""
+        rows = {"text": len(self.english(split))}
+        kinds = [kind for kind in _COLUMNS if self.has_features(split, kind)]
+        manifests = {kind: read_feature_manifest(self.feature_stem(split, kind)) for kind in kinds}
+        images = len(self.images(split))
+        return [kind for kind, m in manifests.items() if m.complete and m.shape[0] == rows.get(kind, images)]
+
+    def left_out(self, split: str, usable: Mapping[str, np.ndarray]) -> str:
+        """A sentence on the captions of a split that :meth:`usable`, by language, leaves out; '' if there are none."""
+        left_out = {lang: self.left_out_images(split, lang, rows) for lang, rows in usable.items()}
+        images = sorted({name for names, _ in left_out.values() for name in names})
+        if not images:
+            return ""
+        captions = ", ".join(f"{number} in {lang}" for lang, (_, number) in left_out.items() if number)
+        examples = ", ".join(images[:EXAMPLES]) + (", ..." if len(images) > EXAMPLES else "")
+        return f"{split}: {len(images)} images have no usable features ({examples}); captions left out: {captions}"
+
+    def left_out_images(self, split: str, lang: str, usable: np.ndarray) -> Tuple[List[str], int]:
+        """Images of the captions of a split that :meth:`usable` leaves out, and the number of these captions."""
+        rows, names = self.rows(split, lang)[:, 0], self.images(split)
+        left_out = np.delete(rows, usable)
+        return [names[row] for row in np.unique(left_out)], len(left_out)
+
+    def teacher_fingerprint(self, lang: str) -> Optional[str]:
+        """sha256 (hex) of the teacher's features that the captions of a language point to, in all splits. Images and
+        sentences that are added to the corpus do not change it. None: a split has none yet."""
+        digest = hashlib.sha256()
+        for split in self.manifest["splits"]:
+            if lang not in self.languages(split):
+                continue
+            for kind in TEACHER_FEATURES:
+                if not self.has_features(split, kind):
+                    return None
+                rows = int(self.rows(split, lang)[:, _COLUMNS[kind]].max()) + 1
+                features = self._stored_features(split, kind)
+                cut = f" {features.manifest.transform}" if features.manifest.transform else ""
+                digest.update(f"{split} {kind} {features.fingerprint(rows)}{cut}\n".encode())
+        return digest.hexdigest()
+
+    def _stored_features(self, split: str, kind: str) -> StoredFeatures:
+        stem = self.feature_stem(split, kind)
+        state = tuple(_state(path) for path in (array_path(stem), feature_manifest_path(stem)))
+        if self._stored.get(stem, (None,))[0] != state:
+            names = self.english(split) if kind == "text" else self.images(split)
+            self._stored[stem] = state, read_features(stem, expect_row_names=names)
+        return self._stored[stem][1]
 
     def image_transform(self, split: str) -> Optional[str]:
         """``name@size`` of what cut the pictures behind the teacher's features; None: the teacher's own, or nothing."""
@@ -250,3 +319,12 @@ def read_lines(path: Path) -> List[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8: {error}", path) from None
     return text.split("\n")[:-1]
+
+
+def _state(path: Path) -> Optional[Tuple[int, ...]]:
+    """What changes when a file is written or replaced; None: it is not there."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino

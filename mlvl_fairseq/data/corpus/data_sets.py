@@ -3,41 +3,52 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.codes import data_set_name
 from mlvl_fairseq.data.captions import CaptionTable, Problems
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
-from mlvl_fairseq.data.features import FeatureManifest, FeatureWriter, read_feature_manifest
+from mlvl_fairseq.data.feature_manifest import FeatureManifest, read_feature_manifest
+from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.errors import UserError
 
 CHUNK = 65_536  # rows of features copied at a time
 
 
+def data_set_names(text: str) -> List[str]:
+    """``"coco, cc3m"`` -> ``["coco", "cc3m"]``. Raises DataError: one is no name of a data set."""
+    return [data_set_name(name.strip()) for name in text.split(",") if name.strip()]
+
+
 def data_set_members(
-    corpus: Corpus, split: str, langs: Sequence[str], data_sets: Sequence[str]
+    corpus: Corpus, split: str, captions: Mapping[str, np.ndarray], data_sets: Sequence[str]
 ) -> Dict[str, np.ndarray]:
     """Which captions are of which data set.
 
     Args:
-        corpus, split: whose captions. langs: their languages, one behind the other.
+        corpus, split: whose captions. captions: int64, those that take part, by language.
         data_sets: folders that image names begin with.
 
     Returns:
-        data set -> int64, captions in all `langs`, ascending; of another split than train it may be empty.
+        data set -> int64, places among `captions`, one language behind the other, ascending; of another split than
+        train it may be empty.
 
     Raises:
         UserError: not several different data sets, a caption is of none, or one has no training captions.
     """
     if len(data_sets) < 2 or len(set(data_sets)) < len(data_sets):
         raise UserError(f"--data-sets {','.join(data_sets)}: name several different data sets, e.g. coco,cc3m")
-    masks = {name: np.concatenate([corpus.members(split, lang, name) for lang in langs]) for name in data_sets}
+    masks = {
+        name: np.concatenate([corpus.members(split, lang, name)[rows] for lang, rows in captions.items()])
+        for name in data_sets
+    }
     without = np.flatnonzero(~np.logical_or.reduce(list(masks.values())))
     if len(without):
-        rows = np.concatenate([corpus.rows(split, lang)[:, 0] for lang in langs])
-        image = corpus.images(split)[rows[without[0]]]
+        images = np.concatenate([corpus.rows(split, lang)[rows, 0] for lang, rows in captions.items()])
+        image = corpus.images(split)[images[without[0]]]
         raise UserError(
             f"--data-sets {','.join(data_sets)}: {len(without):,} {split} captions are of none of them, the first of "
             f"image '{image}'; a data set is the folder that image names begin with"
@@ -45,7 +56,7 @@ def data_set_members(
     members = {name: np.flatnonzero(mask) for name, mask in masks.items()}
     empty = [name for name, own in members.items() if not len(own)]
     if empty and split == "train":
-        raise UserError(f"{corpus.folder}: no training captions in {', '.join(langs)} of {', '.join(empty)}")
+        raise UserError(f"{corpus.folder}: no training captions in {', '.join(captions)} of {', '.join(empty)}")
     return members
 
 
@@ -106,6 +117,8 @@ def _data_set_folders(corpora: Sequence[Corpus]) -> Tuple[Optional[str], List[st
     if "." in prefixes or len(set(sets)) < len(sets):
         where = f"the folders of their images ({', '.join(roots)})" if root else f"{', '.join(prefixes)}"
         raise UserError(f"{where}: data sets need names of their own, such as images in coco/ and in cc3m/")
+    for (name,) in sets:
+        data_set_name(name)
     return root, prefixes
 
 
@@ -146,15 +159,18 @@ def _join_features(joined: Corpus, split: str, kind: str, parts: Sequence[Tuple[
         own = corpus.english(split) if kind == "text" else [f"{prefix}/{name}" for name in corpus.images(split)]
         for row, name in enumerate(own):
             places.setdefault(name, (number, row))
-    bad = {(number, row) for number, manifest in enumerate(manifests) for row in manifest.bad_rows}
+    bad = [corpus.unusable(split, kind) for corpus, _ in parts]
+    one_colour = [set(manifest.one_colour_rows) for manifest in manifests]
     stem, dtype = joined.feature_stem(split, kind), np.result_type(*arrays).name
+    settings = {"transform": first.transform, "pictures": first.pictures}
     with FeatureWriter(
-        stem, names, first.shape[1], first.model, first.weights_fingerprint, dtype, transform=first.transform
+        stem, names, first.shape[1], first.model, first.weights_fingerprint, dtype, **settings
     ) as writer:
         for chunk in _chunks([places[name] for name in names[writer.rows_done :]]):
             writer.write(
                 np.stack([arrays[number][row] for number, row in chunk]),
-                [place for place, found in enumerate(chunk) if found in bad],
+                [place for place, (number, row) in enumerate(chunk) if bad[number][row]],
+                [place for place, (number, row) in enumerate(chunk) if row in one_colour[number]],
             )
 
 
@@ -168,13 +184,13 @@ def _only_one(manifests: Sequence[FeatureManifest], parts, split: str, kind: str
 
     def identity(manifest: FeatureManifest) -> tuple:
         weights = None if kind == "inputs" else manifest.weights_fingerprint
-        return manifest.shape[1], manifest.transform, weights
+        return manifest.shape[1], manifest.transform, manifest.pictures, weights
 
     first = manifests[0]
     for (corpus, _), manifest in zip(parts, manifests):
         if identity(manifest) != identity(first):
             raise UserError(
                 f"{corpus.feature_stem(split, kind)}.npy ({manifest.model}) and {parts[0][0].folder}'s ({first.model}) "
-                "are features of different models: extract them anew by one"
+                "are features of different models, or of pictures cut or read differently: extract them anew by one"
             )
     return replace(first)

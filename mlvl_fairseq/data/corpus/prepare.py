@@ -7,7 +7,7 @@ from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.captions import CaptionTable, read_captions
+from mlvl_fairseq.data.captions import CaptionTable, read_languages
 from mlvl_fairseq.data.captions.reading import without_images
 from mlvl_fairseq.data.captions.table import MISSING_FEATURE
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
@@ -21,12 +21,11 @@ from mlvl_fairseq.data.corpus.vocabularies import (
 )
 from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
 from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-LANG = "{lang}"  # stands for the language in a file name
 
 
 def build_from_files(
@@ -41,17 +40,19 @@ def build_from_files(
     allow_outside_root: bool = False,
     drop_unpaired: bool = False,
     feature_lists: Optional[Mapping[str, str]] = None,
+    file_splits: Mapping[str, str] = {},
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
 
     Args:
         folder: the corpus folder.
-        patterns: caption files by split, with ``{lang}`` where the language stands.
+        patterns: caption files by split, with ``{lang}`` where the language stands, or one file that holds all of them.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
         feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
+        file_splits: by split, the splits to read of files that hold several.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -59,22 +60,22 @@ def build_from_files(
     """
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
-    splits: Dict[str, Dict[str, CaptionTable]] = {}
     root = image_root or (Corpus(folder).manifest["image_root"] if (Path(folder) / MANIFEST).exists() else None)
-    for split, pattern in patterns.items():
-        if LANG not in pattern and len(languages) > 1:
-            raise UserError(f"--{split} '{pattern}' needs {LANG} where the language stands in the file name")
-        splits[split] = {
-            lang: read_captions(
-                pattern.replace(LANG, lang),
-                image_list=image_lists[split].replace(LANG, lang) if split in image_lists else None,
-                english=english[split].replace(LANG, lang) if split in english else None,
-                image_root=root,
-                allow_outside_root=allow_outside_root,
-                **reading,
-            )
-            for lang in languages
-        }
+    splits = {
+        split: read_languages(
+            pattern,
+            languages,
+            option=f"--{split}",
+            image_list=image_lists.get(split),
+            english=english.get(split),
+            image_root=root,
+            allow_outside_root=allow_outside_root,
+            split=split,
+            file_splits=file_splits.get(split),
+            **reading,
+        )
+        for split, pattern in patterns.items()
+    }
     for split, path in (feature_lists or {}).items():
         if split in splits:
             splits[split] = _with_features(splits[split], path, root)
@@ -105,11 +106,14 @@ def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[st
     return kept
 
 
-def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str]) -> None:
+def store_image_features(
+    corpus: Corpus, files: Mapping[str, str], lists: Mapping[str, str], policy: BadImagePolicy = BadImagePolicy()
+) -> None:
     """Reorder given image features to the corpus's images and store them as the model's inputs.
 
     Args:
         files: ``.npy`` files by split. lists: text files with the names of their rows.
+        policy: what to do about features that say nothing; with ``skip`` they are stored as zeros and listed.
 
     Raises:
         UserError: a split has one without the other. DataError: see :func:`import_features`.
@@ -118,11 +122,11 @@ def store_image_features(corpus: Corpus, files: Mapping[str, str], lists: Mappin
         raise UserError("give one --image-list SPLIT=FILE.txt for every --image-features SPLIT=FILE.npy")
     for split, path in files.items():
         names = corpus.images(split)
-        features = import_features(path, lists[split], names, corpus.manifest["image_root"])
+        features, bad = import_features(path, lists[split], names, policy, corpus.manifest["image_root"])
         stem, dtype = corpus.feature_stem(split, "inputs"), features.dtype.name
         source = source_of_first_rows(stem, features) or file_sha256(path)
         with FeatureWriter(stem, names, features.shape[1], "given", source, dtype) as writer:
-            writer.write(features[writer.rows_done :])
+            writer.write(features[writer.rows_done :], bad[bad >= writer.rows_done] - writer.rows_done)
 
 
 def prepare_vocabularies(

@@ -4,7 +4,7 @@ import shlex
 from typing import Dict, List, Optional
 
 from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
-from mlvl_fairseq.data.features import read_feature_manifest
+from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 
 
 def describe(corpus: Corpus) -> List[str]:

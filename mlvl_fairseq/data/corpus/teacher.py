@@ -6,13 +6,13 @@ from itertools import product
 from pathlib import Path
 
 from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
-from mlvl_fairseq.data.features import (
+from mlvl_fairseq.data.feature_manifest import (
     array_path,
     feature_manifest_path,
-    file_sha256,
     fingerprint_of_names,
     read_feature_manifest,
 )
+from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import Sha256, read_json
 
@@ -51,6 +51,7 @@ def has_all_features(corpus: Corpus, teacher) -> bool:
             not manifest.complete
             or manifest.bad_rows  # whether these are accepted is asked every time
             or manifest.transform  # whether it is the one that is wanted, the model has to say
+            or manifest.pictures  # how they are to be read is said every time
             or manifest.weights_fingerprint != record.weights_fingerprint
             or manifest.row_names_fingerprint != fingerprint_of_names(names)
         ):

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
-from mlvl_fairseq.data.features import FeatureWriter, feature_manifest_path, open_features
+from mlvl_fairseq.data.feature_manifest import feature_manifest_path
+from mlvl_fairseq.data.features import FeatureWriter, open_features
 from mlvl_fairseq.errors import UserError
 
 CHUNK = 256  # captions encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
@@ -30,7 +31,9 @@ class TokenStates:
 
     def __init__(self, stem, lengths: np.ndarray, names: Sequence[str], fingerprint: str):
         self._ends = np.cumsum(lengths, dtype=np.int64)
-        self._array = open_features(stem, int(self._ends[-1]), fingerprint, names)
+        self._array = open_features(
+            stem, expect_rows=int(self._ends[-1]), expect_fingerprint=fingerprint, expect_row_names=names
+        )
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -201,6 +201,11 @@ def language_vocabulary(corpus: Corpus, lang: str, train: bool = False) -> Vocab
     return Vocabulary.load(_bpe_folder(corpus, lang, corpus.bpe_size))
 
 
+def has_language_vocabulary(corpus: Corpus, lang: str) -> bool:
+    """Has the BPE vocabulary of a language been trained?"""
+    return (_bpe_folder(corpus, lang, corpus.bpe_size) / "merges.txt").exists()
+
+
 def _trained_once(corpus: Corpus, name: str, languages: List[str], size: int) -> Vocabulary:
     folder = _bpe_folder(corpus, name, size)
     if not (folder / "merges.txt").exists():

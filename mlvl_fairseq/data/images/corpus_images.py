@@ -1,16 +1,20 @@
 """Pictures of a corpus as tensors, read when they are asked for."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict
 
 import numpy as np
 import torch
 from PIL.Image import Resampling
+from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.image_names import ImageFolder
-from mlvl_fairseq.data.images.reading import load_image
-from mlvl_fairseq.data.images.transforms import ImageTransform, random_crop
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.data.images.policy import BadImagePolicy
+from mlvl_fairseq.data.images.reading import read_named, tell_of_doubts
+from mlvl_fairseq.data.images.transforms import ImageTransform, PixelFunction, random_crop
+from mlvl_fairseq.errors import DataError, UserError
 
 CACHE_BYTES = 1 << 30  # small sets are decoded once, not once an epoch
 
@@ -25,7 +29,7 @@ class CorpusImages:
         allow_outside: whether names may leave it.
 
     Raises:
-        UserError: no folder is known.
+        UserError: no folder is known. DataError: a name leaves it, and may not.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class CorpusImages:
         if not root:
             raise UserError(f"{corpus.folder} does not know where its images are; give --image-root")
         self.folder, self.names, self.transform = ImageFolder(root, allow_outside), corpus.images(split), transform
+        self.folder.require_inside(self.names, corpus.images_path(split))
         self._cached: Dict[int, torch.Tensor] = {}
         self._keep = CACHE_BYTES // (3 * transform.size**2 * 4)  # images
 
@@ -47,15 +52,45 @@ class CorpusImages:
         return len(self.names)
 
     def __getitem__(self, row: int) -> torch.Tensor:
+        """Raises DataError: the image cannot be read."""
         if row in self._cached:
             return self._cached[row]
-        pixels = self.transform(self._load(row))
-        if len(self._cached) < self._keep:
-            self._cached[row] = pixels
+        pixels = self._read(row, self.transform)
+        self._keep_pixels(row, pixels)
         return pixels
 
-    def _load(self, row: int):
-        return load_image(self.folder.path(self.names[row]), mode=None)
+    def find_unusable(self, policy: BadImagePolicy, title: str) -> np.ndarray:
+        """bool [images]: which ones cannot be read, found by reading them all, and told.
+
+        Args:
+            policy: how many may be. title: of the progress bar.
+
+        Raises:
+            DataError: more than `policy` allows.
+        """
+        unusable, problems, doubts = np.zeros(len(self), bool), 0, []
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            images = threads.map(lambda row: read_named(self.folder, self.names[row], self.transform), range(len(self)))
+            for row, image in enumerate(tqdm(images, desc=title, total=len(self), unit="image")):
+                if image.pixels is None:
+                    unusable[row] = True
+                    problems += 1
+                    policy.accept(image.problem, problems)
+                else:
+                    self._keep_pixels(row, image.pixels)
+                    doubts += [image.doubt] if image.doubt else []
+        tell_of_doubts(doubts, len(doubts), len(self), title)
+        return unusable
+
+    def _read(self, row: int, transform: PixelFunction) -> torch.Tensor:
+        image = read_named(self.folder, self.names[row], transform)
+        if image.pixels is None:
+            raise DataError(f"{image.problem} (--bad-image skip looks at all pictures first, and goes on without such)")
+        return image.pixels
+
+    def _keep_pixels(self, row: int, pixels: torch.Tensor) -> None:
+        if len(self._cached) < self._keep:
+            self._cached[row] = pixels
 
 
 class CroppedCorpusImages(CorpusImages):
@@ -73,9 +108,9 @@ class CroppedCorpusImages(CorpusImages):
         split: str,
         transform: ImageTransform,
         image_root: str,
-        allow_outside: bool,
         smallest: float,
         seed: int,
+        allow_outside: bool = False,
     ):
         super().__init__(corpus, split, transform, image_root, allow_outside)
         self.smallest, self.seed, self.epoch = smallest, seed, 1
@@ -84,6 +119,10 @@ class CroppedCorpusImages(CorpusImages):
         self.epoch = epoch
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        part = random_crop(self._load(row), self.smallest, np.random.default_rng([self.seed, self.epoch, row]))
-        size = self.transform.size
-        return self.transform(part.resize((size, size), resample=Resampling.BICUBIC))
+        size, generator = self.transform.size, np.random.default_rng([self.seed, self.epoch, row])
+
+        def crop(image):
+            part = random_crop(self.transform.prepared(image), self.smallest, generator)
+            return self.transform(part.resize((size, size), resample=Resampling.BICUBIC))
+
+        return self._read(row, crop)

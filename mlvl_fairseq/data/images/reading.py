@@ -1,15 +1,19 @@
-"""Images from files: safe decoding, and what to do with files that do not decode."""
+"""Images from files: safe decoding, and what is to be said of files that do not decode, or show nothing."""
 
 import logging
-from dataclasses import dataclass
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from mlvl_fairseq.data.image_names import ImageFolder
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.data.images.transforms import WIDE_MODES
+from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import require_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +25,9 @@ IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: 1/4 GiB as RGB
 # CLIP resizes the shorter side, so that a strip of one pixel's height would grow without bounds.
 MAX_ASPECT_RATIO = 200
-BAD_IMAGE_ACTIONS = ("error", "skip")
+EXAMPLES = 3  # named in messages
+# What Pillow warns of is an error here (too many pixels), or nothing to us (metadata).
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) -> "Image.Image":
@@ -33,21 +39,28 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
         max_pixels: largest width x height; checked before anything is decoded.
 
     Raises:
-        DataError: the file is missing, no image of a common format, truncated, too large or too narrow.
+        DataError: the file is missing, no regular file, no image of a common format, truncated, too large or too
+            narrow.
     """
     from PIL import Image
 
     try:
+        _require_image_file(path)
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             _check_size(image.width, image.height, max_pixels, path)
             image.load()
             return image.copy() if mode is None else image.convert(mode)
-    except (FileNotFoundError, IsADirectoryError):
-        raise DataError("no such image; check the image root", path) from None
     except DataError:
         raise
     except Exception as error:  # decoders fail on damaged files with almost anything
         raise DataError(f"cannot be decoded ({type(error).__name__}: {_reason(error)})", path) from None
+
+
+def _require_image_file(path) -> None:
+    """Opening a pipe would wait for ever."""
+    if not os.path.lexists(path) or os.path.isdir(path):
+        raise DataError("no such image; check the image root", path)
+    require_file(path)
 
 
 def _check_size(width: int, height: int, max_pixels: int, path) -> None:
@@ -64,17 +77,68 @@ def _reason(error: Exception) -> str:
 
 
 class LoadedImage(NamedTuple):
-    """One image of an `ImageDataset`: `pixels` are ``[3, H, W]``, or None with the `problem` that prevented them."""
+    """One image of an `ImageDataset`: `pixels` are ``[3, H, W]``, or None with the `problem` that prevented them. What
+    shows nothing although it could be read has a `doubt`."""
 
     pixels: Optional[torch.Tensor]
-    problem: Optional[str]
+    problem: Optional[str] = None
+    doubt: Optional[str] = None
+
+
+def read_image(path, transform: Callable[["Image.Image"], torch.Tensor], max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """An image as pixels, and what is to be said of it; nothing is raised."""
+    try:
+        image = load_image(path, mode=None, max_pixels=max_pixels)
+        try:
+            pixels = transform(image)
+        except Exception as error:  # modes that Pillow reads and cannot convert
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(f"cannot be made the network's input (mode {image.mode}; {reason})", path) from None
+    except DataError as error:
+        return LoadedImage(None, str(error))
+    doubt = _doubt(image, pixels, getattr(transform, "high_bit_depth", "clip"))
+    return LoadedImage(pixels, None, doubt and f"{path}: {doubt}")
+
+
+def read_named(folder: ImageFolder, name: str, transform, max_pixels: int = MAX_PIXELS) -> LoadedImage:
+    """:func:`read_image` of a picture below a folder."""
+    try:
+        path = folder.path(name)
+    except DataError as error:
+        return LoadedImage(None, str(error))
+    return read_image(path, transform, max_pixels)
+
+
+def _doubt(image: "Image.Image", pixels: torch.Tensor, high_bit_depth: str) -> Optional[str]:
+    """Why a picture shows nothing: it is of one colour, or was more than 8 bits can say and is cut."""
+    if image.mode in WIDE_MODES and high_bit_depth == "clip":
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        if ((values < 0) | (values > 255)).mean() > 0.5 or values.max() - values.min() < 2:
+            what = "floating point" if image.mode == "F" else "16-bit" if "16" in image.mode else "32-bit"
+            return (
+                f"{what} values from {values.min():g} to {values.max():g} are cut to 0 ... 255, which leaves (nearly) "
+                "one colour; --high-bit-depth scale reads such pictures by their range"
+            )
+    flat = pixels.flatten(1)
+    return "is of one colour" if bool((flat.amin(1) == flat.amax(1)).all()) else None
+
+
+def tell_of_doubts(doubts: Sequence[str], count: int, images: int, name: str) -> None:
+    """One warning of all pictures that show nothing.
+
+    Args:
+        doubts: of some of them. count: how many they are. images: how many were read. name: of what they belong to.
+    """
+    if count:
+        examples = "; ".join(doubts[:EXAMPLES])
+        logger.warning("%s: %d of %d pictures show (nearly) one colour only: %s", name, count, images, examples)
 
 
 class ImageDataset(Dataset):
     """Images below a folder, by name, transformed.
 
     An image that cannot be loaded is returned as a problem instead of raised, so that it crosses process borders and
-    whoever reads the data decides about it (`BadImagePolicy`).
+    whoever reads the data decides about it (`mlvl_fairseq.data.images.policy.BadImagePolicy`).
 
     Args:
         root: folder that the names are relative to.
@@ -99,40 +163,4 @@ class ImageDataset(Dataset):
         return len(self.names)
 
     def __getitem__(self, index: int) -> LoadedImage:
-        try:
-            image = load_image(self.folder.path(self.names[index]), mode=None, max_pixels=self.max_pixels)
-            return LoadedImage(self.transform(image), None)
-        except DataError as error:
-            return LoadedImage(None, str(error))
-
-
-@dataclass(frozen=True)
-class BadImagePolicy:
-    """What to do with images that cannot be loaded.
-
-    Args:
-        action: ``error`` stops at the first one; ``skip`` goes on without it.
-        limit: with ``skip``, more bad images than this stop the work: then the folder is wrong, not an image.
-
-    Raises:
-        UserError: there is no such action.
-    """
-
-    action: str = "error"
-    limit: int = 100
-
-    def __post_init__(self) -> None:
-        if self.action not in BAD_IMAGE_ACTIONS:
-            raise UserError(f"--bad-image {self.action}: choose one of {', '.join(BAD_IMAGE_ACTIONS)}")
-
-    def accept(self, problem: str, count: int) -> None:
-        """Log the `count`-th bad image, or stop at it.
-
-        Raises:
-            DataError: the action is ``error``, or there are too many.
-        """
-        if self.action == "error":
-            raise DataError(f"{problem} (--bad-image skip goes on without such images)")
-        if count > self.limit:
-            raise DataError(f"{problem} (bad image {count}; --max-bad-images allows {self.limit})")
-        logger.warning("bad image %d (%d are allowed): %s", count, self.limit, problem)
+        return read_named(self.folder, self.names[index], self.transform, self.max_pixels)

@@ -7,7 +7,7 @@ A network says by name what it was trained with (``clip@224``). Another transfor
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Callable, Dict, List
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ PixelFunction = Callable[["Image.Image"], torch.Tensor]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 CLIP_TRANSFORM = "clip"
+HIGH_BIT_DEPTHS = ("clip", "scale")
+WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's of 16-bit and 32-bit integers, and of floats
 TRANSFORMS: Dict[str, Callable[[int], PixelFunction]] = {}
 
 
@@ -31,24 +33,51 @@ class ImageTransform:
 
     Args:
         name: of a registered transform. size: height and width in pixels of what comes out.
+        high_bit_depth: what becomes of values that do not fit into 8 bits: ``clip`` cuts them at 0 and 255, as CLIP's
+            own preprocessing does, so that most such pictures become white or black; ``scale``: see :func:`scaled`.
 
     Raises:
-        UserError: there is no transform of that name.
+        UserError: there is no transform of that name, or no such way to read pictures of more bits.
     """
 
     name: str
     size: int
+    high_bit_depth: str = "clip"
 
     def __post_init__(self) -> None:
+        if self.high_bit_depth not in HIGH_BIT_DEPTHS:
+            raise UserError(f"--high-bit-depth {self.high_bit_depth}: choose one of {', '.join(HIGH_BIT_DEPTHS)}")
         if self.name not in TRANSFORMS:
             raise UserError(f"there is no image transform '{self.name}'; there are: {', '.join(transform_names())}")
 
     def __call__(self, image: "Image.Image") -> torch.Tensor:
         """A picture of any mode to float32 [3, size, size]."""
-        return _pixel_function(self.name, self.size)(image)
+        return _pixel_function(self.name, self.size)(self.prepared(image))
+
+    def prepared(self, image: "Image.Image") -> "Image.Image":
+        """A whole picture, before parts of it are taken, if values of more than 8 bits are scaled; others as it is."""
+        return scaled(image) if self.high_bit_depth == "scale" else image
 
     def __str__(self) -> str:
         return f"{self.name}@{self.size}"
+
+
+def reading_of(high_bit_depth: str) -> Optional[str]:
+    """How pictures are read, for manifests and signatures; None: as CLIP's preprocessing does."""
+    return None if high_bit_depth == "clip" else f"high-bit-depth={high_bit_depth}"
+
+
+def scaled(image: "Image.Image") -> "Image.Image":
+    """A picture of 16-bit, 32-bit or floating point values as one of 8 bits: its own range, from the smallest value to
+    the largest, becomes 0 to 255. Other pictures are as they were."""
+    from PIL import Image
+
+    if image.mode not in WIDE_MODES:
+        return image
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    low, high = values.min(), values.max()
+    levels = (values - low) * (255 / (high - low) if high > low else 0)
+    return Image.fromarray(np.rint(levels).astype(np.uint8))
 
 
 def register_transform(name: str) -> Callable:

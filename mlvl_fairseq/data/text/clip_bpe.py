@@ -16,7 +16,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import read_text, write_text
 from mlvl_fairseq.json_files import Count, read_json
 
@@ -295,7 +295,7 @@ def clip_dictionary(text: str, source) -> "Dictionary":
     try:
         dictionary.add_from_file(io.StringIO(text))
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"not a fairseq dictionary: {error}", source) from None
+        raise DataError(f"not a fairseq dictionary: {one_line(error)}", source) from None
     missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]
     if missing:
         raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)

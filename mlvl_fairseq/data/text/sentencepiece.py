@@ -14,7 +14,8 @@ import sentencepiece
 from tqdm import tqdm
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.data.text_files import sentences
+from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import atomic_path, open_file, read_text, write_text
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     try:
         dictionary.add_from_file(io.StringIO(text))
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"not a fairseq dictionary: {error}", path) from None
+        raise DataError(f"not a fairseq dictionary: {one_line(error)}", path) from None
     if dictionary.add_symbol(MASK) != len(dictionary) - 1:
         raise DataError(f"{MASK} is not its last entry; give the dict.txt that comes with the model", path)
     return dictionary
@@ -184,11 +185,7 @@ def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_cove
 
 def _lines(files: Sequence) -> Iterator[str]:
     for path in files:
-        try:
-            with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
-                yield from (line.rstrip("\n") for line in tqdm(file, desc=str(path), unit=" lines", leave=False))
-        except UnicodeDecodeError as error:
-            raise DataError(f"is not UTF-8 ({error.reason} at byte {error.start})", path) from None
+        yield from tqdm(sentences(path), desc=str(path), unit=" lines", leave=False)
 
 
 def _dictionary_text(processor) -> str:

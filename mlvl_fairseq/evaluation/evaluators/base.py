@@ -5,22 +5,29 @@ options. All share what is here: the model scores one language after another, im
 finished in a folder is not repeated.
 """
 
+import logging
 import os
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import numpy as np
 from tqdm import tqdm
 
 from mlvl_fairseq.codes import split_name
+from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
+from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
-from mlvl_fairseq.evaluation.signature import common_signature, parse_signature
+from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.runs.result_folder import ResultFolder
 
+logger = logging.getLogger(__name__)
+
+EXAMPLES = 3  # named in messages
 Scores = Dict[str, Any]  # metric -> value, and ``signature``
 
 
@@ -34,8 +41,8 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
     Args:
         help: what it is. default: none: the option must be given.
         identity: value -> what all results of one folder share of it, for JSON: by default the value itself; of a file
-            rather :func:`~mlvl_fairseq.data.features.file_sha256`. None for an option that changes no score, or only
-            what is scored, which the data's fingerprint says. Languages have a file each, and need none.
+            rather :func:`~mlvl_fairseq.data.features.file_sha256`. None for an option that changes no score, or
+            only what is scored, which the data's fingerprint says. Languages have a file each, and need none.
         shown: ``metavar``, ``choices``; ``least``, the smallest number allowed; ``group``, the heading it stands under;
             ``languages``: a comma list or a named order becomes a list of languages.
     """
@@ -45,10 +52,11 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
 
 
 _IMAGES = "images (one of both)"
+TRANSFORM, PICTURES = "transform", "pictures"  # keys of signatures
 
 
 @dataclass(kw_only=True)
-class ImageOptions:
+class ImageOptions(PictureOptions):
     """Where images come from: files, or features that the user has."""
 
     image_root: Optional[str] = option(
@@ -80,20 +88,40 @@ class ImageOptions:
         if bool(self.image_root) == bool(self.image_features) or bool(self.image_list) != bool(self.image_features):
             raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
 
-    def encode_images(self, encoder: Encoder, names: List[str]) -> np.ndarray:
-        """float32 [names, embed_dim] in the order of `names`.
+    def picture_keys(self) -> Dict[str, object]:
+        """What signatures say of how pictures were read; nothing where it is as by default."""
+        reading = None if self.image_features else reading_of(self.high_bit_depth)
+        return {PICTURES: reading} if reading else {}
+
+    def encode_images(self, encoder: Encoder, names: List[str]) -> "ImageFeatures":
+        """Features in the encoder's space, in the order of `names`; those that cannot be used are left out.
 
         Raises:
-            UserError: the model has no image tower, or takes features of another dimension.
-            DataError: an image or a file of features cannot be read, or lacks a name.
+            UserError: the model has no image tower, or takes features of another dimension; or no image can be used.
+            DataError: an image or a file of features cannot be read, or lacks a name, and ``--bad-image`` does not
+                allow it.
         """
+        policy = BadImagePolicy.of(self)
         if self.image_features:
-            from mlvl_fairseq.data.feature_arrays import import_features
-
-            return encoder.encode_features(import_features(self.image_features, self.image_list, names))
-        return encoder.encode_image_files(
-            self.image_root, names, self.batch_size, self.num_workers, self.allow_outside_root
-        )
+            given, bad = import_features(self.image_features, self.image_list, names, policy)
+            features = encoder.encode_features(given)
+        else:
+            features = encoder.encode_image_files(
+                self.image_root,
+                names,
+                self.batch_size,
+                self.num_workers,
+                policy,
+                self.high_bit_depth,
+                allow_outside_root=self.allow_outside_root,
+            )
+            bad = np.flatnonzero(~features.any(axis=1))
+        if not len(bad):
+            return ImageFeatures(names, features)
+        if len(bad) == len(names):
+            raise UserError(f"none of the {len(names)} images can be used")
+        usable = np.delete(np.arange(len(names)), bad)
+        return ImageFeatures([names[row] for row in usable], features[usable])
 
 
 @dataclass(frozen=True)
@@ -101,7 +129,7 @@ class ImageFeatures:
     """Features by image name.
 
     Attributes:
-        names: unique. features: [names, dims].
+        names: unique; those of images that cannot be used are not among them. features: [names, dims].
     """
 
     names: List[str]
@@ -116,6 +144,27 @@ class ImageFeatures:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What of a language's data cannot be used.
+
+    Attributes:
+        images: their names. texts: number of captions.
+    """
+
+    images: List[str]
+    texts: int
+
+    def to_json(self) -> Dict[str, object]:
+        return {LEFT_OUT: {"images": self.images, "texts": self.texts}}
+
+    def tell(self, name: str) -> None:
+        """Warn of it; `name` is that of the data."""
+        examples = ", ".join(self.images[:EXAMPLES]) + (", ..." if len(self.images) > EXAMPLES else "")
+        message = "%s: %d images that cannot be used are left out, with their %d captions: %s"
+        logger.warning(message, name, len(self.images), self.texts, examples)
+
+
+@dataclass(frozen=True)
 class Result:
     """What a model reaches in one language.
 
@@ -123,14 +172,16 @@ class Result:
         scores: metric -> value.
         signature: what they were computed on and how (`mlvl_fairseq.evaluation.signature.Signature`, as text).
         ranks: of every query, where there are queries: what `mlvl-report --compare` draws from.
+        left_out: what has not been scored; None: nothing was left out.
     """
 
     scores: Dict[str, float]
     signature: str
     ranks: Optional[QueryRanks] = None
+    left_out: Optional[LeftOut] = None
 
     def to_json(self) -> Scores:
-        return {**self.scores, "signature": self.signature}
+        return {**self.scores, "signature": self.signature, **(self.left_out.to_json() if self.left_out else {})}
 
 
 class Evaluator(ABC):
@@ -162,12 +213,13 @@ class Evaluator(ABC):
 
     def settings(self) -> Dict[str, object]:
         """What all results of one folder share, the model and the version apart, for JSON: of every option that has a
-        value what its ``identity`` says."""
+        value what its ``identity`` says, if it says anything."""
         settings = {}
         for entry in fields(self.options):
             identity, value = entry.metadata.get("identity", _value), getattr(self.options, entry.name)
-            if identity is not None and value is not None:
-                settings[entry.name] = identity(value)
+            says = identity(value) if identity is not None and value is not None else None
+            if says is not None:
+                settings[entry.name] = says
         return settings
 
     @abstractmethod
@@ -182,9 +234,17 @@ class Evaluator(ABC):
         """The images that one language needs: they are encoded once for all languages. None by default."""
         return []
 
-    def encode_images(self, encoder: Encoder, names: List[str]) -> np.ndarray:
-        """float32 [names, dims]; by default from the options that :class:`ImageOptions` has."""
+    def encode_images(self, encoder: Encoder, names: List[str]) -> ImageFeatures:
+        """Those of `names` that can be used; by default from the options that :class:`ImageOptions` has."""
         return self.options.encode_images(encoder, names)
+
+    def without(self, data: Any, images: Set[str]) -> Tuple[Any, LeftOut]:
+        """One language's data without images that cannot be used, and what has gone.
+
+        Raises:
+            UserError: nothing is left; by default always.
+        """
+        raise UserError(f"{self.source(data)}: {len(images)} images cannot be used, {sorted(images)[0]!r} among them")
 
     @abstractmethod
     def score(self, encoder: Encoder, lang: str, data: Any, images: Optional[ImageFeatures]) -> Result:
@@ -234,9 +294,14 @@ def evaluate(
     scores = {lang: found for lang, found in finished.items() if found}
     waiting = [lang for lang in data if lang not in scores]
     names = list(dict.fromkeys(name for lang in waiting for name in evaluator.images(data[lang])))
-    images = ImageFeatures(names, evaluator.encode_images(encoder, names)) if names else None
+    images = evaluator.encode_images(encoder, names) if names else None
+    unusable = set(names) - set(images.names) if images else set()
     for lang in tqdm(waiting, desc="evaluate", unit=" languages", disable=len(waiting) < 2):
-        result = evaluator.score(encoder, lang, data[lang], images)
+        theirs = unusable.intersection(evaluator.images(data[lang]))
+        usable, left_out = evaluator.without(data[lang], theirs) if theirs else (data[lang], None)
+        if left_out:
+            left_out.tell(lang)
+        result = replace(evaluator.score(encoder, lang, usable, images), left_out=left_out)
         scores[lang] = result.to_json()
         if results:
             _keep(results, _result_name(evaluator, lang), result)
@@ -265,9 +330,22 @@ def _finished(evaluator: Evaluator, results: ResultFolder, lang: str, data: Any)
     scores = results.get(name)
     if scores is None:
         return None
+    left_out = scores.get(LEFT_OUT, {}).get("images", [])
+    if left_out:
+        _require_skip(evaluator, results.path(name), left_out)
+        data, _ = evaluator.without(data, set(left_out))
     if parse_signature(str(scores.get("signature", ""))).get("data") != evaluator.fingerprint(data):
         raise UserError(
             f"{results.path(name)} holds the scores of other data than {evaluator.source(data)}: choose another "
             "folder, or delete the file"
         )
     return scores
+
+
+def _require_skip(evaluator: Evaluator, path, left_out: Sequence[str]) -> None:
+    """Raises UserError: scores without some images are there, and are not asked for."""
+    if getattr(evaluator.options, "bad_image", "skip") != "skip":
+        raise UserError(
+            f"{path} holds scores without {len(left_out)} images that could not be used, such as {left_out[0]!r}: say "
+            "--bad-image skip, or mend them and choose another folder"
+        )

@@ -11,7 +11,7 @@ The two differ by the length of the fused feature, hence from image to text only
 """
 
 from collections import defaultdict
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from torch import nn
 
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.evaluators.retrieval import retrieval_signature
+from mlvl_fairseq.evaluation.evaluators.base import ImageFeatures, LeftOut
+from mlvl_fairseq.evaluation.evaluators.retrieval import captions_without, retrieval_signature
 from mlvl_fairseq.evaluation.metrics.retrieval import retrieval_scores
 from mlvl_fairseq.inference.encoder import Encoder
 
@@ -97,24 +98,25 @@ def translate_test(
     english_encoder: Encoder,
     foreign: CaptionTable,
     english: Optional[CaptionTable],
-    encode_images: Callable[[List[str]], np.ndarray],
+    encode_images: Callable[[List[str]], ImageFeatures],
     lang: str,
     split: str = "test",
     fusions: Sequence[str] = tuple(FUSIONS),
     etas: Sequence[float] = ETAS,
     n_fold: int = 1,
+    own: Optional[Mapping[str, object]] = None,
 ) -> Dict[str, object]:
     """Score translations, captions, and their fusions.
 
     Args:
         encoder: encodes the captions. english_encoder: encodes their translations; both share one feature space.
         foreign: the captions. english: their translations; None: the English sentences of the same file.
-        encode_images: names -> features [names, embed_dim] in that space.
+        encode_images: names -> features in that space of those that can be used; the others leave with their captions.
         lang, split: for the signature.
-        fusions, etas, n_fold: see :func:`fusion_scores`.
+        fusions, etas, n_fold: see :func:`fusion_scores`. own: further keys of the signature.
 
     Returns:
-        ``scores``: rows of :func:`fusion_scores`; ``signature``.
+        ``scores``: rows of :func:`fusion_scores`; ``signature``; and what was left out, if anything was.
 
     Raises:
         UserError: no translations, or models of different spaces.
@@ -124,8 +126,10 @@ def translate_test(
     if english is None and foreign.english is None:
         raise UserError(f"{foreign.path} has no English sentences: give the translations with --english-captions")
     translations = foreign.english if english is None else paired_translations(foreign, english)
+    images = encode_images(foreign.images)
+    foreign, translations, left_out = _usable(foreign, translations, images)
     rows = fusion_scores(
-        encode_images(foreign.images),
+        images.of(foreign.images),
         english_encoder.encode_texts(translations, ENGLISH, progress="translations"),
         encoder.encode_texts(foreign.captions, lang, progress="captions"),
         foreign.image_rows,
@@ -135,9 +139,22 @@ def translate_test(
     )
     pairs = [f"{caption}\n{translation}" for caption, translation in zip(foreign.captions, translations)]
     signature = retrieval_signature(
-        encoder, foreign.images, pairs, foreign.image_rows, f"{lang}+{ENGLISH}", split, n_fold
+        encoder, foreign.images, pairs, foreign.image_rows, f"{lang}+{ENGLISH}", split, n_fold, own=own
     )
-    return {"scores": rows, "signature": signature}
+    return {"scores": rows, "signature": signature, **left_out}
+
+
+def _usable(
+    foreign: CaptionTable, translations: List[str], images: ImageFeatures
+) -> Tuple[CaptionTable, List[str], Dict[str, object]]:
+    """Captions and their translations whose images can be used, and what was left out, for JSON."""
+    gone = set(foreign.images) - set(images.names)
+    if not gone:
+        return foreign, translations, {}
+    kept = captions_without(foreign, gone)
+    left_out = LeftOut([name for name in foreign.images if name in gone], len(foreign) - len(kept))
+    left_out.tell(foreign.path)
+    return foreign.select(kept), [translations[row] for row in kept], left_out.to_json()
 
 
 def paired_translations(foreign: CaptionTable, english: CaptionTable) -> List[str]:

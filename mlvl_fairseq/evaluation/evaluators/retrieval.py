@@ -2,18 +2,21 @@
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.captions.reading import read_captions
+from mlvl_fairseq.data.captions.reading import ReadingOptions, read_languages
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
+    PICTURES,
+    TRANSFORM,
     Evaluator,
     ImageFeatures,
     ImageOptions,
+    LeftOut,
     Result,
     Scores,
     option,
@@ -26,9 +29,9 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 
 @dataclass(kw_only=True)
-class RetrievalOptions(ImageOptions):
+class RetrievalOptions(ImageOptions, ReadingOptions):
     captions: str = option(
-        "caption file (json, triplets, ...); with several languages {lang} stands for the language",
+        "caption file; {lang} stands for the language, where each of several languages has a file of its own",
         identity=None,
         metavar="FILE",
     )
@@ -42,7 +45,7 @@ class RetrievalOptions(ImageOptions):
     lang: List[str] = option(
         "language of the captions, or several: en,de,fr or a named order as order222", metavar="LIST", languages=True
     )
-    split: str = option("name of the split, for the signature", "test")
+    split: str = option("name of the split, for the signature and for files that hold several", "test")
     n_fold: int = option("average over N parts of the images", 1, metavar="N")
     recall: str = option(
         "texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best ones "
@@ -66,7 +69,8 @@ class Retrieval(Evaluator):
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
         "ties": "order of equal scores: 'index' lets the smaller index win",
-        "transform": "what cuts pictures for the model, where it is not CLIP's own preprocessing",
+        TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
+        PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
     examples = """\
   mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
@@ -89,19 +93,15 @@ class Retrieval(Evaluator):
     def read(self) -> Dict[str, CaptionTable]:
         options, images = self.options, self.options.caption_images
         options.check_images()
-        if len(options.lang) > 1 and "{lang}" not in options.captions:
-            raise UserError(
-                f"--captions '{options.captions}' needs {{lang}} where the language stands in the file name"
-            )
-        return {
-            lang: read_captions(
-                options.captions.replace("{lang}", lang),
-                image_list=images and images.replace("{lang}", lang),
-                image_root=options.image_root,
-                allow_outside_root=options.allow_outside_root,
-            )
-            for lang in options.lang
-        }
+        return read_languages(
+            options.captions,
+            options.lang,
+            image_list=images,
+            image_root=options.image_root,
+            allow_outside_root=options.allow_outside_root,
+            split=options.split,
+            **options.reading(),
+        )
 
     def fingerprint(self, data: CaptionTable) -> str:
         return data_fingerprint(data.images, data.captions, data.image_rows)
@@ -112,13 +112,19 @@ class Retrieval(Evaluator):
     def images(self, data: CaptionTable) -> List[str]:
         return data.images
 
+    def without(self, data: CaptionTable, images: Set[str]) -> Tuple[CaptionTable, LeftOut]:
+        usable = data.select(captions_without(data, images))
+        if not len(usable):
+            raise UserError(f"{data.path}: none of its {len(data.images)} images can be used")
+        return usable, LeftOut([name for name in data.images if name in images], len(data) - len(usable))
+
     def own_keys(self) -> Dict[str, object]:
         """What a kind of retrieval adds to the signature beside the keys of all retrieval. Nothing by default."""
         return {}
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
-        own = {"transform": _own_transform(encoder)} if options.image_root else {}
+        own = {TRANSFORM: _own_transform(encoder)} if options.image_root else {}
         scores, ranks = rank_retrieval(
             encoder,
             features,
@@ -129,10 +135,16 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
-            {**own, **self.own_keys()},
+            {**own, **options.picture_keys(), **self.own_keys()},
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
+
+
+def captions_without(data: CaptionTable, images: Set[str]) -> np.ndarray:
+    """int64: the captions, ascending, of all images but some."""
+    gone = np.array([name in images for name in data.images])
+    return np.flatnonzero(~gone[data.image_rows])
 
 
 def rank_retrieval(

@@ -18,7 +18,13 @@ def warnings_about(methods: Methods) -> List[str]:
         methods: name -> its runs, one for each seed.
     """
     runs = [run for group in methods.values() for run in group]
-    return [*_missing(methods), *_different_languages(runs), *_different_seeds(methods), *_different_signatures(runs)]
+    return [
+        *_missing(methods),
+        *_left_out(methods),
+        *_different_languages(runs),
+        *_different_seeds(methods),
+        *_different_signatures(runs),
+    ]
 
 
 def without_scores(runs: Sequence[Run]) -> List[str]:
@@ -44,6 +50,21 @@ def _missing(methods: Methods) -> List[str]:
                 listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
                 lines.append(f"{who}: {len(missing)} of {len(run.cells)} scores are missing ({listed})")
     return lines
+
+
+def _left_out(methods: Methods) -> List[str]:
+    """Which scores are without images that could not be used."""
+    by_counts: Dict[str, List[str]] = defaultdict(list)
+    for name, runs in methods.items():
+        for run in runs:
+            listed = (f"{lang}: {images} images, {texts} texts" for lang, (images, texts) in run.left_out.items())
+            counts = "; ".join(listed)
+            by_counts[counts].append(f"{name} (seed {run.seed})" if len(runs) > 1 else name)
+    return [
+        f"{', '.join(names)}: images that cannot be used are left out ({counts})"
+        for counts, names in by_counts.items()
+        if counts
+    ]
 
 
 def _different_languages(runs: Sequence[Run]) -> List[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.continual import ScoreMatrix
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
+from mlvl_fairseq.evaluation.signature import LEFT_OUT, SIGNATURE
 from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.costs import StepCosts, read_costs
 from mlvl_fairseq.runs.fields import number_in, score_in, text_in
@@ -43,6 +44,7 @@ class Run:
         matrix: scores of all metrics, as far as they are there; the last row holds the final scores.
         costs: of every step, as far as they are there.
         signatures: (row, column) -> signature of the score, '' if it has none.
+        left_out: language -> numbers of images and texts that its scores are without, as they could not be used.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Run:
     matrix: ScoreMatrix
     costs: List[StepCosts] = field(default_factory=list)
     signatures: Dict[Tuple[int, int], str] = field(default_factory=dict)
+    left_out: Dict[str, Tuple[int, int]] = field(default_factory=dict)
 
     @property
     def seed(self) -> Optional[int]:
@@ -190,7 +193,7 @@ def _read_evaluation(path: Path, split: Optional[str], evaluated: Sequence[Path]
         split=split,
         dataset=_common_folder(evaluated).name,
         paths={(len(languages) - 1, column): file for column, file in enumerate(files.values())},
-        matrix=ScoreMatrix(languages, [key for key in first if key != "signature"]),
+        matrix=ScoreMatrix(languages, [key for key in first if key not in (SIGNATURE, LEFT_OUT)]),
     )
     _read_scores(run, number_in)
     return run
@@ -203,7 +206,17 @@ def _read_scores(run: Run, read_value) -> None:
             scores = read_object(path)
             values = {metric: read_value(scores, metric, path) for metric in run.matrix.scores}
             run.matrix.set(row, column, values)
-            run.signatures[row, column] = text_in({"signature": "", **scores}, "signature", path)
+            run.signatures[row, column] = text_in({SIGNATURE: "", **scores}, SIGNATURE, path)
+            if LEFT_OUT in scores:
+                run.left_out[run.languages[column]] = _left_out(scores, path)
+
+
+def _left_out(scores: Dict[str, Any], path: Path) -> Tuple[int, int]:
+    found = scores[LEFT_OUT]
+    images, texts = (found.get("images"), found.get("texts")) if isinstance(found, dict) else (None, None)
+    if not isinstance(images, list) or not isinstance(texts, int):
+        raise DataError("expected lists of images and a number of texts; evaluate again", path, field=LEFT_OUT)
+    return len(images), texts
 
 
 def _model_and_seed(path: Path, evaluated: Sequence[Path]) -> Tuple[str, Optional[int]]:
@@ -254,7 +267,7 @@ def group_by_seed(runs: Sequence[Run]) -> List[List[Run]]:
 
 def _but_seed(settings: Dict[str, Any]) -> Dict[str, Any]:
     """What decides a run's result: the corpus by its fingerprint where it is known, not by its place."""
-    ignored = {"seed", "corpus"} if "corpus_fingerprint" in settings else {"seed"}
+    ignored = {"seed", "teacher_fingerprint", *(["corpus"] if "corpus_fingerprint" in settings else [])}
     return {key: value for key, value in settings.items() if key not in ignored}
 
 

@@ -77,6 +77,15 @@ def test_features_are_those_of_the_caption_s_image_and_english_sentence(corpus, 
     assert torch.equal(batch["text_features"], torch.tensor(FEATURES["text"][[english for _, english in rows]]))
 
 
+def test_captions_are_cut_to_the_task_s_length(corpus, task, memory, monkeypatch):
+    monkeypatch.setattr(task.cfg, "max_length", 5)
+    now = GrownVocabulary(corpus, ORDER).tokenizer
+    batch = memory([(0, 1), (3, 2)]).batch([0, 1])
+    tokens = batch["net_input"]["tokens"].tolist()
+    for (place, caption), ids in zip([(0, 1), (3, 2)], tokens):
+        assert ids == [now.bos, *now.encode(corpus.captions("train", ORDER[place])[caption])[:3], now.eos]
+
+
 def test_languages_of_tokens(corpus, task, memory):
     items = [(0, 1), (0, 2), (1, 7), (2, 7)]
     counts = memory(items).languages_of_tokens()

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -65,6 +66,59 @@ def test_reservoir_draws_follow_seed_and_count():
 
     assert offered(1, 3) == offered(1, 3) != offered(2, 3)
     assert offered(1, 12) != offered(1, 3)  # draws start anew with every update, whatever was drawn before a restart
+
+
+def offer_all(seed, size, batches):
+    """The shipped class over batches as `Memory.after_backward` offers them: captions in memory, and its labels."""
+    memory, start = Memory(), 0
+    for count in batches:
+        ids = torch.arange(start, start + count)
+        items = torch.stack([torch.full_like(ids, 3), ids], dim=1)
+        Reservoir(size, seed).offer(memory, items, ids[:, None] + 0.5)
+        start += count
+        memory.seen += count
+    assert (memory.next_items[:, 0] == 3).all()
+    assert torch.equal(memory.next_items[:, 1:] + 0.5, memory.next_labels)
+    return memory.next_items[:, 1].tolist()
+
+
+def algorithm_r(seed, size, batches):
+    """Vitter 1985, algorithm R: caption n (from 0) goes to a place drawn from 0..n, if that is one of `size`.
+
+    Every batch draws from a stream of its own, named by the seed and by how many captions came before.
+    """
+    memory, seen = [], 0
+    for count in batches:
+        stream = random.Random(f"{seed}/{seen}")
+        for caption in range(seen, seen + count):
+            if len(memory) < size:
+                memory.append(caption)
+            else:
+                place = stream.randint(0, caption)
+                if place < size:
+                    memory[place] = caption
+        seen += count
+    return memory
+
+
+@pytest.mark.parametrize("batches", [[4] * 5, [20], [1] * 20, [3, 9, 1, 7], [7, 7], [5], [2]])
+@pytest.mark.parametrize("seed", [1, 77])
+def test_the_reservoir_is_vitter_s(seed, batches):
+    for size in (1, 5, 7, 30):
+        assert offer_all(seed, size, batches) == algorithm_r(seed, size, batches)
+
+
+def test_over_seeds_the_reservoir_is_an_even_sample():
+    """Of 20 captions in batches of 4, each is in memory with probability 5 / 20, in each place with 1 / 20."""
+    draws, counts, places = 2000, collections.Counter(), collections.Counter()
+    for seed in range(draws):
+        kept = offer_all(seed, 5, [4] * 5)
+        assert len(set(kept)) == 5
+        counts.update(kept)
+        places.update(kept[-1:])
+    deviation = (draws * 0.25 * 0.75) ** 0.5
+    assert all(abs(counts[caption] - draws * 5 / 20) < 4.5 * deviation for caption in range(20))
+    assert sum(places[caption] for caption in range(5, 20)) == pytest.approx(draws * 15 / 20, rel=0.06)
 
 
 def test_balanced_shares_shrink_as_languages_come():

@@ -61,3 +61,16 @@ def test_penalty_pulls_what_moves_features_back():
     gradient = torch.autograd.grad(penalty, model.embedding)[0]
     np.testing.assert_allclose(gradient, importance[0], rtol=2e-5, atol=1e-7)
     assert scale == 3 and task.asked[0][0] == 128 and len(task.asked[0][1]) == 6
+
+
+def test_of_a_half_precision_model_importance_and_anchor_are_float32():
+    model = ToyModel(det((4, 3), 0.5, 0.6), det((5, 3), 0.5, 0.7))
+    exact = expected(model)
+    model.bfloat16()
+    plugin, task = mas(1)
+    plugin.begin_language(task, model)
+    assert {buffer.dtype for buffer in plugin.buffers()} == {torch.float32}
+    for name, values in zip(("embedding", "head"), exact):
+        np.testing.assert_allclose(plugin.get("importance", name), values, rtol=0.1, atol=0.02)
+    penalty = plugin.losses(model, {}, {})["mas"][1]
+    assert penalty == 0 and penalty.dtype == torch.float32

@@ -99,3 +99,20 @@ def test_new_rows_have_no_importance_and_a_path_of_their_own():
     assert following.get("importance", "point").tolist() == [[0, 0]] * 3
     assert following.get("path", "point").shape == (3, 2)
     assert torch.equal(following.get("anchor", "point"), grown.point)
+
+
+def test_of_a_half_precision_model_it_keeps_float32():
+    """Importance is a sum of small products over thousands of updates: bfloat16 would lose them."""
+    plugin, model = si(0), Point(START).bfloat16()
+    plugin.begin_run(ToyTask(0), model)
+    for step in range(3):
+        model.point.grad = torch.full((4,), 0.25, dtype=torch.bfloat16)
+        plugin.before_step(model)
+        with torch.no_grad():
+            model.point -= 0.5
+        plugin.after_step(model)
+    assert {buffer.dtype for buffer in plugin.buffers()} == {torch.float32}
+    assert plugin.get("path", "point").tolist() == pytest.approx([3 * 0.25 * 0.5] * 4, rel=0.02)
+    following = through_a_checkpoint(plugin, si(1), ToyTask(1), model)
+    assert {buffer.dtype for buffer in following.buffers()} == {torch.float32}
+    assert set(following.state_dict()) == {"path/point", "anchor/point", "importance/point"}

@@ -1,0 +1,119 @@
+"""The pictures of a caption table: names as files are called, and columns that hold something else than they should."""
+
+import logging
+import os
+import re
+from collections import defaultdict
+from dataclasses import replace
+from typing import Optional, Sequence
+
+from mlvl_fairseq.data.captions.cells import CAPTION_ID, OPTION, is_file_name, is_header_word, is_id, is_url, most
+from mlvl_fairseq.data.captions.table import CaptionTable, shown, unique_texts
+from mlvl_fairseq.data.image_names import ImageFolder
+from mlvl_fairseq.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_COCO = re.compile(r"COCO_([a-z]+\d{4})_\d{12}\.\w+")
+_SENTENCE = re.compile(r"\S\s+\S|[.!?]$|[。！？，、；]")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def refuse_misplaced(table: CaptionTable, has_columns: bool) -> None:
+    """Look at the whole columns: ids where captions belong, sentences where image names belong.
+
+    Args:
+        has_columns: the file has columns or fields that an option can name.
+
+    Raises:
+        DataError: most of a column is something else.
+    """
+    first = table.images[0]
+    if is_header_word(first) and len(table.images) > 2 and most(table.images[1:], is_file_name):
+        why = f"the first image is called {shown(first)}, the others as files: a header? delete that line"
+        raise DataError(why, table.path, int(table.lines[0]))
+    say = f"say what is where: {OPTION} image=2,caption=1 (or names of fields)" if has_columns else "give other files"
+    if most(table.captions, is_id):
+        first = next(filter(is_id, table.captions))
+        raise DataError(f"most of its captions are ids or numbers, as {shown(first)}, no captions; {say}", table.path)
+    if most(table.images, _is_sentence):
+        first = next(filter(_is_sentence, table.images))
+        raise DataError(f"most of its image names are sentences, as {shown(first)}, no names; {say}", table.path)
+
+
+def _is_sentence(name: str) -> bool:
+    return _SENTENCE.search(name) is not None and not is_file_name(name) and not is_url(name)
+
+
+def with_file_names(table: CaptionTable, folder: Optional[ImageFolder]) -> CaptionTable:
+    """Call images as their files are called, and those that then have one name, one image.
+
+    ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
+    in ``folder``, if it is known. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
+    ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
+    """
+    names = list(table.images)
+    ids = [row for row, name in enumerate(names) if "#" in name and CAPTION_ID.search(name) and is_file_name(name)]
+    if ids and folder:
+        ids = [ids[row] for row in folder.missing([names[row] for row in ids])]
+    for row in ids:
+        names[row] = CAPTION_ID.sub("", names[row])
+    _tell(table, "the number behind # is a caption's id, no part of the image's name", ids, names)
+    if folder and most(names, is_url):
+        first = next(filter(is_url, names))
+        message = (
+            f"its images are URLs, as {shown(first)}, no files under '{folder.root}'; name the files that you have, "
+        )
+        raise DataError(message + "or give features with these URLs as names", table.path)
+    if folder:
+        _find_in_folders(table, names, folder)
+    if names == table.images:
+        return table
+    images, rows = unique_texts(names)
+    return replace(table, images=images, image_rows=rows[table.image_rows])
+
+
+def _find_in_folders(table: CaptionTable, names: list[str], folder: ImageFolder) -> None:
+    """Replace the names that are not there by those of their files, if these are there."""
+    for why, find in (
+        ("found in the folder that COCO has for it", _in_coco_folder),
+        ("found with the ending of its file", _with_ending),
+    ):
+        rows = [row for row, name in enumerate(names) if not is_url(name)]
+        rows = [rows[row] for row in folder.missing([names[row] for row in rows])]
+        found = {row: name for row, name in zip(rows, find([names[row] for row in rows], folder)) if name}
+        for row, name in found.items():
+            names[row] = name
+        _tell(table, why, list(found), names)
+
+
+def _in_coco_folder(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
+    matches = [_COCO.fullmatch(name) for name in names]
+    found = [match and f"{match[1]}/{match[0]}" for match in matches]
+    there = [row for row, name in enumerate(found) if name]
+    for row in images.missing([found[row] for row in there]):
+        found[there[row]] = None
+    return found
+
+
+def _with_ending(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
+    """The only picture file whose name is the given one and an ending."""
+    endings: dict[str, dict[str, list[str]]] = {}
+    found: list[Optional[str]] = []
+    for name in names:
+        folder, stem = os.path.split(name)
+        if folder not in endings:
+            endings[folder] = defaultdict(list)
+            for file in images.files(folder):
+                base, ending = os.path.splitext(file)
+                if ending.lower() in _PICTURE_ENDINGS:
+                    endings[folder][base].append(ending)
+        fitting = endings[folder].get(stem, [])
+        found.append(name + fitting[0] if len(fitting) == 1 else None)
+    return found
+
+
+def _tell(table: CaptionTable, why: str, rows: Sequence[int], names: Sequence[str]) -> None:
+    if rows:
+        first = f"'{table.images[rows[0]]}' is '{names[rows[0]]}'"
+        logger.info("%s: %s image names: %s (%s)", table.path, f"{len(rows):,}", why, first)

@@ -1,0 +1,32 @@
+"""Tasks that a model can be built for."""
+
+from functools import wraps
+from typing import Callable
+
+from fairseq.tasks import TASK_REGISTRY
+
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.needs import has_none, missing
+
+
+def for_tasks_that_fit(build_model: Callable) -> Callable:
+    """Decorator of a model's ``build_model(cls, cfg, task)``: a task that lacks what the model needs, such as those of
+    fairseq itself, is refused.
+
+    Raises:
+        UserError: it does.
+    """
+
+    @wraps(build_model)
+    def build(cls, cfg, task):
+        absent = missing(cls.needs_of_task, task)
+        if absent:
+            names = {known: name for name, known in TASK_REGISTRY.items()}
+            fitting = [name for name, known in TASK_REGISTRY.items() if not missing(cls.needs_of_task, known)]
+            raise UserError(
+                f"this --arch does not fit --task {names.get(type(task), type(task).__name__)}: {has_none(absent)}; "
+                f"give --task {' or '.join(sorted(fitting))}"
+            )
+        return build_model(cls, cfg, task)
+
+    return build

@@ -1,0 +1,62 @@
+"""What is left of a language's training once it has ended."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.continual.finish import finish_checkpoint
+from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.runs.folder import StepFolder
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A language's folder when fairseq-train has ended: two trainings are in the history, the last one counts."""
+    folder = StepFolder(tmp_path / "01-de")
+    folder.path.mkdir()
+    state = {
+        "model": {"weight": torch.arange(6.0)},
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.ones(6)}}},
+        "optimizer_history": [{"num_updates": 5}, {"num_updates": 12}],
+        "extra_state": {"best": 41.5},
+        "task_state": {"trainable_parameters": 6},
+    }
+    for path in (folder.best_checkpoint, folder.last_checkpoint):
+        torch.save(state, path)
+    return folder
+
+
+def sequence_of(folder):
+    return SimpleNamespace(folder_of={1: folder}.__getitem__)
+
+
+def test_the_best_checkpoint_stays_without_its_optimizer_state(trained):
+    finish_checkpoint(sequence_of(trained), 1)
+    state = load_checkpoint_file(trained.best_checkpoint)
+    assert "last_optimizer_state" not in state and torch.equal(state["model"]["weight"], torch.arange(6.0))
+    assert json.loads(trained.done.read_text()) == {
+        "checkpoint": "checkpoint_best.pt",
+        "num_updates": 12,
+        "r_mean": 41.5,
+        "trainable_parameters": 6,
+        "checkpoint_bytes": trained.best_checkpoint.stat().st_size,
+    }
+    assert not trained.last_checkpoint.exists()
+
+
+def test_a_second_time_changes_nothing(trained):
+    """A process that was killed between the two does it again, with what is there."""
+    finish_checkpoint(sequence_of(trained), 1)
+    content, done = trained.best_checkpoint.read_bytes(), trained.done.read_bytes()
+    finish_checkpoint(sequence_of(trained), 1)
+    assert (trained.best_checkpoint.read_bytes(), trained.done.read_bytes()) == (content, done)
+
+
+def test_without_a_best_checkpoint_it_is_not_done(trained):
+    trained.best_checkpoint.unlink()
+    with pytest.raises(DataError, match="checkpoint_best.pt: .*no best checkpoint"):
+        finish_checkpoint(sequence_of(trained), 1)
+    assert not trained.is_done and trained.last_checkpoint.exists()
