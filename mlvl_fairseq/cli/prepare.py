@@ -64,6 +64,12 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
     )
+    captions.add_argument(
+        "--join",
+        nargs="+",
+        metavar="CORPUS",
+        help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
+    )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
         captions.add_argument(
@@ -150,6 +156,7 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
 def _add_features(parser: argparse.ArgumentParser) -> None:
     from mlvl_fairseq.cli.common import add_dataclass_options
     from mlvl_fairseq.data.images.policy import PictureOptions
+    from mlvl_fairseq.data.images.transforms import transform_names
 
     features = parser.add_argument_group("features")
     features.add_argument(
@@ -157,6 +164,12 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     )
     features.add_argument("--image-list", nargs="+", metavar="SPLIT=FILE.txt", help="their image names, one a line")
     features.add_argument("--teacher", metavar="PATH", help="model that encodes images and English sentences")
+    features.add_argument(
+        "--transform",
+        choices=transform_names(),
+        help="what cuts pictures for the teacher's image tower; mclip as in mCLIP's published training (default: what "
+        "the teacher was trained with)",
+    )
     features.add_argument("--batch-size", type=positive, default=256, help="of the teacher (default: %(default)s)")
     features.add_argument(
         "--num-workers", type=not_negative, default=0, help="processes that read images (default: %(default)s)"
@@ -206,8 +219,11 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse(argv)
     from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.errors import UserError
 
-    if not args.languages:
+    if args.transform and not args.teacher:
+        raise UserError("--transform goes with --teacher")
+    if not args.languages and not args.join:
         refuse_ignored(args)
         Corpus(args.corpus)  # is there one?
     with alone_in(Path(args.corpus)):
@@ -241,7 +257,7 @@ def prepare(args) -> None:
     from mlvl_fairseq.data.corpus.summary import describe, next_command
     from mlvl_fairseq.data.images.policy import BadImagePolicy
 
-    corpus = build_corpus(args) if args.languages else open_corpus(args)
+    corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
         store_image_features(corpus, files, lists, BadImagePolicy.of(args))
@@ -256,6 +272,19 @@ def prepare(args) -> None:
         logger.info("  %s", line)
     tell_shared_photos(corpus, args)
     logger.info("next: %s", next_command(corpus, args.teacher))
+
+
+def join(args):
+    """The corpora of ``--join`` as data sets of one. Raises UserError: caption files are given, too."""
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.data_sets import join_corpora
+    from mlvl_fairseq.errors import UserError
+
+    given = [option for option, name in args.reading.items() if getattr(args, name) is not None]
+    given += [option for option in ("--languages", "--image-root") if getattr(args, option[2:].replace("-", "_"))]
+    if given:
+        raise UserError(f"--join takes prepared corpora: leave out {', '.join(given)}")
+    return join_corpora(args.corpus, [Corpus(folder) for folder in args.join])
 
 
 def tell_what_is_left_out(corpus) -> None:
@@ -354,7 +383,8 @@ def extract_features(corpus, args) -> None:
     from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
     from mlvl_fairseq.data.images.policy import PictureOptions
 
-    if args.high_bit_depth == PictureOptions.high_bit_depth and has_all_features(corpus, args.teacher):
+    as_usual = not args.transform and args.high_bit_depth == PictureOptions.high_bit_depth
+    if as_usual and has_all_features(corpus, args.teacher):
         logger.info("all features of %s are there", args.teacher)
         return
     from mlvl_fairseq.cli.common import frozen_from
@@ -363,6 +393,7 @@ def extract_features(corpus, args) -> None:
     from mlvl_fairseq.inference.extraction import extract_teacher_features
 
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
+    encoder.transform = args.transform
     policy = BadImagePolicy.of(args)
     extract_teacher_features(
         corpus,

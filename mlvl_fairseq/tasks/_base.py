@@ -21,7 +21,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
-from mlvl_fairseq.data.caption_dataset import CaptionDataset
+from mlvl_fairseq.data.caption_dataset import CaptionDataset, DataSetsCaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
 from mlvl_fairseq.data.feature_manifest import array_path
@@ -139,8 +139,8 @@ class MlvlTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's step. In a batch that stands in for a missing one (its loss is multiplied by 0), ``counts`` bool
         [B] is all False, so that other ranks do not contrast with its rows."""
-        if ignore_grad:
-            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
+        if ignore_grad and "counts" not in sample:
+            sample = without_rows(sample)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
@@ -148,6 +148,11 @@ class MlvlTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training and self.validation is not None:
             self.validation.log(logging_outputs)
+
+
+def without_rows(sample: Dict) -> Dict:
+    """A batch whose rows do not count: ``counts`` bool [B], all False. A batch that is one's own has no such key."""
+    return {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
 
 
 def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:
@@ -276,7 +281,8 @@ class CaptionTask(MlvlTask):
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
-        return self.dataset_class(
+        kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
+        return kind(
             ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
             np.concatenate([part.sizes[rows] for part, rows in zip(tokens, usable)]),
             np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
@@ -352,17 +358,18 @@ class RecallScores(ValidationScores):
     Args:
         languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
             averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
+        kinds: key of the batches that says whose captions are, where it is not languages that are ranked apart.
     """
 
-    def __init__(self, languages: Sequence[str] = ()):
+    def __init__(self, languages: Sequence[str] = (), kinds: str = "lang_ids"):
         super().__init__()
-        self.languages = list(languages)
+        self.languages, self.kinds = list(languages), kinds
         self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
         self._batches: List[Tuple[torch.Tensor, ...]] = []
 
     def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
         """A batch, and its ``text`` and ``image`` features [B, D]."""
-        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
+        languages = sample.get(self.kinds, torch.zeros_like(sample["id"]))
         text, image = features["text"].float(), features["image"].float()
         self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
 

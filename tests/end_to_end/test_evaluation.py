@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 
+from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.inference.encoder import Encoder
 
 KEYS = ["txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"]
@@ -324,3 +325,17 @@ def test_scores_of_folds_have_no_bootstrap(run, scored, tmp_path):
     assert "scores on de are averages over 3 parts of the images: no paired bootstrap is defined of them" in error
     other = run("mlvl-report", scored, "--output", tmp_path, "--compare", "last", "distinct/teacher").error
     assert "on de they were scored in different ways (captions is any or deduplicated)" in other
+
+
+def test_the_python_interface_encodes_both_sides(learn, teacher, corpus, world, tmp_path):
+    """As README has it: a sequence's model takes pictures by the image tower it started from; nothing is normalised."""
+    encoder = Encoder.load(learn(tmp_path / "run", "cll_clip", "en", "--max-update", 1) / "00-en/checkpoint_best.pt")
+    names = Corpus(corpus).images("test")[:3]
+    images = encoder.encode_image_files(world / "images", names)
+    assert images.shape == (3, encoder.embed_dim) and images.dtype == np.float32
+    np.testing.assert_allclose(images, Corpus(corpus).features("test", "image")[:3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(encoder.encode_features(images), images)
+    texts = encoder.encode_texts(["a red circle", "a dog"], lang="en")
+    assert texts.shape == (2, encoder.embed_dim)
+    lengths = np.linalg.norm(np.concatenate([images, texts]), axis=1)
+    assert (np.abs(lengths - 1) > 0.01).all()
