@@ -18,25 +18,22 @@ from mlvl_fairseq.continual.preconditions import require_english
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_names, data_set_of_images
 from mlvl_fairseq.data.corpus.vocabularies import (
     CorpusVocabulary,
     GivenVocabulary,
     GrownVocabulary,
     UnionVocabulary,
 )
-from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
-from mlvl_fairseq.optim.row_adamw import RowAdamW, RowScales, has_row_scales, set_row_scales
+from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, split_languages, without_rows
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages, without_rows
+from mlvl_fairseq.tasks._data_sets import DataSetOptions, TakesDataSetsInTurn
 
 logger = logging.getLogger(__name__)
-
-DATA_SETS_SEED = 40_000  # the number of the one that draws from several data sets
 
 
 @dataclass
@@ -93,28 +90,13 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
             "language has to be known)"
         },
     )
-    data_sets: str = field(
-        default="",
-        metadata={
-            "help": "train on several data sets, e.g. coco,cc3m: folders that image names of the corpus begin with. "
-            "Batches come from one after the other in turn, as many from each as the smallest has; validation ranks "
-            "each apart. Default: all captions are mixed"
-        },
-    )
-    data_set_moments: ChoiceEnum(["shared", "own"]) = field(
-        default="shared",
-        metadata={
-            "help": "with --data-sets: one state of the optimizer, or as published one a data set, all acting on "
-            "the same weights (row_adamw only)"
-        },
-    )
 
 
-CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [DataSetOptions, *plugin_options()])
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
-class CllRetrievalTask(CaptionTask):
+class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to
@@ -134,10 +116,6 @@ class CllRetrievalTask(CaptionTask):
         self.learned, self.current = learned, current
         self.languages = [*learned, *current]
         self.oracle = split_languages(cfg.oracle_languages)
-        self.data_sets = data_set_names(cfg.data_sets)
-        if self.has_own_moments and not self.data_sets:
-            raise UserError("--data-set-moments own goes with --data-sets")
-        self._moments: Optional[int] = None
         self.corpus = corpus
         super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
@@ -161,11 +139,6 @@ class CllRetrievalTask(CaptionTask):
     def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
-
-    @property
-    def has_own_moments(self) -> bool:
-        """Does each data set have a state of the optimizer?"""
-        return str(self.cfg.data_set_moments) == "own"
 
     @property
     def freezes_segmentation(self) -> bool:
@@ -266,8 +239,6 @@ class CllRetrievalTask(CaptionTask):
         """A rank without a batch of its own (`ignore_grad`) takes part in what methods exchange, with no row."""
         if ignore_grad:
             sample = without_rows(sample)
-        if self.has_own_moments:
-            self._choose_moments(sample)
         for plugin in self.plugins.values():
             sample = plugin.extend_batch(sample)
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
@@ -275,16 +246,8 @@ class CllRetrievalTask(CaptionTask):
             plugin.after_backward(sample)
         return result
 
-    def _choose_moments(self, sample) -> None:
-        """Raises UserError: the batches of an update are of several data sets."""
-        of = int(sample["data_set_ids"][0])
-        check_moments(self._moments in (None, of))
-        self._moments = of
-
     def optimizer_step(self, optimizer, model, update_num) -> None:
         self.check_optimizer(optimizer)
-        if self._moments is not None:
-            optimizer.optimizer.moments, self._moments = self._moments, None
         for plugin in self.plugins.values():
             plugin.before_step(self.model)
         super().optimizer_step(optimizer, model, update_num)
@@ -292,10 +255,8 @@ class CllRetrievalTask(CaptionTask):
             plugin.after_step(self.model)
 
     def check_optimizer(self, optimizer) -> None:
-        """Raises UserError: this optimizer has one state only, or would silently train without row scales or the decay
-        of idle rows."""
-        if self.has_own_moments and not isinstance(optimizer.optimizer, RowAdamW):
-            raise UserError("--data-set-moments own needs --optimizer row_adamw")
+        """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
+        super().check_optimizer(optimizer)
         if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
@@ -352,7 +313,7 @@ class CllRetrievalTask(CaptionTask):
         if split in self.datasets:
             return
         self.check_features(split, TEACHER_FEATURES)
-        self.datasets[split] = self.caption_dataset(split, self.current)
+        self.datasets[split] = self.caption_dataset(split, self.current, **self.data_set_options(split))
 
     def check_features(self, split: str, kinds: Sequence[str]) -> None:
         """Check what the teacher gave a split.
@@ -376,61 +337,11 @@ class CllRetrievalTask(CaptionTask):
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
 
-    def _data_set_options(self, split: str) -> Dict:
-        """What :class:`DataSetsCaptionDataset` takes. A data set without validation captions is not validated on."""
-        members = self.check_data_sets(split, self.current)
-        for name, own in members.items():
-            logger.info("%s: data set %s has %d captions", split, name, len(own))
-        of_image = data_set_of_images(self.corpus, split, list(members))
-        return {"data_set_of_image": of_image, "seed": self.seed_for(DATA_SETS_SEED)}
-
-    def check_data_sets(self, split: str, langs: Sequence[str]) -> Dict[str, np.ndarray]:
-        """The captions of each data set among those of `langs` that take part. In validation a data set without any is
-        left out.
-
-        Raises:
-            UserError: a caption is of none of the data sets, or one has no training captions, or too few images to
-                validate.
-        """
-        usable = {lang: self.usable(split, lang) for lang in langs}
-        members = data_set_members(self.corpus, split, usable, self.data_sets)
-        if split == "valid":
-            images = np.concatenate([self.corpus.rows(split, lang)[rows, 0] for lang, rows in usable.items()])
-            members = {name: own for name, own in members.items() if len(own)}
-            for own in members.values():
-                self.check_validation_images(len(np.unique(images[own])))
-        return members
-
-    def new_recall(self) -> RecallScores:
-        if not self.data_sets:
-            return super().new_recall()
-        return RecallScores(list(self.check_data_sets("valid", self.current)), "data_set_ids")
-
-    def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, num_shards=1, **kwargs):
-        """Raises UserError: batches of several data sets need a number of captions, which the smallest set has."""
-        if self.data_sets and dataset.shuffle:
-            check_batches(max_tokens, max_sentences)
-            steps = alternating_steps([len(own) for own in dataset.members], max_sentences * num_shards)
-            logger.info("an epoch has %d batches of each of %s", steps, ", ".join(self.data_sets))
-        return super().get_batch_iterator(dataset, max_tokens, max_sentences, num_shards=num_shards, **kwargs)
-
     def _has_english(self, split: str, langs: List[str]) -> bool:
         """Does every caption have an English sentence? Raises UserError: not so in training."""
         if split == "train":
             require_english(self.corpus, langs)
         return all((self.corpus.rows(split, lang)[self.usable(split, lang), 1] >= 0).all() for lang in langs)
-
-
-def check_batches(max_tokens: Optional[int], max_sentences: Optional[int]) -> None:
-    """Raises UserError: batches of several data sets have no number of captions."""
-    if not max_sentences or max_tokens:
-        raise UserError("--data-sets needs --batch-size, and no --max-tokens: each batch is of one data set")
-
-
-def check_moments(is_of_one_data_set: bool) -> None:
-    """Raises UserError: an update is not."""
-    if not is_of_one_data_set:
-        raise UserError("--data-set-moments own needs updates of one data set each: leave --update-freq at 1")
 
 
 class UnpreparedTask(CllRetrievalTask):
@@ -459,19 +370,7 @@ class UnpreparedTask(CllRetrievalTask):
         for split in splits:
             self.check_features(split, TEACHER_FEATURES)
         self.check_features(eval_split, TEACHER_FEATURES[:1])
-        if self.data_sets:
-            self._check_all_data_sets(trainer.cfg, splits)
+        self.check_all_data_sets(trainer.cfg, splits)
         self._set_scales(self.model)
         self.check_optimizer(trainer.optimizer)
         trainer.lr_scheduler  # built with it
-
-    def _check_all_data_sets(self, cfg, splits: Sequence[str]) -> None:
-        """Raises UserError: one of the languages, which are learned one after the other, or the last ones together,
-        could not be learned of these data sets, or not in such batches."""
-        check_batches(cfg.dataset.max_tokens, cfg.dataset.batch_size)
-        check_moments(not self.has_own_moments or max(cfg.optimization.update_freq) == 1)
-        for langs in [*([lang] for lang in self.learned), self.current]:
-            for split in splits:
-                members = self.check_data_sets(split, langs)
-                if split == "train":
-                    alternating_steps([len(own) for own in members.values()], cfg.dataset.batch_size)

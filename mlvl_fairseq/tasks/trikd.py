@@ -19,7 +19,8 @@ from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, selected, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, selected, split_languages
+from mlvl_fairseq.tasks._validation import RecallScores
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,9 @@ def encoder(monkeypatch):
 
     encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
-    monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None))
+    monkeypatch.setattr(
+        evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None, transform=None)
+    )
     return encoder
 
 
@@ -35,7 +37,6 @@ def corpus():
         features=lambda split, kind: features,
         feature_stem=lambda split, kind: f"{split}.{kind}",
         usable=lambda split, lang: np.arange(len(ROWS)),
-        image_transform=lambda split: None,
         images=lambda split: list("abcde"),
         rows=lambda split, lang: ROWS,
         captions=lambda split, lang: ["1", "2", "3", "4", "5"] if lang == "en" else ["6", "7", "8", "9", "10"],
@@ -90,10 +91,11 @@ def test_a_score_implies_its_ranks(sequence, corpus, encoder, monkeypatch):
     assert [path.name for path in sequence.score_path(1, "en").parent.iterdir()] == ["en.test.ranks.npz"]
 
 
-def test_pictures_that_were_cut_otherwise_are_in_the_signature(sequence, corpus, encoder):
+def test_pictures_that_were_cut_otherwise_are_in_the_signature(sequence, corpus, encoder, monkeypatch):
     evaluation.evaluate_step(sequence, corpus, 1)
     path = sequence.score_path(1, "de")
     assert "transform" not in json.loads(path.read_text())["signature"]
-    corpus.image_transform = lambda split: f"{split}@224"
+    cut = SimpleNamespace(pictures=None, transform="mclip@224")
+    monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: cut if stem == "test.image" else None)
     evaluation.evaluate_step(sequence, corpus, 1)
-    assert "|ties:index|transform:test@224|version:" in json.loads(path.read_text())["signature"]
+    assert "|ties:index|transform:mclip@224|version:" in json.loads(path.read_text())["signature"]
