@@ -86,7 +86,12 @@ def corpus(golden, tmp_path_factory):
         for ids in captions:
             builder.add_item(torch.tensor(ids[1:], dtype=torch.int32))
         builder.finalize(f"{prefix}.idx")
-    return SimpleNamespace(folder=folder)
+    sizes = {lang: len(captions) for lang, captions in zip(LANGUAGES, golden["seqs"].values())}
+    return SimpleNamespace(
+        folder=folder,
+        rows=lambda split, lang: np.zeros((sizes[lang], 2), np.int32),
+        usable=lambda split, lang, kinds: np.arange(sizes[lang]),
+    )
 
 
 @pytest.fixture
