@@ -27,6 +27,11 @@ class DataError(UserError):
         self.path, self.line, self.field = path, line, field
 
 
+def without_line_ends(message: str) -> str:
+    """A message in one line, though what it quotes (an option, a name) may hold ends of lines."""
+    return message.replace("\r", "\\r").replace("\n", "\\n")
+
+
 def one_line(error: BaseException, longest: int = 300) -> str:
     """What another library says, in one line of bounded length; the error's type, where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__

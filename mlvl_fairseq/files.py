@@ -19,7 +19,8 @@ from typing import BinaryIO, Callable, Optional
 from mlvl_fairseq.errors import DataError, UserError
 
 INFLATION = 100  # text deflates to a third or a fifth, very repetitive text to a fiftieth; a bomb to a thousandth
-INFLATED_AT_LEAST = 64 << 20  # bytes that any file may inflate to
+INFLATED_AT_LEAST = 4 << 20  # bytes that the beginning of any file may inflate to
+MAX_TEXT = 64 << 20  # bytes of a file that is read whole: XLM-R's dictionary has 5 million
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -64,7 +65,7 @@ def open_file(path, missing: str = "") -> BinaryIO:
         raise DataError(f"cannot be read: {error.strerror or error}", path) from None
 
 
-def read_text(path, missing: str = "", limit: int = 1 << 30) -> str:
+def read_text(path, missing: str = "", limit: int = MAX_TEXT) -> str:
     """A whole UTF-8 text file, its lines ended by ``\\n``; see :func:`require_file`.
 
     Raises:
@@ -85,16 +86,16 @@ def inflated(file: BinaryIO, path) -> BinaryIO:
     """The content of an open gzip file, inflated as it is read.
 
     Raises, when it is read:
-        DataError: it inflates to more than `INFLATION` times its size (and more than `INFLATED_AT_LEAST`).
+        DataError: what has been read inflates to more than `INFLATION` times its size (and to more than
+            `INFLATED_AT_LEAST`).
         EOFError, gzip.BadGzipFile, zlib.error: it is truncated or damaged.
     """
-    limit = max(INFLATED_AT_LEAST, INFLATION * os.fstat(file.fileno()).st_size)
-    return io.BufferedReader(_Inflated(file, path, limit), 1 << 20)
+    return io.BufferedReader(_Inflated(file, path), 1 << 20)
 
 
 class _Inflated(io.RawIOBase):
-    def __init__(self, file: BinaryIO, path, limit: int):
-        self._stream, self._path, self._limit, self._read = gzip.GzipFile(fileobj=file), path, limit, 0
+    def __init__(self, file: BinaryIO, path):
+        self._file, self._stream, self._path, self._read = file, gzip.GzipFile(fileobj=file), path, 0
 
     def readable(self) -> bool:
         return True
@@ -102,10 +103,10 @@ class _Inflated(io.RawIOBase):
     def readinto(self, buffer) -> int:
         count = self._stream.readinto(buffer)
         self._read += count
-        if self._read > self._limit:
+        if self._read > max(INFLATED_AT_LEAST, INFLATION * self._file.tell()):
             raise DataError(
-                f"inflates to more than {self._limit:,} bytes, {INFLATION} times what text does at most; if that is "
-                "right, inflate it first (gunzip)",
+                f"inflates {self._file.tell():,} bytes to {self._read:,}, which text does not; if that is right, "
+                "inflate it first (gunzip)",
                 self._path,
             )
         return count

@@ -40,7 +40,7 @@ ARROWS = {
     "models": CORE | {"networks", "continual", "fairseq"},
     "criterions": CORE | {"losses", "fairseq"},
     "tasks": CORE | {"losses", "criterions", "optim", "continual", "evaluation", "fairseq"},
-    "configs": {"errors", "fairseq"},
+    "configs": {"errors", "files", "json_files", "fairseq"},
     "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
     "cli": None,  # whatever it needs
     "__init__": None,

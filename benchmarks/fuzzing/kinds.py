@@ -4,7 +4,6 @@ lines read them. Which of the files are damaged is said in its decorator.
 
 import functools
 import gzip
-import inspect
 import json
 import os
 import shlex
@@ -226,7 +225,9 @@ def teacher_features(world: SmallWorld, folder: Path):
 @kind("corpus/features/train.*.states-*", sealed=("corpus/features/train.de.states-*.npy",), share=0.7)
 def text_states(world: SmallWorld, folder: Path):
     corpus = link(world.corpus, folder / "corpus")
-    line = f"fairseq-train {world.trikd_options} --cached-states --max-update 1 --disable-validation --no-save"
+    line = (
+        f"fairseq-train {world.trikd_options} --langs de --cached-states --max-update 1 --disable-validation --no-save"
+    )
     return [f"{line} --save-dir {folder}/save".replace(str(world.corpus), str(corpus))]
 
 
@@ -407,15 +408,18 @@ def _captions_of(reader: str) -> bool:
     from mlvl_fairseq.errors import UserError
 
     fitting = []
-    known = inspect.signature(read_captions).parameters
-    which = {key: value for key, value in {"lang": "de", "split": "train"}.items() if key in known}
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
         for name, make in SAMPLES.items():
             files = make(Path(scratch))
             try:
                 table = read_captions(
-                    files["train"], format=reader, image_list=files.get("images"), on_problem="error", **which
+                    files["train"],
+                    format=reader,
+                    lang="de",
+                    split="train",
+                    image_list=files.get("images"),
+                    on_problem="error",
                 )
             except UserError:
                 continue

@@ -200,15 +200,15 @@ def _judge(lines: Sequence[str], unit: Path) -> Tuple[str, str]:
 
 
 def _verdict_on(error: Exception, command: str, unit: Path) -> Tuple[str, str]:
-    from mlvl_fairseq.cli.common import describe_os_error
-    from mlvl_fairseq.errors import UserError
+    from mlvl_fairseq.cli.common import describe_error
+    from mlvl_fairseq.errors import UserError, without_line_ends
     from mlvl_fairseq.process.exit_status import user_message
 
     if command.startswith("fairseq-"):
         message = user_message(error)
+        message = message and without_line_ends(message)
     else:
-        is_os_error = isinstance(error, OSError)
-        message = describe_os_error(error) if is_os_error else str(error) if isinstance(error, UserError) else None
+        message = describe_error(error) if isinstance(error, (UserError, OSError)) else None
     if message is None:
         return FAILED, f"{type(error).__name__} in {_place(error)}: {str(error)[:120]!r}"
     if "\n" in message.strip():

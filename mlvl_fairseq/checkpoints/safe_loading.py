@@ -12,9 +12,11 @@ import importlib
 import os
 import pickle
 import re
+import zipfile
 from typing import Any, Callable, Dict, Iterator, List, Tuple, Union
 
 from mlvl_fairseq.checkpoints.archive import verify_archive
+from mlvl_fairseq.checkpoints.nesting import require_shallow
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import open_file
 
@@ -51,6 +53,7 @@ _ALLOWED_OF_TORCH = {
     "torch._utils._rebuild_tensor_v3",
 }
 # What the tensors of a file may hold together, in sizes of the file: they may share storage, as tied embeddings do.
+LEGACY_PICKLES = 5  # before 1.6: a constant, a version, sizes of numbers, the content, keys of storages
 MAX_SHARING = 8
 SHARED_AT_LEAST = 64 << 20  # bytes
 
@@ -149,6 +152,7 @@ def load(file, map_location=None, **options) -> Any:
     path = getattr(file, "name", None)
     verify_archive(file, path)
     try:
+        _require_shallow_pickles(file)
         with _narrow_lists():
             content = torch.load(file, map_location=map_location, weights_only=True)
     except (OSError, MemoryError):
@@ -157,6 +161,22 @@ def load(file, map_location=None, **options) -> Any:
         raise DataError(_what_is_wrong(error), path=path) from error
     _require_bounded(content, file.seek(0, os.SEEK_END), path)
     return content
+
+
+def _require_shallow_pickles(file) -> None:
+    """Raises TooDeep: see :mod:`mlvl_fairseq.checkpoints.nesting`. The file's position is kept."""
+    start = file.tell()
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.namelist():
+                if entry.endswith("/data.pkl"):
+                    with archive.open(entry) as pickled:
+                        require_shallow(pickled)
+    else:
+        file.seek(start)
+        for _ in range(LEGACY_PICKLES):
+            require_shallow(file)
+    file.seek(start)
 
 
 def _require_bounded(content: Any, size: int, path) -> None:

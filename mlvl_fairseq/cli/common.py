@@ -12,7 +12,7 @@ from functools import partial
 from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_type_hints
 
 from mlvl_fairseq.codes import language_code
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import UserError, without_line_ends
 from mlvl_fairseq.process.signals import on_stop_signal
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,8 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     try:
         with on_stop_signal(interrupt):
             sys.exit(main(argv) or 0)
-    except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"{name}: error: {describe_os_error(error)}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"{name}: error: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
@@ -57,10 +54,13 @@ def tell_written(*paths) -> None:
         logger.info("wrote %s", " ".join(written))
 
 
-def describe_os_error(error: OSError) -> str:
-    """``No space left on device: FILE`` instead of ``[Errno 28] ...``."""
-    reason = error.strerror or str(error)
-    return f"{reason}: {error.filename}" if error.filename else reason
+def describe_error(error: Exception) -> str:
+    """One line; ``No space left on device: FILE`` instead of ``[Errno 28] ...``."""
+    message = str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or message
+        message = f"{reason}: {error.filename}" if error.filename else reason
+    return without_line_ends(message)
 
 
 def positive(text: str) -> int:

@@ -6,6 +6,7 @@ and with --parallel equal length of both sides) before the first is written.
 
 import argparse
 import sys
+from functools import partial
 from typing import List, Optional
 
 EPILOG = """\
@@ -45,7 +46,7 @@ def chosen_tokenizer(args):
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    from mlvl_fairseq.data.text_files import encode_files, require_text
+    from mlvl_fairseq.data.text_files import LONGEST_LINE, encode_files, require_text
     from mlvl_fairseq.errors import UserError
 
     args = build_parser().parse_args(argv)
@@ -57,7 +58,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         return
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.stdout.reconfigure(encoding="utf-8")
-    for number, line in enumerate(sys.stdin, 1):
+    for number, line in enumerate(iter(partial(sys.stdin.readline, LONGEST_LINE + 1), ""), 1):
         require_text(line.rstrip("\n"), "standard input", number)
         print(*tokenizer.tokens(line.rstrip("\n")))
 

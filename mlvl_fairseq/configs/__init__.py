@@ -6,13 +6,16 @@ otherwise, added as ``+reference=NAME``.
 
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError, UserError, one_line
+from mlvl_fairseq.files import read_text
+from mlvl_fairseq.json_files import checked
 
 FOLDER = Path(__file__).resolve().parent
 FLAGS = {"task": "task", "model": "arch"}  # other parts are chosen by a flag of their own name
 MISSING = "???"
+MAX_CONFIG = 1 << 20  # bytes
 
 
 def list_configs() -> Dict[str, str]:
@@ -32,8 +35,9 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> Dict[str, Any]:
         section -> option -> value; of those options that the config names.
 
     Raises:
-        UserError: there is no such config, or an override does not fit it.
+        UserError: there is no such config, it is no YAML of sections and options, or an override does not fit it.
     """
+    import yaml
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
@@ -44,14 +48,22 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> Dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"no config {name}: give a YAML file, or one of {', '.join(list_configs())}")
+    read_text(path, limit=MAX_CONFIG)  # Hydra takes any file, and any time for it
     GlobalHydra.instance().clear()
     ConfigStore.instance().repo.pop(path.name, None)  # fairseq's schema of that name would fill in every default
     try:
         with initialize_config_dir(str(path.resolve().parent), version_base="1.1"):
             config = compose(path.stem, list(overrides))
-        return OmegaConf.to_container(config, resolve=True)
+        composed = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise DataError(" ".join(f"{error} {error.__cause__ or ''}".split()), path) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DataError(f"is no YAML of sections and options: {one_line(error)}", path) from None
+    sections = checked(composed, Dict[str, Union[str, Dict[str, Any], None]], path)
+    for section, options in sections.items():
+        if isinstance(options, dict):
+            checked(options.get("_name"), Optional[str], path, f"{section}._name")
+    return sections
 
 
 def as_flags(config: Dict[str, Any], where: str) -> List[str]:

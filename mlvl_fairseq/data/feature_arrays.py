@@ -1,12 +1,14 @@
 """Features as ``.npy`` files of plain numbers, above all those that users bring with a text file naming their rows."""
 
+from collections import Counter
 from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.captions.lines import text_lines
-from mlvl_fairseq.data.image_names import image_name
+from mlvl_fairseq.data.captions.pictures import file_names
+from mlvl_fairseq.data.image_names import ImageFolder, image_name
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import DataError
 
@@ -52,8 +54,9 @@ def import_features(
     """
     features = map_array(npy_path, FEATURE_DTYPES, ("n", "d"), "convert it first")
     row_of = read_row_names(list_path, image_root)
-    if len(row_of) != len(features):
-        raise DataError(f"names {len(row_of)} rows, but {npy_path} has {len(features)}", list_path)
+    rows_named = len(set(row_of.values()))
+    if rows_named != len(features):
+        raise DataError(f"names {rows_named} rows, but {npy_path} has {len(features)}", list_path)
     names = [image_name(name, image_root) for name in names]
     missing = [name for name in names if name not in row_of]
     if missing:
@@ -76,7 +79,8 @@ def _what_is_wrong(feature: np.ndarray) -> str:
 
 
 def read_row_names(path, image_root: Optional[str] = None) -> Dict[str, int]:
-    """The row of every :func:`image_name` of a list.
+    """The row of every :func:`image_name` of a list, and of the name that captions have for it (:func:`file_names`)
+    where that is the name of one row.
 
     Raises:
         DataError: the file is missing or not UTF-8, a line is empty, or two name one image.
@@ -91,4 +95,7 @@ def read_row_names(path, image_root: Optional[str] = None) -> Dict[str, int]:
         if name in row_of:
             raise DataError(f"name {name!r} is already in line {row_of[name] + 1}", path, line)
         row_of[name] = line - 1
-    return row_of
+    folder = None if image_root is None else ImageFolder(image_root, allow_outside=True)  # nothing is opened here
+    called = file_names(list(row_of), folder, path)
+    once = {name for name, count in Counter(called).items() if count == 1}
+    return {**{name: row for row, name in enumerate(called) if name in once}, **row_of}

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Sequence
 
-from mlvl_fairseq.data.captions.lines import text_lines
+from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path
 
@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 # C0 and C1 controls, DEL and Unicode's own line ends: what reads lines later would take some of them for ends of lines.
 _CONTROL = re.compile("[\x01-\x1f\x7f-\x9f\u2028\u2029]")
+LONGEST_LINE = 1 << 24  # characters that are read as one sentence
 _SURROGATE = re.compile("[\ud800-\udfff]")  # a byte that was not UTF-8
 
 
@@ -22,18 +23,21 @@ def sentences(path) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, or a line (which is said) is not UTF-8 or holds a NUL byte.
     """
-    for number, line in enumerate(text_lines(path), 1):
+    for number, line in enumerate(raw_lines(path, LONGEST_LINE + 1), 1):
+        line = line.rstrip("\r\n")
         require_text(line, path, number)
         yield _CONTROL.sub(" ", line)
 
 
 def require_text(line: str, path, number: int) -> None:
-    """Raises DataError: a line that was read with ``surrogateescape`` is not UTF-8, or holds a NUL byte."""
+    """Raises DataError: a line that was read with ``surrogateescape`` is not UTF-8, holds a NUL byte or is too long."""
     if _SURROGATE.search(line):
         shown = repr(line if len(line) <= 60 else line[:60] + "...")
         raise DataError(f"is not UTF-8; convert it first, e.g. with iconv, or mend this line: {shown}", path, number)
     if "\0" in line:
         raise DataError("holds a NUL byte; mend or delete it", path, number)
+    if len(line) > LONGEST_LINE:
+        raise DataError(f"has more than {LONGEST_LINE:,} characters, which no sentence has", path, number)
 
 
 def encode_files(encode: Callable[[str], Sequence[str]], files: Sequence, folder, parallel: bool = False) -> None:

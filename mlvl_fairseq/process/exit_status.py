@@ -6,7 +6,7 @@ import re
 import sys
 from typing import Optional
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import UserError, without_line_ends
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def install_excepthook() -> None:
         if message is None or interactive or "fairseq_cli" not in sys.modules:
             return previous(kind, error, traceback)
         logger.debug("where it happened", exc_info=(kind, error, traceback))
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+        print(f"{os.path.basename(sys.argv[0])}: error: {without_line_ends(message)}", file=sys.stderr)
         raise SystemExit(2)  # out of an excepthook this sets the exit status
 
     report._mlvl = True

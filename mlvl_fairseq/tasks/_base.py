@@ -293,7 +293,7 @@ class CaptionTask(MlvlTask):
         if not prefix.with_suffix(".bin").exists():
             how = vocabulary.how_to_prepare([lang])
             raise UserError(f"no binarized captions {prefix}.bin; make them with: {how}")
-        tokens = open_tokens(prefix)
+        tokens = open_tokens(prefix, len(vocabulary.tokenizer))
         if len(tokens) != len(self.corpus.rows(split, lang)):
             raise DataError(f"{len(tokens)} captions do not fit the corpus's rows; run mlvl-prepare again", prefix)
         return tokens

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from mlvl_fairseq.cli import common
-from mlvl_fairseq.cli.common import tell_written
+from mlvl_fairseq.cli.common import describe_error, tell_written
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import atomic_path
 
 BARS = """
@@ -45,3 +46,14 @@ def test_progress_bars_in_a_log_are_a_few_lines(run_alone, root):
     assert ended.returncode == 0 and len(ended.stderr.replace("\r", "\n").split("\n")) <= 4
     often = run_alone("python", "-c", BARS, cwd=root, env={"TQDM_MININTERVAL": "0.01"})
     assert len(often.stderr.replace("\r", "\n").split("\n")) > 10
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (UserError("'a\nb\r' is no order"), r"'a\nb\r' is no order"),
+        (OSError(28, "No space left on device", "a\nb"), r"No space left on device: a\nb"),
+    ],
+)
+def test_what_is_quoted_cannot_break_the_line(error, said):
+    assert describe_error(error) == said

@@ -411,3 +411,21 @@ def test_bad_images_stop_or_are_skipped_with_a_limit(photos, tmp_path):
     assert [row for row in range(10) if not features[row].any()] == [3, 4, 5]
     with pytest.raises(DataError, match="3 bad images were skipped here before, the first is '3.jpg'"):
         extract(photos, CountingEncoder(), tmp_path / "s", policy=BadImagePolicy("error"))
+
+
+def test_names_of_given_features_are_those_of_captions(tmp_path):
+    """Ids of captions are no part of a name, and a file is found with its ending, as where captions are read."""
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.jpg", "c.png#0"):
+        (tmp_path / "images" / name).touch()
+    features = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
+    np.save(tmp_path / "f.npy", features)
+    (tmp_path / "f.txt").write_text("a.png#3\nb\nc.png#0\n")
+    wanted = ["c.png#0", "a.png", "b.jpg"]
+    found, _ = import_features(tmp_path / "f.npy", tmp_path / "f.txt", wanted, image_root=tmp_path / "images")
+    assert found.tolist() == [[5, 6], [1, 2], [3, 4]]
+    (tmp_path / "f.txt").write_text("a.png#3\nb.jpg\na.png#1\n")
+    with pytest.raises(DataError, match="f.txt: lacks 1 of 1 image names, such as 'a.png'"):
+        import_features(tmp_path / "f.npy", tmp_path / "f.txt", ["a.png"], image_root=tmp_path / "images")
+    found, _ = import_features(tmp_path / "f.npy", tmp_path / "f.txt", ["a.png#1", "b.jpg"])  # earlier corpora
+    assert found.tolist() == [[5, 6], [3, 4]]

@@ -110,15 +110,39 @@ def test_missing_and_uneven_files(folder, dictionary, tmp_path):
 def test_empty_and_damaged_files(dictionary, tmp_path):
     for name in ("train.de-en.de", "train.de-en.en"):
         write(tmp_path / name, [torch.tensor([5, 2])])
-    (tmp_path / "train.de-en.en.bin").write_bytes(b"")
-    with pytest.raises(DataError, match="train.de-en.en.bin: is empty or damaged"):
-        load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
-    content = (tmp_path / "train.de-en.en.idx").read_bytes()
-    (tmp_path / "train.de-en.en.bin").write_bytes(b"1234")
-    for damaged in (b"MMIDIDX", content[:20], b"nonsense" * 9):
-        (tmp_path / "train.de-en.en.idx").write_bytes(damaged)
-        with pytest.raises(DataError, match="train.de-en.en.bin: is empty or damaged"):
+    path, index = tmp_path / "train.de-en.en.bin", tmp_path / "train.de-en.en.idx"
+    whole, content = path.read_bytes(), index.read_bytes()
+    for damaged, why in (
+        (b"", "is truncated, or does not belong to train.de-en.en.idx"),
+        (np.array([5, 60_000], np.uint16).tobytes(), "holds token 60000, the vocabulary ends at"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=f"train.de-en.en.bin: {why}.*; run fairseq-preprocess again"):
             load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+    path.write_bytes(whole)
+    for damaged in (b"MMIDIDX", content[:20], b"nonsense" * 9, content[:-8] + b"\2" + bytes(7)):
+        index.write_bytes(damaged)
+        with pytest.raises(DataError, match="train.de-en.en.idx: is .*; run fairseq-preprocess again"):
+            load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+    index.unlink()
+    index.mkdir()
+    with pytest.raises(DataError, match="train.de-en.en.idx: is a folder"):
+        load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+
+
+@pytest.mark.parametrize("impl", ["cached", "lazy", "mmap"])
+def test_other_kinds_of_files(dictionary, tmp_path, impl):
+    """``fairseq-preprocess --dataset-impl``; damaged ones are refused, whatever fairseq makes of them."""
+    for lang in ("de", "en"):
+        builder = make_builder(str(tmp_path / f"train.de-en.{lang}.bin"), impl, vocab_size=60_000)
+        builder.add_item(torch.tensor([5, 2]))
+        builder.finalize(str(tmp_path / f"train.de-en.{lang}.idx"))
+    pairs = load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
+    assert pairs[0]["target"].tolist() == [5, 2]
+    index = tmp_path / "train.de-en.en.idx"
+    index.write_bytes(index.read_bytes()[:12])
+    with pytest.raises(DataError, match=r"train.de-en.en\.\w+: is .*; run fairseq-preprocess again"):
+        load_direction(tmp_path, "train", DE_EN, dictionary, SentenceOptions())
 
 
 def test_one_dictionary_for_all(folder, dictionary, tmp_path):

@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from mlvl_fairseq.cli.options import components
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import open_tokens
+from mlvl_fairseq.data.token_files import open_tokens
 
 
 class Arguments:

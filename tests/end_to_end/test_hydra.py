@@ -188,7 +188,7 @@ def test_the_plugin_by_a_link_of_another_name_from_another_directory(run_alone, 
     ("+model=clip_tini", "Could not find 'model/clip_tini'"),
     ("no_such.option=1", "Could not override 'no_such.option'"),
     ("task.data=???", "task.data is not given: corpus folder written by mlvl-prepare"),
-    ("task.data=nowhere", "nowhere/corpus.json: no corpus here"),
+    ("task.data=nowhere", "nowhere/corpus.json: no such file; no corpus here"),
     ("criterion._name=cross_entropy", "--criterion cross_entropy does not fit --task image_text_retrieval"),
     ("common.user_dir=nowhere", "common.user_dir: there is no folder"),
 ])  # fmt: skip

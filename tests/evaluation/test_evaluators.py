@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation import evaluators
 from mlvl_fairseq.evaluation.evaluators import EVALUATORS, Evaluator, Result, base, option, register_evaluator
 from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOptions, retrieval_signature
@@ -254,6 +254,31 @@ def test_what_is_finished_is_kept_with_its_ranks(retrieval, encoder, tmp_path):
         ranks = QueryRanks.load(path.with_name(f"{lang}.test.ranks.npz"))
         assert json.loads(path.read_text()) == scores[lang]
         assert scores[lang]["img_r1"] == pytest.approx(100 * np.mean(ranks.text_ranks < 1))
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("img_r1", "80.0", "field 'img_r1': expected float, found '80.0'; delete it"),
+        ("img_r1", None, "field 'img_r1': expected float, found null; delete it"),
+        ("signature", "80.0", "not a signature: '80.0' in '80.0' is no key:value pair; delete it"),
+        ("signature", 1, "field 'signature': expected str, found 1; delete it"),
+        ("left_out", [], "field 'left_out': expected object | null, found a list of 0; delete it"),
+        ("left_out", {"images": 1}, "field 'left_out.images': expected array, found 1; delete it"),
+    ],
+)
+def test_damaged_scores_are_named(retrieval, encoder, tmp_path, field, value, message):
+    evaluator = retrieval(lang=["de"])
+    for damage in (False, True):
+        with scores_folder(tmp_path / "scores", "retrieval", "sha", evaluator.settings()) as results:
+            path = results.path("de.test")
+            if damage:
+                path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+                with pytest.raises(DataError) as raised:
+                    base.evaluate(evaluator, encoder, evaluator.read(), results)
+                assert str(raised.value).startswith(f"{path}") and message in str(raised.value)
+            else:
+                base.evaluate(evaluator, encoder, evaluator.read(), results)
 
 
 def test_ranks_are_of_images_by_name(retrieval, encoder, tmp_path):

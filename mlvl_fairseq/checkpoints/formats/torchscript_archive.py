@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 import torch
 
+from mlvl_fairseq.checkpoints.nesting import TooDeep, require_shallow
 from mlvl_fairseq.checkpoints.safe_loading import MAX_SHARING, SHARED_AT_LEAST
 from mlvl_fairseq.errors import DataError
 
@@ -123,6 +124,7 @@ class TorchScriptArchive:
             self._prefix = _find_prefix(archive.namelist())
             pickled = _read_entry(archive, f"{self._prefix}/data.pkl")
             _require_small_memo(pickled)
+            require_shallow(io.BytesIO(pickled))
             root = _TensorUnpickler(io.BytesIO(pickled)).load()
             self._tensors = dict(_walk_modules(root))
 
@@ -159,7 +161,7 @@ def _errors_as_data_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a damaged or hostile archive provokes into a `DataError`; the system's own errors pass."""
     try:
         yield
-    except RefusedPickle as error:
+    except (RefusedPickle, TooDeep) as error:
         raise DataError(f"refused: {error}; an archive of plain tensors has no need of it", path) from None
     except OSError:
         raise

@@ -1,4 +1,4 @@
-"""The pictures of a caption table: names as files are called, and columns that hold something else than they should."""
+"""Pictures that captions and features belong to: names as files are called, and columns that hold something else."""
 
 import logging
 import os
@@ -46,45 +46,55 @@ def _is_sentence(name: str) -> bool:
 
 
 def with_file_names(table: CaptionTable, folder: Optional[ImageFolder]) -> CaptionTable:
-    """Call images as their files are called, and those that then have one name, one image.
-
-    ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
-    in ``folder``, if it is known. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
-    ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
-    """
-    names = list(table.images)
-    ids = [row for row, name in enumerate(names) if "#" in name and CAPTION_ID.search(name) and is_file_name(name)]
-    if ids and folder:
-        ids = [ids[row] for row in folder.missing([names[row] for row in ids])]
-    for row in ids:
-        names[row] = CAPTION_ID.sub("", names[row])
-    _tell(table, "the number behind # is a caption's id, no part of the image's name", ids, names)
-    if folder and most(names, is_url):
-        first = next(filter(is_url, names))
+    """Call images as their files are called (:func:`file_names`), and those that then have one name, one image."""
+    if folder and most(table.images, is_url):
+        first = next(filter(is_url, table.images))
         message = (
             f"its images are URLs, as {shown(first)}, no files under '{folder.root}'; name the files that you have, "
         )
         raise DataError(message + "or give features with these URLs as names", table.path)
-    if folder:
-        _find_in_folders(table, names, folder)
+    names = file_names(table.images, folder, table.path)
     if names == table.images:
         return table
     images, rows = unique_texts(names)
     return replace(table, images=images, image_rows=rows[table.image_rows])
 
 
-def _find_in_folders(table: CaptionTable, names: list[str], folder: ImageFolder) -> None:
+def file_names(images: Sequence[str], folder: Optional[ImageFolder], path) -> list[str]:
+    """The names of files that a file of captions, or a list of features, means by its images.
+
+    ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
+    in ``folder``, if it is known. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
+    ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
+
+    Args:
+        images: names as :func:`~mlvl_fairseq.data.image_names.image_name` has them. path: where they stand.
+    """
+    names = list(images)
+    ids = [row for row, name in enumerate(names) if "#" in name and CAPTION_ID.search(name) and is_file_name(name)]
+    if ids and folder:
+        ids = [ids[row] for row in folder.missing([names[row] for row in ids])]
+    for row in ids:
+        names[row] = CAPTION_ID.sub("", names[row])
+    _tell(path, "the number behind # is a caption's id, no part of the image's name", ids, images, names)
+    if folder:
+        _find_in_folders(names, folder, path)
+    return names
+
+
+def _find_in_folders(names: list[str], folder: ImageFolder, path) -> None:
     """Replace the names that are not there by those of their files, if these are there."""
     for why, find in (
         ("found in the folder that COCO has for it", _in_coco_folder),
         ("found with the ending of its file", _with_ending),
     ):
+        before = list(names)
         rows = [row for row, name in enumerate(names) if not is_url(name)]
         rows = [rows[row] for row in folder.missing([names[row] for row in rows])]
         found = {row: name for row, name in zip(rows, find([names[row] for row in rows], folder)) if name}
         for row, name in found.items():
             names[row] = name
-        _tell(table, why, list(found), names)
+        _tell(path, why, list(found), before, names)
 
 
 def _in_coco_folder(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
@@ -113,7 +123,7 @@ def _with_ending(names: Sequence[str], images: ImageFolder) -> list[Optional[str
     return found
 
 
-def _tell(table: CaptionTable, why: str, rows: Sequence[int], names: Sequence[str]) -> None:
+def _tell(path, why: str, rows: Sequence[int], before: Sequence[str], names: Sequence[str]) -> None:
     if rows:
-        first = f"'{table.images[rows[0]]}' is '{names[rows[0]]}'"
-        logger.info("%s: %s image names: %s (%s)", table.path, f"{len(rows):,}", why, first)
+        first = f"'{before[rows[0]]}' is '{names[rows[0]]}'"
+        logger.info("%s: %s image names: %s (%s)", path, f"{len(rows):,}", why, first)

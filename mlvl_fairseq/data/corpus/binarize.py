@@ -1,10 +1,9 @@
-"""Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them, and back."""
+"""Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
 
 import logging
 import os
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional, Sequence, Set, Tuple
+from typing import Dict, Optional, Sequence, Set
 
 import numpy as np
 from tqdm import tqdm
@@ -18,21 +17,16 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     english_counts_path,
 )
 from mlvl_fairseq.data.text import Tokenizer
+from mlvl_fairseq.data.token_files import open_tokens
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.process.locks import locked
-
-if TYPE_CHECKING:  # fairseq and torch take seconds to import: where everything is there, nobody waits for them
-    from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 77  # CLIP's context, and mCLIP's limit: BOS and EOS included
 CHUNK = 10_000
 REPORT = "lengths.json"
-_HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the tokens' type, number of captions
-_BYTES_PER_CAPTION = 4 + 8  # length and place
-_AGAIN = "delete its folder and run mlvl-prepare again"
 
 
 def binarize(vocabulary: CorpusVocabulary, lang: str) -> Path:
@@ -102,40 +96,6 @@ def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str) ->
     }
 
 
-def open_tokens(prefix) -> "MMapIndexedDataset":
-    """The captions in ``prefix.bin`` and ``prefix.idx``, memory-mapped; fairseq itself checks next to nothing.
-
-    Raises:
-        DataError: a file is absent, damaged or truncated.
-    """
-    from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
-
-    data, index = Path(data_file_path(str(prefix))), Path(index_file_path(str(prefix)))
-    for path in (data, index):
-        if not path.exists():
-            raise DataError("no binarized captions; run mlvl-prepare", path)
-    itemsize, captions = _read_header(index)
-    lengths = np.memmap(index, np.int32, "r", _HEADER.size, captions)
-    if lengths.min() < 0 or data.stat().st_size != int(lengths.sum(dtype=np.int64)) * itemsize:
-        raise DataError(f"is truncated, or does not belong to {index.name}; {_AGAIN}", data)
-    return MMapIndexedDataset(str(prefix))
-
-
-def _read_header(index: Path) -> Tuple[int, int]:
-    """Bytes a token, and number of captions, which is not 0."""
-    from fairseq.data.indexed_dataset import MMapIndexedDataset, _code_to_dtype
-
-    with open(index, "rb") as file:
-        header = file.read(_HEADER.size)
-    if len(header) == _HEADER.size:
-        magic, version, code, captions = _HEADER.unpack(header)
-        dtype = np.dtype(_code_to_dtype.get(code, float))
-        known = magic == MMapIndexedDataset.Index._HDR_MAGIC and version == 1 and np.can_cast(dtype, np.int64)
-        if known and captions and index.stat().st_size == _HEADER.size + captions * _BYTES_PER_CAPTION:
-            return dtype.itemsize, captions
-    raise DataError(f"is truncated, or no index of binarized captions; {_AGAIN}", index)
-
-
 def count_tokens(
     vocabulary: CorpusVocabulary, lang: str, vocab_size: int, captions: Optional[np.ndarray] = None
 ) -> np.ndarray:
@@ -149,7 +109,7 @@ def count_tokens(
     """
     prefix = vocabulary.binarized(lang) / "train"
     path = prefix.with_suffix(".bin")
-    data = open_tokens(prefix)
+    data = open_tokens(prefix, vocab_size)
     tokens = np.memmap(path, data._index.dtype, "r")
     if captions is not None and len(captions) < len(data):
         counted = np.zeros(len(data), bool)

@@ -13,6 +13,7 @@ from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
 from mlvl_fairseq.data.features import StoredFeatures, read_features
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import open_file
 from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json
 
 FORMAT = 1
@@ -263,7 +264,7 @@ def _read_manifest(path: Path) -> Dict[str, Any]:
             raise DataError(f"{split!r} is none of the splits {', '.join(SPLITS)}", path, field="splits")
         for lang in counts.captions:
             language_code(lang, path, f"splits.{split}.captions")
-    return manifest
+    return {**manifest, "image_root": typed.image_root}
 
 
 def read_lines(path: Path) -> List[str]:
@@ -272,13 +273,14 @@ def read_lines(path: Path) -> List[str]:
     Raises:
         DataError: the file is absent or not UTF-8.
     """
+    with open_file(path, "run mlvl-prepare again") as file:
+        if b"\0" in file.peek(1):  # before all of it is read: what is all zeros may be of any size
+            raise DataError(f"holds NUL bytes; {_AGAIN}", path, 1)
+        content = file.read()
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError("missing file; run mlvl-prepare again", path) from None
+        return content.decode("utf-8").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8: {error}", path) from None
-    return text.split("\n")[:-1]
 
 
 def _state(path: Path) -> Optional[Tuple[int, ...]]:

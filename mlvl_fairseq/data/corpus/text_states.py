@@ -8,10 +8,10 @@ from typing import Callable, List, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
 from mlvl_fairseq.data.feature_manifest import feature_manifest_path
 from mlvl_fairseq.data.features import FeatureWriter, open_features
+from mlvl_fairseq.data.token_files import open_tokens
 from mlvl_fairseq.errors import UserError
 
 CHUNK = 256  # captions encoded at a time; fixed, so that an interrupted extraction goes on with the same batches

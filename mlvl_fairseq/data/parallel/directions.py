@@ -12,6 +12,7 @@ from fairseq.data import Dictionary
 
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import require_file
 
 
 class Direction(NamedTuple):
@@ -83,8 +84,8 @@ def load_dictionaries(folder, languages: Iterable[str]) -> Dictionary:
     first, *others = [Path(folder) / f"dict.{language}.txt" for language in languages]
     dictionary = load_xlmr_dictionary(first)
     for other in others:
-        same_bytes = other.exists() and other.read_bytes() == first.read_bytes()
-        if not same_bytes and load_xlmr_dictionary(other).symbols != dictionary.symbols:
+        require_file(other, "run fairseq-preprocess again")
+        if other.read_bytes() != first.read_bytes() and load_xlmr_dictionary(other).symbols != dictionary.symbols:
             message = f"differs from {first.name}; run fairseq-preprocess with one dict.txt as --srcdict and --tgtdict"
             raise DataError(message, other)
     return dictionary

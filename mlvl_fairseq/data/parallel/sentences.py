@@ -1,6 +1,5 @@
 """Binarized sentences as the encoder and the decoder take them."""
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -8,9 +7,16 @@ from typing import Optional
 import numpy as np
 import torch
 from fairseq.data import Dictionary, LanguagePairDataset, data_utils
+from fairseq.data.indexed_dataset import infer_dataset_impl
 
 from mlvl_fairseq.data.parallel.directions import Direction, pair_prefix
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.data.token_files import open_tokens
+from mlvl_fairseq.errors import DataError, one_line
+from mlvl_fairseq.files import require_file
+
+_AGAIN = "run fairseq-preprocess again"
+# fairseq-preprocess --dataset-impl -> how such files are read; all others are memory-mapped
+_OTHER_FILES = {"lazy": "lazy", "cached": "lazy", "huffman": "huffman"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,16 @@ def load_direction(
 
 
 def _open(prefix: str, dictionary: Dictionary, impl):
-    """Raises DataError: the files are empty or damaged."""
+    """Raises DataError: the files are empty or damaged, or hold ids that are not in the dictionary."""
+    for suffix in ("idx", "bin"):
+        require_file(f"{prefix}.{suffix}", _AGAIN)
+    other = _OTHER_FILES.get(impl or infer_dataset_impl(prefix))
+    if other is None:
+        return open_tokens(prefix, len(dictionary), _AGAIN)
     try:
-        sentences = data_utils.load_indexed_dataset(prefix, dictionary, impl)
-    except (ValueError, AssertionError, struct.error) as error:
-        raise DataError(f"is empty or damaged ({error}); run fairseq-preprocess again", f"{prefix}.bin") from None
+        sentences = data_utils.load_indexed_dataset(prefix, dictionary, other)
+    except Exception as error:  # files of fairseq's older kinds, which checks nothing in them
+        raise DataError(f"is empty or damaged ({one_line(error)}); {_AGAIN}", f"{prefix}.bin") from None
     if not len(sentences):
         raise DataError("holds no sentences", f"{prefix}.idx")
     return sentences

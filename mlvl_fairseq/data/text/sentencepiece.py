@@ -143,9 +143,11 @@ def load_sentencepiece(path) -> sentencepiece.SentencePieceProcessor:
     with open_file(path, "give an XLM-R folder") as file:
         content = file.read()
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=content)
+        if content:  # of nothing the library makes a model that fails when it is used
+            return sentencepiece.SentencePieceProcessor(model_proto=content)
     except RuntimeError:
-        raise DataError("is damaged, or no SentencePiece model", path) from None
+        pass
+    raise DataError("is damaged, or no SentencePiece model", path)
 
 
 def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_coverage: float = 0.9995) -> None:
@@ -163,11 +165,11 @@ def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_cove
     Raises:
         DataError: a file cannot be read. UserError: the text does not give a vocabulary of that size.
     """
-    folder, model = Path(folder), io.BytesIO()
+    folder, model, faults = Path(folder), io.BytesIO(), []
     folder.mkdir(parents=True, exist_ok=True)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(files),
+            sentence_iterator=_lines(files, faults),
             model_writer=model,
             vocab_size=vocab_size,
             character_coverage=character_coverage,
@@ -176,6 +178,8 @@ def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_cove
             minloglevel=2,
         )
     except RuntimeError as error:
+        if faults:
+            raise faults[0] from None
         reason = str(error).rpartition("] ")[2].strip().replace("character_c", "character-c") or "no text"
         raise UserError(f"no SentencePiece model of {vocab_size} pieces from {len(files)} files: {reason}") from None
     with atomic_path(folder / MODEL_FILE) as temporary:
@@ -183,9 +187,14 @@ def train_sentencepiece(files: Sequence, folder, vocab_size: int, character_cove
     write_text(folder / DICTIONARY_FILE, _dictionary_text(load_sentencepiece(folder / MODEL_FILE)))
 
 
-def _lines(files: Sequence) -> Iterator[str]:
-    for path in files:
-        yield from tqdm(sentences(path), desc=str(path), unit=" lines", leave=False)
+def _lines(files: Sequence, faults: List[DataError]) -> Iterator[str]:
+    """SentencePiece makes another error of one that is raised here: it is kept in `faults`."""
+    try:
+        for path in files:
+            yield from tqdm(sentences(path), desc=str(path), unit=" lines", leave=False)
+    except DataError as error:
+        faults.append(error)
+        raise
 
 
 def _dictionary_text(processor) -> str:

@@ -19,15 +19,17 @@ from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature
 from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.json_files import checked
 from mlvl_fairseq.runs.result_folder import ResultFolder
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3  # named in messages
+_AGAIN = "delete it and run the same command again"
 Scores = Dict[str, Any]  # metric -> value, and ``signature``
 
 
@@ -314,6 +316,14 @@ def average_scores(scores: Mapping[str, Scores], metrics: Sequence[str]) -> Scor
     return {**means, "signature": common_signature(str(one["signature"]) for one in scores.values())}
 
 
+@dataclass
+class _FinishedScores:
+    """What a file of scores holds beside its metrics."""
+
+    signature: str = ""
+    left_out: Optional[LeftOut] = None
+
+
 def _result_name(evaluator: Evaluator, lang: str) -> str:
     return f"{lang}.{evaluator.options.split}"
 
@@ -330,16 +340,26 @@ def _finished(evaluator: Evaluator, results: ResultFolder, lang: str, data: Any)
     scores = results.get(name)
     if scores is None:
         return None
-    left_out = scores.get(LEFT_OUT, {}).get("images", [])
-    if left_out:
-        _require_skip(evaluator, results.path(name), left_out)
-        data, _ = evaluator.without(data, set(left_out))
-    if parse_signature(str(scores.get("signature", ""))).get("data") != evaluator.fingerprint(data):
+    path = results.path(name)
+    found = checked(scores, _FinishedScores, path, advice=_AGAIN)
+    for metric in evaluator.metrics:
+        checked(scores.get(metric), float, path, metric, _AGAIN)
+    if found.left_out and found.left_out.images:
+        _require_skip(evaluator, path, found.left_out.images)
+        data, _ = evaluator.without(data, set(found.left_out.images))
+    if _data_of(found.signature, path) != evaluator.fingerprint(data):
         raise UserError(
-            f"{results.path(name)} holds the scores of other data than {evaluator.source(data)}: choose another "
-            "folder, or delete the file"
+            f"{path} holds the scores of other data than {evaluator.source(data)}: choose another folder, or delete "
+            "the file"
         )
     return scores
+
+
+def _data_of(signature: str, path) -> Optional[str]:
+    try:
+        return parse_signature(signature).get("data")
+    except UserError as error:
+        raise DataError(f"{error}; {_AGAIN}", path) from None
 
 
 def _require_skip(evaluator: Evaluator, path, left_out: Sequence[str]) -> None:

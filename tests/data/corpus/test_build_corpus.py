@@ -144,8 +144,12 @@ def test_missing_broken_and_unfitting_files(corpus):
     corpus.captions_path("train", "de").write_bytes(b"\xff\n")
     with pytest.raises(DataError, match=r"train\.de\.txt: not UTF-8"):
         corpus.captions("train", "de")
+    with open(corpus.captions_path("train", "de"), "wb") as file:
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(DataError, match=r"train\.de\.txt:1: holds NUL bytes"):
+        corpus.captions("train", "de")
     corpus.english_path("train").unlink()
-    with pytest.raises(DataError, match=r"train\.english\.txt: missing file; run mlvl-prepare again"):
+    with pytest.raises(DataError, match=r"train\.english\.txt: no such file; run mlvl-prepare again"):
         corpus.english("train")
     np.save(corpus.rows_path("train", "de"), np.zeros((3, 2), np.int32))
     with pytest.raises(DataError, match=r"shape \(3, 2\) does not fit the manifest's 4 captions"):
@@ -211,3 +215,9 @@ def test_lists_and_rows_fit_the_manifest(corpus):
             DataError, match="train.de.rows.npy: points to images or English sentences that are not there"
         ):
             corpus.rows("train", "de")
+
+
+def test_a_manifest_without_image_root_has_none(corpus):
+    path = corpus.folder / "corpus.json"
+    path.write_text(json.dumps({key: value for key, value in corpus.manifest.items() if key != "image_root"}))
+    assert Corpus(corpus.folder).manifest == {**corpus.manifest, "image_root": None}

@@ -40,9 +40,9 @@ def test_a_language_s_vocabulary_is_trained_once_from_its_training_captions(corp
 
 
 def test_it_is_never_trained_silently(corpus):
-    with pytest.raises(DataError, match=r"bpe/de.60/vocab.json: no vocabulary here .*run mlvl-prepare"):
+    with pytest.raises(DataError, match=r"bpe/de.60/vocab.json: no such file; make it again with mlvl-prepare"):
         language_vocabulary(corpus, "de")
-    with pytest.raises(DataError, match="run mlvl-prepare"):
+    with pytest.raises(DataError, match="vocab.json: no such file; make it again with mlvl-prepare"):
         grown(corpus, ["de"])
     assert not GrownVocabulary(corpus, ["de"]).folder.exists()
 

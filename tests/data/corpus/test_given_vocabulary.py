@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mlvl_fairseq.data.captions import CaptionTable, Problems
-from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.prepare import binarize_all
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, load_xlmr_dictionary, train_sentencepiece
+from mlvl_fairseq.data.token_files import open_tokens
 
 TEXTS = {"en": ["a red ball", "a blue box and a red ball"], "de": ["ein roter Ball", "eine blaue Kiste"]}
 

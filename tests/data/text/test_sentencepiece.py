@@ -91,9 +91,10 @@ def test_bad_files_are_named(folder, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(DataError, match="sentencepiece.bpe.model: no such file; give an XLM-R folder"):
         SentencePieceTokenizer(tmp_path)
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
-        SentencePieceTokenizer(tmp_path)
+    for content in (b"nonsense", b""):
+        (tmp_path / "sentencepiece.bpe.model").write_bytes(content)
+        with pytest.raises(DataError, match="sentencepiece.bpe.model: is damaged"):
+            SentencePieceTokenizer(tmp_path)
     (tmp_path / "sentencepiece.bpe.model").write_bytes((folder / "sentencepiece.bpe.model").read_bytes())
     with pytest.raises(DataError, match="lacks .* of the 36 pieces"):
         SentencePieceTokenizer(tmp_path)
@@ -111,6 +112,9 @@ def test_training_on_too_little_text_says_so(tmp_path):
     (tmp_path / "latin1").write_bytes("größer\n".encode("latin-1"))
     with pytest.raises(DataError, match="latin1:1: is not UTF-8"):
         train_sentencepiece([tmp_path / "latin1"], tmp_path, 50)
+    (tmp_path / "later").write_bytes(b"ein Ball\n" * 20 + b"\0\n")
+    with pytest.raises(DataError, match="later:21: holds a NUL byte; mend or delete it$"):
+        train_sentencepiece([tmp_path / "later"], tmp_path, 50)
     assert not (tmp_path / "dict.txt").exists()
 
 
@@ -132,6 +136,15 @@ def test_commands(run_here, folder, tmp_path, monkeypatch, capsys):
     assert lines == [" ".join(tokenizer.tokens(text)) for text in ("A big dog", "", "大的房子")] + [""]
 
 
+def test_standard_input_without_end(run_here, folder, monkeypatch, capsys):
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+        with pytest.raises(SystemExit) as ended:
+            run_here("mlvl-encode", "--sentencepiece", folder)
+    assert ended.value.code == 2 and "standard input:1: holds a NUL byte" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content, line", [(b"good\n\xffbad\n", 2), ("größer".encode("latin-1"), 1)])
 def test_standard_input_that_is_not_utf8_is_named_with_its_line(run_here, folder, monkeypatch, capsys, content, line):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -140,4 +153,4 @@ def test_standard_input_that_is_not_utf8_is_named_with_its_line(run_here, folder
         run_here("mlvl-encode", "--sentencepiece", folder)
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert f"error: standard input:{line}: " in said and "is not valid UTF-8; mend the line, or convert" in said
+    assert f"error: standard input:{line}: " in said and "is not UTF-8; convert it first" in said

@@ -9,7 +9,6 @@ from fairseq.data import Dictionary
 
 from mlvl_fairseq.cli import encode, prepare
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.text import (
     ClipTokenizer,
     Tokenizer,
@@ -20,6 +19,7 @@ from mlvl_fairseq.data.text import (
     train_bpe,
 )
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
+from mlvl_fairseq.data.token_files import open_tokens
 from mlvl_fairseq.errors import DataError, UserError
 
 TEXTS = ["a red ball", "two blue boxes and a red ball", "a box"]

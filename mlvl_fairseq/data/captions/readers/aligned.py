@@ -35,7 +35,7 @@ def aligned_lines(paths: list[str]) -> Iterator[tuple[str, ...]]:
     blank: list[tuple[str, ...]] = []
     for number, lines in enumerate(zip_longest(*map(text_lines, paths)), 1):
         if not any(line and line.strip() for line in lines):
-            blank.append(lines)
+            blank.append(blank[-1] if blank and blank[-1] == lines else lines)  # one, however many there are
             continue
         for row, earlier in enumerate(blank, number - len(blank)):
             yield _all_there(earlier, paths, row)

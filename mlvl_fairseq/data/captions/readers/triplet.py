@@ -58,14 +58,14 @@ class TripletReader(CaptionReader):
 
 def _without_blank_end(path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; blank ones at the end of the file are none."""
-    blank: list[tuple[int, str]] = []
+    blank: list[str] = []
     for number, line in enumerate(text_lines(path), 1):
         if line.strip(" "):
-            yield from blank
+            yield from enumerate(blank, number - len(blank))
             blank = []
             yield number, line
         else:
-            blank.append((number, line))
+            blank.append(line)
 
 
 def _width(head: list[str], path) -> int:
