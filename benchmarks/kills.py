@@ -7,8 +7,9 @@ folder at the same time, one of them killed in the second case: one finishes, th
 line with exit status 2. Control: a result of each command, changed in one bit, is found to differ.
 
 Compared are all files: of checkpoints every tensor and how far training has come, of others all bytes. Left out are
-logs, lock files, what a run cost (seconds and memory, in costs.* and in reports), times
-and options in checkpoints, and `checkpoint_bytes` in done.json (fairseq notes every start in a checkpoint). Exit
+logs, lock files, what a run cost (seconds and memory, in costs.* and in reports), times and options in checkpoints,
+their digests (a teacher's in teacher.json and run.json), and `checkpoint_bytes` in done.json (fairseq notes every start
+in a checkpoint). Exit
 status 0: everything is equal.
 
     python benchmarks/kills.py                       # about eight minutes; again: goes on where it was interrupted
@@ -145,7 +146,7 @@ class Harness:
         return outcome
 
     def run_two(self, job: Job, pair: Pair) -> Outcome:
-        """Two processes in one folder. Where one is killed, the other one, if it was refused, is run again."""
+        """Two processes in one folder. Where one is killed, the command is run again when the other one has ended."""
         outcome = Outcome(job.name, str(pair))
         try:
             out, line = self.fresh(job)
@@ -161,7 +162,7 @@ class Harness:
             refused = len(survivors) == 1
             statuses = [outcome.statuses[i] for i in survivors]
             outcome.problem = two_problem(statuses, [logs[i] for i in survivors], refused)
-            if refused and statuses[0]:
+            if refused:
                 outcome.statuses.append(Command(job, line, logs[survivors[0]], Watch(out)).wait())
             self._compare(job, outcome)
         except RuntimeError as error:

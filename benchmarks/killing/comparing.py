@@ -9,9 +9,10 @@ from typing import Any, Iterator, List
 from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 
-LEFT_OUT = ("*.log", ".lock", "costs.*")
+LEFT_OUT = ("*.log", "*.lock", "costs.*")
 TEMPORARY = ("*.tmp", "*.tmp.*")
 COSTS = ("checkpoint_bytes", "costs")
+DIGESTS = ("content", "init_from_fingerprint")  # of files with checkpoints, which hold times; these are compared
 
 
 def differences(run: Path, whole: Path) -> List[str]:
@@ -49,9 +50,9 @@ def content(path: Path) -> Any:
 
 
 def without_costs(value: Any) -> Any:
-    """JSON less the fields that say what a run cost."""
+    """JSON less the fields that say what a run cost, or that stand for times."""
     if isinstance(value, dict):
-        return {key: without_costs(inner) for key, inner in value.items() if key not in COSTS}
+        return {key: without_costs(inner) for key, inner in value.items() if key not in (*COSTS, *DIGESTS)}
     return [without_costs(inner) for inner in value] if isinstance(value, list) else value
 
 

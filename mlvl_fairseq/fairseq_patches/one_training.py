@@ -5,10 +5,11 @@ Breaks without it: ``fairseq-train ... --save-dir X`` in two terminals at once.
 
 import contextlib
 import os
+from pathlib import Path
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
 from mlvl_fairseq.files import saving
-from mlvl_fairseq.process.locks import locked
+from mlvl_fairseq.process.locks import writing
 
 
 @patches("fairseq_cli.train")
@@ -22,7 +23,7 @@ def lock_the_save_dir(module) -> None:
                     folder = cfg.checkpoint.save_dir
                     with saving(folder):
                         os.makedirs(folder, exist_ok=True)
-                        stack.enter_context(locked(folder, wait=False))
+                        stack.enter_context(writing(Path(folder) / "checkpoint_last.pt"))
                 return main(cfg, *args, **kwargs)
 
         return main_alone

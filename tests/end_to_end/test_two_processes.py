@@ -6,7 +6,7 @@ import json
 import pytest
 
 COMMANDS = {
-    "fairseq-train": ("{corpus} {training} --max-epoch 1 --save-dir {tmp}/out", "out/.lock"),
+    "fairseq-train": ("{corpus} {training} --max-epoch 1 --save-dir {tmp}/out", "out/.checkpoint_last.pt.lock"),
     "mlvl-analyse": ("attention {tmp}/run", "run/analysis/.attention.json.lock"),
     "mlvl-cll": ("{corpus} {tmp}/run --method cll_clip --order en,de {options}", "run/.lock"),
     "mlvl-convert": ("mclip {tmp}/none.pt {tmp}/out --sentencepiece {tmp}", "out/.lock"),

@@ -141,10 +141,15 @@ def _write(folder: Path, parts: Dict[str, "_SplitBuilder"], manifest: dict) -> N
     for sub in ("images", "captions", "features", "bpe", "bin"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        if "train" in parts and not _holds(paths.english_path("train"), parts["train"].english_text):
+            english_counts_path(paths).unlink(missing_ok=True)  # counted again when asked for
         for split, part in parts.items():
             part.write(paths, split)
-        english_counts_path(paths).unlink(missing_ok=True)  # counted again when asked for
         write_json(folder / MANIFEST, manifest)  # last: its presence says the corpus is complete
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_bytes() == text.encode("utf-8")
 
 
 def _tell_what_was_added(there: Corpus, summaries: Dict[str, dict]) -> None:
@@ -255,9 +260,13 @@ class _SplitBuilder:
             digest.update(rows.tobytes())
         return digest.hexdigest()
 
+    @property
+    def english_text(self) -> str:
+        return _lines(map(_one_line, self.english))
+
     def write(self, corpus: Corpus, split: str) -> None:
         write_text(corpus.images_path(split), _lines(self.images))
-        write_text(corpus.english_path(split), _lines(map(_one_line, self.english)))
+        write_text(corpus.english_path(split), self.english_text)
         for lang, captions in self.captions.items():
             write_text(corpus.captions_path(split, lang), _lines(captions))
             with atomic_path(corpus.rows_path(split, lang)) as path, open(path, "wb") as file:

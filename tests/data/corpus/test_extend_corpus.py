@@ -56,6 +56,13 @@ def test_a_source_language_can_come_later(new_tables, tmp_path):
     assert extended.language_fingerprint("cs") == corpus.language_fingerprint("cs")
 
 
+def test_a_corpus_that_is_built_again_keeps_its_counts(smaller, new_tables):
+    count_english_tokens(smaller)
+    before = contents(smaller.folder)
+    build_corpus(smaller.folder, only(new_tables(), "en", "de"))
+    assert contents(smaller.folder) == before
+
+
 def test_english_tokens_are_counted_again(smaller, corpus, new_tables):
     before = count_english_tokens(smaller)
     after = count_english_tokens(build_corpus(smaller.folder, new_tables()))
