@@ -1,5 +1,5 @@
-"""Strings that become names of files and folders: codes of languages, names of splits. Whatever else they hold could
-name a file anywhere."""
+"""Strings that become names of files and folders: codes of languages, names of splits and data sets. Whatever else they
+hold could name a file anywhere."""
 
 import re
 
@@ -8,6 +8,7 @@ from mlvl_fairseq.errors import DataError
 LONGEST = 64
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*")
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_DATA_SET = re.compile(r"[^\s.,/@|\x00-\x1f\x7f]([^,/@|\x00-\x1f\x7f]*[^\s,/@|\x00-\x1f\x7f])?")
 # The names that a corpus folder has for something else: the English sentences of all captions, CLIP's own vocabulary.
 _RESERVED = {"english", "clip"}
 
@@ -42,6 +43,17 @@ def split_name(text: str, path=None, field=None) -> str:
     """
     if not isinstance(text, str) or len(text) > LONGEST or not _SPLIT.fullmatch(text):
         raise DataError(f"{_shown(text)} is no name of a split: letters, digits, - and _ only", path, field=field)
+    return text
+
+
+def data_set_name(text: str) -> str:
+    """The name of a data set within a corpus: that of the folder its images are in, as ``coco`` or ``CC3M (train)``.
+
+    Raises:
+        DataError: it is no name of a folder, begins with a dot, or holds a comma, @ or |, which part lists and keys.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST or not _DATA_SET.fullmatch(text):
+        raise DataError(f"{_shown(text)} is no name of a data set: one folder, without a leading dot, comma, @ and |")
     return text
 
 

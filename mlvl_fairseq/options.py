@@ -1,5 +1,6 @@
 """Options that belong to plugged-in parts: each part brings a dataclass, a task's or model's config is their union."""
 
+import math
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Iterable, Type
@@ -29,6 +30,22 @@ def choice(name: str, *values: str) -> Type[StrEnum]:
     """A type for options with a few values, each a string; the first is the default by convention. It needs no fairseq,
     whose ``ChoiceEnum`` does the same."""
     return StrEnum(name, {value: value for value in values})
+
+
+def check_number(cfg, option: str, least: float = 0.0, most: float = math.inf, above: bool = False) -> None:
+    """Check the value of an option.
+
+    Args:
+        cfg: options. option: name of a field. least: smallest value, `above`: it has to be larger. most: largest.
+
+    Raises:
+        UserError: its value is not within these, or no finite number.
+    """
+    value = float(getattr(cfg, option))
+    if not math.isfinite(value) or value < least or value > most or (above and value == least):
+        bounds = f"a number above {least:g}" if above else f"a number of at least {least:g}"
+        bounds += f" and at most {most:g}" if most < math.inf else ""
+        raise UserError(f"--{option.replace('_', '-')} {value:g} is not {bounds}")
 
 
 def refuse_reference(value: str, name: str) -> None:

@@ -42,7 +42,8 @@ def new_model(languages=LANGUAGES, dictionary=None, **options) -> MteModel:
             **{name: str(value) if name in ("xlmr", "init_from") else value for name, value in options.items()},
         }
     )
-    return MteModel.build_model(cfg, Namespace(source_dictionary=dictionary or new_dictionary(), languages=languages))
+    task = Namespace(source_dictionary=dictionary or new_dictionary(), languages=languages, language_id=None)
+    return MteModel.build_model(cfg, task)
 
 
 def pad(rows, left=False):

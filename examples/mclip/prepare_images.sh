@@ -6,6 +6,7 @@
 #   CLIP     ViT-B-32.pt of OpenAI, or another teacher
 #   XLMR     folder with sentencepiece.bpe.model and dict.txt
 #   LANGS    default: en
+# PRESET=reference: pictures are cut as in the published training (docs/mclip.md), as run_trikd.sh then expects.
 # DEVICE=cuda lets CLIP compute on a GPU. Safe to run twice: features go on where they were.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 begin 5 "json|cc3m|coco|multi30k DATA CORPUS CLIP XLMR [LANGS]" "$@"
@@ -23,5 +24,7 @@ case $layout in
     ;;
 esac
 mlvl-prepare "$corpus" --languages "$langs" --image-root "$data/images" "${files[@]}"
-mlvl-prepare "$corpus" --teacher "$clip" --device "${DEVICE:-cpu}"
+transform=()
+[[ ${PRESET:-default} == default ]] || transform=(--transform mclip)
+mlvl-prepare "$corpus" --teacher "$clip" --device "${DEVICE:-cpu}" "${transform[@]}"
 mlvl-prepare "$corpus" --sentencepiece "$xlmr"

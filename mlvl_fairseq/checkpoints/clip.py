@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict, dataclass, field
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 
@@ -117,6 +117,7 @@ class ClipCheckpoint:
         head: tensors of the head on given image features; empty where there is none.
         vocabulary: ``tokens`` and ``merges`` that were added to CLIP's.
         languages: the languages learned in sequence.
+        segmentation: see :class:`~mlvl_fairseq.data.text.ClipTokenizer`; empty: all captions are cut alike.
         adapter: what languages add to the text tower, in evaluation mode; None: nothing.
     """
 
@@ -125,14 +126,19 @@ class ClipCheckpoint:
     vocabulary: Dict[str, List[str]] = field(default_factory=lambda: {"tokens": [], "merges": []})
     languages: List[str] = field(default_factory=list)
     adapter: Optional[TextAdapter] = None
+    segmentation: Dict[str, Tuple[int, int]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, and of adapter and its options if there is one."""
-        if self.adapter is None:
+        """SHA-256 of the weights, and of adapter and its options and of segmentation if there are such."""
+        if self.adapter is None and not self.segmentation:
             return self.weights.fingerprint
-        basis = f"{self.weights.fingerprint} {self.adapter.name} {asdict(self.adapter.options)}"
-        return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.adapter.state_dict()})
+        basis, tensors = self.weights.fingerprint, {}
+        if self.adapter is not None:
+            basis, tensors = f"{basis} {self.adapter.name} {asdict(self.adapter.options)}", self.adapter.state_dict()
+        if self.segmentation:
+            basis = f"{basis} {sorted(self.segmentation.items())}"
+        return fingerprint({"basis": torch.tensor(list(basis.encode())), **tensors})
 
 
 def the_activation(known: Optional[str], given: Optional[str], path) -> str:

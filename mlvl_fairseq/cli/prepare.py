@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional
 
 from mlvl_fairseq.cli.common import not_negative, positive
+from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,12 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
     parser.add_argument("corpus", help="corpus folder to make, or to add to")
     _add_captions(parser)
     _add_photos(parser)
-    _add_features(parser)
+    features = _add_features(parser)
     if of_models:
+        _add_transform(features)
         add_frozen_options(parser, "teacher-", "the teacher")
+    else:
+        parser.set_defaults(transform=None)
     _add_text(parser)
     return parser
 
@@ -63,6 +67,12 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         "--languages",
         metavar="LIST",
         help="languages of the files below, e.g. en,de,fr; for a corpus that is there: its own and new ones",
+    )
+    captions.add_argument(
+        "--join",
+        nargs="+",
+        metavar="CORPUS",
+        help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
@@ -147,7 +157,7 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_features(parser: argparse.ArgumentParser) -> None:
+def _add_features(parser: argparse.ArgumentParser):
     from mlvl_fairseq.cli.common import add_dataclass_options
     from mlvl_fairseq.data.images.policy import PictureOptions
 
@@ -165,6 +175,18 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
         "--device", default="cpu", help="where the teacher computes, e.g. cuda (default: %(default)s)"
     )
     add_dataclass_options(parser, PictureOptions)
+    return features
+
+
+def _add_transform(features) -> None:
+    from mlvl_fairseq.data.images.transforms import transform_names
+
+    features.add_argument(
+        "--transform",
+        choices=transform_names(),
+        help="what cuts pictures for the teacher's image tower; mclip as in mCLIP's published training (default: what "
+        "the teacher was trained with)",
+    )
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +229,9 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parse(argv)
     from mlvl_fairseq.data.corpus import Corpus
 
-    if not args.languages:
+    if args.transform and not args.teacher:
+        raise UserError("--transform goes with --teacher")
+    if not args.languages and not args.join:
         refuse_ignored(args)
         Corpus(args.corpus)  # is there one?
     with alone_in(Path(args.corpus)):
@@ -238,10 +262,10 @@ def prepare(args) -> None:
     """All steps that the options ask for, the counts, and the next command."""
     from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
-    from mlvl_fairseq.data.corpus.summary import describe, next_command
+    from mlvl_fairseq.data.corpus.summary import describe, next_command, tell_shared_photos, tell_what_is_left_out
     from mlvl_fairseq.data.images.policy import BadImagePolicy
 
-    corpus = build_corpus(args) if args.languages else open_corpus(args)
+    corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
         store_image_features(corpus, files, lists, BadImagePolicy.of(args))
@@ -254,36 +278,24 @@ def prepare(args) -> None:
     logger.info("corpus ready: %s", corpus.folder)
     for line in describe(corpus):
         logger.info("  %s", line)
-    tell_shared_photos(corpus, args)
+    tell_shared_photos(corpus, args.compare_photos, args.allow_outside_root)
     logger.info("next: %s", next_command(corpus, args.teacher))
 
 
-def tell_what_is_left_out(corpus) -> None:
-    """Warn of captions that take part in nothing: those of images that could not be read, or are not known."""
-    for split in corpus.manifest["splits"]:
-        kinds = corpus.finished_features(split)
-        message = corpus.left_out(split, {lang: corpus.usable(split, lang, kinds) for lang in corpus.languages(split)})
-        if message:
-            logger.warning("%s", message)
+def join(args):
+    """The corpora of ``--join`` as data sets of one. Raises UserError: caption files are given, too."""
+    from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.data.corpus.data_sets import join_corpora
 
-
-def tell_shared_photos(corpus, args) -> None:
-    """Warn of photos that a model would be scored on and was trained on."""
-    from mlvl_fairseq.data.corpus.overlap import shared_by_content, shared_by_name
-
-    overlaps = [f"{overlap}" for overlap in shared_by_name(corpus)]
-    if args.compare_photos:
-        found = shared_by_content(corpus, args.allow_outside_root)
-        overlaps += [f"by content, {overlap}" for overlap in found]
-        if not found:
-            logger.info("no two splits share the content of a photo")
-    for overlap in overlaps:
-        logger.warning("%s", overlap)
+    given = [option for option, name in args.reading.items() if getattr(args, name) is not None]
+    given += [option for option in ("--languages", "--image-root") if getattr(args, option[2:].replace("-", "_"))]
+    if given:
+        raise UserError(f"--join takes prepared corpora: leave out {', '.join(given)}")
+    return join_corpora(args.corpus, [Corpus(folder) for folder in args.join])
 
 
 def refuse_ignored(args) -> None:
     """Raises UserError: an option is given that would do nothing."""
-    from mlvl_fairseq.errors import UserError
 
     ignored = [option for option, name in args.reading.items() if getattr(args, name) is not None]
     if ignored:
@@ -331,7 +343,6 @@ def prepare_tokenizers(corpus, args) -> None:
     from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import binarize_all
     from mlvl_fairseq.data.text import tokenizer_kinds
-    from mlvl_fairseq.errors import UserError
 
     kinds = [kind for kind in tokenizer_kinds() if kind.comes_with_a_model]
     folders = [(kind, getattr(args, kind.option)) for kind in kinds if getattr(args, kind.option)]
@@ -354,7 +365,8 @@ def extract_features(corpus, args) -> None:
     from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
     from mlvl_fairseq.data.images.policy import PictureOptions
 
-    if args.high_bit_depth == PictureOptions.high_bit_depth and has_all_features(corpus, args.teacher):
+    as_usual = not args.transform and args.high_bit_depth == PictureOptions.high_bit_depth
+    if as_usual and has_all_features(corpus, args.teacher):
         logger.info("all features of %s are there", args.teacher)
         return
     from mlvl_fairseq.cli.common import frozen_from
@@ -363,6 +375,7 @@ def extract_features(corpus, args) -> None:
     from mlvl_fairseq.inference.extraction import extract_teacher_features
 
     encoder = Encoder.load(args.teacher, device=args.device, **frozen_from(args, "teacher-"))
+    encoder.transform = args.transform
     policy = BadImagePolicy.of(args)
     extract_teacher_features(
         corpus,

@@ -6,7 +6,7 @@ only in their seed are one method, and so are models in folders that differ only
 standard deviation over seeds. Prints the summary as a Markdown table on standard output.
 
 AA: average score over all languages, of a run after the last one was learned. F: forgetting of the languages learned
-before, Fen: that of English (of the first language where there is no English). Joint training, single-language models
+before, Fen: that of English, where it is learned. Joint training, single-language models
 and the scores of mlvl-evaluate have AA only.
 """
 

@@ -5,7 +5,7 @@ import logging
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
-from mlvl_fairseq.evaluation.evaluators.base import PICTURES, LeftOut
+from mlvl_fairseq.evaluation.evaluators.base import PICTURES, TRANSFORM, LeftOut
 from mlvl_fairseq.evaluation.evaluators.retrieval import rank_retrieval
 from mlvl_fairseq.evaluation.metrics.query_ranks import ranks_path
 from mlvl_fairseq.files import write_json
@@ -20,8 +20,8 @@ def evaluate_step(sequence: Sequence, corpus: Corpus, step: int) -> None:
     The rank of every query goes beside a score, before it: where there is a score, there are its ranks.
     """
     split = sequence.settings.eval_split
-    pictures = read_feature_manifest(corpus.feature_stem(split, "image")).pictures
-    own = {PICTURES: pictures} if pictures else {}
+    manifest = read_feature_manifest(corpus.feature_stem(split, "image"))
+    own = {TRANSFORM: manifest.transform, PICTURES: manifest.pictures}
     weights = {"init_from": sequence.settings.init_from} if sequence.settings.init_from else {}  # it may have moved
     device = "cuda" if sequence.gpus else "cpu"
     encoder = Encoder.load(sequence.folder_of(step).best_checkpoint, device=device, **weights)

@@ -4,13 +4,14 @@ A plugin is a module whose buffers are all it remembers. They are part of the mo
 at once, holds weights and memory of the same moment; a restart finds both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Callable, Dict, List, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.options import check_number
 
 
 class ContinualPlugin(nn.Module):
@@ -129,8 +130,11 @@ def active_plugins(cfg, task) -> nn.ModuleDict:
     """The plugins that a task's options ask for, by name.
 
     Raises:
-        UserError: two of them define the contrastive term.
+        UserError: two of them define the contrastive term, or a number is negative or not finite.
     """
+    for option in (option for options in plugin_options() for option in fields(options)):
+        if option.type in (int, float):
+            check_number(cfg, option.name)
     active = [plugin for plugin in PLUGINS.values() if plugin.is_asked_for(cfg)]
     active.sort(key=lambda plugin: (plugin.family, plugin.name))
     contrasting = [plugin.name for plugin in active if plugin.cross_modal is not ContinualPlugin.cross_modal]

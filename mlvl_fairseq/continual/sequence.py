@@ -10,7 +10,9 @@ from mlvl_fairseq.continual.identity import differences, manifest_of
 from mlvl_fairseq.continual.methods import as_arguments, method_options
 from mlvl_fairseq.continual.training_options import frozen_options
 from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_names
 from mlvl_fairseq.data.corpus.vocabularies import ClipVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.runs.costs import read_finished
@@ -189,10 +191,16 @@ class Sequence:
     def total_updates(self, step: int, corpus: Corpus) -> int:
         """Updates of one step: epochs of full batches over all ranks, update frequency included."""
         current = self.steps[step].current
-        captions = sum(len(corpus.usable("train", lang)) for lang in current)
+        usable = {lang: corpus.usable("train", lang) for lang in current}
         frequency = int(_given(self.settings.extra, "--update-freq", 1))
         ranks = int(_given(self.settings.extra, "--distributed-world-size", 0)) or max(1, self.gpus)
-        batches = max(1, captions // (self.settings.batch_size * ranks))
+        batch = self.settings.batch_size * ranks
+        data_sets = data_set_names(_given(self.settings.extra, "--data-sets", ""))
+        if data_sets:
+            sizes = [len(own) for own in data_set_members(corpus, "train", usable, data_sets).values()]
+            batches = len(sizes) * alternating_steps(sizes, batch)
+        else:
+            batches = max(1, sum(map(len, usable.values())) // batch)
         updates = self.settings.max_epoch * -(-batches // frequency)
         return min(updates, self.settings.max_update * len(current) or updates)
 

@@ -24,7 +24,12 @@ class ClipContrastiveCriterion(Criterion):
 
     def terms(self, model, features, sample):
         loss = contrastive_loss(
-            features["text"], features["image"], model.temperature, sample["image_ids"], gather=self.training
+            features["text"],
+            features["image"],
+            model.temperature,
+            sample["image_ids"],
+            gather=self.training,
+            valid=sample.get("counts"),
         )
         return {"contrastive": Term(1.0, loss)}
 

@@ -10,7 +10,9 @@ from fairseq.dataclass import FairseqDataclass
 
 from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.data.caption_dataset import join_batches
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
+from mlvl_fairseq.options import check_number
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 
@@ -43,6 +45,11 @@ class CllClipCriterion(Criterion):
 
     def __init__(self, cfg: CllClipCriterionConfig, task):
         super().__init__(cfg, task)
+        for option in ("cross_lingual_scale", "cross_modal_scale"):
+            check_number(cfg, option)
+        check_number(cfg, "initial_temperature", above=True)
+        if not (cfg.cross_lingual_scale or cfg.cross_modal_scale):
+            raise UserError("--cross-lingual-scale 0 and --cross-modal-scale 0 leave no loss: switch one of them on")
         self.temperature = torch.nn.Parameter(
             torch.tensor(cfg.initial_temperature), requires_grad=cfg.cross_modal_scale > 0
         )
@@ -86,14 +93,19 @@ class CllClipCriterion(Criterion):
 
     def _cross_modal(self, features, sample):
         """Mean over the batch's rows, or what a method of replay makes of them and of its own rows."""
+        stands_in = "counts" in sample  # for a missing batch: neither its rows nor those replayed with it count
+
+        def contrast(text, image, ids, queries=None):
+            valid = torch.zeros_like(ids, dtype=torch.bool) if stands_in else None
+            return contrastive_loss(
+                text, image, self.temperature, ids, gather=self.training, valid=valid, queries=queries
+            )
+
         for plugin in self.task.plugins.values() if "memory" in sample else ():
-            term = plugin.cross_modal(self._contrast, features, sample)
+            term = plugin.cross_modal(contrast, features, sample)
             if term is not None:
                 return term
-        return self._contrast(features["text"], features["image"], sample["image_ids"]) / sample["nsentences"]
-
-    def _contrast(self, text, image, ids, queries=None):
-        return contrastive_loss(text, image, self.temperature, ids, gather=self.training, queries=queries)
+        return contrast(features["text"], features["image"], sample["image_ids"]) / sample["nsentences"]
 
     def load_state_dict(self, state_dict, strict=True):
         """Resume the temperature; that of another language is not taken over (each starts anew)."""

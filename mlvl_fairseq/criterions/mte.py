@@ -17,6 +17,7 @@ from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
 from mlvl_fairseq.losses.translation import SMOOTHING, smoothed_cross_entropy
+from mlvl_fairseq.options import check_number
 
 
 @dataclass
@@ -62,8 +63,8 @@ class MteCriterion(Criterion):
 
     def __init__(self, cfg: MteCriterionConfig, task):
         super().__init__(cfg, task)
-        if cfg.contrastive_temperature <= 0:
-            raise UserError(f"--contrastive-temperature {cfg.contrastive_temperature} is not positive")
+        check_number(cfg, "contrastive_temperature", above=True)
+        check_number(cfg, "contrastive_lambda")
         if not 0 <= cfg.label_smoothing < 1:
             raise UserError(f"--label-smoothing {cfg.label_smoothing} is not at least 0 and below 1")
 

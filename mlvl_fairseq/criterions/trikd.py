@@ -13,6 +13,7 @@ from mlvl_fairseq.criterions.base import Criterion, Needs, Term
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
 from mlvl_fairseq.losses.features import POSITIVES
+from mlvl_fairseq.options import check_number
 
 
 class LossType(NamedTuple):
@@ -91,8 +92,8 @@ class TrikdCriterion(Criterion):
     def __init__(self, cfg: TrikdCriterionConfig, task):
         super().__init__(cfg, task)
         self.loss_type = parse_loss_type(cfg.loss_type)
-        if cfg.ttc_temperature <= 0:
-            raise UserError(f"--ttc-temperature {cfg.ttc_temperature} is not positive")
+        check_number(cfg, "ttc_temperature", above=True)
+        check_number(cfg, "ttc_weight")
         self.gathered = self.loss_type.gathered and str(cfg.negatives) == "gathered"
         self.source = task.langs.index(task.corpus.source_lang) if task.corpus.source_lang in task.langs else -1
 

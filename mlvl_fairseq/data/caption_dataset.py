@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from mlvl_fairseq.data.sampling import mixed_epoch, one_language_epoch
+from mlvl_fairseq.data.sampling import alternating_epoch, mixed_epoch, one_language_epoch
 
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
@@ -105,6 +105,42 @@ class CaptionDataset(FairseqDataset):
             batch["image_features"] = torch.stack([s["image"] for s in samples])
         if self.english is not None:
             batch["text_features"] = gather_rows(self.english, np.array([s["english_row"] for s in samples]))
+        return batch
+
+
+class DataSetsCaptionDataset(CaptionDataset):
+    """A :class:`CaptionDataset` of several data sets, whose batches come from one after the other in turn. Batches also
+    have ``data_set_ids`` int64 [B].
+
+    Args:
+        data_set_of_image: int64 [images], the number of the data set that each image row is of.
+        seed: of the run; what is drawn follows it and the epoch.
+
+    Attributes:
+        members: int64 [n], the captions of each data set.
+    """
+
+    def __init__(self, *args, data_set_of_image: np.ndarray, seed: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seed, self.epoch, self.data_set_of = seed, 1, data_set_of_image[self.rows[:, 0]]
+        self.members = [np.flatnonzero(self.data_set_of == number) for number in range(data_set_of_image.max() + 1)]
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    def ordered_indices(self) -> np.ndarray:
+        """Global batches (``keep_multiple_of`` captions) of the first data set, the second, ..., the first again; each
+        gives as many as the smallest has. Or the stored order."""
+        if not self.shuffle:
+            return super().ordered_indices()
+        drawn = alternating_epoch([len(own) for own in self.members], self.keep_multiple_of, self.epoch, self.seed)
+        return np.stack([own[rows] for own, rows in zip(self.members, drawn)], axis=1).reshape(-1)
+
+    def collater(self, samples: List[Dict]) -> Dict:
+        batch = super().collater(samples)
+        if batch:
+            batch["data_set_ids"] = torch.from_numpy(self.data_set_of[[s["id"] for s in samples]])
         return batch
 
 

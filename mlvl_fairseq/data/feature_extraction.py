@@ -62,6 +62,7 @@ def extract_image_features(
     policy: BadImagePolicy = BadImagePolicy(),
     batch_size: int = 64,
     num_workers: int = 0,
+    transform: Optional[str] = None,
     pictures: Optional[str] = None,
 ) -> FeatureManifest:
     """Compute the features of all images of a dataset and write them to ``STEM.npy`` and ``STEM.json``.
@@ -80,6 +81,7 @@ def extract_image_features(
             manifest's ``bad_rows``.
         batch_size: images at a time.
         num_workers: processes that decode images; 0 decodes in this one.
+        transform: the dataset's, where it is not the model's own.
         pictures: how they are read, see :class:`FeatureManifest`.
 
     Returns:
@@ -88,7 +90,8 @@ def extract_image_features(
     Raises:
         DataError: an image cannot be loaded and `policy` does not allow it, or `FeatureWriter` refuses.
     """
-    with FeatureWriter(stem, dataset.names, dim, model, weights_fingerprint, dtype, pictures=pictures) as writer:
+    settings = {"transform": transform, "pictures": pictures}
+    with FeatureWriter(stem, dataset.names, dim, model, weights_fingerprint, dtype, **settings) as writer:
         manifest = writer.manifest
         if manifest.bad_rows and policy.action == "error":
             raise DataError(

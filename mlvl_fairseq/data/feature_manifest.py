@@ -35,6 +35,7 @@ class FeatureManifest:
             (see `unusable_rows`). In files without digests those of images only.
         complete: whether all rows are there.
         format_version: of this layout.
+        transform: of the pictures, ``name@size``, where it was not the one that the model itself names; None: it was.
         pictures: how pictures were read, where it was not as the network's own preprocessing does it.
         one_colour_rows: rows whose pictures became one colour when they were read.
         header_crc: CRC-32 of the array file before its first row; '' in files of earlier versions.
@@ -51,6 +52,7 @@ class FeatureManifest:
     bad_rows: List[Count] = field(default_factory=list)
     complete: bool = False
     format_version: int = FORMAT_VERSION
+    transform: Optional[str] = None
     pictures: Optional[str] = None
     one_colour_rows: List[Count] = field(default_factory=list)
     header_crc: str = ""

@@ -60,7 +60,7 @@ class FeatureWriter:
         dtype: ``float16`` or ``float32``.
         flush_seconds: time between two updates of the manifest.
         rows: number of rows, where names stand for more or fewer than one each; None: one a name.
-        pictures: how pictures are read, see :class:`FeatureManifest`.
+        transform, pictures: see :class:`FeatureManifest`.
 
     Raises:
         DataError: there are no rows, or the files there are damaged or were made with other settings.
@@ -77,6 +77,7 @@ class FeatureWriter:
         dtype: str = "float32",
         flush_seconds: float = FLUSH_SECONDS,
         rows: Optional[int] = None,
+        transform: Optional[str] = None,
         pictures: Optional[str] = None,
     ):
         if not len(row_names):
@@ -86,7 +87,9 @@ class FeatureWriter:
         self.stem, self._flush_seconds, self._flushed = Path(stem), flush_seconds, time.monotonic()
         shape = (len(row_names) if rows is None else rows, dim)
         names = fingerprint_of_names(row_names)
-        self.manifest = FeatureManifest(model, weights_fingerprint, dtype, shape, names, pictures=pictures)
+        self.manifest = FeatureManifest(
+            model, weights_fingerprint, dtype, shape, names, transform=transform, pictures=pictures
+        )
         with contextlib.ExitStack() as held:
             held.enter_context(locked(self.stem.parent, wait=False, name=self.stem.name))
             self._file = self._start(row_names)

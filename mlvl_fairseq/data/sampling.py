@@ -1,7 +1,7 @@
 """Which captions of several languages, or sentence pairs of several directions, make up an epoch.
 
-Draws of captions follow numpy's global seed, which fairseq sets anew from its seed and the epoch: a restarted epoch is
-the same one.
+Draws of captions follow numpy's global seed, which fairseq sets anew from its seed and the epoch, or a seed and the
+epoch themselves: a restarted epoch is the same one.
 """
 
 from typing import List, Sequence
@@ -42,6 +42,40 @@ def one_language_epoch(sizes: Sequence[int], temperature: float, batch: int) -> 
     batches = apportion(max(1, sum(sizes) // batch), sampling_shares(sizes, temperature))
     drawn = [_draw(start, size, n * batch) for start, size, n in zip(_starts(sizes), sizes, batches)]
     return np.random.permutation(np.concatenate(drawn).reshape(-1, batch)).reshape(-1)
+
+
+def alternating_steps(sizes: Sequence[int], batch: int) -> int:
+    """Batches that each of several data sets gives to an epoch: as many as the smallest has whole ones.
+
+    Raises:
+        UserError: it has none.
+    """
+    if min(sizes) < batch:
+        raise UserError(f"a data set has {min(sizes):,} captions, less than a batch of {batch:,}: make batches smaller")
+    return min(sizes) // batch
+
+
+def alternating_epoch(sizes: Sequence[int], batch: int, epoch: int, seed: int) -> List[np.ndarray]:
+    """Which captions of each data set make up an epoch: ``alternating_steps`` batches of each (Yang et al. 2024).
+
+    A larger set goes on in the next epoch where it was: none of its captions comes again before all have come.
+
+    Args:
+        sizes: captions of each set. batch: captions a batch. epoch: from 1. seed: of the run.
+
+    Returns:
+        for each set int64 [steps, batch], captions of that set, numbered from 0.
+    """
+    steps = alternating_steps(sizes, batch)
+    places = (epoch - 1) * steps * batch + np.arange(steps * batch)
+    return [_of_rounds(size, places, [seed, number]).reshape(steps, batch) for number, size in enumerate(sizes)]
+
+
+def _of_rounds(size: int, places: np.ndarray, seed: List[int]) -> np.ndarray:
+    """What is at these places of an endless row of permutations of `size` captions."""
+    rounds, offsets = np.divmod(places, size)
+    orders = {number: np.random.default_rng([*seed, number]).permutation(size) for number in np.unique(rounds)}
+    return np.concatenate([orders[number][offsets[rounds == number]] for number in orders])
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:

@@ -40,6 +40,7 @@ class Encoder:
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
         device: where it computes.
+        transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
     """
 
     network: Network
@@ -48,6 +49,7 @@ class Encoder:
     languages: List[str]
     source: str
     device: torch.device = torch.device("cpu")
+    transform: Optional[str] = None
 
     @classmethod
     def load(cls, path, device: str = "cpu", **frozen) -> "Encoder":
@@ -73,7 +75,10 @@ class Encoder:
         for name in given.keys() - network.frozen_files.keys():
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
         restored = network.restore(file, source, **given)
-        restored.network.to(device)
+        try:
+            restored.network.to(device)
+        except (RuntimeError, AssertionError) as error:  # no such device, or this torch is not made for it
+            raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
         return cls(**vars(restored), source=str(path), device=torch.device(device))
 
     @property
@@ -90,16 +95,27 @@ class Encoder:
     def preprocess(self) -> ImageTransform:
         """What makes pictures to the network's input. Raises UserError: it takes no pictures."""
         self.require_image_tower()
-        return self.network.preprocess
+        own = self.network.preprocess
+        return ImageTransform(self.transform, own.size) if self.transform else own
+
+    @property
+    def other_transform(self) -> Optional[str]:
+        """``name@size`` of :attr:`preprocess` where it is not the one that the network names; None: it is."""
+        own = self.network.preprocess
+        return None if own is None or self.preprocess == own else str(self.preprocess)
 
     def require_image_tower(self) -> None:
         """Raises UserError: the network takes no pictures."""
         if self.network.preprocess is None:
             raise UserError(f"{self.source} has no image tower; give image features instead of images")
 
-    def tokenize(self, captions: Sequence[str]) -> List[List[int]]:
-        """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS."""
-        return self.tokenizer.tokenize(captions, self.max_length)
+    def tokenize(self, captions: Sequence[str], lang: Optional[str] = None) -> List[List[int]]:
+        """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS.
+
+        Args:
+            captions: texts. lang: their language, where each keeps the tokens it was learned with.
+        """
+        return self.tokenizer.of_language(lang).tokenize(captions, self.max_length)
 
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
         """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] on the encoder's device, differentiable."""
@@ -119,7 +135,7 @@ class Encoder:
         Args:
             captions: texts.
             lang: their language; models with an adapter for each language need it, and do without adapter where it
-                is unknown or was not learned.
+                is unknown or was not learned. With frozen segmentation it says how captions are cut, too.
             batch_size: captions a batch.
             progress: title of a progress bar; None shows none.
 
@@ -131,7 +147,7 @@ class Encoder:
         """
         if isinstance(captions, str):
             raise UserError("give a list of captions, not one: each of its letters would be encoded")
-        tokens = self.tokenize(captions)
+        tokens = self.tokenize(captions, lang)
         features = np.empty((len(captions), self.embed_dim), np.float32)
         order = np.argsort([len(ids) for ids in tokens], kind="stable")  # little padding: neighbours are alike
         starts = range(0, len(order), batch_size)

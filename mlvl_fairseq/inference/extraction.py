@@ -45,22 +45,25 @@ def extract_teacher_features(
         allow_outside_root: whether names of images may leave the image root.
 
     Raises:
-        UserError: there are neither images nor image features. DataError: stored features are another teacher's.
+        UserError: there are neither images nor image features, or no images that a transform could cut.
+        DataError: stored features are another teacher's.
     """
-    for split in SPLITS:
-        if split in corpus.manifest["splits"]:
-            english = corpus.english(split)
-            _write(
-                corpus,
-                split,
-                "text",
-                english,
-                encoder,
-                lambda rows: encoder.encode_texts(
-                    english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
-                ),
-            )
-            _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
+    splits = [split for split in SPLITS if split in corpus.manifest["splits"]]
+    if encoder.transform and all(corpus.has_features(split, "inputs") for split in splits):
+        raise UserError(f"--transform {encoder.transform} cuts pictures, and {corpus.folder} holds image features only")
+    for split in splits:
+        english = corpus.english(split)
+        _write(
+            corpus,
+            split,
+            "text",
+            english,
+            encoder,
+            lambda rows: encoder.encode_texts(
+                english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
+            ),
+        )
+        _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
 
 
 def _extract_images(
@@ -88,6 +91,7 @@ def _extract_images(
         policy=policy,
         batch_size=batch_size,
         num_workers=num_workers,
+        transform=encoder.other_transform,
         pictures=reading_of(high_bit_depth),
     )
 

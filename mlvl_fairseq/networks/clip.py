@@ -191,7 +191,12 @@ class ClipNetwork(Network):
         network = cls(towers.text_tower(), vision, checkpoint.adapter).eval()
         if vision is not None and towers.logit_scale is not None:
             network.logit_scale.data.fill_(towers.logit_scale)
-        return Restored(network, ClipTokenizer(vocabulary), checkpoint.fingerprint, checkpoint.languages)
+        for lang, (tokens, merges) in checkpoint.segmentation.items():
+            if tokens > len(vocabulary) or merges > len(vocabulary.merges):
+                message = f"says that '{lang}' was learned with more tokens or merges than there are"
+                raise DataError(message, source.path, field="task_state.segmentation")
+        tokenizer = ClipTokenizer(vocabulary, checkpoint.segmentation)
+        return Restored(network, tokenizer, checkpoint.fingerprint, checkpoint.languages)
 
     def load_weights(self, weights: CLIPWeights, growth) -> None:
         """Copy tower weights.

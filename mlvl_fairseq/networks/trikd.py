@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlvl_fairseq.checkpoints.formats.trikd import TrikdWeights
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, format_of
-from mlvl_fairseq.data.images.transforms import ImageTransform
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
@@ -25,6 +25,7 @@ from mlvl_fairseq.networks.freezing import freeze_parameters
 from mlvl_fairseq.options import choice
 
 LONGEST = 77
+Transform = choice("Transform", *transform_names())
 ImageInput = choice("ImageInput", "teacher", "vit", "features")
 
 
@@ -61,6 +62,14 @@ class TrikdOptions:
     encoder_attention_heads: int = field(default=12, metadata={"help": "attention heads of the X-projector"})
     dropout: float = field(default=0.3, metadata={"help": "dropout in the X-projector"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of the X-projector's attention"})
+    transform: Transform = field(
+        default=Transform(CLIP_TRANSFORM),
+        metadata={
+            "help": "what cuts pictures for CLIP's image tower: clip, its own preprocessing; mclip, as published: the "
+            "shorter side to 248, of which the middle 224 are cut out. With --image-tower teacher: what cut those of "
+            "`mlvl-prepare --teacher --transform`"
+        },
+    )
     frozen_dropout: bool = field(
         default=False,
         metadata={"help": "let dropout work in the frozen text encoder while training, as published; by default off"},
@@ -85,6 +94,7 @@ class TrikdNetwork(Network):
         head: CLIP's head on given image features, None where features are CLIP's own.
         frozen_dropout: whether dropout of `mte` works in training.
         longest: tokens of a text.
+        transform: name of what cuts pictures for `vision`.
     """
 
     frozen_files = {
@@ -103,11 +113,12 @@ class TrikdNetwork(Network):
         frozen_dropout: bool = False,
         longest: int = LONGEST,
         head: Optional[nn.Module] = None,
+        transform: str = CLIP_TRANSFORM,
     ):
         super().__init__()
         self.x_projector, self.c_projector, self.logit_scale = x_projector, c_projector, new_logit_scale()
         self.mte, self.vision, self.head = mte, vision, head
-        self.frozen_dropout, self.longest = frozen_dropout, longest
+        self.frozen_dropout, self.longest, self.transform = frozen_dropout, longest, transform
         parts = {"mte": mte, "vision": vision, "head": head}
         freeze_parameters(
             self, [f"-^{name}\\." for name, part in parts.items() if part is not None], "freezing encoders"
@@ -127,7 +138,8 @@ class TrikdNetwork(Network):
         x_projector = XProjector(
             width, ffn_width, heads, options.encoder_layers, options.dropout, options.attention_dropout
         )
-        return cls(x_projector, CProjector(clip_dim, width), mte, vision, options.frozen_dropout, longest)
+        projectors = x_projector, CProjector(clip_dim, width)
+        return cls(*projectors, mte, vision, options.frozen_dropout, longest, transform=str(options.transform))
 
     @classmethod
     def restore(
@@ -145,7 +157,12 @@ class TrikdNetwork(Network):
         xlmr.require_vocabulary(len(tokenizer))
         image_side = {} if clip is None else _image_side(weights, clip, activation)
         network = cls(
-            weights.x_projector(), weights.c_projector(), xlmr.encoder(), longest=weights.max_length, **image_side
+            weights.x_projector(),
+            weights.c_projector(),
+            xlmr.encoder(),
+            longest=weights.max_length,
+            transform=weights.transform,
+            **image_side,
         )
         network.logit_scale.data.copy_(weights.tensors["logit_scale"])
         return Restored(network.eval(), tokenizer, weights.fingerprint)
@@ -160,7 +177,7 @@ class TrikdNetwork(Network):
 
     @property
     def preprocess(self) -> Optional[ImageTransform]:
-        return None if self.vision is None else ImageTransform("clip", self.vision.image_size)
+        return None if self.vision is None else ImageTransform(self.transform, self.vision.image_size)
 
     @property
     def feature_dim(self) -> int:

@@ -116,7 +116,12 @@ class RowAdamW(torch.optim.Optimizer):
 
     Rows whose gradient or update scale is 0 never move but for their decay, so their moments are neither kept nor
     computed: state and time follow the number of the language's tokens, not of the vocabulary.
+
+    Attributes:
+        moments: which of several states of Adam the next step uses and changes: moments, and a count of steps.
     """
+
+    moments = 0
 
     def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.05):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
@@ -134,10 +139,12 @@ class RowAdamW(torch.optim.Optimizer):
 
     def _step_parameter(self, parameter, group) -> None:
         state = self.state[parameter]
+        if self.moments:
+            state = state.setdefault(f"moments_{self.moments}", {})
         scales = self._scales(parameter)
         rows = scales.active_rows
         shape = parameter.shape if rows is None else (len(rows), *parameter.shape[1:])
-        if not state:
+        if "step" not in state:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros(shape, dtype=torch.float32, device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])

@@ -2,18 +2,14 @@
 criterions that say what they need, and find it; and, on a corpus folder, vocabulary, datasets and recall."""
 
 import logging
-import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar, Dict, List, Optional, Sequence, Tuple, Type
+from typing import ClassVar, Dict, List, Optional, Sequence, Type
 
 import numpy as np
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.logging import metrics
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import FairseqTask
 from omegaconf import II, MISSING, OmegaConf
@@ -21,55 +17,18 @@ from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.criterions.base import Criterion, criterions_hint, task_name
-from mlvl_fairseq.data.caption_dataset import CaptionDataset
+from mlvl_fairseq.data.caption_dataset import CaptionDataset, DataSetsCaptionDataset
 from mlvl_fairseq.data.corpus.binarize import open_tokens
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
 from mlvl_fairseq.data.feature_manifest import array_path
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import ClipTokenizer, Tokenizer
-from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 from mlvl_fairseq.needs import has_none, missing
+from mlvl_fairseq.tasks._validation import RecallScores, ValidationScores
 
 logger = logging.getLogger(__name__)
-
-
-class ValidationScores(ABC):
-    """Lets fairseq log scores that are computed once all batches of a validation set are through.
-
-    Attributes:
-        names: of the scores.
-    """
-
-    names: List[str] = []
-
-    def __init__(self):
-        self._scores: Dict[str, float] = {}
-        self._logged = self._computed = 0.0
-
-    @abstractmethod
-    def compute(self) -> Dict[str, float]:
-        """Scores of all batches of all ranks by name. Every rank takes part, and gets the same."""
-
-    def log(self, logging_outputs: List[Dict]) -> None:
-        """For ``reduce_metrics``, with what all ranks have logged of a batch: `names` are metrics like any other."""
-        self._logged += sum(float(log.get("sample_size", 0)) for log in logging_outputs)
-        for name in self.names:
-            metrics.log_derived(name, partial(self.score, name))
-
-    def score(self, name: str, meters) -> float:
-        """One score over all batches; NaN for the meters of a single batch, and where there is none.
-
-        fairseq asks after every batch for that batch's statistics and at the end for those of the whole pass; only
-        the latter have seen every row.
-        """
-        if meters["loss"].count < self._logged:
-            return math.nan
-        if self._computed != self._logged:
-            self._scores, self._computed = self.compute(), self._logged
-        return round(self._scores.get(name, math.nan), 3)
 
 
 class MlvlTask(FairseqTask):
@@ -139,8 +98,8 @@ class MlvlTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's step. In a batch that stands in for a missing one (its loss is multiplied by 0), ``counts`` bool
         [B] is all False, so that other ranks do not contrast with its rows."""
-        if ignore_grad:
-            sample = {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
+        if ignore_grad and "counts" not in sample:
+            sample = without_rows(sample)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
@@ -148,6 +107,11 @@ class MlvlTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training and self.validation is not None:
             self.validation.log(logging_outputs)
+
+
+def without_rows(sample: Dict) -> Dict:
+    """A batch whose rows do not count: ``counts`` bool [B], all False. A batch that is one's own has no such key."""
+    return {**sample, "counts": torch.zeros_like(sample["id"], dtype=torch.bool)}
 
 
 def missing_for_model(model: type, task: FairseqTask) -> Optional[List[str]]:
@@ -276,7 +240,8 @@ class CaptionTask(MlvlTask):
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
-        return self.dataset_class(
+        kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
+        return kind(
             ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
             np.concatenate([part.sizes[rows] for part, rows in zip(tokens, usable)]),
             np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
@@ -344,47 +309,6 @@ class CaptionTask(MlvlTask):
     def seed_for(self, purpose: int) -> int:
         """A seed of its own for every purpose within a run."""
         return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
-
-
-class RecallScores(ValidationScores):
-    """Keeps the features of every validation batch until the whole set can be ranked.
-
-    Args:
-        languages: rank the captions of each language apart (``lang_ids`` of the batches say which is whose); scores are
-            averages over languages, and ``r_mean_<language>`` is each one's mean. None: captions are of one kind.
-    """
-
-    def __init__(self, languages: Sequence[str] = ()):
-        super().__init__()
-        self.languages = list(languages)
-        self.names = [*METRICS, *(f"r_mean_{lang}" for lang in self.languages)]
-        self._batches: List[Tuple[torch.Tensor, ...]] = []
-
-    def add(self, sample: Dict, features: Dict[str, torch.Tensor]) -> None:
-        """A batch, and its ``text`` and ``image`` features [B, D]."""
-        languages = sample.get("lang_ids", torch.zeros_like(sample["id"]))
-        text, image = features["text"].float(), features["image"].float()
-        self._batches.append((sample["id"], sample["image_ids"], languages, text, image))
-
-    def compute(self) -> Dict[str, float]:
-        """Recalls (and ``r_mean``) in %; captions and images that came twice (padding of ranks) count once."""
-        columns = [gather_with_grad(torch.cat(column)).cpu() for column in zip(*self._batches)]
-        ids, image_ids, languages, text, image = (column.numpy() for column in columns)
-        _, captions = np.unique(ids, return_index=True)
-        scores = [
-            _recalls(image_ids, text, image, captions[languages[captions] == lang])
-            for lang in range(len(self.languages) or 1)
-        ]
-        means = {name: float(np.mean([one[name] for one in scores])) for name in METRICS}
-        return {**means, **{f"r_mean_{lang}": one["r_mean"] for lang, one in zip(self.languages, scores)}}
-
-
-def _recalls(image_ids: np.ndarray, text: np.ndarray, image: np.ndarray, captions: np.ndarray) -> Dict[str, float]:
-    """Recalls of some rows: their captions and images, each image once. NaN where a language has not come yet."""
-    if not len(captions):
-        return dict.fromkeys(METRICS, math.nan)
-    images, rows = np.unique(image_ids[captions], return_index=True)
-    return retrieval_scores(image[captions[rows]], text[captions], images.searchsorted(image_ids[captions]))
 
 
 def selected(items, rows: np.ndarray):

@@ -7,7 +7,7 @@ import numpy as np
 from mlvl_fairseq.data.parallel import Direction
 from mlvl_fairseq.distributed import gather_values
 from mlvl_fairseq.evaluation.metrics.translation import TranslationScores, score_translations
-from mlvl_fairseq.tasks._base import ValidationScores
+from mlvl_fairseq.tasks._validation import ValidationScores
 
 
 class TranslationCollector(ValidationScores):

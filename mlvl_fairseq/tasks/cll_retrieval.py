@@ -1,7 +1,8 @@
 """Continual language learning: one language of the sequence (CLL-CLIP and TEIR, Yang et al. 2024)."""
 
+import logging
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,14 +18,22 @@ from mlvl_fairseq.continual.preconditions import require_english
 from mlvl_fairseq.continual.row_scales import row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
-from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary, GrownVocabulary, UnionVocabulary
+from mlvl_fairseq.data.corpus.vocabularies import (
+    CorpusVocabulary,
+    GivenVocabulary,
+    GrownVocabulary,
+    UnionVocabulary,
+)
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
 from mlvl_fairseq.options import with_options
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages, without_rows
+from mlvl_fairseq.tasks._data_sets import DataSetOptions, TakesDataSetsInTurn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -73,13 +82,21 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
             "with the same result; needed by optimizers other than row_adamw"
         },
     )
+    segmentation: ChoiceEnum(["growing", "frozen"]) = field(
+        default="growing",
+        metadata={
+            "help": "how captions of earlier languages are cut when they are replayed or scored: growing, with the "
+            "vocabulary as it is now, as published; frozen, as it was when their language was learned (the "
+            "language has to be known)"
+        },
+    )
 
 
-CllRetrievalConfig = with_options(CllRetrievalBaseConfig, plugin_options())
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [DataSetOptions, *plugin_options()])
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
-class CllRetrievalTask(CaptionTask):
+class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
     """Learn one language: grow the token embedding, distil from the teacher's cached features, guard what is known.
 
     The model's state carries the sequence: its position, token frequencies and vocabulary go from checkpoint to
@@ -103,6 +120,8 @@ class CllRetrievalTask(CaptionTask):
         super().__init__(cfg, self.vocabulary_after(self.languages), current)
         self.position = len(learned)
         self.state.merge_state_dict({"languages": self.languages})
+        if self.freezes_segmentation:
+            self.state.merge_state_dict({"segmentation": self._sizes_of_vocabularies()})
         self._has_begun = False
 
     @classmethod
@@ -120,6 +139,19 @@ class CllRetrievalTask(CaptionTask):
     def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
+
+    @property
+    def freezes_segmentation(self) -> bool:
+        return str(self.cfg.segmentation) == "frozen"
+
+    def _sizes_of_vocabularies(self) -> Dict[str, Tuple[int, int]]:
+        """Tokens and merges that there were when each language was learned. Raises UserError: they do not grow."""
+        if self.oracle:
+            raise UserError("--segmentation frozen: the oracle vocabulary does not grow; leave one of both out")
+        before = {lang: self.vocabulary_after(self.languages[: place + 1]) for place, lang in enumerate(self.learned)}
+        vocabularies = {**before, **dict.fromkeys(self.current, self.vocabulary)}
+        grown = {lang: own.tokenizer.vocabulary for lang, own in vocabularies.items()}
+        return {lang: (len(own.tokens), len(own.merges)) for lang, own in grown.items()}
 
     @property
     def growth(self) -> GrowthOptions:
@@ -204,8 +236,9 @@ class CllRetrievalTask(CaptionTask):
             self.scales.decay = scale(self.cfg.weight_decay_scale_type)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if ignore_grad:  # a rank without a batch of its own: its rows do not count
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        """A rank without a batch of its own (`ignore_grad`) takes part in what methods exchange, with no row."""
+        if ignore_grad:
+            sample = without_rows(sample)
         for plugin in self.plugins.values():
             sample = plugin.extend_batch(sample)
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
@@ -223,6 +256,7 @@ class CllRetrievalTask(CaptionTask):
 
     def check_optimizer(self, optimizer) -> None:
         """Raises UserError: this optimizer would silently train without row scales or the decay of idle rows."""
+        super().check_optimizer(optimizer)
         if self.needs_row_adamw(self.model.token_embedding) and not has_row_scales(optimizer.optimizer):
             what = f"--regularize {self.cfg.regularize}" if str(self.cfg.regularize) != "none" else "cll_retrieval"
             hint = "" if str(self.cfg.regularize) != "none" else "; or give --update-all-rows"
@@ -279,7 +313,7 @@ class CllRetrievalTask(CaptionTask):
         if split in self.datasets:
             return
         self.check_features(split, TEACHER_FEATURES)
-        self.datasets[split] = self.caption_dataset(split, self.current)
+        self.datasets[split] = self.caption_dataset(split, self.current, **self.data_set_options(split))
 
     def check_features(self, split: str, kinds: Sequence[str]) -> None:
         """Check what the teacher gave a split.
@@ -324,7 +358,7 @@ class UnpreparedTask(CllRetrievalTask):
         return np.zeros(0, np.int64)
 
     def check(self, trainer, splits: Sequence[str], eval_split: str) -> None:
-        """Check what is otherwise found out later: features, row scales, the optimizer and its schedule.
+        """Check what is otherwise found out later: features, data sets, row scales, the optimizer and its schedule.
 
         Args:
             trainer: fairseq's, of this task's model. splits: of training and validation.
@@ -336,6 +370,7 @@ class UnpreparedTask(CllRetrievalTask):
         for split in splits:
             self.check_features(split, TEACHER_FEATURES)
         self.check_features(eval_split, TEACHER_FEATURES[:1])
+        self.check_all_data_sets(trainer.cfg, splits)
         self._set_scales(self.model)
         self.check_optimizer(trainer.optimizer)
         trainer.lr_scheduler  # built with it

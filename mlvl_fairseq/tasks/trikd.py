@@ -16,9 +16,11 @@ from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabul
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.images.policy import PictureOptions
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores, selected, split_languages
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, selected, split_languages
+from mlvl_fairseq.tasks._validation import RecallScores
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ class TrikdTask(CaptionTask):
         model = super().build_model(cfg, from_checkpoint)
         self.preprocess = model.preprocess and replace(model.preprocess, high_bit_depth=self.cfg.high_bit_depth)
         self._check_clip(model)
+        self._check_transform(model.transform)
         self.mte_fingerprint = fingerprint_of(model.mte_fingerprint)
         return model
 
@@ -133,6 +136,20 @@ class TrikdTask(CaptionTask):
             digest = read_feature_manifest(stem).weights_fingerprint
             if digest != fingerprint_of(model.clip_fingerprint):
                 raise UserError(f"{stem}.npy holds features of another CLIP than --clip: give the one that made them")
+
+    def _check_transform(self, transform: str) -> None:
+        """Raises UserError: the pictures behind the stored features were not cut as ``--transform`` says."""
+        if self.image_tower == "features" and transform != CLIP_TRANSFORM:
+            raise UserError(f"--transform {transform} cuts pictures, and --image-tower features takes none")
+        if self.image_tower != "teacher":
+            return
+        for split in ("train", "valid"):
+            stored = (self.corpus.image_transform(split) or CLIP_TRANSFORM).partition("@")[0]
+            if self.corpus.has_features(split, "image") and stored != transform:
+                raise UserError(
+                    f"{self.corpus.feature_stem(split, 'image')}.npy holds features of pictures cut by {stored}: give "
+                    f"--transform {stored}, or a corpus made with mlvl-prepare --teacher CLIP --transform {transform}"
+                )
 
     def feature_kinds(self, split: str) -> List[str]:
         stored = STORED_FEATURES.get(self.image_tower)

@@ -30,6 +30,8 @@ def parsers_of(parser):
 def test_commands_list_the_files_of_all_families(families, command, prefixes):
     for parser in parsers_of(command.build_parser()):
         helps = {name: action.help for action in parser._actions for name in action.option_strings}
+        if "--device" not in helps:  # it runs no model
+            continue
         for prefix in prefixes:
             assert helps[f"--{prefix}init-from"] == FILES["init_from"]
             assert helps[f"--{prefix}word-list"] == FILES["word_list"]

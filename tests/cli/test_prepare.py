@@ -21,7 +21,7 @@ def options_of_captions():
     parser = prepare.build_parser()
     (captions,) = (group for group in parser._action_groups if str(group.title).startswith("captions"))
     names = {action.option_strings[0]: action.nargs != 0 for action in captions._group_actions}
-    return [(name, value) for name, value in names.items() if name not in ("--languages", "--image-root")]
+    return [(name, value) for name, value in names.items() if name not in ("--languages", "--join")]
 
 
 @pytest.mark.parametrize("option, takes_value", options_of_captions())

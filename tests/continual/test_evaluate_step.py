@@ -24,7 +24,9 @@ def encoder(monkeypatch):
 
     encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
-    monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None))
+    monkeypatch.setattr(
+        evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None, transform=None)
+    )
     return encoder
 
 
@@ -87,3 +89,13 @@ def test_a_score_implies_its_ranks(sequence, corpus, encoder, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         evaluation.evaluate_step(sequence, corpus, 1)
     assert [path.name for path in sequence.score_path(1, "en").parent.iterdir()] == ["en.test.ranks.npz"]
+
+
+def test_pictures_that_were_cut_otherwise_are_in_the_signature(sequence, corpus, encoder, monkeypatch):
+    evaluation.evaluate_step(sequence, corpus, 1)
+    path = sequence.score_path(1, "de")
+    assert "transform" not in json.loads(path.read_text())["signature"]
+    cut = SimpleNamespace(pictures=None, transform="mclip@224")
+    monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: cut if stem == "test.image" else None)
+    evaluation.evaluate_step(sequence, corpus, 1)
+    assert "|ties:index|transform:mclip@224|version:" in json.loads(path.read_text())["signature"]

@@ -86,11 +86,10 @@ def corpus(golden, tmp_path_factory):
         for ids in captions:
             builder.add_item(torch.tensor(ids[1:], dtype=torch.int32))
         builder.finalize(f"{prefix}.idx")
-    sizes = {lang: len(captions) for lang, captions in zip(LANGUAGES, golden["seqs"].values())}
     return SimpleNamespace(
         folder=folder,
-        rows=lambda split, lang: np.zeros((sizes[lang], 2), np.int32),
-        usable=lambda split, lang, kinds: np.arange(sizes[lang]),
+        rows=lambda split, lang: np.zeros((len(golden["seqs"][lang[1:]]), 2), np.int32),
+        usable=lambda split, lang, kinds: np.arange(len(golden["seqs"][lang[1:]])),
     )
 
 

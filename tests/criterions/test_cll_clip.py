@@ -8,6 +8,7 @@ from fairseq.logging import metrics
 from golden import assert_golden, det, load_golden
 
 from mlvl_fairseq.criterions.cll_clip import CllClipCriterion, CllClipCriterionConfig
+from mlvl_fairseq.errors import UserError
 
 PARTS = {"[TT]_loss_mse": "cross_lingual", "[VT]_loss_cl": "cross_modal"}
 
@@ -114,3 +115,18 @@ def test_within_the_previous_language_its_temperature_holds():
     with pytest.raises(KeyError), following.at_previous_temperature():
         raise KeyError
     assert following.training and following.temperature.item() == pytest.approx(0.07)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"cross_modal_scale": float("nan")}, "--cross-modal-scale nan is not a number of at least 0"),
+        ({"cross_lingual_scale": -1.0}, "--cross-lingual-scale -1 is not a number of at least 0"),
+        ({"initial_temperature": 0.0}, "--initial-temperature 0 is not a number above 0"),
+        ({"initial_temperature": float("inf")}, "--initial-temperature inf is not a number above 0"),
+        ({"cross_lingual_scale": 0.0, "cross_modal_scale": 0.0}, "leave no loss"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        criterion(**options)

@@ -99,7 +99,7 @@ def test_contrast_that_trains_nothing_is_refused():
 
 
 def test_bad_options():
-    with pytest.raises(UserError, match="--contrastive-temperature 0 is not positive"):
+    with pytest.raises(UserError, match="--contrastive-temperature 0 is not a number above 0"):
         new_criterion(contrastive_temperature=0)
     with pytest.raises(UserError, match="--label-smoothing 1 is not"):
         new_criterion(label_smoothing=1)

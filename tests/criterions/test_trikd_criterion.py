@@ -126,7 +126,7 @@ def test_no_term_no_training():
         parse_loss_type("noitnott")
     with pytest.raises(UserError, match="--loss-type smi: give sim, nott"):
         parse_loss_type("smi")
-    with pytest.raises(UserError, match="--ttc-temperature 0.0 is not positive"):
+    with pytest.raises(UserError, match="--ttc-temperature 0 is not a number above 0"):
         new_criterion(ttc_temperature=0.0)
 
 

@@ -261,6 +261,7 @@ def encoder(monkeypatch):
         encode_features=lambda features: np.asarray(features),
         encode_image_files=encode_image_files,
         max_length=77,
+        network=SimpleNamespace(preprocess=None),
         tokenizer=SimpleNamespace(name="clip-bpe"),
         fingerprint="sha",
     )

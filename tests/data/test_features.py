@@ -136,6 +136,7 @@ def test_finished_features_are_left_alone(stem):
         ({"dim": 5}, r"shape \(10, 4\), now it is \(10, 5\)"),
         ({"dtype": "float16"}, "dtype float32, now it is float16"),
         ({"names": NAMES[::-1]}, "row_names_fingerprint"),
+        ({"transform": "mclip@224"}, "transform None, now it is mclip@224"),
     ],
 )
 def test_other_settings_are_not_mixed_in(stem, options, setting):

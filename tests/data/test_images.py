@@ -53,6 +53,17 @@ def test_preprocessing_is_bit_identical_to_clips(kind, size):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("size, resized, left, top", [(224, (330, 248), 53, 12), (75, (110, 83), 18, 4)])
+def test_mclips_preprocessing_cuts_224_of_248(size, resized, left, top):
+    """As published: the shorter side to 248, the middle 224 x 224, CLIP's statistics; others in proportion."""
+    picture = rgb(300, 400)
+    middle = picture.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    pixels = np.asarray(middle, np.float32).transpose(2, 0, 1) / 255
+    mean, std = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+    expected = (pixels - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    np.testing.assert_allclose(ImageTransform("mclip", size)(picture), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["rgba", "palette", "16 bit", "cmyk"])
 def test_dataset_gives_what_clip_gives_for_the_file(tmp_path, kind):
     name = f"{kind}.tiff"

@@ -5,7 +5,15 @@ import pytest
 from fairseq.data import data_utils
 
 from mlvl_fairseq.data.caption_dataset import whole_batches
-from mlvl_fairseq.data.sampling import apportion, mixed_epoch, one_language_epoch, sampling_shares
+from mlvl_fairseq.data.sampling import (
+    alternating_epoch,
+    alternating_steps,
+    apportion,
+    mixed_epoch,
+    one_language_epoch,
+    sampling_shares,
+)
+from mlvl_fairseq.errors import UserError
 
 SIZES = [1000, 100, 10]
 
@@ -68,3 +76,22 @@ def test_an_epoch_follows_the_seed(epoch):
         with data_utils.numpy_seed(seed):
             drawn.append(epoch(SIZES, 5).tolist())
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_batches_of_data_sets_alternate():
+    """Yang et al. 2024, two training sets: one batch of each in turn, as many as the smaller one has."""
+    small, large = alternating_epoch([25, 100], 8, 1, seed=1)
+    assert small.shape == large.shape == (3, 8) == (alternating_steps([25, 100], 8), 8)
+    assert len(set(small.flat)) == len(set(large.flat)) == 24 and small.max() < 25 and large.max() < 100
+    with pytest.raises(UserError, match="a data set has 25 captions, less than a batch of 26"):
+        alternating_epoch([25, 100], 26, 1, seed=1)
+
+
+def test_a_larger_data_set_goes_on_where_it_was():
+    """In 25 epochs of 24 of its 100 captions it comes round six times; no epoch is like another."""
+    epochs = [alternating_epoch([25, 100], 8, epoch, seed=1)[1].reshape(-1) for epoch in range(1, 26)]
+    for round in np.concatenate(epochs).reshape(6, 100):
+        assert sorted(round) == list(range(100))
+    assert len({tuple(epoch) for epoch in epochs}) == 25
+    again = alternating_epoch([25, 100], 8, 7, seed=1)[1]
+    assert again.reshape(-1).tolist() == epochs[6].tolist() != alternating_epoch([25, 100], 8, 7, seed=2)[1].tolist()

@@ -163,6 +163,21 @@ def corpus(succeed, corpus_without_teacher, teacher):
     return corpus_without_teacher
 
 
+@pytest.fixture(scope="session")
+def two_data_sets(succeed, corpus, teacher, tmp_path_factory):
+    """A corpus of two data sets: the one of all tests, ``picture0``, with 120 captions, and ``small``, with 40."""
+    folder = tmp_path_factory.getbasetemp() / "small" / "world"
+    sizes = ["--train", 20, "--valid", 12, "--test", 12, "--seed", 5]
+    succeed("mlvl-picture-world", folder, *sizes, "--languages", LANGUAGES)
+    files = {"train": "train.vision-en-{lang}.tsv", "valid": "valid.{lang}.json", "test": "test.{lang}.json"}
+    small = tmp_path_factory.mktemp("data_sets") / "small"
+    patterns = [f"--{split}={folder / name}" for split, name in files.items()]
+    succeed("mlvl-prepare", small, "--languages", LANGUAGES, *patterns, "--image-root", folder / "images")
+    succeed("mlvl-prepare", small, "--teacher", teacher)
+    succeed("mlvl-prepare", small.parent / "both", "--join", corpus, small, "--order", LANGUAGES)
+    return small.parent / "both"
+
+
 @pytest.fixture
 def own_corpus(corpus, tmp_path):
     """A copy of the corpus, to damage."""

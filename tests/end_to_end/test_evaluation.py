@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 
+from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.inference.encoder import Encoder
 
 KEYS = ["txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"]
@@ -81,7 +82,7 @@ def unit(rows):
 
 def test_collapsed_model_scores_chance(evaluate, corpus, tmp_path):
     """All images alike: without a rule for ties every one of them would come first."""
-    np.save(tmp_path / "same.npy", np.ones((12, 32), np.float32))
+    np.save(tmp_path / "same.npy", np.tile(np.arange(32, dtype=np.float32), (12, 1)))
     images = corpus / "images" / "test.txt"
     scores = evaluate("--image-features", tmp_path / "same.npy", "--image-list", images)
     assert [scores[f"img_r{k}"] for k in (1, 5, 10)] == pytest.approx([100 * k / 12 for k in (1, 5, 10)])
@@ -241,7 +242,7 @@ def test_wrong_options(run, world, teacher, options, named):
 
 
 def test_features_of_another_dimension(run, world, teacher, corpus, tmp_path):
-    np.save(tmp_path / "wide.npy", np.ones((12, 33), np.float32))
+    np.save(tmp_path / "wide.npy", np.eye(12, 33, dtype=np.float32))
     images = ["--image-features", tmp_path / "wide.npy", "--image-list", corpus / "images" / "test.txt"]
     command = ["--checkpoint", teacher, "--captions", world / "test.en.json", "--lang", "en"]
     assert "takes image features of 32 dimensions, not 33" in run("mlvl-evaluate", *command, *images).error
@@ -324,3 +325,17 @@ def test_scores_of_folds_have_no_bootstrap(run, scored, tmp_path):
     assert "scores on de are averages over 3 parts of the images: no paired bootstrap is defined of them" in error
     other = run("mlvl-report", scored, "--output", tmp_path, "--compare", "last", "distinct/teacher").error
     assert "on de they were scored in different ways (captions is any or deduplicated)" in other
+
+
+def test_the_python_interface_encodes_both_sides(learn, teacher, corpus, world, tmp_path):
+    """As README has it: a sequence's model takes pictures by the image tower it started from; nothing is normalised."""
+    encoder = Encoder.load(learn(tmp_path / "run", "cll_clip", "en", "--max-update", 1) / "00-en/checkpoint_best.pt")
+    names = Corpus(corpus).images("test")[:3]
+    images = encoder.encode_image_files(world / "images", names)
+    assert images.shape == (3, encoder.embed_dim) and images.dtype == np.float32
+    np.testing.assert_allclose(images, Corpus(corpus).features("test", "image")[:3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(encoder.encode_features(images), images)
+    texts = encoder.encode_texts(["a red circle", "a dog"], lang="en")
+    assert texts.shape == (2, encoder.embed_dim)
+    lengths = np.linalg.norm(np.concatenate([images, texts]), axis=1)
+    assert (np.abs(lengths - 1) > 0.01).all()

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,28 @@ def test_a_recipe_trains_the_same_by_both_commands(succeed, overrides, user_dir,
     succeed("fairseq-train", "--user-dir", user_dir, *flags, "--save-dir", tmp_path / "flags")
     assert updates_of(by_hydra) == 2
     assert not differing(by_hydra, tmp_path / "flags" / "checkpoint_last.pt")
+
+
+def test_an_english_teacher_on_features_of_one_s_own(root, world, succeed, tmp_path, monkeypatch, read_json):
+    """The commands of docs/data.md, on fewer captions and for fewer updates."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "captions").symlink_to(world)
+    for split in ("train", "valid"):
+        names = sorted({row["image"] for row in read_json(world / f"{split}.en.json")})
+        np.save(f"{split}.npy", np.random.default_rng(0).standard_normal((len(names), 8)).astype(np.float32))
+        Path(f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    page = (root / "docs" / "data.md").read_text(encoding="utf-8")
+    block = page.partition("## An English teacher on your own features")[2].split("```")[1].removeprefix("bash")
+    smaller = {"fairseq-hydra-train": ["optimization.max_epoch=1", "dataset.num_workers=0"]}
+    smaller["mlvl-cll"] = ["--max-update", 2, "--num-workers", 0]
+    lines = block.replace("\\\n", " ").replace("en,de,fr", "en,de,ru").strip().splitlines()
+    commands = [shlex.split(line) for line in lines]
+    for name, *arguments in commands:
+        succeed(name, *arguments, *smaller.get(name, ()))
+    assert [name for name, *_ in commands] == ["mlvl-prepare", "fairseq-hydra-train", "mlvl-prepare", "mlvl-cll"]
+    assert sorted(path.name for path in Path("runs/own/scores/02-ru").glob("*.json")) == [
+        f"{lang}.valid.json" for lang in ("de", "en", "ru")
+    ]
 
 
 mlvl_fairseq.register()
@@ -287,6 +311,10 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
         assert "--frozen-dropout" in quirky and "--frozen-dropout" not in plain
+        if overlay.startswith("trikd"):
+            assert quirky[quirky.index("--transform") + 1] == "mclip" and "--transform" not in plain
+        best = quirky[quirky.index("--best-checkpoint-metric") + 1] if "--best-checkpoint-metric" in quirky else "loss"
+        assert best == "loss" and "--maximize-best-checkpoint-metric" not in quirky
 
 
 def test_wrong_configs_are_told(run, tmp_path):

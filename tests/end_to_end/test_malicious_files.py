@@ -100,7 +100,8 @@ def test_rows(run, cll, own_corpus, marker, tmp_path):
 
 def test_given_features(run, world, caption_patterns, teacher, marker, tmp_path):
     path, names = array(tmp_path / "evil.npy", marker), tmp_path / "names.txt"
-    names.write_text("a.png\n")
+    rows = (world / "train.vision-en-en.tsv").read_text(encoding="utf-8").splitlines()
+    names.write_text("".join(f"{name}\n" for name in sorted({row.partition("\t")[0] for row in rows})))
     options = ["--image-features", f"train={path}", "--image-list", f"train={names}"]
     assert str(path) in run("mlvl-prepare", tmp_path / "corpus", *caption_patterns, *options).error
     options = ["--image-features", path, "--image-list", names]

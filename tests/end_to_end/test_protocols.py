@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -125,8 +126,40 @@ def test_captions_are_those_of_the_corpus(runs, corpus):
         (["attention", "{run}", "--max-captions", "21"], "other settings (max_captions is 20 there, 21 here)"),
         (["attention", "{run}/scores"], "give the folder of an mlvl-cll run"),
         (["attention", "{run}", "{run}"], "--output DIR"),
+        (["attention", "{run}", "--max-captions", "20", "--device", "xyz"], "--device xyz: Expected one of cpu"),
+        (["attention", "{run}", "--seed", "-1"], "--seed: -1 is not a whole number of at least 0"),
+        (["convergence", "{run}", "--noise", "nan"], "--noise: nan is no standard deviation"),
+        (
+            ["convergence", "{run}", "--max-captions", "24", "--batch-size", "16", "--noise", "1e30"],
+            "--noise 1e+30: the loss is not finite",
+        ),
+        (["segmentation", "{run}", "--split", "dev"], "no dev captions in language 'en'"),
     ],
 )
 def test_wrong_analyses(run, succeed, runs, options, named, tmp_path):
     succeed("mlvl-analyse", "attention", runs[0], "--max-captions", 20, "--output", tmp_path)
     assert named in run("mlvl-analyse", *[option.format(run=runs[0]) for option in options]).error
+
+
+def test_analyses_of_damaged_runs(run, runs, corpus, tmp_path):
+    """Captions, rows and models that do not belong together: one line, not figures."""
+    damaged, data = shutil.copytree(runs[0], tmp_path / "run"), shutil.copytree(corpus, tmp_path / "corpus")
+    shutil.rmtree(damaged / "analysis", ignore_errors=True)
+    settings = json.loads((damaged / "run.json").read_text())
+    (damaged / "run.json").write_text(json.dumps({**settings, "corpus": str(data)}))
+    rows, captions = data / "captions" / "train.en.rows.npy", data / "captions" / "train.en.txt"
+    kept = np.load(rows), captions.read_text(encoding="utf-8")
+    for wrong in (10**6, -2):
+        np.save(rows, np.full_like(kept[0], wrong))
+        assert "train.en.rows.npy: points to images or English" in run("mlvl-analyse", "convergence", damaged).error
+    np.save(rows, kept[0])
+    for text, number in (("", 0), ("a\nb\n", 2)):
+        captions.write_text(text)
+        for analysis in ("attention", "convergence", "segmentation"):
+            error = run("mlvl-analyse", analysis, damaged).error
+            assert f"train.en.txt: holds {number} captions where {len(kept[0])} are needed" in error
+    captions.write_text(kept[1], encoding="utf-8")
+    shutil.copy(damaged / "01-de" / "checkpoint_best.pt", damaged / "00-en" / "checkpoint_best.pt")
+    assert "has learned en here, this one en,de" in run("mlvl-analyse", "attention", damaged).error
+    shutil.copy(settings["init_from"], damaged / "01-de" / "checkpoint_best.pt")
+    assert "has learned en,de here, this one none" in run("mlvl-analyse", "convergence", damaged).error

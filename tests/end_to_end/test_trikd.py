@@ -159,7 +159,7 @@ def test_resumed_training_ends_as_if_undisturbed(images, trained, trikd_options,
 
 
 def test_crops_are_others_than_the_centre_and_others_in_every_epoch(trikd_corpus):
-    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32), "", False, 0.3, seed=1)
+    crops = CroppedCorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32), "", 0.3, seed=1)
     centre = CorpusImages(Corpus(trikd_corpus), "train", ImageTransform("clip", 32))
     first = crops[3]
     assert torch.equal(crops[3], first) and not torch.equal(first, centre[3])
@@ -193,6 +193,35 @@ def test_pictures_through_the_frozen_tower_train_as_stored_features(trained, tea
     assert largest_difference(stored.last, pictures.last) < 1e-4
 
 
+def test_pictures_cut_as_published(trikd_corpus, succeed, run, trikd_options, world, teacher, read_json, tmp_path):
+    """mCLIP's 248 to 224 belongs to features, model and signature: what was cut otherwise is told apart."""
+    corpus = shutil.copytree(trikd_corpus, tmp_path / "corpus")
+    own = {path.name: np.load(path) for path in corpus.glob("features/*.image.npy")}
+    prepare = ["mlvl-prepare", corpus, "--teacher", teacher]
+    assert "transform None, now it is mclip@32" in run(*prepare, "--transform", "mclip").error
+    for path in corpus.glob("features/*.image.*"):
+        path.unlink()
+    succeed(*prepare, "--transform", "mclip")
+    for name, features in own.items():
+        assert np.abs(np.load(corpus / "features" / name) - features).max() > 0.01
+    assert "transform mclip@32, now it is None" in run(*prepare).error
+    train = ["fairseq-train", corpus, *trikd_options[1:], "--max-update", 1, "--save-dir", tmp_path / "run"]
+    refused = run(*train).error
+    assert "train.image.npy holds features of pictures cut by mclip: give --transform mclip" in refused
+    succeed(*train, "--transform", "mclip", "--clip", teacher)
+    evaluate = ["mlvl-evaluate", "--checkpoint", tmp_path / "run/checkpoint_last.pt", "--lang", "de"]
+    evaluate += ["--captions", world / "test.de.json", "--json", tmp_path / "scores.json"]
+    signatures = []
+    for images in (
+        ["--image-root", world / "images"],
+        ["--image-features", corpus / "features/test.image.npy", "--image-list", corpus / "images/test.txt"],
+    ):
+        succeed(*evaluate, *images)
+        signatures.append(read_json(tmp_path / "scores.json"))
+    assert "|transform:mclip@32|" in signatures[0]["signature"] and "transform" not in signatures[1]["signature"]
+    assert signatures[0]["r_mean"] == pytest.approx(signatures[1]["r_mean"], abs=1e-6)
+
+
 def test_fine_tuning_starts_from_projectors(trained):
     run = trained(*TWO_LANGUAGES)
     start = ("--langs", "de", "--init-projectors-from", run.last, "--positives", "sum", "--max-update", 1, "--lr", 1e-9)
@@ -219,6 +248,7 @@ def test_fine_tuning_starts_from_projectors(trained):
     (("--mte", "nowhere.pt"), "nowhere.pt: no such file or folder"),
     (("--max-length", 101), "takes 100 tokens, not 101: give a smaller --max-length"),
     (("--random-crop", 2), "--random-crop 2.0 is no share"),
+    (("--transform", "mclip"), "holds features of pictures cut by clip: give --transform clip, or a corpus made"),
     (("--sampling-temperature", 0), "--sampling-temperature 0.0 is not positive"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_said_in_a_line(run, trikd_options, tmp_path, more, message):

@@ -174,6 +174,37 @@ def test_ranks_keep_one_memory(method, cll, english, train):
     assert len(memories[0]["model.continual.replay.items"]) > 50
 
 
+@pytest.mark.parametrize(
+    "what, batch_size",
+    [("image_text_retrieval", 128), ("cll_clip", 128), ("er", 80), ("der", 128), ("er_ace", 128)],
+)
+def test_a_step_of_fewer_captions_than_ranks_take(what, batch_size, corpus, teacher_options, cll, english, train):
+    """120 captions: with 80 a rank the second one has 40, with 128 none. Then it stands by with others' (fairseq's
+    dummy batch), which are nobody's negatives, are not offered to a memory, and take nothing from it."""
+    if what == "image_text_retrieval":
+        options = [corpus, *teacher_options]
+    else:
+        options = [*cll("de", "en", what), "--finetune-from-model", english(what)]
+    options += ["--max-epoch", 2, "--disable-validation"]
+    alone = train("one", 1, *options, "--batch-size", 2 * batch_size)
+    both = train("two", 2, *options, "--batch-size", batch_size, "--ddp-backend", "legacy_ddp")
+    assert both.rows() == alone.rows() == {120} and len(alone.losses()) == 2
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert both.digests() == both.digests(rank=1)
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
+
+
+def test_ranks_take_turns_with_data_sets_together(two_data_sets, cll, train):
+    """The batches of one update are of one data set on all ranks."""
+    _, *options = cll("en", method="cll_clip_with_teir")
+    options = [two_data_sets, *options, "--data-sets", "picture0,small", "--data-set-moments", "own", "--max-epoch", 2]
+    alone = train("one", 1, *options, "--batch-size", 16)
+    both = train("two", 2, *options, "--batch-size", 8, "--ddp-backend", "legacy_ddp")
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert len(alone.losses()) == 8 and both.recalls() == alone.recalls()
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE
+
+
 def test_gradients_are_accumulated(german, train):
     """The distillation loss, a mean over captions, does not mind how they are cut into batches."""
     german = [*german, "--cross-modal-scale", 0, "--max-update", 7]

@@ -171,16 +171,20 @@ def test_fen_is_of_english_where_there_is_english(tmp_path):
 
     write_run(tmp_path / "a" / "with", "with", ["de", "en", "fr"], scores)
     report = report_of(tmp_path / "a")
-    assert report.methods[0].last("Fen", "r_mean") == 4 and report.fen_heading == "Fen"
+    assert report.methods[0].last("Fen", "r_mean") == 4 and "Fen r_mean ↓" in summary_table(report)
     write_run(tmp_path / "b" / "without", "without", ["de", "fr", "ru"], lambda step, j, m: 50.0 - 10 * (step - j))
     report = report_of(tmp_path / "b")
-    assert report.methods[0].last("Fen", "r_mean") == 20 and report.fen_heading == "Fen (de)"
-    assert "Fen (de) r_mean ↓" in summary_table(report)
-    write_report(report, ReportOptions(tmp_path / "out", formats=("md", "json")))
-    assert "Fen: that of de, the first language learned, lower" in (tmp_path / "out" / "report.md").read_text()
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["methods"]["without"]["Fen_language"] == "de"
+    assert np.isnan(report.methods[0].last("Fen", "r_mean")) and report.methods[0].last("F", "r_mean") == 15
+    assert "Fen" not in summary_table(report) and "F r_mean ↓" in summary_table(report)
+    write_report(report, ReportOptions(tmp_path / "out", formats=("md", "json", "csv")))
+    assert "Fen" not in (tmp_path / "out" / "report.md").read_text()
+    written = json.loads((tmp_path / "out" / "report.json").read_text())["methods"]["without"]
+    assert written["Fen_language"] is None and written["Fen"]["r_mean"] is None and written["F"]["r_mean"] == 15
     both = report_of(tmp_path / "a", tmp_path / "b")
-    assert both.fen_heading == "Fen (en, de)"
+    (line,) = (line for line in summary_table(both).splitlines() if line.startswith("| without"))
+    assert [cell.strip() for cell in line.split("|")][2:5] == ["40.0", "15.0", "n/a"]
+    write_report(both, ReportOptions(tmp_path / "both", formats=("md",)))
+    assert "Fen: that of English, lower is better" in (tmp_path / "both" / "report.md").read_text()
 
 
 @pytest.fixture

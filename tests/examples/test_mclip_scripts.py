@@ -143,6 +143,14 @@ def test_layouts_of_pictures(call, layout):
     )
 
 
+@pytest.mark.parametrize("preset, transform", [("default", None), ("reference", "mclip")])
+def test_pictures_are_cut_as_the_training_expects(call, preset, transform):
+    calls = call("prepare_images.sh", "json", "data", "corpus", "clip.pt", "xlmr", PRESET=preset)
+    assert [args.transform for _, args in calls if args.teacher] == [transform]
+    trained = trikd(call, PRESET=preset)  # fairseq's parser has options without a default only if they are given
+    assert getattr(trained, "transform", "clip") == (transform or "clip")
+
+
 def test_variants_on_real_text_are_scored_and_reported_over_their_seeds(stubs, call, tmp_path):
     """Every variant and seed has a folder of scores, and the last command makes one table of them all."""
     for name in ("mlvl-report", "mlvl-sentencepiece"):

@@ -9,6 +9,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
 from mlvl_fairseq.cli import cll
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.networks.clip import ARCHITECTURES
 
 
@@ -20,7 +21,11 @@ def dimensions(arch, **given):
 
 def task(vocab_size):
     return SimpleNamespace(
-        source_dictionary=range(vocab_size), trains_image_tower=True, default_freeze="", image_feature_dim=20
+        source_dictionary=range(vocab_size),
+        trains_image_tower=True,
+        default_freeze="",
+        image_feature_dim=20,
+        growth=GrowthOptions(),
     )
 
 

@@ -280,3 +280,20 @@ def test_idle_rows_decay_where_only_the_gradient_has_scales():
     weight = parameter(gradient(1), gradient=SCALE, decay_idle=factors.append)
     update(RowAdamW([weight], lr=0.1, weight_decay=0.3), [weight], [gradient(2)])
     assert factors == pytest.approx([0.97])
+
+
+def test_several_states_are_several_optimizers_of_the_same_weights():
+    """Each data set's batches step with moments and a count of their own (Yang et al. 2024, two training sets)."""
+    start, gradients = det((4, 3), 1, 0), [det((4, 3), 1, phase) for phase in range(7)]
+    theirs, ours = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    options = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.05}
+    pair, own = [torch.optim.AdamW([theirs], **options) for _ in range(2)], RowAdamW([ours], **options)
+    for number, gradient in enumerate(gradients):
+        if number == 3:  # through a checkpoint
+            state, own = own.state_dict(), RowAdamW([ours], **options)
+            own.load_state_dict(state)
+        theirs.grad, ours.grad = gradient.clone(), gradient.clone()
+        pair[number % 2].step()
+        own.moments = number % 2
+        own.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)

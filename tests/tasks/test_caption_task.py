@@ -14,7 +14,8 @@ from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary, GrownVocabula
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, RecallScores
+from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig
+from mlvl_fairseq.tasks._validation import RecallScores
 from mlvl_fairseq.tasks.trikd import TrikdTask
 
 TEXTS = {"en": ["a red ball", "a blue box and a red ball"], "de": ["ein roter Ball", "eine blaue Kiste"]}

@@ -116,6 +116,7 @@ def convert_mclip(
         sentencepiece=tokenizer.fingerprint,
         max_length=MAX_LENGTH,
         source=str(path),
+        transform="mclip",
     )
     weights.x_projector(), weights.c_projector()  # do they fit?
     write_trikd(weights, folder / "trikd.pt")

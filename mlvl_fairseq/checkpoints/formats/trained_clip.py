@@ -9,7 +9,7 @@ and its fingerprint is checked.
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Dict, List, Mapping, Optional, Union
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -60,6 +60,7 @@ class _Vocabulary:
 class _TaskState:
     vocabulary: Optional[_Vocabulary] = None
     languages: Optional[List[str]] = None
+    segmentation: Optional[Dict[str, Tuple[Size, Size]]] = None
 
 
 @dataclass
@@ -106,6 +107,7 @@ class TrainedClip(WeightFormat):
             vocabulary=asdict(task_state.vocabulary or _Vocabulary()),
             languages=languages,
             adapter=_read_adapter(options.adapter or "none", tensors, weights, languages, source),
+            segmentation=task_state.segmentation or {},
         )
 
 

@@ -20,6 +20,7 @@ from mlvl_fairseq.checkpoints.source import (
     scalar,
     take_prefix,
 )
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, transform_names
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.json_files import Size
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
@@ -50,6 +51,7 @@ class TrikdWeights:
         sentencepiece: fingerprint of the tokenizer, None: unknown.
         max_length: tokens of a caption, BOS and EOS included.
         source: the file read.
+        transform: name of what cut the pictures.
     """
 
     tensors: Tensors
@@ -58,6 +60,7 @@ class TrikdWeights:
     sentencepiece: Optional[str]
     max_length: int
     source: str
+    transform: str = CLIP_TRANSFORM
 
     @property
     def fingerprint(self) -> str:
@@ -118,6 +121,7 @@ class _Options:
     mte: Optional[str] = None
     clip: Optional[str] = None
     activation: Optional[str] = QUICK_GELU  # earlier versions knew no other
+    transform: Optional[str] = CLIP_TRANSFORM
 
 
 @dataclass
@@ -153,6 +157,10 @@ def _read(model: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
     tensors.update({name: tensor for name, tensor in fingerprints.items() if tensor is not None})
     if "c_projector.weight" not in tensors or FINGERPRINTS["mte"] not in tensors:
         raise DataError("has no C-projector, or no fingerprint of its text encoder", path)
+    transform = options.transform or CLIP_TRANSFORM
+    if transform not in transform_names():
+        reason = f"there is no image transform {transform!r}; there are: {', '.join(transform_names())}"
+        raise DataError(reason, path, field="cfg.model.transform")
     for name in ("c_projector.weight", MARK):
         if tensors[name].dim() != 2:
             raise DataError("is no matrix", path, field=name)
@@ -166,6 +174,7 @@ def _read(model: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
         sentencepiece=(content.task_state or _TaskState()).sentencepiece,
         max_length=task.max_length or 77,
         source=str(path),
+        transform=transform,
     )
 
 
@@ -194,6 +203,7 @@ def _options(weights: TrikdWeights) -> Dict[str, Any]:
         "encoder_embed_dim": width,
         "encoder_ffn_embed_dim": weights.tensors[MARK].shape[0],
         "encoder_attention_heads": weights.heads,
+        "transform": weights.transform,
     }
 
 

@@ -43,13 +43,13 @@ def attention_drift(
     if not run.protocol.in_order or len(run.languages) < 2:
         raise UserError(f"{run.folder}: attention drifts along a sequence of at least two languages; this is none")
     corpus = Corpus(run.corpus)
-    final = load_text_tower(run.final_checkpoint(), device, **frozen)
+    final = load_text_tower(run.final_checkpoint(), run.languages, device, **frozen)
 
     def drift(step: int, lang: str) -> Dict[str, float]:
         captions = corpus.captions("train", lang)
         usable = corpus.usable("train", lang)
         chosen = [captions[row] for row in usable[sample_rows(len(usable), max_captions, seed)]]
-        earlier = load_text_tower(run.checkpoint(step), device, **frozen)
+        earlier = load_text_tower(run.checkpoint(step), run.languages[: step + 1], device, **frozen)
         return drift_of_captions(earlier, final, chosen, f"{run.name} {lang}")
 
     settings = {"model": final.fingerprint, "max_captions": max_captions, "seed": seed}

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.continual.analyses.inputs import load_text_tower, sample_rows
 from mlvl_fairseq.data.caption_dataset import gather_rows
-from mlvl_fairseq.data.corpus import Corpus
+from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.losses import contrastive_loss, feature_mse
@@ -52,18 +52,23 @@ class TrainingCaptions:
     def read(
         cls, corpus: Corpus, encoder: Encoder, languages: Sequence[str], limit: Optional[int], seed: int
     ) -> "TrainingCaptions":
-        """The training captions of `languages` that have an English sentence, `limit` of each language."""
+        """The training captions of `languages` that have an English sentence, `limit` of each language.
+
+        Raises:
+            UserError: none has one. DataError: captions, rows and features do not fit together.
+        """
         tokens, rows = [], []
+        images, english = (corpus.features("train", kind) for kind in TEACHER_FEATURES)
         for lang in languages:
             captions, pairs = corpus.captions("train", lang), corpus.rows("train", lang)
             usable = corpus.usable("train", lang)
             usable = usable[pairs[usable, 1] >= 0]
             chosen = usable[sample_rows(len(usable), limit, seed)]
-            tokens += encoder.tokenize([captions[row] for row in chosen])
+            tokens += encoder.tokenize([captions[row] for row in chosen], lang)
             rows.append(pairs[chosen])
         if not tokens:
             raise UserError(f"{corpus.folder}: no training caption of {', '.join(languages)} has an English sentence")
-        return cls(tokens, np.concatenate(rows), corpus.features("train", "image"), corpus.features("train", "text"))
+        return cls(tokens, np.concatenate(rows), images, english)
 
     def batches(self, batch_size: int, seed: int) -> List[np.ndarray]:
         """Row numbers of every batch. A last one that is not full is left out: it would have fewer negatives."""
@@ -104,7 +109,7 @@ def analyse_convergence(
         DataError: the corpus has no teacher features.
     """
     corpus = Corpus(run.corpus)
-    encoder = load_text_tower(run.final_checkpoint(), device, **frozen)
+    encoder = load_text_tower(run.final_checkpoint(), run.languages, device, **frozen)
     data = TrainingCaptions.read(corpus, encoder, run.languages, max_captions, seed)
     batches = data.batches(batch_size, seed)
     settings = {"model": encoder.fingerprint, "max_captions": max_captions, "batch_size": batch_size, "seed": seed}
@@ -127,9 +132,12 @@ def analyse_convergence(
 
 
 def loss_under_noise(encoder: Encoder, data: TrainingCaptions, batches, std: float, seed: int, title: str):
-    """:func:`average_loss` with noise on the weights of the text tower."""
+    """:func:`average_loss` with noise on the weights of the text tower. Raises UserError: it is not finite."""
     with weight_noise(encoder.network.text, std, seed):
-        return average_loss(encoder, data, batches, title)
+        losses = average_loss(encoder, data, batches, title)
+    if not np.isfinite(list(losses.values())).all():
+        raise UserError(f"--noise {std:g}: the loss is not finite; give smaller deviations")
+    return losses
 
 
 def _mean(losses: List[Dict[str, float]]) -> Dict[str, float]:

@@ -1,6 +1,6 @@
 """What analyses look at: a model whose features are those of its text tower alone, and some of the captions."""
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -9,8 +9,12 @@ from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.networks.clip import ClipNetwork
 
 
-def load_text_tower(path, device: str = "cpu", **frozen) -> Encoder:
-    """:meth:`Encoder.load`. Raises UserError: no CLIP, or its method adds adapters or prompts to the text tower."""
+def load_text_tower(path, languages: Sequence[str], device: str = "cpu", **frozen) -> Encoder:
+    """:meth:`Encoder.load` of the model that has learned these languages.
+
+    Raises:
+        UserError: no CLIP, one whose method adds adapters or prompts to the text tower, or one of other languages.
+    """
     encoder = Encoder.load(path, device=device, **frozen)
     if not isinstance(encoder.network, ClipNetwork):
         raise UserError(f"{path}: only text towers of CLIP are analysed")
@@ -18,6 +22,9 @@ def load_text_tower(path, device: str = "cpu", **frozen) -> Encoder:
         raise UserError(
             f"{path}: only text towers without adapters are analysed, and this model's method adds adapters or prompts"
         )
+    if encoder.languages != list(languages):
+        learned = ",".join(encoder.languages) or "none"
+        raise UserError(f"{path}: the run's model has learned {','.join(languages)} here, this one {learned}")
     return encoder
 
 

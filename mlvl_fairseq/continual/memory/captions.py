@@ -1,4 +1,5 @@
-"""Captions of earlier languages by their place in the corpus, cut with today's vocabulary."""
+"""Captions of earlier languages by their place in the corpus, cut with today's vocabulary or, with ``--segmentation
+frozen``, as their language was."""
 
 from typing import Dict, List, Sequence
 
@@ -40,11 +41,15 @@ class MemoryCaptions:
         """Captions come from the binarized file of their language: it is random access, a text file is not."""
         lang, vocabulary = task.languages[place], task.vocabulary_after(task.languages[: place + 1])
         binarized = task.load_captions("train", [lang], vocabulary=vocabulary)
+        self._rows[entries] = binarized.rows[captions]
+        if task.freezes_segmentation:
+            for entry, caption in zip(entries, captions):
+                self._ids[entry] = binarized.tokens[caption][:-1].tolist()
+            return
         then = vocabulary.tokenizer
         texts = [then.decode(binarized.tokens[caption][:-1].tolist()) for caption in captions]
         for entry, ids in zip(entries, encoder.encode_batch(texts)):
             self._ids[entry] = ids
-        self._rows[entries] = binarized.rows[captions]
 
     def batch(self, rows: Sequence[int]) -> Dict:
         """Collated captions of these rows of the memory (see :class:`CaptionDataset`)."""

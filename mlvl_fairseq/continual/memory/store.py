@@ -17,7 +17,7 @@ from torch import Tensor
 from mlvl_fairseq.continual.memory import SELECTIONS, Selection
 from mlvl_fairseq.continual.memory.captions import MemoryCaptions
 from mlvl_fairseq.continual.plugin import PLUGINS, ContinualPlugin, register_plugin
-from mlvl_fairseq.distributed import gather_with_grad
+from mlvl_fairseq.distributed import gather_values, gather_with_grad
 from mlvl_fairseq.errors import UserError
 
 BATCH = 256  # captions at once where only features are computed
@@ -127,7 +127,7 @@ class Memory(ContinualPlugin):
         """
         if self.captions is None:
             return None
-        rows = self._next_rows(self.cfg.replay_batch_size or sample["nsentences"])
+        rows = self._next_rows(self.cfg.replay_batch_size or sample["nsentences"], "counts" not in sample)
         batch = self.captions.batch(rows)
         if self.keeps_features:
             batch["student_features"] = self.labels[rows]
@@ -135,10 +135,11 @@ class Memory(ContinualPlugin):
         batch = fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
         return {**batch, "image_features": batch["image_features"].to(sample["image_features"])}
 
-    def _next_rows(self, number: int) -> np.ndarray:
-        """Rows of the memory for this rank's batch, from a permutation of the memory that is common to all ranks."""
-        rank, ranks = self.task.rank, self.task.ranks
-        start = int(self.draws) * ranks * number + rank * number
+    def _next_rows(self, number: int, counts: bool) -> np.ndarray:
+        """Rows of the memory for this rank's batch, from a permutation of the memory that is common to all ranks; a
+        rank whose batch does not count takes nothing from it."""
+        numbers = gather_values([number if counts else 0])  # in an epoch's last step, ranks may have fewer than others
+        start = int(self.draws) * sum(numbers) + sum(numbers[: self.task.rank])
         self.draws += 1
         places = np.arange(start, start + number)
         cycles, offsets = np.divmod(places, len(self.items))
@@ -164,8 +165,11 @@ class Memory(ContinualPlugin):
         """Offer the batch's captions, of all ranks, to the memory."""
         if not (self.cfg.memory_every_epoch or self.task.is_first_epoch):
             return
-        ids = gather_with_grad(sample["id"])
-        labels = gather_with_grad(sample["text_output"].float()) if self.keeps_features else ids.new_zeros(len(ids), 0)
+        counted = sample.get("counts", slice(None))
+        ids = gather_with_grad(sample["id"][counted])
+        labels = ids.new_zeros(len(ids), 0)
+        if self.keeps_features:
+            labels = gather_with_grad(sample["text_output"][counted].float())
         items = torch.stack([torch.full_like(ids, self.position), ids], dim=1)
         self.selection.offer(self, items, labels.to(self.labels.dtype))
         self.seen += len(ids)

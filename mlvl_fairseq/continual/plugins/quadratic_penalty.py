@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.continual.plugin import ContinualPlugin
 from mlvl_fairseq.distributed import sum_over_ranks
+from mlvl_fairseq.errors import UserError
 
 
 class QuadraticPenalty(ContinualPlugin):
@@ -35,8 +36,10 @@ class QuadraticPenalty(ContinualPlugin):
         raise NotImplementedError
 
     def previous_batches(self, task, model, title: str) -> Iterator[dict]:
-        """The previous language's captions that importance is taken from."""
+        """The previous language's captions that importance is taken from. Raises UserError: batches have no size."""
         number, size = self.batches
+        if size < 1:
+            raise UserError(f"{self.name}: importance is taken from batches of at least one caption, not of {size}")
         captions = task.caption_count(task.learned[-1])
         rows = np.linspace(0, captions, min(captions, number * size or captions), endpoint=False).astype(int)
         return task.previous_batches(model, size, title, rows)

@@ -6,6 +6,7 @@ import torch
 
 from mlvl_fairseq.continual.plugin import register_plugin
 from mlvl_fairseq.continual.plugins.quadratic_penalty import QuadraticPenalty
+from mlvl_fairseq.options import check_number
 
 
 @dataclass
@@ -21,10 +22,17 @@ class Si(QuadraticPenalty):
     """Importance: how much of the loss each parameter's own path has taken away,
     ``sum over languages max(0, -sum over updates gradient * step) / (distance^2 + xi)`` (equations 3 to 5).
 
-    The gradient is the one the optimizer gets: averaged over ranks and clipped. Buffers ``path/<parameter>`` are added.
+    The gradient is the one that the optimizer gets: of the whole loss, the penalty on earlier languages and what other
+    methods add included, averaged over the captions of all ranks and clipped, before row scales (TEIR). In the paper it
+    is that of the task's own loss L, neither clipped nor with the penalty (the surrogate loss has both); step is what
+    the optimizer did in both. CLL-CLIP's code has no SI. Buffers ``path/<parameter>`` are added.
     """
 
     switches = {"si_scale": 0}
+
+    def __init__(self, cfg, task):
+        super().__init__(cfg, task)
+        check_number(cfg, "si_damping", above=True)
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.codes import language_code
+from mlvl_fairseq.codes import data_set_name, language_code
 from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
 from mlvl_fairseq.data.features import StoredFeatures, read_features
 from mlvl_fairseq.errors import DataError, UserError
@@ -20,6 +20,7 @@ FORMAT = 1
 MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 TEACHER_FEATURES = ("image", "text")
+OF_DATA_SET = "@"  # between a split and a data set
 EXAMPLES = 3  # named in messages
 _COLUMNS = {"inputs": 0, "image": 0, "text": 1}  # of a caption's rows: which one is a row of these features
 _AGAIN = "restore it from a copy, or make the corpus anew with mlvl-prepare"
@@ -50,6 +51,9 @@ class CorpusManifest:
 
 class Corpus:
     """A prepared corpus folder, opened for reading.
+
+    A corpus may hold several data sets: each has the images in a folder of its own, the first part of their names
+    (``coco/1.jpg``). Where a split is asked for, ``test@coco`` stands for the captions of one of them.
 
     Args:
         folder: what ``mlvl-prepare`` wrote.
@@ -99,7 +103,10 @@ class Corpus:
 
     def languages(self, split: str = "train") -> List[str]:
         """Languages with captions in a split, in the order they were given."""
-        return list(self.manifest["splits"].get(split, {}).get("captions", {}))
+        languages, data_set = list(self._counts(split).get("captions", {})), split.partition(OF_DATA_SET)[2]
+        if not data_set:
+            return languages
+        return [lang for lang in languages if self.members(_whole(split), lang, data_set).any()]
 
     def require(self, split: str, lang: str) -> None:
         """Raises UserError: the corpus has no captions of this language and split."""
@@ -107,22 +114,32 @@ class Corpus:
             known = ", ".join(self.languages(split)) or "none"
             raise UserError(f"{self.folder}: no {split} captions in language '{lang}' (there are: {known})")
 
+    def members(self, split: str, lang: str, data_set: str) -> np.ndarray:
+        """bool [captions]: which captions of a split and language are of a data set.
+
+        Raises:
+            DataError: a data set cannot have this name.
+        """
+        data_set_name(data_set)
+        own = np.array([name.startswith(f"{data_set}/") for name in self.images(split)], bool)
+        return own[self.rows(_whole(split), lang)[:, 0]]
+
     # Files. Paths need not exist yet: the builders write them.
     def images_path(self, split: str) -> Path:
-        return self.folder / "images" / f"{split}.txt"
+        return self.folder / "images" / f"{_whole(split)}.txt"
 
     def captions_path(self, split: str, lang: str) -> Path:
-        return self.folder / "captions" / f"{split}.{lang}.txt"
+        return self.folder / "captions" / f"{_whole(split)}.{lang}.txt"
 
     def rows_path(self, split: str, lang: str) -> Path:
-        return self.folder / "captions" / f"{split}.{lang}.rows.npy"
+        return self.folder / "captions" / f"{_whole(split)}.{lang}.rows.npy"
 
     def english_path(self, split: str) -> Path:
-        return self.folder / "captions" / f"{split}.english.txt"
+        return self.folder / "captions" / f"{_whole(split)}.english.txt"
 
     def feature_stem(self, split: str, kind: str) -> Path:
         """`kind`: ``inputs`` (frozen image features given by the user), ``image`` or ``text`` (the teacher's)."""
-        return self.folder / "features" / f"{split}.{kind}"
+        return self.folder / "features" / f"{_whole(split)}.{kind}"
 
     # Contents.
     def images(self, split: str) -> List[str]:
@@ -131,7 +148,11 @@ class Corpus:
 
     def captions(self, split: str, lang: str) -> List[str]:
         self.require(split, lang)
-        return self._lines(self.captions_path(split, lang), self._counts(split)["captions"][lang])
+        data_set = split.partition(OF_DATA_SET)[2]
+        captions = self._lines(self.captions_path(split, lang), self._counts(split)["captions"][lang])
+        if not data_set:
+            return captions
+        return [captions[row] for row in np.flatnonzero(self.members(split, lang, data_set))]
 
     def english(self, split: str) -> List[str]:
         """The distinct English sentences beside the captions; position = English row."""
@@ -140,6 +161,7 @@ class Corpus:
     def rows(self, split: str, lang: str) -> np.ndarray:
         """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
         self.require(split, lang)
+        data_set = split.partition(OF_DATA_SET)[2]
         path, counts = self.rows_path(split, lang), self._counts(split)
         expected = counts["captions"][lang]
         rows = map_array(path, ("int32",), ("captions", 2), _AGAIN)
@@ -148,11 +170,11 @@ class Corpus:
         smallest, largest = rows.min(axis=0), rows.max(axis=0)
         if smallest[0] < 0 or smallest[1] < -1 or largest[0] >= counts["images"] or largest[1] >= counts["english"]:
             raise DataError(f"points to images or English sentences that are not there; {_AGAIN}", path)
-        return rows
+        return rows[self.members(split, lang, data_set)] if data_set else rows
 
     def _counts(self, split: str) -> Dict[str, Any]:
         """What the manifest says of a split; empty: it has none."""
-        return self.manifest["splits"].get(split, {})
+        return self.manifest["splits"].get(_whole(split), {})
 
     def _lines(self, path: Path, expected: Optional[int]) -> List[str]:
         lines = read_lines(path)
@@ -218,7 +240,9 @@ class Corpus:
                 if not self.has_features(split, kind):
                     return None
                 rows = int(self.rows(split, lang)[:, _COLUMNS[kind]].max()) + 1
-                digest.update(f"{split} {kind} {self._stored_features(split, kind).fingerprint(rows)}\n".encode())
+                features = self._stored_features(split, kind)
+                cut = f" {features.manifest.transform}" if features.manifest.transform else ""
+                digest.update(f"{split} {kind} {features.fingerprint(rows)}{cut}\n".encode())
         return digest.hexdigest()
 
     def _stored_features(self, split: str, kind: str) -> StoredFeatures:
@@ -228,6 +252,12 @@ class Corpus:
             names = self.english(split) if kind == "text" else self.images(split)
             self._stored[stem] = state, read_features(stem, expect_row_names=names)
         return self._stored[stem][1]
+
+    def image_transform(self, split: str) -> Optional[str]:
+        """``name@size`` of what cut the pictures behind the teacher's features; None: the teacher's own, or nothing."""
+        if not self.has_features(split, "image"):
+            return None
+        return read_feature_manifest(self.feature_stem(split, "image")).transform
 
     def require_one_teacher(self) -> None:
         """Check that one model has encoded the images and the English sentences of all splits.
@@ -242,9 +272,19 @@ class Corpus:
             (first, teacher), (other, another), *_ = weights.values()
             message = f"computed by another teacher ({another}) than {first.name} ({teacher}); delete and extract again"
             raise DataError(message, array_path(other))
+        transforms = {manifest.transform: stem for stem, manifest in manifests.items() if stem.name.endswith(".image")}
+        if len(transforms) > 1:
+            (one, first), (two, second), *_ = transforms.items()
+            message = f"pictures were cut by {two or 'the teacher'}, in {first.name} by {one or 'the teacher'}"
+            raise DataError(f"{message}; delete and extract again", array_path(second))
 
     def has_features(self, split: str, kind: str) -> bool:
         return feature_manifest_path(self.feature_stem(split, kind)).exists()
+
+
+def _whole(split: str) -> str:
+    """The split that one of a data set is part of."""
+    return split.partition(OF_DATA_SET)[0]
 
 
 def _read_manifest(path: Path) -> Dict[str, Any]:

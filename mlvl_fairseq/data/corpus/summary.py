@@ -1,10 +1,14 @@
-"""What a corpus holds, in a line a split, and the command that comes next."""
+"""What a corpus holds, what of it takes part in nothing, and the command that comes next."""
 
+import logging
 import shlex
 from typing import Dict, List, Optional
 
 from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
+from mlvl_fairseq.data.corpus.overlap import shared_by_content, shared_by_name
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
+
+logger = logging.getLogger(__name__)
 
 
 def describe(corpus: Corpus) -> List[str]:
@@ -47,3 +51,24 @@ def next_command(corpus: Corpus, teacher: Optional[str] = None) -> str:
 
 def _is_complete(corpus: Corpus, split: str, kind: str) -> bool:
     return corpus.has_features(split, kind) and read_feature_manifest(corpus.feature_stem(split, kind)).complete
+
+
+def tell_what_is_left_out(corpus: Corpus) -> None:
+    """Warn of captions that take part in nothing: those of images that could not be read, or are not known."""
+    for split in corpus.manifest["splits"]:
+        kinds = corpus.finished_features(split)
+        message = corpus.left_out(split, {lang: corpus.usable(split, lang, kinds) for lang in corpus.languages(split)})
+        if message:
+            logger.warning("%s", message)
+
+
+def tell_shared_photos(corpus: Corpus, by_content: bool, allow_outside_root: bool) -> None:
+    """Warn of photos that a model would be scored on and was trained on, told by name and, if asked for, by content."""
+    overlaps = [f"{overlap}" for overlap in shared_by_name(corpus)]
+    if by_content:
+        found = shared_by_content(corpus, allow_outside_root)
+        overlaps += [f"by content, {overlap}" for overlap in found]
+        if not found:
+            logger.info("no two splits share the content of a photo")
+    for overlap in overlaps:
+        logger.warning("%s", overlap)

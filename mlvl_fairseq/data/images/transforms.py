@@ -21,6 +21,7 @@ PixelFunction = Callable[["Image.Image"], torch.Tensor]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_TRANSFORM = "clip"
 HIGH_BIT_DEPTHS = ("clip", "scale")
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's of 16-bit and 32-bit integers, and of floats
 TRANSFORMS: Dict[str, Callable[[int], PixelFunction]] = {}
@@ -101,18 +102,29 @@ def _pixel_function(name: str, size: int) -> PixelFunction:
     return TRANSFORMS[name](size)
 
 
-@register_transform("clip")
+@register_transform(CLIP_TRANSFORM)
 def clip(size: int) -> PixelFunction:
     """CLIP's preprocessing, bit-identical to the one of OpenAI's package (Radford et al. 2021).
 
     The shorter side is resized to `size` with bicubic interpolation in the picture's own mode, the centre is cut out,
     and only then is it converted to RGB and normalised by CLIP's statistics.
     """
+    return _resize_and_cut(size, size)
+
+
+@register_transform("mclip")
+def mclip(size: int) -> PixelFunction:
+    """mCLIP's preprocessing as published (Chen et al. 2023): as :func:`clip`, but the shorter side is resized to 248
+    for a picture of 224, and in the same proportion for others, so that the edges are cut off."""
+    return _resize_and_cut(round(size * 248 / 224), size)
+
+
+def _resize_and_cut(shorter_side: int, size: int) -> PixelFunction:
     from torchvision import transforms
 
     return transforms.Compose(
         [
-            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.Resize(shorter_side, interpolation=transforms.InterpolationMode.BICUBIC),
             transforms.CenterCrop(size),
             lambda image: image.convert("RGB"),
             transforms.ToTensor(),

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Sequence, Type
+from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Optional, Sequence, Type
 
 from mlvl_fairseq.errors import UserError
 
@@ -93,6 +93,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def checkpoint_state(self) -> Dict:
         """What a checkpoint's task state holds of it: plain values, enough to make it again or to know it again."""
+
+    def of_language(self, lang: Optional[str]) -> "Tokenizer":
+        """What cuts the captions of a language: this, unless each language keeps the cuts it was learned with."""
+        return self
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> List[List[int]]:
         """Ids with BOS and EOS; longer texts are cut to `max_length` ids and keep their EOS."""

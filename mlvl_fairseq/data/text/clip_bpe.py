@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -180,13 +180,18 @@ class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
 
     BOS and EOS are ``<|startoftext|>`` and ``<|endoftext|>``; padding and unknown are EOS, as in CLIP.
+
+    Args:
+        vocabulary: tokens and merges.
+        segmentation: language -> numbers of tokens and merges that there were when it was learned: its captions are cut
+            by these alone. Other languages: by all.
     """
 
     comes_with_a_model = False
 
-    def __init__(self, vocabulary: Vocabulary):
+    def __init__(self, vocabulary: Vocabulary, segmentation: Optional[Mapping[str, Tuple[int, int]]] = None):
         ids = {token: i for i, token in enumerate(vocabulary.tokens)}
-        self.vocabulary = vocabulary
+        self.vocabulary, self.segmentation = vocabulary, dict(segmentation or {})
         self.bos, self.eos = ids[BOS_TOKEN], ids[EOS_TOKEN]
         self.pad = self.eos
         self._tokenizer = tokenizers.Tokenizer(
@@ -209,7 +214,7 @@ class ClipTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        return "clip-bpe"
+        return "clip-bpe-frozen" if self.segmentation else "clip-bpe"
 
     @property
     def fingerprint(self) -> str:
@@ -232,6 +237,22 @@ class ClipTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    @lru_cache(maxsize=1)
+    def of_language(self, lang: Optional[str]) -> "ClipTokenizer":
+        if lang not in self.segmentation:
+            return self
+        tokens, merges = self.segmentation[lang]
+        return ClipTokenizer(Vocabulary(self.vocabulary.tokens[:tokens], self.vocabulary.merges[:merges]))
+
+    def words(self, texts: Sequence[str]) -> List[List[Tuple[int, ...]]]:
+        """Ids of each word of each text."""
+        last = {i for i, token in enumerate(self.vocabulary.tokens) if token.endswith(END_OF_WORD)}
+        cut = []
+        for ids in self.encode_batch(texts):
+            ends = [place + 1 for place, token in enumerate(ids) if token in last]
+            cut.append([tuple(ids[start:end]) for start, end in zip([0, *ends], ends)])
+        return cut
+
     def encode(self, caption: str) -> List[int]:
         """Token ids of one caption, without BOS and EOS, not truncated."""
         return self._tokenizer.encode(caption).ids
@@ -244,7 +265,8 @@ class ClipTokenizer(Tokenizer):
 
     def checkpoint_state(self) -> Dict:
         """What was added to CLIP's own vocabulary: a checkpoint can be used on its own."""
-        return {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
+        state = {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
+        return {**state, "segmentation": self.segmentation} if self.segmentation else state
 
 
 def load_clip_dictionary(path) -> "Dictionary":

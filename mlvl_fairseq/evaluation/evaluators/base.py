@@ -54,7 +54,7 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
 
 
 _IMAGES = "images (one of both)"
-PICTURES = "pictures"  # key of signatures
+TRANSFORM, PICTURES = "transform", "pictures"  # keys of signatures
 
 
 @dataclass(kw_only=True)

@@ -8,9 +8,11 @@ import numpy as np
 
 from mlvl_fairseq.data.captions.reading import ReadingOptions, read_languages
 from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     PICTURES,
+    TRANSFORM,
     Evaluator,
     ImageFeatures,
     ImageOptions,
@@ -67,6 +69,7 @@ class Retrieval(Evaluator):
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
         "ties": "order of equal scores: 'index' lets the smaller index win",
+        TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
     examples = """\
@@ -121,6 +124,7 @@ class Retrieval(Evaluator):
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
+        own = {TRANSFORM: _own_transform(encoder)} if options.image_root else {}
         scores, ranks = rank_retrieval(
             encoder,
             features,
@@ -131,7 +135,7 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
-            {**options.picture_keys(), **self.own_keys()},
+            {**own, **options.picture_keys(), **self.own_keys()},
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
@@ -200,9 +204,20 @@ def retrieval_signature(
         tok=encoder.tokenizer.name,
         maxlen=encoder.max_length,
         precision="fp32",
-        own={"folds": n_fold, "captions": CONVENTIONS[recall].captions, "ties": "index", **(own or {})},
+        own={
+            "folds": n_fold,
+            "captions": CONVENTIONS[recall].captions,
+            "ties": "index",
+            **(own or {}),
+        },
     )
     return str(signature)
+
+
+def _own_transform(encoder: Encoder) -> Optional[str]:
+    """``name@size``; None: CLIP's own, or the model takes no pictures."""
+    own = encoder.network.preprocess
+    return None if own is None or own.name == CLIP_TRANSFORM else str(own)
 
 
 def _checksums(names: Sequence[str]) -> np.ndarray:

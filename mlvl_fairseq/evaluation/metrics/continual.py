@@ -85,7 +85,7 @@ class ContinualMetrics:
     Attributes:
         AA: [n] average score on the languages learned so far.
         F: [n] average forgetting of the languages learned before, undefined at step 0; negative is a gain.
-        Fen: [n] forgetting of English, or of another language: NaN until a language is learned after it.
+        Fen: [n] forgetting of English: NaN until a language is learned after it, and where it is not learned.
     """
 
     AA: np.ndarray
@@ -93,18 +93,20 @@ class ContinualMetrics:
     Fen: np.ndarray
 
 
-def english_or_first(languages: Sequence[str]) -> int:
-    """Place of the language that Fen is about: English where it is learned, else the first one."""
-    return list(languages).index(ENGLISH) if ENGLISH in languages else 0
+def place_of_english(languages: Sequence[str]) -> Optional[int]:
+    """Where English is in the order of learning; None: it is not learned."""
+    return list(languages).index(ENGLISH) if ENGLISH in languages else None
 
 
-def continual_metrics(matrix: np.ndarray, forgetting: str = "reference", english: int = 0) -> ContinualMetrics:
+def continual_metrics(
+    matrix: np.ndarray, forgetting: str = "reference", english: Optional[int] = 0
+) -> ContinualMetrics:
     """AA, F and Fen after every language.
 
     Args:
         matrix: [n, n], what lies above the diagonal is ignored; NaN is missing.
         forgetting: name in :data:`FORGETTING`.
-        english: place of the language that Fen is about, see :func:`english_or_first`.
+        english: see :func:`place_of_english`; the published orders begin with it.
 
     Raises:
         UserError: unknown definition of forgetting.
@@ -118,7 +120,8 @@ def continual_metrics(matrix: np.ndarray, forgetting: str = "reference", english
     for step in range(1, size):
         lost[step, :step] = [baseline(matrix, step, j) - matrix[step, j] for j in range(step)]
     mean_lost = np.array([np.nan, *(lost[step, :step].mean() for step in range(1, size))])
-    return ContinualMetrics(AA=average, F=mean_lost, Fen=lost[:, english])
+    of_english = np.full(size, np.nan) if english is None else lost[:, english]
+    return ContinualMetrics(AA=average, F=mean_lost, Fen=of_english)
 
 
 def optional(values: Sequence[float]) -> List[Optional[float]]:

@@ -11,8 +11,8 @@ from mlvl_fairseq.evaluation.metrics.continual import (
     ENGLISH,
     ContinualMetrics,
     continual_metrics,
-    english_or_first,
     optional,
+    place_of_english,
 )
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS as RETRIEVAL
 from mlvl_fairseq.evaluation.report.checks import comparable, warnings_about, without_scores
@@ -55,9 +55,9 @@ class MethodReport:
         return self.runs[0].is_evaluation
 
     @property
-    def fen_language(self) -> Optional[str]:
-        """Whose forgetting Fen is: English's where it is learned, else the first's; None: nothing can be forgotten."""
-        return self.languages[english_or_first(self.languages)] if self.protocol.in_order else None
+    def has_fen(self) -> bool:
+        """Whether English is learned and can be forgotten."""
+        return self.protocol.in_order and place_of_english(self.languages) is not None
 
     @property
     def protocol(self) -> Protocol:
@@ -126,7 +126,7 @@ class MethodReport:
             "languages": self.languages,
             "protocol": self.protocol.name,
             "seeds": self.seeds,
-            "Fen_language": self.fen_language,
+            "Fen_language": ENGLISH if self.has_fen else None,
             "matrix": {m: self._rows(m) for m in metrics},
             **{measure: {m: _number(figure.mean) for m, figure in row.items()} for measure, row in figures.items()},
             "deviation": {
@@ -211,14 +211,12 @@ class Report:
 
     @property
     def measures(self) -> Tuple[str, ...]:
-        """What there is to say of each metric: the average alone where only scores of mlvl-evaluate are reported."""
-        return MEASURES if self.learners else MEASURES[:1]
-
-    @property
-    def fen_heading(self) -> str:
-        """``Fen``, with the language where it is not English for all methods."""
-        languages = dict.fromkeys(method.fen_language for method in self.sequences)
-        return "Fen" if set(languages) <= {ENGLISH} else f"Fen ({', '.join(languages)})"
+        """What there is to say of each metric: the average alone where only scores of mlvl-evaluate are reported, and
+        no Fen where no sequence learns English."""
+        if not self.learners:
+            return MEASURES[:1]
+        has_fen = any(method.has_fen for method in self.sequences) or not self.sequences
+        return tuple(measure for measure in MEASURES if has_fen or measure != "Fen")
 
     def metrics_shown(self, metric: str) -> List[str]:
         """`metric`, and the first of every method that has other ones."""
@@ -318,7 +316,7 @@ def summarise(runs: Sequence[Run], forgetting: str = "reference") -> Report:
 
 
 def _metrics(run: Run, forgetting: str) -> Dict[str, ContinualMetrics]:
-    english = english_or_first(run.languages)
+    english = place_of_english(run.languages)
     return {metric: continual_metrics(a, forgetting, english) for metric, a in run.matrix.scores.items()}
 
 

@@ -41,7 +41,7 @@ def run(tmp_path, new_encoder, captions_of_tokens, monkeypatch):
     encoders = [new_encoder(seed) for seed in range(3)]
     monkeypatch.setattr(type(encoders[0]), "tokenize", lambda self, texts, *lang: [words[text] for text in texts])
     for module in (convergence, attention):
-        monkeypatch.setattr(module, "load_text_tower", lambda path, device, **frozen: encoders[path])
+        monkeypatch.setattr(module, "load_text_tower", lambda path, languages, device, **frozen: encoders[path])
     return SimpleNamespace(
         folder=tmp_path,
         name="run",

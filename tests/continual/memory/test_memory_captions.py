@@ -13,6 +13,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
+from mlvl_fairseq.data.text import ClipTokenizer
 from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
 from mlvl_fairseq.tasks.cll_retrieval import CllRetrievalConfig, CllRetrievalTask
 
@@ -103,3 +104,22 @@ def test_the_end_of_a_caption_is_no_token_of_a_language(corpus, memory):
     now = GrownVocabulary(corpus, ORDER).tokenizer
     counts = memory([(0, 1), (1, 1)]).languages_of_tokens()
     assert counts[now.eos] == counts[now.bos] == 0
+
+
+def test_with_frozen_segmentation_captions_stay_as_they_were_learned(corpus, monkeypatch):
+    """In replay, and in the model's tokenizer where the language is known; of one that is not, by all merges."""
+    monkeypatch.setattr(Corpus, "features", lambda self, split, kind: FEATURES[kind])
+    cfg = CllRetrievalConfig(data=str(corpus.folder), lang="de", learned="en,zh,qab", seed=1, segmentation="frozen")
+    task = CllRetrievalTask(cfg, corpus, ORDER[:-1], ORDER[-1:])
+    items = list(itertools.product(range(4), range(len(corpus.captions("train", "en")))))
+    batch = MemoryCaptions(task, np.array(items)).batch(range(len(items)))
+    then = [GrownVocabulary(corpus, ORDER[: place + 1]).tokenizer for place in range(4)]
+    frozen = ClipTokenizer(then[3].vocabulary, task.state.segmentation)
+    changed = 0
+    for (place, caption), ids, end in zip(items, batch["net_input"]["tokens"], batch["net_input"]["eos_positions"]):
+        text = corpus.captions("train", ORDER[place])[caption]
+        expected = [then[place].bos, *then[place].encode(text), then[place].eos]
+        assert ids[: end + 1].tolist() == expected == frozen.of_language(ORDER[place]).tokenize([text], 1000)[0]
+        assert frozen.of_language("fr").encode(text) == then[3].encode(text) == frozen.encode(text)
+        changed += expected[1:-1] != then[3].encode(text)
+    assert changed and frozen.name == "clip-bpe-frozen" != then[3].name

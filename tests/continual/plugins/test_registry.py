@@ -111,3 +111,14 @@ def test_hooks_do_nothing_unless_a_method_needs_them():
     assert plugin.extend_batch(sample) is sample and plugin.losses(None, {}, sample) == {}
     assert plugin.cross_modal(None, {}, sample) is None
     assert int(plugin.current_tokens()) == 0 and not plugin.needs_all_rows
+
+
+@pytest.mark.parametrize("option, value", [("ewc_scale", float("nan")), ("memory_size", -1), ("replay_scale", -0.5)])
+def test_numbers_of_methods_are_checked(option, value):
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} {value:g} is not a number of at least 0"):
+        active_plugins(everything(**{option: value}), ToyTask())
+
+
+def test_si_needs_its_damping():
+    with pytest.raises(UserError, match="--si-damping 0 is not a number above 0"):
+        active_plugins(everything(si_scale=1.0, si_damping=0.0), ToyTask())

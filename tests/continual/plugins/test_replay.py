@@ -17,6 +17,7 @@ from mlvl_fairseq.continual.plugins import PLUGINS, active_plugins
 from mlvl_fairseq.continual.plugins.er import ExperienceReplay
 from mlvl_fairseq.criterions.cll_clip import CllClipCriterion, CllClipCriterionConfig
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.tasks._base import without_rows
 
 GOLDEN = load_golden("replay")
 IDS = load_golden("losses")["vision_ids"]
@@ -175,11 +176,20 @@ def test_every_caption_of_the_memory_comes_once_a_round(second_language):
     assert sorted(rounds[0]) == sorted(rounds[1]) == memory and rounds[0] != rounds[1]
 
 
-def test_ranks_share_one_draw(second_language):
+@pytest.mark.parametrize("shares", [(3, 3), (4, 2), (6, 0)])
+def test_ranks_share_one_draw(second_language, monkeypatch, shares):
+    """As many captions as each has of its own; the batch that a rank without captions stands by with is not counted."""
     alone = second_language()
     ranks = [second_language(ranks=2, rank=rank) for rank in range(2)]
     for _ in range(4):
-        assert replayed(alone, 6) == replayed(ranks[0], 3) + replayed(ranks[1], 3)
+        expected = replayed(alone, 6)
+        monkeypatch.setattr(store_module, "gather_values", lambda own: list(shares))
+        drawn = [
+            rank.draw(own_batch(share) if share else without_rows(own_batch(3)))["image_ids"].tolist()
+            for rank, share in zip(ranks, shares)
+        ]
+        monkeypatch.undo()
+        assert expected == [number for own, share in zip(drawn, shares) if share for number in own]
 
 
 def test_what_is_replayed_stays_while_the_next_memory_is_gathered(second_language):

@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.metrics.continual import ENGLISH, FORGETTING
+from mlvl_fairseq.evaluation.metrics.continual import FORGETTING
 from mlvl_fairseq.evaluation.report.comparison import Comparison
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
@@ -54,8 +54,8 @@ def _explanation(report: Report) -> str:
     if report.learners:
         lines = [
             "AA: average score over all languages at the end, higher is better. F: average forgetting of the languages "
-            f"learned before the last, Fen: that of {_fen_languages(report)}, lower is better ({report.forgetting}: "
-            f"{FORGETTING[report.forgetting].about}). Scores in %."
+            f"learned before the last{', Fen: that of English' if 'Fen' in report.measures else ''}, lower is better "
+            f"({report.forgetting}: {FORGETTING[report.forgetting].about}). Scores in %."
         ]
     seeds = {len(method.runs) for method in report.methods}
     if max(seeds) > 1:
@@ -63,12 +63,6 @@ def _explanation(report: Report) -> str:
         lines.append(f"Mean ± sample standard deviation over {counts} seeds.")
     lines += [f"{method.name}: {method.protocol.about}; nothing can be forgotten." for method in _others(report)]
     return " ".join(lines)
-
-
-def _fen_languages(report: Report) -> str:
-    """``English``; what else it is of, and why, where a sequence has no English."""
-    languages = list(dict.fromkeys(method.fen_language for method in report.sequences)) or [ENGLISH]
-    return " or ".join("English" if lang == ENGLISH else f"{lang}, the first language learned" for lang in languages)
 
 
 def _others(report: Report) -> List[MethodReport]:
@@ -87,8 +81,7 @@ def summary_table(report: Report, ndigits: int = 1) -> str:
             texts = [figure_text(figure, ndigits) for figure in figures]
             bold = [not row.is_published and number(f.mean, ndigits) == best for row, f in zip(rows, figures)]
             cells.append([f"**{text}**" if is_best else text for text, is_best in zip(texts, bold)])
-    names = {measure: report.fen_heading if measure == "Fen" else measure for measure in report.measures}
-    header = [f"{names[measure]} {name} {ARROWS[measure]}" for name in report.columns for measure in report.measures]
+    header = [f"{measure} {name} {ARROWS[measure]}" for name in report.columns for measure in report.measures]
     return markdown_table(["method", *header], list(zip(*cells)))
 
 
