@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, fields
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.version import __version__
 
 SIGNATURE, LEFT_OUT = "signature", "left_out"  # what a file of scores has beside them
@@ -64,17 +64,20 @@ def format_signature(items: Dict[str, str]) -> str:
     return "|".join(f"{key}:{value}" for key, value in items.items())
 
 
-def parse_signature(text: str) -> Dict[str, str]:
+def parse_signature(text: str, path=None) -> Dict[str, str]:
     """The inverse of :func:`format_signature`; keys need not be those of this version.
 
+    Args:
+        path: the file that it stands in, for the message.
+
     Raises:
-        UserError: a part is no ``key:value`` pair.
+        DataError: a part is no ``key:value`` pair.
     """
     items = {}
     for part in filter(None, text.split("|")):
         key, colon, value = part.partition(":")
         if not (key and colon and value):
-            raise UserError(f"not a signature: {part!r} in {text!r} is no key:value pair")
+            raise DataError(f"not a signature: {part!r} in {text!r} is no key:value pair; evaluate again", path)
         items[key] = value
     return items
 

@@ -261,7 +261,7 @@ def test_what_is_finished_is_kept_with_its_ranks(retrieval, encoder, tmp_path):
     [
         ("img_r1", "80.0", "field 'img_r1': expected float, found '80.0'; delete it"),
         ("img_r1", None, "field 'img_r1': expected float, found null; delete it"),
-        ("signature", "80.0", "not a signature: '80.0' in '80.0' is no key:value pair; delete it"),
+        ("signature", "80.0", "not a signature: '80.0' in '80.0' is no key:value pair; evaluate again"),
         ("signature", 1, "field 'signature': expected str, found 1; delete it"),
         ("left_out", [], "field 'left_out': expected object | null, found a list of 0; delete it"),
         ("left_out", {"images": 1}, "field 'left_out.images': expected array, found 1; delete it"),

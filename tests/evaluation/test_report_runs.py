@@ -1,5 +1,6 @@
 """Which runs are found, how they are read, and which of them are one method with several seeds."""
 
+import json
 import math
 
 import numpy as np
@@ -142,4 +143,12 @@ def test_bad_files(tmp_path, name, content, message):
     run = write_run(tmp_path / "run", "naive", ["en"], falling, costs=lambda step: ({}, {}))
     (run / name).write_text(content, encoding="latin-1")
     with pytest.raises(DataError, match=message):
+        read_runs([run])
+
+
+def test_a_damaged_signature_is_named_with_its_file(tmp_path):
+    run = write_run(tmp_path / "run", "naive", ["en"], falling)
+    path = run / "scores" / "00-en" / "en.test.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "signature": "80.0"}))
+    with pytest.raises(DataError, match="en.test.json: not a signature: '80.0' in '80.0' is no key:value pair"):
         read_runs([run])

@@ -19,7 +19,7 @@ from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature
 from mlvl_fairseq.inference.encoder import Encoder
@@ -347,19 +347,12 @@ def _finished(evaluator: Evaluator, results: ResultFolder, lang: str, data: Any)
     if found.left_out and found.left_out.images:
         _require_skip(evaluator, path, found.left_out.images)
         data, _ = evaluator.without(data, set(found.left_out.images))
-    if _data_of(found.signature, path) != evaluator.fingerprint(data):
+    if parse_signature(found.signature, path).get("data") != evaluator.fingerprint(data):
         raise UserError(
             f"{path} holds the scores of other data than {evaluator.source(data)}: choose another folder, or delete "
             "the file"
         )
     return scores
-
-
-def _data_of(signature: str, path) -> Optional[str]:
-    try:
-        return parse_signature(signature).get("data")
-    except UserError as error:
-        raise DataError(f"{error}; {_AGAIN}", path) from None
 
 
 def _require_skip(evaluator: Evaluator, path, left_out: Sequence[str]) -> None:

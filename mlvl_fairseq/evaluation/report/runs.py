@@ -11,7 +11,7 @@ from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.metrics.continual import ScoreMatrix
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS
-from mlvl_fairseq.evaluation.signature import LEFT_OUT, SIGNATURE
+from mlvl_fairseq.evaluation.signature import LEFT_OUT, SIGNATURE, parse_signature
 from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.runs.costs import StepCosts, read_costs
 from mlvl_fairseq.runs.fields import number_in, score_in, text_in
@@ -206,7 +206,9 @@ def _read_scores(run: Run, read_value) -> None:
             scores = read_object(path)
             values = {metric: read_value(scores, metric, path) for metric in run.matrix.scores}
             run.matrix.set(row, column, values)
-            run.signatures[row, column] = text_in({SIGNATURE: "", **scores}, SIGNATURE, path)
+            signature = text_in({SIGNATURE: "", **scores}, SIGNATURE, path)
+            parse_signature(signature, path)  # here the file is known
+            run.signatures[row, column] = signature
             if LEFT_OUT in scores:
                 run.left_out[run.languages[column]] = _left_out(scores, path)
 
