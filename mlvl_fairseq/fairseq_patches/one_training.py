@@ -21,6 +21,8 @@ def lock_the_save_dir(module) -> None:
             with contextlib.ExitStack() as stack:
                 if module.distributed_utils.is_master(cfg.distributed_training) and not cfg.checkpoint.no_save:
                     folder = cfg.checkpoint.save_dir
+                    if not os.path.isdir(folder):
+                        stack.callback(_remove_empty, folder)  # of a training that was refused
                     with saving(folder):
                         os.makedirs(folder, exist_ok=True)
                         stack.enter_context(writing(Path(folder) / "checkpoint_last.pt"))
@@ -29,3 +31,8 @@ def lock_the_save_dir(module) -> None:
         return main_alone
 
     wrap(module, "main", make)
+
+
+def _remove_empty(folder: str) -> None:
+    with contextlib.suppress(OSError):  # it holds something
+        os.rmdir(folder)

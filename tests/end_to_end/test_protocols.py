@@ -157,7 +157,7 @@ def test_analyses_of_damaged_runs(run, runs, corpus, tmp_path):
         captions.write_text(text)
         for analysis in ("attention", "convergence", "segmentation"):
             error = run("mlvl-analyse", analysis, damaged).error
-            assert f"train.en.txt: holds {number} captions where {len(kept[0])} are needed" in error
+            assert f"train.en.txt: has {number} lines, not the {len(kept[0])} of corpus.json" in error
     captions.write_text(kept[1], encoding="utf-8")
     shutil.copy(damaged / "01-de" / "checkpoint_best.pt", damaged / "00-en" / "checkpoint_best.pt")
     assert "has learned en here, this one en,de" in run("mlvl-analyse", "attention", damaged).error
