@@ -1,0 +1,50 @@
+"""How a tower gets the weights of a public file."""
+
+import importlib
+import pkgutil
+from typing import Any, Callable, Dict, Type
+
+from mlvl_fairseq.checkpoints.check import check_tensors
+from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, fingerprint
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.towers.base import Tower
+
+Reader = Callable[[WeightSource, Any], Tensors]
+READERS: Dict[Type[Any], Reader] = {}
+
+
+def register_tower_weights(config: Type[Any]) -> Callable[[Reader], Reader]:
+    """Decorator of a function ``(source, config) -> tensors`` in the names of the tower that `config` builds, such as
+    an adapter-less tower has them; tables of positions fit the config. It raises DataError where the source is no file
+    for such a tower, and tells what it left out."""
+
+    def register(reader: Reader) -> Reader:
+        READERS[config] = reader
+        return reader
+
+    return register
+
+
+def load_tower(tower: Tower, config: Any, path) -> str:
+    """Put the weights of a file into a tower. Adapters and appended blocks, which no such file has, stay fresh.
+
+    Args:
+        tower: what ``config.build()`` gave, with or without adapters and appended blocks.
+        config: the dimensions it was built with. path: a file or folder, see the modules of this folder.
+
+    Returns:
+        sha256 (hex) of the tensors.
+
+    Raises:
+        DataError: the file is missing, damaged, or of other dimensions. UserError: there is no reader for this kind of
+            tower.
+    """
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    if type(config) not in READERS:
+        raise UserError(f"{path}: a {type(tower).__name__} does not start from weights")
+    tensors = READERS[type(config)](WeightSource(path), config)
+    check_tensors(path, f"a {type(tower).__name__} of these dimensions", config.build, tensors)
+    tower.load_state_dict(tensors, strict=False)
+    return fingerprint(tensors)

@@ -1,0 +1,185 @@
+"""What a tower offers, and which there are: one kind a file of this folder, under a name and with named dimensions."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Type
+
+from torch import Tensor, nn
+
+from mlvl_fairseq.errors import UserError
+
+
+class TowerOutput(NamedTuple):
+    """A batch of texts or images as a tower sees it.
+
+    Attributes:
+        vector: [B, width], what stands for the whole: the state of the class token, or a mean.
+        states: [B, T, width], one for each token or patch; None: the tower keeps none.
+        mask: bool [B, T], True where `states` have a meaning; None: everywhere.
+    """
+
+    vector: Tensor
+    states: Optional[Tensor] = None
+    mask: Optional[Tensor] = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of a tower are that can be trained by themselves: regular expressions on the tower's own names of
+    parameters (`re.search`). A tower without a part has None there.
+
+    Attributes:
+        norm: normalisation layers. dense: feed-forward layers. attention: attention layers.
+        last: the last block, and what follows it. adapter: adapters. bias: all biases.
+        block: block ``{}`` with all that is in it.
+    """
+
+    norm: Optional[str]
+    dense: Optional[str]
+    attention: Optional[str]
+    last: Optional[str]
+    block: Optional[str]
+    adapter: str = r"adapter"
+    bias: str = r"bias$"
+
+
+class Tower(nn.Module, ABC):
+    """Base of image and text towers.
+
+    Attributes:
+        width: of vectors and states.
+        parts: see :class:`Parts`; of the tower as it is, appended blocks included.
+    """
+
+    width: int
+
+    @property
+    @abstractmethod
+    def parts(self) -> Parts: ...
+
+    def insert_adapters(self, reduction: int) -> None:
+        """Put an adapter of bottleneck ``width // reduction`` into every block (LilT, section 3: layerwise adapters).
+
+        Raises:
+            UserError: this kind of tower has no place for them.
+        """
+        raise UserError(f"there are no layerwise adapters for a {type(self).__name__}")
+
+    def append_block(self) -> None:
+        """Put a fresh block behind the last one (LilT, section 3: deep adapters).
+
+        Raises:
+            UserError: this kind of tower has no blocks.
+        """
+        raise UserError(f"no block can be appended to a {type(self).__name__}")
+
+
+class ImageTower(Tower):
+    """Pictures, or given features of them, to vectors.
+
+    Attributes:
+        image_size: height and width of the pictures in pixels; None: it takes features.
+        feature_shape: shape of one image's features, ``(dims,)`` or ``(N, dims)``; None: it takes pictures.
+    """
+
+    image_size: Optional[int] = None
+    feature_shape: Optional[tuple] = None
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> TowerOutput:
+        """Images [B, 3, image_size, image_size], normalised, or features [B, *feature_shape].
+
+        Raises:
+            ValueError: they have another shape.
+        """
+
+
+class TextTower(Tower):
+    """Token ids to vectors.
+
+    Attributes:
+        vocab_size: rows of the token embedding. max_length: longest text in tokens, special ones included.
+        tokenizer: name of the kind of tokenizer (`mlvl_fairseq.data.text`) whose ids it was made for.
+    """
+
+    vocab_size: int
+    max_length: int
+    tokenizer: ClassVar[str]
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
+        """Encode texts.
+
+        Args:
+            tokens: int64 [B, T] ids, padded on the right, ``T <= max_length``.
+            last: int64 [B], position of each text's last token: everything behind it is padding.
+
+        Raises:
+            ValueError: T is larger than `max_length`.
+        """
+
+
+class TowerKind(NamedTuple):
+    """A kind of tower and its dimensions.
+
+    Attributes:
+        config: dataclass of dimensions with ``build() -> Tower``.
+        presets: name -> those fields of `config` that differ from its defaults.
+    """
+
+    config: Type[Any]
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+IMAGE_TOWERS: Dict[str, TowerKind] = {}
+TEXT_TOWERS: Dict[str, TowerKind] = {}
+
+
+def register_image_tower(presets: Mapping[str, Mapping[str, Any]]) -> Callable[[Type[Any]], Type[Any]]:
+    """Class decorator of a config: ``--image-tower NAME`` for each name of `presets`."""
+    return _register(IMAGE_TOWERS, presets)
+
+
+def register_text_tower(presets: Mapping[str, Mapping[str, Any]]) -> Callable[[Type[Any]], Type[Any]]:
+    """Class decorator of a config: ``--text-tower NAME`` for each name of `presets`."""
+    return _register(TEXT_TOWERS, presets)
+
+
+def _register(towers: Dict[str, TowerKind], presets: Mapping[str, Mapping[str, Any]]):
+    def register(config: Type[Any]) -> Type[Any]:
+        for name in presets:
+            if name in towers:
+                raise ValueError(f"a tower '{name}' is registered already")
+            towers[name] = TowerKind(config, presets)
+        return config
+
+    return register
+
+
+def tower_config(towers: Dict[str, TowerKind], option: str, name: str, **dimensions: Any) -> Any:
+    """The config of a named tower.
+
+    Args:
+        towers: IMAGE_TOWERS or TEXT_TOWERS. option: the user's, for messages.
+        dimensions: fields that replace the preset's; None: the preset's. One that the kind does not have is refused.
+
+    Raises:
+        UserError: there is no such tower, or it has no such dimension.
+    """
+    if name not in known(towers):
+        raise UserError(f"{option} {name}: there are {', '.join(sorted(towers))}")
+    kind = towers[name]
+    given = {field: value for field, value in dimensions.items() if value is not None}
+    for field in given.keys() - kind.config.__dataclass_fields__.keys():
+        raise UserError(f"{option} {name} has no {field}")
+    return kind.config(**{**kind.presets[name], **given})
+
+
+def known(towers: Dict[str, TowerKind]) -> List[str]:
+    """The names of all towers: every module of this folder is imported."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    return sorted(towers)
