@@ -1,8 +1,8 @@
 """Names of classes from files: one for each class, or, in any language, for as many as the file has.
 
-Names of all classes (``--names``): text with a line ``CLASS<TAB>NAME`` for each, or ``nXXXXXXXX name`` where classes are
-wnids (ImageNet-A's README.txt; other lines are left out), or a name a line in the order of the classes; or JSON, a list
-in their order or an object. CLASS is a folder's name, or what the data set calls its classes.
+Names of all classes (``--names``): text with a line ``CLASS<TAB>NAME`` for each, or ``nXXXXXXXX name`` where classes
+are wnids (ImageNet-A's README.txt; other lines are left out), or a name a line in the order of the classes; or JSON, a
+list in their order or an object. CLASS is a folder's name, or what the data set calls its classes.
 
 Labels (``--labels``), JSON: ``{LANGUAGE: [[numbers], [names]]}`` as Babel-ImageNet has them, ``{LANGUAGE: [names]}`` of
 all classes, or ``{LANGUAGE: {CLASS: name}}``; instead of the language the file may name the data set (``imagenet1k``),
@@ -96,7 +96,7 @@ def tell_of_equal_names(names: Sequence[str], path) -> None:
     if twice:
         examples = ", ".join(map(repr, twice[:EXAMPLES]))
         logger.warning(
-            "%s: %d names are those of several classes, the first of which wins: %s", path, len(twice), examples
+            "%s: %d names are those of several classes, of which the first wins: %s", path, len(twice), examples
         )
 
 

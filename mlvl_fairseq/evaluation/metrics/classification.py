@@ -35,8 +35,8 @@ def classify(image_features, class_features, labels, top_k: Optional[int] = None
     Args:
         image_features: [n, d]. class_features: [classes, d].
         labels: int [n], the right class of each image.
-        top_k: as LilT's evaluation does it, an image's other classes than its so many best ones all score -100; which of
-            them is right cannot be told then. None: all count.
+        top_k: as LilT's evaluation does it, an image's other classes than its so many best ones all score -100; which
+            of them is right cannot be told then. None: all count.
 
     Raises:
         UserError: shapes that do not fit, NaN or infinite features, or fewer classes than `top_k`.
@@ -66,9 +66,7 @@ def masked_ranks(ranks, image_features, class_features, labels, top_k: int) -> n
     """
     n_classes = len(class_features)
     if not 1 <= top_k <= n_classes:
-        raise UserError(
-            f"--top-k {top_k}: the data set has {n_classes} classes; give 1 to {n_classes}, or leave it out"
-        )
+        raise UserError(f"--top-k {top_k}: there are {n_classes} classes; give 1 to {n_classes}, or leave it out")
     ranks, classes = np.array(ranks), unit_rows(class_features)
     outside = np.flatnonzero(ranks >= top_k)
     for start in range(0, len(outside), CHUNK):
