@@ -1,6 +1,6 @@
 """Where the pictures of a data set are: files below a folder, or pixels in one large array."""
 
-from typing import Callable, Protocol, Sequence
+from typing import Callable, List, Protocol, Sequence
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -30,15 +30,23 @@ class ArrayPictures:
 
     Args:
         path: the file, for messages.
-        pixels: uint8 [n, H, W] grey or [n, H, W, 3]; mapped into memory where it can be.
+        parts: uint8 [n, H, W] grey or [n, H, W, 3], one after another; mapped into memory where they can be.
     """
 
-    def __init__(self, path, pixels: np.ndarray):
-        self.path, self.pixels = path, pixels
+    def __init__(self, path, *parts: np.ndarray):
+        self.path, self.parts = path, parts
+        self.ends = np.cumsum([len(part) for part in parts])
 
-    def names(self) -> Sequence[str]:
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        part = int(np.searchsorted(self.ends, row, side="right"))
+        return self.parts[part][row - self.ends[part]]  # counted from the part's end
+
+    def names(self) -> List[str]:
         """A name for each row: ``000042``."""
-        return [f"{row:06d}" for row in range(len(self.pixels))]
+        return [f"{row:06d}" for row in range(len(self))]
 
     def dataset(self, names: Sequence[str], transform: Callable) -> Dataset:
         return _ArrayDataset(self, [int(name) for name in names], transform)
@@ -55,5 +63,5 @@ class _ArrayDataset(Dataset):
         from PIL import Image
 
         row = self.rows[index]
-        image = Image.fromarray(np.ascontiguousarray(self.pictures.pixels[row]))
+        image = Image.fromarray(np.ascontiguousarray(self.pictures[row]))
         return as_pixels(image, self.transform, f"{self.pictures.path}: picture {row}")

@@ -184,7 +184,7 @@ class Classification(Evaluator):
         return data.images.images
 
     def encode_images(self, encoder: Encoder, names: List[str]) -> ImageFeatures:
-        return self.options.encode(encoder, self.pictures, names)
+        return self.options.encode(encoder, self.pictures, names, self.options.given)
 
     def without(self, data: Task, images: Set[str]) -> Tuple[Task, LeftOut]:
         usable = data.images.without(images)

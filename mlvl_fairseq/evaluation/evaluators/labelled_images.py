@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mlvl_fairseq.evaluation.evaluators.base import PICTURES, ImageFeatures, opt
 from mlvl_fairseq.evaluation.signature import data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 
+Given = Tuple[str, str]  # a file of features, and the list of its rows' names
 _DATA = "data"
 SET, CLASSES = "set", "classes"  # keys of signatures
 KEYS = {
@@ -65,14 +66,24 @@ class LabelledOptions(PictureOptions):
         reading = None if self.image_features else reading_of(self.high_bit_depth)
         return {SET: self.data_set, CLASSES: classes, **({PICTURES: reading} if reading else {})}
 
-    def encode(self, encoder: Encoder, images: LabelledImages, names: Sequence[str]) -> ImageFeatures:
+    @property
+    def given(self) -> Optional[Given]:
+        """Features that the user has."""
+        return (self.image_features, self.image_list) if self.image_features else None
+
+    def encode(
+        self, encoder: Encoder, images: LabelledImages, names: Sequence[str], given: Optional[Given] = None
+    ) -> ImageFeatures:
         """Features in the encoder's space of those of `names` that can be used.
+
+        Args:
+            given: where the user has features of them; None: pictures are opened.
 
         Raises:
             UserError: the model has no image tower, or takes features of another dimension; or no image can be used.
             DataError: an image cannot be read, and ``--bad-image`` does not allow it.
         """
-        features, bad = self._features(encoder, images, list(names))
+        features, bad = self._features(encoder, images, list(names), given)
         if len(bad) == len(names):
             raise UserError(f"{images.path}: none of its {len(names)} images can be used")
         if not len(bad):
@@ -80,11 +91,11 @@ class LabelledOptions(PictureOptions):
         usable = np.delete(np.arange(len(names)), bad)
         return ImageFeatures([names[row] for row in usable], features[usable])
 
-    def _features(self, encoder: Encoder, images: LabelledImages, names: List[str]):
+    def _features(self, encoder: Encoder, images: LabelledImages, names: List[str], given: Optional[Given]):
         policy = BadImagePolicy.of(self)
-        if self.image_features:
-            given, bad = import_features(self.image_features, self.image_list, names, policy)
-            return encoder.encode_features(given), bad
+        if given:
+            features, bad = import_features(*given, names, policy)
+            return encoder.encode_features(features), bad
         transform = replace(encoder.preprocess, high_bit_depth=self.high_bit_depth)
         dataset = images.dataset(transform, names)
         features = encoder.encode_image_dataset(dataset, names, self.batch_size, self.num_workers, policy, images.path)

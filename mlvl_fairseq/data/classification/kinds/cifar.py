@@ -41,12 +41,11 @@ class _Cifar(DataSet):
     def read(self, root: str, split: str) -> LabelledImages:
         where = os.path.join(root, self.folder) if os.path.isdir(os.path.join(root, self.folder)) else str(root)
         parts = [_records(os.path.join(where, name), self.label_bytes, self._advice(root)) for name in self._of(split)]
-        records = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        planes = records[:, self.label_bytes :].reshape(-1, 3, 32, 32)
-        pictures = ArrayPictures(os.path.join(where, self._of(split)[0]), planes.transpose(0, 2, 3, 1))
+        planes = [part[:, self.label_bytes :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for part in parts]
+        pictures = ArrayPictures(os.path.join(where, self._of(split)[0]), *planes)
         keys = self._keys(os.path.join(where, self.names_file), root)
         names = [key.replace("_", " ") for key in keys]
-        labels = np.array(records[:, self.label_bytes - 1])
+        labels = np.concatenate([part[:, self.label_bytes - 1] for part in parts])
         return labelled(pictures.path, pictures, pictures.names(), labels, keys, names)
 
     def _of(self, split: str) -> Sequence[str]:

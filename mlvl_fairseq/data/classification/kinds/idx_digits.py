@@ -36,8 +36,8 @@ class _Idx(DataSet):
         path = os.path.join(where, f"{stem}-images-idx3-ubyte")
         pictures = ArrayPictures(path, read_idx(path, 3, advice))
         labels = read_idx(os.path.join(where, f"{stem}-labels-idx1-ubyte"), 1, advice)
-        if len(labels) != len(pictures.pixels):
-            raise DataError(f"holds {len(pictures.pixels)} pictures for {len(labels)} labels; {advice}", path)
+        if len(labels) != len(pictures):
+            raise DataError(f"holds {len(pictures)} pictures for {len(labels)} labels; {advice}", path)
         return labelled(path, pictures, pictures.names(), labels, self.classes)
 
 
