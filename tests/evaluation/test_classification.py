@@ -244,9 +244,22 @@ def test_the_published_prompt_of_each_data_set(tmp_path):
     assert {found[name, False] for name in ("imagenet_v2", "imagenet_a", "cifar100", "eurosat")} == {(photo, None)}
 
 
-def test_reports_show_it(evaluate, run_here, tmp_path, capsys):
-    for model in ("one", "two"):
-        evaluate("--output-dir", tmp_path / "models" / model)
+def test_reports_show_and_compare_it(evaluate, run_here, tmp_path, capsys):
+    for model, template in (("one", "photo of {}"), ("two", "red green {}")):
+        evaluate("--template", template, "--output-dir", tmp_path / "models" / model)
+    command = ["mlvl-report", tmp_path / "models", "--output", tmp_path / "report", "--compare", "one", "two"]
     with pytest.raises(SystemExit) as exit:
-        run_here("mlvl-report", tmp_path / "models", "--output", tmp_path / "report", "--format", "md")
-    assert exit.value.code == 0 and "88.9" in capsys.readouterr().out
+        run_here(*command, "--format", "md", "csv")
+    text = capsys.readouterr().out
+    assert exit.value.code == 0 and "88.9" in text and "one minus two" in text
+    first, second = (
+        json.loads((tmp_path / "models" / model / "en.test.json").read_text())["top1"] for model in ("one", "two")
+    )
+    assert first > second
+    (row,) = list(csv.DictReader((tmp_path / "report" / "comparisons.csv").open()))
+    assert row["metric"] == "top1" and float(row["difference"]) == pytest.approx(first - second, abs=1e-3)
+    score = tmp_path / "models" / "two" / "en.test.json"
+    score.write_text(score.read_text().replace(f'"top1": {second}', f'"top1": {second + 1}'))
+    with pytest.raises(SystemExit) as exit:
+        run_here(*command, "--format", "md")
+    assert exit.value.code == 2 and "its ranks on en do not give its score" in capsys.readouterr().err
