@@ -238,7 +238,9 @@ class Classification(Evaluator):
             predicted=found.predicted,
         )
         title = f"{self.options.data_set}, {lang}: {100 * np.mean(found.ranks < 1):.1f} % right"
-        picture = partial(draw_confusion, names=names, labels=images.labels, predicted=found.predicted, title=title)
+        picture = partial(
+            draw_confusion, names=images.keys, labels=images.labels, predicted=found.predicted, title=title
+        )
         return {"classes.csv": table, **({"confusion.png": picture} if len(names) <= MOST_DRAWN else {})}
 
 

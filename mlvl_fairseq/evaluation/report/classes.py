@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import warnings
 from typing import List, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def write_classes(path, keys: Sequence[str], names: Sequence[str], ranks, labels
 def draw_confusion(path, names: Sequence[str], labels, predicted, title: str) -> None:
     """A PNG: rows are the right classes, columns what their images were taken for, in % of the row; written atomically.
 
-    Not more than `MOST_DRAWN` classes.
+    Not more than `MOST_DRAWN` classes; `names` are what the axes say (keys of classes: fonts lack many a script).
     """
     from matplotlib.figure import Figure
 
@@ -63,7 +64,10 @@ def draw_confusion(path, names: Sequence[str], labels, predicted, title: str) ->
     ax.spines[:].set_visible(False)
     ax.set(title=_plain(title), xlabel="taken for", ylabel="right class")
     figure.colorbar(image, ax=ax, shrink=0.8, label="% of the class's images")
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph", UserWarning
+        )  # scripts that the font lacks are boxes; the CSV has them
         figure.savefig(temporary, format="png")
 
 
