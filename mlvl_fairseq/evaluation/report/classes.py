@@ -65,9 +65,7 @@ def draw_confusion(path, names: Sequence[str], labels, predicted, title: str) ->
     ax.set(title=_plain(title), xlabel="taken for", ylabel="right class")
     figure.colorbar(image, ax=ax, shrink=0.8, label="% of the class's images")
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph", UserWarning
-        )  # scripts that the font lacks are boxes; the CSV has them
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # what the font lacks; the CSV has it
         figure.savefig(temporary, format="png")
 
 
