@@ -243,15 +243,14 @@ def pieces(corpus, succeed, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def parallel(run_alone, succeed, corpus, pieces, tmp_path_factory):
+def parallel(succeed, corpus, pieces, tmp_path_factory):
     """A folder of fairseq-preprocess with German and English captions of the same pictures; and an XLM-R."""
     folder = tmp_path_factory.mktemp("parallel")
     for split in ("train", "valid"):
         for lang in ("de", "en"):
-            text = (corpus / "captions" / f"{split}.{lang}.txt").read_text()
-            encoded = run_alone("mlvl-encode", "--sentencepiece", pieces, input=text)
-            (folder / f"{split}.{lang}").write_text(encoded.stdout)
-    files = [f"--{split}pref={folder / split}" for split in ("train", "valid")]
+            shutil.copyfile(corpus / "captions" / f"{split}.{lang}.txt", folder / f"{split}.{lang}")
+    succeed("mlvl-encode", "--sentencepiece", pieces, "--output-dir", folder / "pieces", *sorted(folder.glob("*.??")))
+    files = [f"--{split}pref={folder / 'pieces' / split}" for split in ("train", "valid")]
     dictionaries = ["--srcdict", pieces / "dict.txt", "--tgtdict", pieces / "dict.txt"]
     succeed("fairseq-preprocess", "-s", "de", "-t", "en", *files, *dictionaries, "--destdir", folder / "bin")
     write_small_mte(folder / "model.pt", len(load_xlmr_dictionary(pieces)), TRIKD_WIDTH)

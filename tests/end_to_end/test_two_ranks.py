@@ -137,9 +137,10 @@ def test_control_ranks_that_do_not_gather_have_other_losses(german, train, monke
 
 
 def two_ranks_of_every_kind():
-    """Methods with the way to add gradients up, which wraps the model."""
-    kinds = [*WITH_PLUGIN, *WITH_ADAPTER, EVERYTHING, f"{EVERYTHING}+{WITH_ADAPTER[0]}"]
-    return [*((method, "legacy_ddp") for method in kinds), (EVERYTHING, "pytorch_ddp")]
+    """Methods with the way to add gradients up, which wraps the model: all that work together at once, others alone."""
+    together = f"{EVERYTHING}+{WITH_ADAPTER[0]}"
+    alone = [method for method in (*WITH_PLUGIN, *WITH_ADAPTER) if method not in together.split("+")]
+    return [*((method, "legacy_ddp") for method in (together, *alone)), (EVERYTHING, "pytorch_ddp")]
 
 
 @pytest.mark.parametrize("method, backend", two_ranks_of_every_kind())
