@@ -111,11 +111,16 @@ class TextTower(Tower):
     Attributes:
         vocab_size: rows of the token embedding. max_length: longest text in tokens, special ones included.
         tokenizer: name of the kind of tokenizer (`mlvl_fairseq.data.text`) whose ids it was made for.
+        growing_embedding: name within the tower of its token embedding where that is an ``ExpandableEmbedding``, whose
+            rows can grow and train by themselves; None: it has no such.
+        keeps_states: whether states are wanted; where they are not, a tower may leave out what only they need.
     """
 
     vocab_size: int
     max_length: int
     tokenizer: ClassVar[str]
+    growing_embedding: ClassVar[Optional[str]] = None
+    keeps_states: bool = False
 
     @abstractmethod
     def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
