@@ -12,8 +12,9 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
+from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS, TextTower
 from mlvl_fairseq.networks import dual_encoder as network
+from mlvl_fairseq.networks.dual_encoder_files import PARTS, load_all, load_side
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
 from mlvl_fairseq.options import with_options
@@ -64,9 +65,11 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
         """
+        if network.takes_features(cfg) and cfg.image_feature_dim is None:
+            cfg.image_feature_dim = task.image_feature_dim  # so that the checkpoint says it
         configs = network.TowerConfigs.of_options(cfg, len(task.source_dictionary))
         model = cls.of_options(cfg, configs)
-        network.check_text(cfg, model.text_encoder, task)
+        check_text(cfg, model.text_encoder, task)
         model.encode_chunk = ChunkOptions.checked(cfg)
         given = model.start_from(cfg, configs)
         rules = rules_of_preset(model, cfg, task.seed_for(RANDOM_LAYERS))
@@ -76,7 +79,7 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
             own = {name: parameters[name] for name in frozen if name in names}
             if own:
                 where = f"--{option.replace('_', '-')} holds, or with another --preset or --trainable"
-                model.leave_out(network.FROZEN[option], list(own), fingerprint(own), where)
+                model.leave_out(PARTS[option], list(own), fingerprint(own), where)
         return model
 
     def start_from(self, cfg: DualEncoderConfig, configs: network.TowerConfigs) -> Dict[str, List[str]]:
@@ -84,16 +87,27 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
         files = {side: getattr(cfg, f"{side}_weights") for side in self.sides}
         if not cfg.init_from:
             return {
-                f"{side}_weights": network.load_side(self, side, getattr(configs, side), path)
+                f"{side}_weights": load_side(self, side, getattr(configs, side), path)
                 for side, path in files.items()
                 if path
             }
         if any(files.values()):
             raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
-        return {"init_from": network.load_all(self, cfg.init_from)}
+        return {"init_from": load_all(self, configs, cfg.init_from)}
 
     def max_positions(self) -> int:
         return self.max_length
+
+
+def check_text(cfg: DualEncoderConfig, tower: TextTower, task) -> None:
+    """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
+    if task.tokenizer.option != tower.tokenizer:
+        raise UserError(
+            f"--text-tower {cfg.text_tower} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "
+            "give --tokenizer FOLDER"
+        )
+    if task.max_positions() > tower.max_length:
+        raise UserError(f"--max-length {task.max_positions()} is more than the text tower's {tower.max_length} tokens")
 
 
 register_architectures("dual_encoder", network.ARCHITECTURES)

@@ -2,13 +2,15 @@
 which a linear projection takes into the space of both."""
 
 from dataclasses import asdict, dataclass, field, make_dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
+from mlvl_fairseq.checkpoints.check import holding
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
 from mlvl_fairseq.modules.low_rank import merge_lora
 from mlvl_fairseq.modules.towers.base import (
@@ -30,10 +32,20 @@ Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
 
 
+PLAIN = {int, float, str, bool}  # types of dimensions that options can say
+
+
 def dimension_names(side: str, kind: TowerKind) -> Dict[str, str]:
     """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``."""
-    fields = (name for name in kind.config.__dataclass_fields__ if name != "vocab_size")
-    return {name if name.startswith(f"{side}_") else f"{side}_{name}": name for name in fields}
+    fields = [name for name, own in kind.config.__dataclass_fields__.items() if _plain(own.type)]
+    named = {name if name.startswith(f"{side}_") else f"{side}_{name}": name for name in fields}
+    return {option: name for option, name in named.items() if name != "vocab_size"}
+
+
+def _plain(kind: Any) -> Optional[type]:
+    """The type behind Optional[type], where options can say it."""
+    inner = [one for one in get_args(kind) if one is not type(None)] if get_origin(kind) is Union else [kind]
+    return inner[0] if len(inner) == 1 and inner[0] in PLAIN else None
 
 
 def dimension_options(side: str, towers: Dict[str, TowerKind]) -> type:
@@ -41,14 +53,14 @@ def dimension_options(side: str, towers: Dict[str, TowerKind]) -> type:
     owners: Dict[str, Tuple[Any, list]] = {}
     for tower in known(towers):
         for option, name in dimension_names(side, towers[tower]).items():
-            kind = towers[tower].config.__dataclass_fields__[name].type
+            kind = _plain(towers[tower].config.__dataclass_fields__[name].type)
             owners.setdefault(option, (kind, []))[1].append(tower)
     found = []
     for option, (kind, names) in owners.items():
         about = f"overrides the {option.removeprefix(f'{side}_').replace('_', ' ')} of --{side}-tower"
-        about += "" if len(names) == len(towers) else f" (of {', '.join(names)})"
+        about += "" if len(names) == len(towers) else f" ({', '.join(names)})"
         found.append((option, Optional[kind], field(default=None, metadata={"help": about})))
-    return make_dataclass(f"{side.capitalize()}Dimensions", found)
+    return make_dataclass(f"{side.capitalize()}Dimensions", found, namespace={"__module__": __name__})
 
 
 @dataclass
@@ -72,7 +84,7 @@ class DualEncoderOptions:
     )
     frozen_dropout: bool = field(
         default=False,
-        metadata={"help": "let dropout work in frozen parts of the towers while training, as published; by default off"},
+        metadata={"help": "let dropout work in frozen parts of towers while training, as published; by default off"},
     )
 
 
@@ -108,25 +120,36 @@ class TowerConfigs:
     text: Any
 
     @classmethod
-    def of_options(cls, options, vocab_size: Optional[int] = None, **image: Any) -> "TowerConfigs":
+    def of_options(cls, options, vocab_size: Optional[int] = None) -> "TowerConfigs":
         """Args: options: :class:`DualEncoderOptions` and dimensions, or anything with their fields; those that are
-        absent count as None. vocab_size: rows of the token embedding; None: of the published tower. image: further
-        dimensions of the image tower.
+        absent count as None. vocab_size: rows of the token embedding; None: of the published tower.
 
         Raises:
             UserError: there is no such tower, or it has no such dimension.
         """
-        image_name, text_name = str(options.image_tower), str(options.text_tower)
-        given = {"image": {}, "text": {}}
-        for side, towers in (("image", IMAGE_TOWERS), ("text", TEXT_TOWERS)):
-            for name in known(towers):
-                for option, dimension in dimension_names(side, towers[name]).items():
-                    given[side][dimension] = getattr(options, option, None)
-        given["image"].update({name: value for name, value in image.items() if given["image"].get(name) is None})
         return cls(
-            tower_config(IMAGE_TOWERS, "--image-tower", image_name, **given["image"]),
-            tower_config(TEXT_TOWERS, "--text-tower", text_name, **{**given["text"], "vocab_size": vocab_size}),
+            _config("image", IMAGE_TOWERS, options),
+            _config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
         )
+
+
+def takes_features(options) -> bool:
+    """Whether the named image tower takes given features, whose dimension its config does not know."""
+    kind = IMAGE_TOWERS.get(str(options.image_tower))
+    return kind is not None and "feature_dim" in kind.config.__dataclass_fields__
+
+
+def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+    option = f"{side}_tower"
+    name = str(getattr(options, option))
+    every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
+    values = {given: getattr(options, given, None) for given in every}
+    own = dimension_names(side, towers[name]) if name in towers else {}
+    for given in sorted(every - own.keys()):
+        if values[given] is not None:
+            raise UserError(f"--{side}-tower {name} has no --{given.replace('_', '-')}")
+    dimensions = {own[given]: values[given] for given in own}
+    return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
 
 
 @register_network("dual_encoder")
@@ -191,10 +214,12 @@ class DualEncoderNetwork(Network):
     @classmethod
     def restore(cls, file: WeightFormat, source: WeightSource, **frozen) -> Restored:
         """See :class:`Network`. Low-rank updates are merged into the weights."""
-        weights = file.read(source, **frozen)
-        network = weights.network(lambda: cls.of_options(weights.options, weights.configs)).eval()
+        from mlvl_fairseq.networks.dual_encoder_files import read_whole
+
+        whole = read_whole(source, **frozen)
+        network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
-        return Restored(network, weights.tokenizer, weights.fingerprint)
+        return Restored(network, whole.tokenizer, whole.fingerprint)
 
     @property
     def embed_dim(self) -> int:

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Type
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 
 if TYPE_CHECKING:  # fairseq takes seconds to import, and what cuts text does without it
     from fairseq.data import Dictionary
@@ -94,6 +94,21 @@ class Tokenizer(ABC):
     def checkpoint_state(self) -> Dict:
         """What a checkpoint's task state holds of it: plain values, enough to make it again or to know it again."""
 
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any], source=None, folder=None) -> Optional["Tokenizer"]:
+        """The tokenizer behind what :meth:`checkpoint_state` put into a checkpoint's task state.
+
+        Args:
+            source: the checkpoint, for messages. folder: where the tokenizer's files were in training, or are now.
+
+        Returns:
+            None: the state is of another kind.
+
+        Raises:
+            DataError: the state is damaged. UserError: files are needed that are not there, or are others.
+        """
+
     def of_language(self, lang: Optional[str]) -> "Tokenizer":
         """What cuts the captions of a language: this, unless each language keeps the cuts it was learned with."""
         return self
@@ -126,6 +141,19 @@ def tokenizer_kinds() -> List[Type[Tokenizer]]:
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return list(TOKENIZERS.values())
+
+
+def tokenizer_of_state(state: Mapping[str, Any], source, folder=None) -> Tokenizer:
+    """The tokenizer of a checkpoint, of whichever kind; see :meth:`Tokenizer.from_state`.
+
+    Raises:
+        DataError: the checkpoint does not say how it cut captions.
+    """
+    for kind in tokenizer_kinds():
+        tokenizer = kind.from_state(state, source, folder)
+        if tokenizer is not None:
+            return tokenizer
+    raise DataError("does not say how captions were cut", source, field="task_state")
 
 
 def load_tokenizer(folder) -> Tokenizer:

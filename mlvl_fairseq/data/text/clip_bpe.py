@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -18,7 +18,7 @@ from tokenizers.models import BPE
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import read_text, write_text
-from mlvl_fairseq.json_files import Count, read_json
+from mlvl_fairseq.json_files import Count, checked, read_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -175,6 +175,12 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+@dataclass
+class _Additions:
+    tokens: List[str] = field(default_factory=list)
+    merges: List[str] = field(default_factory=list)
+
+
 @register_tokenizer("vocabulary", "CLIP's tokens: folder with vocab.json and merges.txt")
 class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
@@ -267,6 +273,14 @@ class ClipTokenizer(Tokenizer):
         """What was added to CLIP's own vocabulary: a checkpoint can be used on its own."""
         state = {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
         return {**state, "segmentation": self.segmentation} if self.segmentation else state
+
+    @classmethod
+    def from_state(cls, state, source=None, folder=None):
+        if "vocabulary" not in state:
+            return None
+        added = checked(state["vocabulary"], _Additions, source, "task_state.vocabulary", "restore it from a good copy")
+        vocabulary = clip_vocabulary().with_additions(asdict(added), source)
+        return cls(vocabulary)
 
 
 def load_clip_dictionary(path) -> "Dictionary":

@@ -33,7 +33,7 @@ TOKEN_TYPES = ("fold", "drop")
         "bert_small": {"width": 512, "layers": 4, "heads": 8},
         "bert_base": {},  # SimCSE's, and the next two: the same tower in other files
         "bert_base_mlm": {},
-        "bert_base_multilingual": {},
+        "bert_base_multilingual": {"vocab_size": 119_547},
         "bert_large": {"width": 1024, "layers": 24, "heads": 16},
     }
 )
@@ -42,7 +42,8 @@ class BertConfig:
     """Dimensions of a BERT.
 
     Attributes:
-        vocab_size: rows of the word embedding. width: of the states. layers, heads: of the transformer.
+        vocab_size: rows of the word embedding; by default a published file's. width: of the states. layers, heads: of the
+            transformer.
         ffn_width: inside the feed-forward layers; None: ``4 * width``. max_positions: longest text in tokens.
         dropout, attention_dropout: probabilities. norm_eps: of layer normalisation.
         pooling: a key of :data:`POOLINGS`: the first token's state, or the mean of all.
@@ -51,7 +52,7 @@ class BertConfig:
         first_position: row of the first token in the table of positions. pad: id of padding.
     """
 
-    vocab_size: int
+    vocab_size: int = 30_522
     width: int = 768
     layers: int = 12
     heads: int = 12
@@ -86,6 +87,7 @@ class BertConfig:
 class XlmrTowerConfig(BertConfig):
     """Dimensions of an XLM-R: a BERT whose positions are counted from behind the id of padding, as in RoBERTa."""
 
+    vocab_size: int = 250_002
     norm_eps: float = 1e-5
     first_position: ClassVar[int] = 2
     pad: ClassVar[int] = 1
