@@ -1,4 +1,4 @@
-"""DeiT-III (Touvron et al. 2022): a vision transformer whose branches are scaled, with no position for the class token."""
+"""DeiT-III (Touvron et al. 2022): a vision transformer with scaled branches and no position for the class token."""
 
 from dataclasses import dataclass
 
