@@ -82,10 +82,12 @@ class ImageTower(Tower):
     Attributes:
         image_size: height and width of the pictures in pixels; None: it takes features.
         feature_shape: shape of one image's features, ``(dims,)`` or ``(N, dims)``; None: it takes pictures.
+        keeps_states: whether states are wanted; where they are not, a tower may leave out what only they need.
     """
 
     image_size: Optional[int] = None
     feature_shape: Optional[tuple] = None
+    keeps_states: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> TowerOutput:
@@ -94,6 +96,13 @@ class ImageTower(Tower):
         Raises:
             ValueError: they have another shape.
         """
+
+    def require_shape(self, images: Tensor) -> None:
+        """Raises ValueError: images or features are not what :meth:`forward` takes."""
+        expected = self.feature_shape or (3, self.image_size, self.image_size)
+        if images.shape[1:] != expected:
+            what = "features" if self.feature_shape else "images"
+            raise ValueError(f"{what} of shape {tuple(images.shape[1:])} given to an image tower for {expected}")
 
 
 class TextTower(Tower):
