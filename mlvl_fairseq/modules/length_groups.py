@@ -1,4 +1,4 @@
-"""Texts of like length together: on a CPU time follows the number of positions, and half of a random batch is padding."""
+"""Texts of like length go together: on a CPU time follows the positions, and half of a random batch is padding."""
 
 from typing import List, Tuple
 

@@ -249,6 +249,7 @@ class CaptionTask(MlvlTask):
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
             pad=self.dictionary.pad(),
+            ends_texts=(vocabulary or self.vocabulary).tokenizer.ends_texts,
             **options,
         )
 

@@ -1,8 +1,8 @@
-"""BERT (Devlin et al. 2019) and XLM-R (Conneau et al. 2020) as text towers, with the adapters of LilT (Khan et al. 2023,
-section 3) where Houlsby et al. (2019) put them.
+"""BERT (Devlin et al. 2019) and XLM-R (Conneau et al. 2020) as text towers, with the adapters of LilT (Khan et al.
+2023, section 3) where Houlsby et al. (2019) put them.
 
-Parameters are named as in Hugging Face's files. There is no pooler and no embedding of token types: row 0 of a file's is
-added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers.bert`.
+Parameters are named as in Hugging Face's files. There is no pooler and no embedding of token types: row 0 of a file's
+is added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers.bert`.
 """
 
 from dataclasses import dataclass
