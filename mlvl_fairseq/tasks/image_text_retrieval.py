@@ -11,10 +11,11 @@ from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(LimitOptions, PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
@@ -26,7 +27,7 @@ class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(CaptionTask):
+class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
