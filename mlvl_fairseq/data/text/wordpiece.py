@@ -106,12 +106,10 @@ class WordPieceTokenizer(Tokenizer):
         return cls(read_pieces(folder), folder / (FAST if (folder / FAST).exists() else VOCABULARY))
 
     @classmethod
-    def from_state(cls, state: Any, source=None) -> "WordPieceTokenizer":
-        """What :meth:`checkpoint_state` put into a checkpoint's task state. `source`: the checkpoint, for messages.
-
-        Raises:
-            DataError: it is damaged.
-        """
+    def from_state(cls, state, source=None, folder=None):
+        """See :class:`Tokenizer`; no file is needed."""
+        if STATE not in state:
+            return None
         pieces = checked(state, _State, source, "task_state", "restore it from a good copy").wordpiece
         _require_distinct(pieces.tokens, source)
         return cls(pieces, source)
