@@ -29,6 +29,10 @@ class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, Captio
             "mlvl-prepare; default: CLIP's tokens, see --vocabulary"
         },
     )
+    eval_max_length: int = field(
+        default=0,
+        metadata={"help": "cut captions to this many tokens in validation and evaluation; 0: as in training"},
+    )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
     allow_outside_root: bool = field(
         default=False, metadata={"help": "open images whose names are absolute or lead out of the image root"}
@@ -61,7 +65,15 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
         images = self._images(split)
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
-        self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
+        self.datasets[split] = self.load_captions(
+            split, split_languages(self.cfg.langs), images=images, max_length=self._longest(split)
+        )
+
+    def _longest(self, split: str) -> int:
+        return self.cfg.max_length if split == "train" else self.cfg.eval_max_length or self.cfg.max_length
+
+    def max_positions(self) -> int:
+        return max(self.cfg.max_length, self.cfg.eval_max_length)
 
     def feature_kinds(self, split):
         return ("inputs",) if self.preprocess is None else ()
@@ -89,7 +101,9 @@ def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str
             if grown:
                 raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer-folder")
             return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer_folder)
-        raise UserError(f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
+        raise UserError(
+            f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS"
+        )
     TextOptions.refuse(cfg, "without --tokenizer-folder")
     if not grown and langs != [corpus.source_lang]:
         raise UserError(
