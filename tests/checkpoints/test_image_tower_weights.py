@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mlvl_fairseq.checkpoints.source import WeightSource
 from mlvl_fairseq.checkpoints.towers import load_tower
 from mlvl_fairseq.checkpoints.towers.positions import resize_positions
+from mlvl_fairseq.checkpoints.towers.swin import read_swin
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.towers.clip_vit import ClipViTConfig
 from mlvl_fairseq.modules.towers.deit3 import DeiT3Config
@@ -61,6 +63,11 @@ def test_a_folder_of_hugging_face_and_half_precision(tmp_path):
     load_tower(tower, VIT, tmp_path)
     for name, parameter in tower.named_parameters():
         assert parameter.dtype == torch.float32 and torch.equal(parameter, tensors[name].float())
+
+
+def test_indices_of_swin_stay_whole_numbers(tmp_path):
+    tensors = read_swin(WeightSource(write(tmp_path / "swin.pth", "flat", drawn(SWIN))), SWIN)
+    assert tensors["features.1.0.attn.relative_position_index"].dtype == torch.int64
 
 
 def test_timm_s_names_of_scales(tmp_path):

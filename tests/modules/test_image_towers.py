@@ -148,15 +148,20 @@ def test_adapters_stand_on_the_inputs_of_both_branches(tower_of, kind):
     torch.testing.assert_close(adapted(images).vector, bare(images).vector)
     norms = {"clip": ("ln_1", "ln_2")}.get(kind, ("norm1", "norm2"))
     block = adapted.get_submodule(sorted(adapters)[0].partition(".adapter")[0])
-    block.adapter1.up_sampler.bias.fill_(1.0)  # x + 1 before a normalisation is x: seen in its input only
-    seen = []
-    for name in norms:
-        block.get_submodule(name).register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    before = []
-    block.register_forward_hook(lambda _, given, __: before.append(given[0]))
-    # CLIP's normalisation computes in float32
-    torch.testing.assert_close(adapted(images).vector, bare(images).vector, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(seen[0], before[0] + 1)
+    for name, adapter in zip(norms, ("adapter1", "adapter2")):
+        # x + 1 is x behind a normalisation, and nowhere else. CLIP's normalisation computes in float32.
+        block.get_submodule(adapter).up_sampler.bias.fill_(1.0)
+        torch.testing.assert_close(adapted(images).vector, bare(images).vector, rtol=1e-5, atol=1e-5)
+        given = []
+        hooks = [block.get_submodule(one).register_forward_hook(keep(given)) for one in (adapter, name)]
+        adapted(images)
+        [hook.remove() for hook in hooks]
+        torch.testing.assert_close(given[1], given[0] + 1)
+
+
+def keep(inputs):
+    """A forward hook that appends a module's input."""
+    return lambda _, given, __: inputs.append(given[0])
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -221,7 +226,8 @@ def test_swin_is_torchvision_s():
     torch.testing.assert_close(output.states, states)
     torch.testing.assert_close(whole.head(output.vector), whole(images))
     tower.append_block()
-    assert [block.attn.shift_size for block in tower.features[-1]] == [[0, 0], [1, 1], [0, 0]]
+    tower.append_block()
+    assert [block.attn.shift_size for block in tower.features[-1]] == [[0, 0], [1, 1], [0, 0], [1, 1]]
 
 
 @torch.no_grad()
