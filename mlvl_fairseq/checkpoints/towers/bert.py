@@ -96,7 +96,7 @@ def _compare(said: _Said, config: BertConfig, path: Path) -> None:
     kinds = KINDS[type(config)]
     if said.model_type not in kinds:
         raise DataError(
-            f"is '{said.model_type}', not {' or '.join(kinds)}; choose another text tower", path, field="model_type"
+            f"is '{said.model_type}', not {' or '.join(kinds)}; choose another --text-tower", path, field="model_type"
         )
     if said.hidden_act != "gelu" or said.position_embedding_type not in (None, "absolute"):
         field = "hidden_act" if said.hidden_act != "gelu" else "position_embedding_type"
@@ -114,8 +114,8 @@ def _compare(said: _Said, config: BertConfig, path: Path) -> None:
 
 def _require(found: int, wanted: int, name: str, path, field: Optional[str] = None) -> None:
     if found != wanted:
-        message = f"is of {name} {found}, the text tower of {name} {wanted}; choose another tower or its dimensions"
-        raise DataError(message, path, field=field)
+        where = f"give --text-{name.replace('_', '-')} {found}, or another --text-tower"
+        raise DataError(f"these weights have {name} {found}, the text tower {wanted}: {where}", path, field=field)
 
 
 def _the_encoder(tensors: Tensors, path) -> Tensors:

@@ -139,7 +139,7 @@ def test_a_checkpoint_is_enough(folder):
     again = WordPieceTokenizer.from_state(state)
     assert (again.fingerprint, again.name, again.ends_texts) == (tokenizer.fingerprint, tokenizer.name, False)
     assert again.tokenize(["A Dog!"], 9) == tokenizer.tokenize(["A Dog!"], 9) == [[2, 5, 7]]
-    for damaged in ({}, {"wordpiece": {**state["wordpiece"], "lowercase": 1}}, {"wordpiece": {"tokens": []}}):
+    for damaged in ({"wordpiece": {**state["wordpiece"], "lowercase": 1}}, {"wordpiece": {"tokens": []}}):
         with pytest.raises(DataError, match="x.pt field 'task_state"):
             WordPieceTokenizer.from_state(damaged, "x.pt")
 
