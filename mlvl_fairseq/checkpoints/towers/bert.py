@@ -63,7 +63,8 @@ def read_bert(source: WeightSource, config: BertConfig) -> Tensors:
     """A folder with ``config.json`` and the weights, or such a file of weights; in any class of `transformers` that has
     a BERT in it. The pooler and heads are left out; row 0 of the token types goes into the positions, or is dropped."""
     folder = source.path if source.path.is_dir() else source.path.parent
-    said = read_json(folder / CONFIG, _Said, "fetch it again", "a Hugging Face folder has it beside the weights")
+    missing = "a Hugging Face folder has it beside the weights"
+    said = read_json(folder / CONFIG, _Said, "fetch it again", missing, of_others=True)
     _compare(said, config, folder / CONFIG)
     tensors = _the_encoder(read_weights(source.path), source.path)
     types = tensors.pop(TYPES, None)
