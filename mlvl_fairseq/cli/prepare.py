@@ -61,6 +61,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
     from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
+    from mlvl_fairseq.data.captions.selecting import KEPT
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -77,7 +78,10 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
     reading = [
         captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
+            f"--{split}",
+            action="append",
+            metavar="PATTERN",
+            help=f"{split} caption files; {{lang}} stands for the language; again for each further file",
         )
         for split in ("train", "valid", "test")
     ]
@@ -96,6 +100,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "(default: the one that is asked for; train with restval)",
         ),
         captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
+        captions.add_argument("--captions-kept", choices=KEPT, help=f"{ReadingOptions.help('captions_kept')}; all"),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -330,6 +335,7 @@ def build_corpus(args):
         by_split(args.image_list or []),
         by_split(args.captions_split or []),
         columns=args.captions_columns,
+        kept=args.captions_kept or "all",
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),
