@@ -60,8 +60,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
-    from mlvl_fairseq.data.captions.selecting import KEPT
+    from mlvl_fairseq.data.captions.reading import KEPT, POLICIES, ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -76,13 +75,9 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
+    files = "{split} caption files; {{lang}} stands for the language; again for each further file"
     reading = [
-        captions.add_argument(
-            f"--{split}",
-            action="append",
-            metavar="PATTERN",
-            help=f"{split} caption files; {{lang}} stands for the language; again for each further file",
-        )
+        captions.add_argument(f"--{split}", action="append", metavar="PATTERN", help=files.format(split=split))
         for split in ("train", "valid", "test")
     ]
     reading += [
@@ -100,7 +95,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "(default: the one that is asked for; train with restval)",
         ),
         captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
-        captions.add_argument("--captions-kept", choices=KEPT, help=f"{ReadingOptions.help('captions_kept')}; all"),
+        captions.add_argument("--captions-kept", choices=KEPT, help=ReadingOptions.help("captions_kept")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -131,11 +126,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             default=None,
             help="leave out training captions without an English partner, which mlvl-cll needs",
         ),
-        captions.add_argument(
-            "--on-problem",
-            choices=("skip", "error"),
-            help="unusable captions: count and leave out, or stop at the first (default: skip)",
-        ),
+        captions.add_argument("--on-problem", choices=POLICIES, help=ReadingOptions.help("on_problem")),
         captions.add_argument(
             "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
         ),
