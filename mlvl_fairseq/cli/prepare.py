@@ -40,7 +40,7 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=of_models
     )
-    parser.add_argument("corpus", help="corpus folder to make, or to add to")
+    parser.add_argument("corpus", nargs=None if of_models else "?", help="corpus folder to make, or to add to")
     _add_captions(parser)
     _add_photos(parser)
     features = _add_features(parser)
@@ -56,7 +56,7 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Options; those of models are asked for where something is given that is none of the others."""
     args, others = build_parser(of_models=False).parse_known_args(argv)
-    return build_parser().parse_args(argv) if others else args
+    return build_parser().parse_args(argv) if others or args.corpus is None else args
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:

@@ -277,3 +277,16 @@ def test_what_comes_next(one_missing, tmp_path, caplog):
     with caplog.at_level("INFO"):
         prepare.main([str(folder), "--image-root", str(tmp_path)])
     assert caplog.messages[-1] == f"next: mlvl-prepare '{folder}' --teacher PATH"
+
+
+@pytest.mark.parametrize("before", [[], ["corpus"]])
+def test_help_needs_no_corpus(before, run_here, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_here("mlvl-prepare", *before, "--help")
+    assert end.value.code == 0 and "--transform" in capsys.readouterr().out
+
+
+def test_no_option_at_all_is_one_line(run_here, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_here("mlvl-prepare")
+    assert end.value.code == 2 and "the following arguments are required: corpus" in capsys.readouterr().err
