@@ -13,7 +13,7 @@ from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import DataError, UserError
 
-VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0"}
+VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0", "--captions-kept": "all"}
 PICTURES = {"aa": ("cat", "dog"), "bb": ("dog", "owl")}  # of the captions in each language
 
 
