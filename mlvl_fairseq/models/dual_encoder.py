@@ -104,7 +104,7 @@ def check_text(cfg: DualEncoderConfig, tower: TextTower, task) -> None:
     if task.tokenizer.option != tower.tokenizer:
         raise UserError(
             f"--text-tower {cfg.text_tower} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "
-            "give --tokenizer FOLDER"
+            "give --tokenizer-folder FOLDER"
         )
     if task.max_positions() > tower.max_length:
         raise UserError(f"--max-length {task.max_positions()} is more than the text tower's {tower.max_length} tokens")

@@ -168,7 +168,7 @@ class DualEncoderNetwork(Network):
         "init_from": "of a dual encoder: the checkpoint it started from",
         "image_weights": "of a dual encoder: the file its image tower started from",
         "text_weights": "of a dual encoder: the file its text tower started from",
-        "tokenizer": "of a dual encoder: the folder of its tokenizer",
+        "tokenizer_folder": "of a dual encoder: the folder of its tokenizer",
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."

@@ -82,18 +82,18 @@ class WholeDualEncoder:
         return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.tensors})
 
 
-def read_whole(source: WeightSource, tokenizer=None, **moved: Optional[str]) -> WholeDualEncoder:
+def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[str]) -> WholeDualEncoder:
     """Read a checkpoint, and what it left out from where that was taken from.
 
     Args:
-        tokenizer: folder of the tokenizer. moved: `init_from`, `image_weights`, `text_weights`: where these are now.
+        tokenizer_folder: of the tokenizer. moved: `init_from`, `image_weights`, `text_weights`: where these are now.
 
     Raises:
         DataError: a file is missing, damaged, or holds tensors that the network lacks or lacks some of the network's.
         UserError: a frozen file is not there or another one.
     """
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
-    options, text = file.options(SavedOptions), file.tokenizer(tokenizer)
+    options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
     configs = TowerConfigs.of_options(options, len(text))
     whole = WholeDualEncoder(options, configs, file.tensors, text, source)
     expected = without_values(whole.build).state_dict()

@@ -22,7 +22,7 @@ class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, Captio
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
     )
-    tokenizer: Optional[str] = field(
+    tokenizer_folder: Optional[str] = field(
         default=None,
         metadata={
             "help": "folder of a tokenizer that came with a text tower, such as BERT's or XLM-R's, as given to "
@@ -83,17 +83,17 @@ def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str
         UserError: the options do not go together. DataError: the tokenizer is damaged.
     """
     grown = split_languages(cfg.vocabulary)
-    if cfg.tokenizer:
-        tokenizer = load_tokenizer(cfg.tokenizer)
+    if cfg.tokenizer_folder:
+        tokenizer = load_tokenizer(cfg.tokenizer_folder)
         if tokenizer.comes_with_a_model:
             if grown:
-                raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer")
-            return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer)
-        raise UserError(f"--tokenizer {cfg.tokenizer} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
-    TextOptions.refuse(cfg, "without --tokenizer")
+                raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer-folder")
+            return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer_folder)
+        raise UserError(f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
+    TextOptions.refuse(cfg, "without --tokenizer-folder")
     if not grown and langs != [corpus.source_lang]:
         raise UserError(
             f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
-            f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}; or the --tokenizer of a text tower"
+            f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}; or the --tokenizer-folder of a text tower"
         )
     return GrownVocabulary(corpus, grown)

@@ -29,7 +29,7 @@ Schema = TypeVar("Schema")
 
 @dataclass
 class _Task:
-    tokenizer: Optional[str] = None
+    tokenizer_folder: Optional[str] = None
     max_length: Optional[Size] = None
 
 
@@ -78,7 +78,7 @@ class DualEncoderFile:
             DataError: the file does not say it. UserError: it is not there, or another one.
         """
         task = self.content.cfg.task or _Task()
-        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer)
+        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer_folder)
 
 
 @register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")
