@@ -7,7 +7,8 @@ from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary, GrownVocabulary
-from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
+from mlvl_fairseq.data.images.corpus_images import CorpusImages, DrawnCorpusImages
 from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.text import TextOptions, load_tokenizer
 from mlvl_fairseq.errors import UserError
@@ -17,7 +18,7 @@ from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
@@ -43,6 +44,7 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
 
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
+        Augmentation.of(cfg)  # says what is wrong with its options before anything is read
         corpus, langs = Corpus(cfg.data), split_languages(cfg.langs)
         for lang in langs:
             corpus.require("train", lang)
@@ -67,11 +69,17 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
         return ("inputs",) if self.preprocess is None else ()
 
     def _images(self, split):
+        augmentation = Augmentation.of(self.cfg)
         if self.preprocess is None:
+            if augmentation:
+                raise UserError("--augment changes pictures, and the model takes features of them")
             advice = "give mlvl-prepare --image-features features of one kind for all splits"
             return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
-        where = (self.cfg.image_root, self.cfg.allow_outside_root)
-        images = CorpusImages(self.corpus, split, self.preprocess, *where)
+        where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
+        if split == "train" and augmentation:
+            images = DrawnCorpusImages(*where, augmentation, self.seed_for(1), outside)
+        else:
+            images = CorpusImages(*where, outside)
         self.look_at_pictures(split, images)
         return images
 
