@@ -97,7 +97,9 @@ def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str
             if grown:
                 raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer-folder")
             return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer_folder)
-        raise UserError(f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
+        raise UserError(
+            f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS"
+        )
     TextOptions.refuse(cfg, "without --tokenizer-folder")
     if not grown and langs != [corpus.source_lang]:
         raise UserError(
