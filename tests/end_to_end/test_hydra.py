@@ -58,9 +58,8 @@ def feature_corpus(succeed, world, caption_patterns, tmp_path_factory):
 def lilt_corpus(succeed, corpus_without_teacher, world, caption_patterns, tmp_path_factory):
     """A corpus whose English captions are cut with a WordPiece vocabulary of their words; it lies in their folder."""
     folder = tmp_path_factory.mktemp("wordpiece")
-    words = sorted(
-        set(re.findall(r"\w+|[^\w\s]", (corpus_without_teacher / "captions" / "train.en.txt").read_text().lower()))
-    )
+    captions = (corpus_without_teacher / "captions" / "train.en.txt").read_text()
+    words = sorted(set(re.findall(r"\w+|[^\w\s]", captions.lower())))
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
     options = [*caption_patterns, "--image-root", world / "images", "--order", "en", "--wordpiece", folder]
