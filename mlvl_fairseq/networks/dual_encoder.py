@@ -161,6 +161,7 @@ class DualEncoderNetwork(Network):
         vision_proj, text_proj: from their widths to the space of both.
         temp: the temperature, or logit_scale: the logarithm of its inverse.
         frozen_dropout: whether dropout works in frozen parts in training. transform: name of what cuts pictures.
+        longest: tokens of a text.
         added: number of parameters that a preset added to the towers.
     """
 
@@ -190,7 +191,7 @@ class DualEncoderNetwork(Network):
             self.logit_scale = new_logit_scale()
         else:
             self.temp = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
-        self.frozen_dropout, self.transform = frozen_dropout, transform
+        self.frozen_dropout, self.transform, self.longest = frozen_dropout, transform, text.max_length
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "DualEncoderNetwork":
@@ -219,6 +220,7 @@ class DualEncoderNetwork(Network):
         whole = read_whole(source, **frozen)
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
+        network.longest = min(network.longest, whole.max_length or network.longest)
         return Restored(network, whole.tokenizer, whole.fingerprint)
 
     @property
@@ -227,7 +229,7 @@ class DualEncoderNetwork(Network):
 
     @property
     def max_length(self) -> int:
-        return self.text_encoder.max_length
+        return self.longest
 
     @property
     def preprocess(self) -> Optional[ImageTransform]:

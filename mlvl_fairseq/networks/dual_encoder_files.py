@@ -1,9 +1,9 @@
 """Dual encoders out of files: whole ones out of checkpoints, whose frozen weights are where they were taken from, and
 towers out of public files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
@@ -61,13 +61,14 @@ class WholeDualEncoder:
 
     Attributes:
         options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
-        source: the file.
+        max_length: tokens of a caption. source: the file.
     """
 
     options: Any
     configs: TowerConfigs
     tensors: Tensors
     tokenizer: Tokenizer
+    max_length: Optional[int]
     source: WeightSource
 
     def build(self) -> DualEncoderNetwork:
@@ -95,7 +96,7 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
     options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
     configs = TowerConfigs.of_options(options, len(text))
-    whole = WholeDualEncoder(options, configs, file.tensors, text, source)
+    whole = WholeDualEncoder(options, configs, file.tensors, text, file.max_length, source)
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)
     for option, part in PARTS.items():
@@ -106,7 +107,7 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
             complaint = f"{path} does not hold the frozen weights that {source.path} was trained with"
             tensors = fill_in(tensors, frozen, file.fingerprints[part], complaint)
     check_tensors(source.path, "a dual encoder of these options", whole.build, tensors)
-    return WholeDualEncoder(options, configs, tensors, text, source)
+    return replace(whole, tensors=tensors)
 
 
 def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, configs: TowerConfigs) -> Tensors:
@@ -123,6 +124,24 @@ def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, con
     tower = config.build()
     load_tower(tower, config, path)
     return add_prefix(tower.state_dict(), f"{DualEncoderNetwork.sides[side]}.")
+
+
+def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs) -> Dict[str, List[str]]:
+    """Load the files that options name: ``init_from``, or ``image_weights`` and ``text_weights``.
+
+    Returns:
+        option -> names of the network's parameters that came from there.
+
+    Raises:
+        DataError: a file is missing, damaged or does not fit. UserError: options that do not go together.
+    """
+    files = {side: getattr(options, f"{side}_weights") for side in network.sides}
+    if not options.init_from:
+        given = {side: path for side, path in files.items() if path}
+        return {f"{side}_weights": load_side(network, side, getattr(configs, side), given[side]) for side in given}
+    if any(files.values()):
+        raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
+    return {"init_from": load_all(network, configs, options.init_from)}
 
 
 def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:

@@ -82,7 +82,8 @@ def add_parts(network: Network, options) -> int:
                 try:
                     add(network.get_submodule(module), options)
                 except UserError as error:
-                    raise UserError(f"--preset {options.preset}, {side} tower: {error}") from None
+                    other = SIDES[1 - SIDES.index(side)]
+                    raise UserError(f"--preset {options.preset}: {error}; there is ..._{other}") from None
     return sum(parameter.numel() for parameter in network.parameters()) - before
 
 

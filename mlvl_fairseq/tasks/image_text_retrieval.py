@@ -30,6 +30,10 @@ class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, P
             "mlvl-prepare; default: CLIP's tokens, see --vocabulary"
         },
     )
+    eval_max_length: int = field(
+        default=0,
+        metadata={"help": "cut captions to this many tokens in validation and evaluation; 0: as in training"},
+    )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
     allow_outside_root: bool = field(
         default=False, metadata={"help": "open images whose names are absolute or lead out of the image root"}
@@ -63,7 +67,15 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
         images = self._images(split)
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
-        self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
+        self.datasets[split] = self.load_captions(
+            split, split_languages(self.cfg.langs), images=images, max_length=self._longest(split)
+        )
+
+    def _longest(self, split: str) -> int:
+        return self.cfg.max_length if split == "train" else self.cfg.eval_max_length or self.cfg.max_length
+
+    def max_positions(self) -> int:
+        return max(self.cfg.max_length, self.cfg.eval_max_length)
 
     def feature_kinds(self, split):
         return ("inputs",) if self.preprocess is None else ()

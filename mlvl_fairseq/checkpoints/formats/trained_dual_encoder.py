@@ -20,7 +20,7 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.data.text.base import Tokenizer, tokenizer_of_state
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.json_files import Size, checked
+from mlvl_fairseq.json_files import Count, Size, checked
 
 MARKS = ("vision_proj.weight", "text_proj.weight")
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
@@ -31,6 +31,7 @@ Schema = TypeVar("Schema")
 class _Task:
     tokenizer_folder: Optional[str] = None
     max_length: Optional[Size] = None
+    eval_max_length: Optional[Count] = None
 
 
 @dataclass
@@ -54,7 +55,7 @@ class DualEncoderFile:
     Attributes:
         tensors: by their names in the network; those that training took from other files and kept frozen are not there.
         fingerprints: of what is not there, by part (:data:`LEFT_OUT`).
-        max_length: tokens of a caption in training; None: not known.
+        max_length: tokens of a caption in evaluation; None: not known.
         source: the file.
     """
 
@@ -95,10 +96,11 @@ class TrainedDualEncoder(WeightFormat):
         for name in MARKS:
             if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
                 raise DataError("is no matrix", source.path, field=name)
+        task = content.cfg.task or _Task()
         return DualEncoderFile(
             tensors=as_float32(tensors, source.path),
             fingerprints={part: digest for part, digest in found.items() if digest is not None},
-            max_length=(content.cfg.task or _Task()).max_length,
+            max_length=task.eval_max_length or task.max_length,
             source=source,
             content=content,
         )
