@@ -18,7 +18,7 @@ from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(TextOptions, AugmentationOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
