@@ -23,7 +23,7 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.json_files import Count, Size, checked
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
-MARKS = ("vision_proj.weight", "text_proj.weight")
+SIDES = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
 Schema = TypeVar("Schema")
 
@@ -90,7 +90,7 @@ class TrainedDualEncoder(WeightFormat):
     is_ours = True
 
     def detect(self, source: WeightSource) -> bool:
-        return all(name in source.model() for name in MARKS)
+        return any(name.startswith(SIDES) for name in source.model())
 
     def read(self, source: WeightSource) -> DualEncoderFile:
         state, content = dict(source.model()), source.read(_Content)
@@ -98,9 +98,6 @@ class TrainedDualEncoder(WeightFormat):
         _decay_idle_rows(state, source)
         others = ("language_state.", "continual.", *(f"{part}_fingerprint" for part in LEFT_OUT))
         tensors = {name: tensor for name, tensor in state.items() if not name.startswith(others)}
-        for name in MARKS:
-            if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
-                raise DataError("is no matrix", source.path, field=name)
         task, state = content.cfg.task or _Task(), content.task_state
         languages = checked(state.get("languages") or [], List[str], source.path, "task_state.languages")
         return DualEncoderFile(
