@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Iterator, List, Optional
 
-from mlvl_fairseq.cli.common import not_negative, positive
+from mlvl_fairseq.cli.common import add_dataclass_options, language_order, not_negative, positive
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=of_models
     )
-    parser.add_argument("corpus", help="corpus folder to make, or to add to")
+    parser.add_argument("corpus", nargs=None if of_models else "?", help="corpus folder to make, or to add to")
     _add_captions(parser)
     _add_photos(parser)
     features = _add_features(parser)
@@ -56,11 +56,11 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Options; those of models are asked for where something is given that is none of the others."""
     args, others = build_parser(of_models=False).parse_known_args(argv)
-    return build_parser().parse_args(argv) if others else args
+    return build_parser().parse_args(argv) if others or args.corpus is None else args
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
+    from mlvl_fairseq.data.captions.reading import KEPT, POLICIES, ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -75,10 +75,9 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
+    files = "{split} caption files; {{lang}} stands for the language; again for each further file"
     reading = [
-        captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
-        )
+        captions.add_argument(f"--{split}", action="append", metavar="PATTERN", help=files.format(split=split))
         for split in ("train", "valid", "test")
     ]
     reading += [
@@ -96,6 +95,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "(default: the one that is asked for; train with restval)",
         ),
         captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
+        captions.add_argument("--captions-kept", choices=KEPT, help=ReadingOptions.help("captions_kept")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -126,11 +126,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             default=None,
             help="leave out training captions without an English partner, which mlvl-cll needs",
         ),
-        captions.add_argument(
-            "--on-problem",
-            choices=("skip", "error"),
-            help="unusable captions: count and leave out, or stop at the first (default: skip)",
-        ),
+        captions.add_argument("--on-problem", choices=POLICIES, help=ReadingOptions.help("on_problem")),
         captions.add_argument(
             "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
         ),
@@ -158,7 +154,6 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_features(parser: argparse.ArgumentParser):
-    from mlvl_fairseq.cli.common import add_dataclass_options
     from mlvl_fairseq.data.images.policy import PictureOptions
 
     features = parser.add_argument_group("features")
@@ -190,7 +185,7 @@ def _add_transform(features) -> None:
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.text import tokenizer_kinds
+    from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     text = parser.add_argument_group("text")
     text.add_argument(
@@ -209,6 +204,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     for kind in tokenizer_kinds():
         if kind.comes_with_a_model:
             text.add_argument(f"--{kind.option}", metavar="FOLDER", help=f"captions of all languages in {kind.help}")
+    add_dataclass_options(text, TextOptions)
     text.add_argument("--mte", metavar="PATH", help="with the tokenizer above: store this text encoder's states")
     text.add_argument(
         "--train-states",
@@ -260,7 +256,6 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def prepare(args) -> None:
     """All steps that the options ask for, the counts, and the next command."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
     from mlvl_fairseq.data.corpus.summary import describe, next_command, tell_shared_photos, tell_what_is_left_out
     from mlvl_fairseq.data.images.policy import BadImagePolicy
@@ -313,7 +308,6 @@ def open_corpus(args):
 
 def build_corpus(args):
     """The corpus of the caption files that the options name."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import build_from_files, by_split
 
     return build_from_files(
@@ -330,6 +324,7 @@ def build_corpus(args):
         by_split(args.image_list or []),
         by_split(args.captions_split or []),
         columns=args.captions_columns,
+        kept=args.captions_kept or "all",
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),
@@ -340,17 +335,18 @@ def build_corpus(args):
 
 def prepare_tokenizers(corpus, args) -> None:
     """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import binarize_all
-    from mlvl_fairseq.data.text import tokenizer_kinds
+    from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     kinds = [kind for kind in tokenizer_kinds() if kind.comes_with_a_model]
     folders = [(kind, getattr(args, kind.option)) for kind in kinds if getattr(args, kind.option)]
+    if not folders:
+        TextOptions.refuse(args, "without the folder of a tokenizer")
     if args.train_states and not args.mte:
         raise UserError("--train-states goes with --mte")
     if args.mte and len(folders) != 1:
         raise UserError(f"--mte needs the tokenizer that belongs to it: {' or '.join(f'--{k.option}' for k in kinds)}")
-    tokenizers = [kind.load(folder) for kind, folder in folders]
+    tokenizers = [TextOptions.prepare(args, kind.load(folder)) for kind, folder in folders]
     for tokenizer in tokenizers:
         binarize_all(corpus, tokenizer)
     if args.mte:

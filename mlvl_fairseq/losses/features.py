@@ -4,6 +4,7 @@ A new contrastive loss computes its similarities as `contrastive_loss` does, wit
 large batch does not fit memory.
 """
 
+from contextlib import nullcontext
 from typing import Callable, Dict, NamedTuple, Optional, Union
 
 import torch
@@ -110,8 +111,15 @@ def contrastive_loss(
         queries: bool [B], rows that are queries; the others are keys only. None: all are.
 
     Returns:
-        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32.
+        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32, also
+        under autocast: similarities are divided by a temperature of as little as 0.001.
     """
+    kind = text.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        return _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries)
+
+
+def _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries) -> Tensor:
     if valid is not None:
         text, image, ids = text[valid], image[valid], ids[valid]
         queries = None if queries is None else queries[valid]

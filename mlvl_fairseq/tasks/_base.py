@@ -141,7 +141,8 @@ class CaptionTask(MlvlTask):
         langs: languages of training.
 
     Attributes:
-        corpus: what training is about. tokenizer: captions to ids and back.
+        corpus: what training is about. trained_languages: in the order in which their captions are concatenated.
+        tokenizer: captions to ids and back.
         unreadable: by split, bool [images]: pictures that cannot be read, where they have been looked at.
         trains_image_tower, default_freeze: what a model trains where its options do not say it.
 
@@ -156,7 +157,7 @@ class CaptionTask(MlvlTask):
 
     def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
         super().__init__(cfg, vocabulary.load_dictionary(langs))
-        self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self.vocabulary, self.corpus, self.trained_languages = vocabulary, vocabulary.corpus, list(langs)
         self._told = set()
         self.unreadable: Dict[str, np.ndarray] = {}
         self.state.merge_state_dict(self.tokenizer.checkpoint_state())
@@ -240,6 +241,7 @@ class CaptionTask(MlvlTask):
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
+        options.setdefault("max_length", self.cfg.max_length)
         kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
         return kind(
             ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
@@ -247,8 +249,8 @@ class CaptionTask(MlvlTask):
             np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
             self.dictionary.bos(),
             self.dictionary.eos(),
-            max_length=self.cfg.max_length,
             pad=self.dictionary.pad(),
+            ends_texts=(vocabulary or self.vocabulary).tokenizer.ends_texts,
             **options,
         )
 

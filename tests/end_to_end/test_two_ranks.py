@@ -214,3 +214,13 @@ def test_gradients_are_accumulated(german, train):
     assert parts.rows() == {16}
     assert parts.losses() == pytest.approx(whole.losses(), rel=LOSS_TOLERANCE)
     assert largest_difference(parts.last, whole.last) < WEIGHT_TOLERANCE
+
+
+def test_local_negatives_of_two_ranks_are_those_of_two_batches(corpus, teacher_options, train):
+    """Each with the rows of its own batch; gradients are averaged, as they are over --update-freq."""
+    options = [corpus, *teacher_options, "--negatives", "local", "--max-update", 4, "--disable-validation"]
+    alone = train("one", 1, *options, "--batch-size", 8, "--update-freq", 2)
+    both = train("two", 2, *options, "--batch-size", 8, "--ddp-backend", "legacy_ddp")
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert both.rows() == {16} and len(both.losses()) == 4
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE

@@ -1,25 +1,24 @@
 """CLIP's tokenizer: its text pipeline, and byte-level BPE over a vocabulary that can grow by languages."""
 
-import copy
 import gzip
 import hashlib
 import importlib.util
-import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
-from mlvl_fairseq.errors import DataError, UserError, one_line
+from mlvl_fairseq.data.text.dictionaries import dictionary_text, ordered_dictionary
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import read_text, write_text
-from mlvl_fairseq.json_files import Count, json_content, parse_json
+from mlvl_fairseq.json_files import Count, Size, checked, json_content, parse_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -195,6 +194,27 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+def checked_segmentation(given: Any, vocabulary: Vocabulary, source) -> Dict[str, Tuple[int, int]]:
+    """What a checkpoint says of how captions of each language are cut, see :class:`ClipTokenizer`.
+
+    Raises:
+        DataError: it is damaged: a language was learned with more than there is.
+    """
+    where = "task_state.segmentation"
+    sizes = checked(given, Dict[str, Tuple[Size, Size]], source, where, "restore it from a good copy")
+    for lang, (tokens, merges) in sizes.items():
+        if tokens > len(vocabulary) or merges > len(vocabulary.merges):
+            message = f"says that '{lang}' was learned with more tokens or merges than there are"
+            raise DataError(message, source, field=where)
+    return sizes
+
+
+@dataclass
+class _Additions:
+    tokens: List[str] = field(default_factory=list)
+    merges: List[str] = field(default_factory=list)
+
+
 @register_tokenizer("vocabulary", "CLIP's tokens: folder with vocab.json and merges.txt")
 class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
@@ -237,14 +257,10 @@ class ClipTokenizer(Tokenizer):
 
     @property
     def dictionary(self) -> "Dictionary":
-        return clip_dictionary(self._dictionary_text(), "vocabulary")
+        return clip_dictionary(dictionary_text(self.vocabulary.tokens), "vocabulary")
 
     def write_dictionary(self, path) -> None:
-        write_text(path, self._dictionary_text())
-
-    def _dictionary_text(self) -> str:
-        """One line a token in the order of ids: the token and a count, which is not used."""
-        return "".join(f"{token} 1\n" for token in self.vocabulary.tokens)
+        write_text(path, dictionary_text(self.vocabulary.tokens))
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -283,6 +299,14 @@ class ClipTokenizer(Tokenizer):
         state = {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
         return {**state, "segmentation": self.segmentation} if self.segmentation else state
 
+    @classmethod
+    def from_state(cls, state, source=None, folder=None):
+        if "vocabulary" not in state:
+            return None
+        added = checked(state["vocabulary"], _Additions, source, "task_state.vocabulary", "restore it from a good copy")
+        vocabulary = clip_vocabulary().with_additions(asdict(added), source)
+        return cls(vocabulary, checked_segmentation(state.get("segmentation") or {}, vocabulary, source))
+
 
 def load_clip_dictionary(path) -> "Dictionary":
     """A ``dict.txt`` that :meth:`ClipTokenizer.write_dictionary` wrote, see :func:`clip_dictionary`.
@@ -303,26 +327,4 @@ def clip_dictionary(text: str, source) -> "Dictionary":
         text: of a ``dict.txt``: a line with a token and a count each, in the order of ids.
         source: for messages.
     """
-    parsed = _parse_dictionary(text, source)
-    dictionary = copy.copy(parsed)  # the caller's own, to add to
-    dictionary.symbols, dictionary.count = parsed.symbols.copy(), parsed.count.copy()
-    dictionary.indices = parsed.indices.copy()
-    return dictionary
-
-
-@lru_cache(maxsize=4)
-def _parse_dictionary(text: str, source) -> "Dictionary":
-    from fairseq.data import Dictionary
-
-    dictionary = Dictionary(bos=BOS_TOKEN, pad=EOS_TOKEN, eos=EOS_TOKEN, unk=EOS_TOKEN, add_special_symbols=False)
-    dictionary.nspecial = 0
-    try:
-        dictionary.add_from_file(io.StringIO(text))
-    except (ValueError, RuntimeError) as error:
-        raise DataError(f"not a fairseq dictionary: {one_line(error)}", source) from None
-    missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]
-    if missing:
-        raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)
-    dictionary.bos_index = dictionary.indices[BOS_TOKEN]
-    dictionary.eos_index = dictionary.pad_index = dictionary.unk_index = dictionary.indices[EOS_TOKEN]
-    return dictionary
+    return ordered_dictionary(text, source, bos=BOS_TOKEN, pad=EOS_TOKEN, eos=EOS_TOKEN, unk=EOS_TOKEN)
