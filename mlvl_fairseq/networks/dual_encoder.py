@@ -144,7 +144,9 @@ def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> An
     name = str(getattr(options, option))
     every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
     values = {given: getattr(options, given, None) for given in every}
-    own = dimension_names(side, towers[name]) if name in towers else {}
+    if name not in towers:
+        tower_config(towers, f"--{side}-tower", name)  # which refuses it
+    own = dimension_names(side, towers[name])
     for given in sorted(every - own.keys()):
         if values[given] is not None:
             raise UserError(f"--{side}-tower {name} has no --{given.replace('_', '-')}")
@@ -251,6 +253,11 @@ class DualEncoderNetwork(Network):
         if hasattr(self, "logit_scale"):
             return temperature(self.logit_scale)
         return self.temp if self.training else self.temp.clamp(*BOUNDS)
+
+    def keep_states(self, wanted: bool = True) -> None:
+        """Let both encoders give the states of all patches and tokens, too."""
+        for side in self.sides.values():
+            self.get_submodule(side).keeps_states = wanted
 
     def train(self, mode: bool = True) -> "DualEncoderNetwork":
         super().train(mode)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 # keys of signatures; what scores without the key are taken for; in words
 _MUST_AGREE = (
     ("data", "not known", "tested on different data"),
-    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),
+    ("top", "all", "ranked among more or fewer candidates"),
+    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),  # the last one: values are used
 )
 
 
