@@ -1,6 +1,6 @@
-"""With ``--amp`` fairseq divides gradients by the loss scale twice: when it clips those of torch's optimizer, and when it
-steps its own wrapper of that, which torch takes for an optimizer that it has not seen. Adam does not mind, but for its
-epsilon, which is as many times too large: the scale doubles every 2000 updates, until no gradient is larger.
+"""With ``--amp`` fairseq divides gradients by the loss scale twice: when it clips those of torch's optimizer, and when
+it steps its own wrapper of that, which torch takes for an optimizer that it has not seen. Adam does not mind, but for
+its epsilon, which is as many times too large: the scale doubles every 2000 updates, until no gradient is larger.
 
 Breaks without it: ``fairseq-train ... --amp`` on a GPU.
 """
