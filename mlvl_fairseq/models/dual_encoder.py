@@ -51,6 +51,7 @@ DualEncoderConfig = with_options(
 
 @register_model("dual_encoder", dataclass=DualEncoderConfig)
 class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqModel):
+    origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",

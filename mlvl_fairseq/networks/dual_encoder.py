@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.check import holding
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
-from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
+from mlvl_fairseq.data.images.transforms import ImageTransform, transform_names
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
 from mlvl_fairseq.modules.low_rank import merge_lora
@@ -30,6 +30,7 @@ from mlvl_fairseq.options import choice
 Transform = choice("Transform", *transform_names())
 Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
+TRANSFORM = "imagenet_square"
 
 
 PLAIN = {int, float, str, bool}  # types of dimensions that options can say
@@ -80,7 +81,11 @@ class DualEncoderOptions:
         },
     )
     transform: Transform = field(
-        default=Transform(CLIP_TRANSFORM), metadata={"help": "what cuts pictures for the image tower"}
+        default=Transform(TRANSFORM),
+        metadata={
+            "help": "what makes pictures to the input of the image tower: imagenet_square, as DeiT was trained; lilt, "
+            "the same with the statistics of CLIP, as published; clip, for the towers of CLIP"
+        },
     )
     frozen_dropout: bool = field(
         default=False,
@@ -184,7 +189,7 @@ class DualEncoderNetwork(Network):
         embed_dim: int,
         log_scale: bool = False,
         frozen_dropout: bool = False,
-        transform: str = CLIP_TRANSFORM,
+        transform: str = TRANSFORM,
     ):
         super().__init__()
         self.visual_encoder, self.text_encoder = image, text
