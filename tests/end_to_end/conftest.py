@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -139,6 +140,19 @@ def corpus_without_teacher(succeed, world, caption_patterns, tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus") / "pictures"
     succeed("mlvl-prepare", folder, *caption_patterns, "--image-root", world / "images", "--order", LANGUAGES)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wordpiece_corpus(succeed, corpus_without_teacher, world, caption_patterns, tmp_path_factory):
+    """A corpus whose English captions are cut with a WordPiece vocabulary of their words, which lies beside it."""
+    folder = tmp_path_factory.mktemp("wordpiece")
+    captions = (corpus_without_teacher / "captions" / "train.en.txt").read_text()
+    words = sorted(set(re.findall(r"\w+|[^\w\s]", captions.lower())))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+    options = [*caption_patterns, "--image-root", world / "images", "--order", "en", "--wordpiece", folder]
+    succeed("mlvl-prepare", folder / "corpus", *options)
+    return folder / "corpus"
 
 
 @pytest.fixture(scope="session")
