@@ -72,17 +72,21 @@ class DualEncoderFile:
         """The model's options. Raises DataError: one is not as the schema says."""
         return checked(self.content.cfg.model, schema, self.source.path, "cfg.model", "restore it from a good copy")
 
+    @property
+    def tokenizer_folder(self) -> Optional[str]:
+        """Where the tokenizer was in training; None: it is in the file."""
+        return (self.content.cfg.task or _Task()).tokenizer_folder
+
     def tokenizer(self, folder=None) -> Tokenizer:
         """What cut the captions.
 
         Args:
-            folder: where it is now, if the file holds only which one it was and it has moved.
+            folder: where it is now, if the file holds only which one it was.
 
         Raises:
             DataError: the file does not say it. UserError: it is not there, or another one.
         """
-        task = self.content.cfg.task or _Task()
-        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer_folder)
+        return tokenizer_of_state(self.content.task_state, self.source.path, folder)
 
 
 @register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")
