@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=7.4", "pytest-xdist>=3.3"],
+        "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },
     entry_points={

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 from typing import Dict
 
 import torch
-from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
-from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
+from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.networks.clip import ARCHITECTURES
@@ -36,7 +35,7 @@ def build_model(config: ClipConfig) -> ClipModel:
 
 
 def build_criterion() -> ClipContrastiveCriterion:
-    return ClipContrastiveCriterion(FairseqDataclass(), SimpleNamespace(trains_image_tower=True)).train()
+    return ClipContrastiveCriterion(ClipContrastiveConfig(), SimpleNamespace(trains_image_tower=True)).train()
 
 
 def random_batch(config: ClipConfig, rows: int, mean_tokens: int, seed: int) -> Dict:

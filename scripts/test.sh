@@ -3,5 +3,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repository"
+# what the tests compare with; half a minute, once
+python -c 'from importlib.metadata import version; version("timm"), version("transformers")' 2>/dev/null ||
+    pip_install --no-build-isolation --editable "$repository[interop]"
 export OMP_NUM_THREADS=1 # one thread a process: more only get into each other's way
 python -m pytest tests -n 2 --dist loadfile --disable-warnings "$@"

@@ -35,7 +35,7 @@ ARROWS = {
     "evaluation/metrics": GROUND | {"evaluation"},
     "evaluation/report": GROUND | {"evaluation", "runs"},
     "evaluation/evaluators": CORE | {"evaluation", "inference", "runs"},
-    "optim": {"errors", "fairseq"},
+    "optim": {"errors", "options", "fairseq"},
     "continual": CORE | {"losses", "networks", "inference", "evaluation", "runs", "process", "fairseq"},
     "models": CORE | {"networks", "continual", "fairseq"},
     "criterions": CORE | {"losses", "fairseq"},

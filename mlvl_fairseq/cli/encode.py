@@ -13,12 +13,14 @@ EPILOG = """\
 examples:
   mlvl-encode --vocabulary corpus/bin/en+de <captions.de >train.bpe
   mlvl-encode --sentencepiece xlmr_base <train.de >bpe/train.de
+  mlvl-encode --wordpiece bert_base --cleaning lilt <captions.en >train.bpe
   mlvl-encode --sentencepiece xlmr_base --output-dir bpe --parallel train.de-en.de train.de-en.en
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from mlvl_fairseq.data.text import tokenizer_kinds
+    from mlvl_fairseq.cli.common import add_dataclass_options
+    from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -27,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     for kind in tokenizer_kinds():
         kinds.add_argument(f"--{kind.option}", metavar="DIR", help=kind.help)
     kinds.add_argument("--tokenizer", metavar="DIR", help="the folder of any of these, told by its files")
+    add_dataclass_options(parser, TextOptions)
     parser.add_argument("files", nargs="*", metavar="FILE", help="text, a sentence a line (default: standard input)")
     parser.add_argument("--output-dir", metavar="DIR", help="receives the tokens of each FILE, under its name")
     parser.add_argument(
@@ -37,12 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def chosen_tokenizer(args):
     """The tokenizer that the options name."""
-    from mlvl_fairseq.data.text import load_tokenizer, tokenizer_kinds
+    from mlvl_fairseq.data.text import TextOptions, load_tokenizer, tokenizer_kinds
 
-    for kind in tokenizer_kinds():
-        if getattr(args, kind.option):
-            return kind.load(getattr(args, kind.option))
-    return load_tokenizer(args.tokenizer)
+    given = (kind.load(getattr(args, kind.option)) for kind in tokenizer_kinds() if getattr(args, kind.option))
+    return TextOptions.prepare(args, next(given, None) or load_tokenizer(args.tokenizer))
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Iterator, List, Optional
 
-from mlvl_fairseq.cli.common import not_negative, positive
+from mlvl_fairseq.cli.common import add_dataclass_options, language_order, not_negative, positive
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,6 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_features(parser: argparse.ArgumentParser):
-    from mlvl_fairseq.cli.common import add_dataclass_options
     from mlvl_fairseq.data.images.policy import PictureOptions
 
     features = parser.add_argument_group("features")
@@ -190,7 +189,7 @@ def _add_transform(features) -> None:
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.text import tokenizer_kinds
+    from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     text = parser.add_argument_group("text")
     text.add_argument(
@@ -209,6 +208,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     for kind in tokenizer_kinds():
         if kind.comes_with_a_model:
             text.add_argument(f"--{kind.option}", metavar="FOLDER", help=f"captions of all languages in {kind.help}")
+    add_dataclass_options(text, TextOptions)
     text.add_argument("--mte", metavar="PATH", help="with the tokenizer above: store this text encoder's states")
     text.add_argument(
         "--train-states",
@@ -260,7 +260,6 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def prepare(args) -> None:
     """All steps that the options ask for, the counts, and the next command."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
     from mlvl_fairseq.data.corpus.summary import describe, next_command, tell_shared_photos, tell_what_is_left_out
     from mlvl_fairseq.data.images.policy import BadImagePolicy
@@ -313,7 +312,6 @@ def open_corpus(args):
 
 def build_corpus(args):
     """The corpus of the caption files that the options name."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import build_from_files, by_split
 
     return build_from_files(
@@ -340,17 +338,18 @@ def build_corpus(args):
 
 def prepare_tokenizers(corpus, args) -> None:
     """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
-    from mlvl_fairseq.cli.common import language_order
     from mlvl_fairseq.data.corpus.prepare import binarize_all
-    from mlvl_fairseq.data.text import tokenizer_kinds
+    from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     kinds = [kind for kind in tokenizer_kinds() if kind.comes_with_a_model]
     folders = [(kind, getattr(args, kind.option)) for kind in kinds if getattr(args, kind.option)]
+    if not folders:
+        TextOptions.refuse(args, "without the folder of a tokenizer")
     if args.train_states and not args.mte:
         raise UserError("--train-states goes with --mte")
     if args.mte and len(folders) != 1:
         raise UserError(f"--mte needs the tokenizer that belongs to it: {' or '.join(f'--{k.option}' for k in kinds)}")
-    tokenizers = [kind.load(folder) for kind, folder in folders]
+    tokenizers = [TextOptions.prepare(args, kind.load(folder)) for kind, folder in folders]
     for tokenizer in tokenizers:
         binarize_all(corpus, tokenizer)
     if args.mte:

@@ -1,17 +1,39 @@
 """Contrastive training of a dual encoder (Radford et al. 2021)."""
 
+from dataclasses import dataclass, field
+
 from fairseq.criterions import register_criterion
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from mlvl_fairseq.criterions.base import Criterion, Needs, Term
-from mlvl_fairseq.losses import contrastive_loss
+from mlvl_fairseq.losses import POSITIVES, contrastive_loss
 
 
-@register_criterion("clip_contrastive", dataclass=FairseqDataclass)
+@dataclass
+class ClipContrastiveConfig(FairseqDataclass):
+    negatives: ChoiceEnum(["gather", "local"]) = field(
+        default="gather",
+        metadata={
+            "help": "gather: contrast with the rows of all ranks, with gradients, as one process with the whole batch "
+            "would; local: every rank with its own rows, gradients averaged over ranks (as published for LilT)"
+        },
+    )
+    positives: ChoiceEnum(sorted(POSITIVES)) = field(
+        default="mean",
+        metadata={
+            "help": "captions of one image in a batch: mean, positives with weights that add up to 1; sum, positives "
+            "with weight 1 each; masked, neither positives nor negatives of each other's images; diagonal, negatives "
+            "(as published for CLIP and LilT)"
+        },
+    )
+
+
+@register_criterion("clip_contrastive", dataclass=ClipContrastiveConfig)
 class ClipContrastiveCriterion(Criterion):
-    """Symmetric contrastive loss between captions and images, over the rows of all ranks, with the model's temperature.
+    """Symmetric contrastive loss between captions and images, with the model's temperature, in float32.
 
-    Captions of the same image are positives of each other, so a batch may hold an image more than once.
+    By default over the rows of all ranks, and captions of the same image are positives of each other, so a batch may
+    hold an image more than once.
     """
 
     needs = Needs(
@@ -28,7 +50,8 @@ class ClipContrastiveCriterion(Criterion):
             features["image"],
             model.temperature,
             sample["image_ids"],
-            gather=self.training,
+            gather=self.training and str(self.cfg.negatives) == "gather",
+            positives=str(self.cfg.positives),
             valid=sample.get("counts"),
         )
         return {"contrastive": Term(1.0, loss)}

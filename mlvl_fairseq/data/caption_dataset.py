@@ -11,7 +11,7 @@ from mlvl_fairseq.data.sampling import alternating_epoch, mixed_epoch, one_langu
 
 
 def end_positions(lengths: torch.Tensor) -> torch.Tensor:
-    """Position of the EOS of each caption, given its length [B] with BOS and EOS."""
+    """Position of the last token of each caption, its EOS if there is one, given its length [B] with BOS and EOS."""
     return lengths - 1
 
 
@@ -29,6 +29,7 @@ class CaptionDataset(FairseqDataset):
         max_length: longest caption, BOS and EOS included; longer ones are cut and keep their EOS.
         shuffle: draw a new order every epoch (the order follows fairseq's seed and epoch only).
         pad: id of padding; None: `eos`, as in CLIP.
+        ends_texts: whether batches have the EOS that items end with, see :class:`~mlvl_fairseq.data.text.Tokenizer`.
     """
 
     def __init__(
@@ -43,16 +44,21 @@ class CaptionDataset(FairseqDataset):
         max_length: int = 77,
         shuffle: bool = False,
         pad: Optional[int] = None,
+        ends_texts: bool = True,
     ):
         self.tokens, self.rows, self.bos, self.eos = tokens, rows, bos, eos
         self.pad = eos if pad is None else pad
         self.images, self.english = images, english
-        self.max_length, self.shuffle = max_length, shuffle
-        self.sizes = np.minimum(sizes + 1, max_length)  # + 1: the BOS that the file does not hold
+        self.max_length, self.shuffle, self.ends_texts = max_length, shuffle, ends_texts
+        self.sizes = self._lengths(sizes)
         self.keep_multiple_of = 1
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def _lengths(self, sizes: np.ndarray) -> np.ndarray:
+        """Of captions with BOS, which files do not hold, and EOS, which they do."""
+        return np.minimum(sizes + 1 if self.ends_texts else sizes, self.max_length)
 
     def __getitem__(self, index: int) -> Dict:
         image_row, english_row = self.rows[index]
@@ -85,12 +91,13 @@ class CaptionDataset(FairseqDataset):
         """Right-padded tokens [B, T], EOS positions [B], image ids [B], and the features of the batch's rows."""
         if not samples:
             return {}
-        lengths = torch.tensor([min(len(s["tokens"]) + 1, self.max_length) for s in samples])
+        lengths = torch.from_numpy(self._lengths(np.array([len(s["tokens"]) for s in samples])))
         tokens = torch.full((len(samples), int(lengths.max())), self.pad, dtype=torch.long)
         tokens[:, 0] = self.bos
         for row, length, sample in zip(tokens, lengths.tolist(), samples):
-            row[1 : length - 1] = sample["tokens"][: length - 2]
-            row[length - 1] = self.eos
+            row[1:length] = sample["tokens"][: length - 1]
+            if self.ends_texts:
+                row[length - 1] = self.eos
         image_ids = np.array([s["image_id"] for s in samples])
         batch = {
             "id": torch.tensor([s["id"] for s in samples]),

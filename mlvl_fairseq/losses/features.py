@@ -110,8 +110,14 @@ def contrastive_loss(
         queries: bool [B], rows that are queries; the others are keys only. None: all are.
 
     Returns:
-        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32.
+        scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32, also
+        under autocast: similarities are divided by a temperature of as little as 0.001.
     """
+    with torch.autocast(text.device.type, enabled=False):
+        return _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries)
+
+
+def _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries) -> Tensor:
     if valid is not None:
         text, image, ids = text[valid], image[valid], ids[valid]
         queries = None if queries is None else queries[valid]

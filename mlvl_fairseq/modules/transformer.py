@@ -1,16 +1,19 @@
 """The transformer of OpenAI's CLIP (Radford et al. 2021): pre-LN residual blocks with quick-GELU, or with
-open_clip's GELU.
+open_clip's GELU; and with the adapters of LilT (Khan et al. 2023, section 3).
 
 Parameters carry the names of `clip.model.Transformer`, so that official state dicts load without renaming.
 """
 
-from typing import Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
+from mlvl_fairseq.modules.towers.base import Parts
+
+FRESH_STD = 0.02  # of the matrices of a block that is appended (LilT)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -138,7 +141,8 @@ class ResidualAttentionBlock(nn.Module):
     """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``.
 
     An adapter, if given, has its part in the attention and in the output. With `at`, int64 ``[B]``, only that position
-    of each example is computed, from all it sees: ``[B, 1, width]``.
+    of each example is computed, from all it sees: ``[B, 1, width]``. Layerwise adapters, where they are inserted, stand
+    on the inputs of the two branches.
     """
 
     def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False, activation: str = "quick_gelu"):
@@ -147,12 +151,13 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_1 = LayerNorm(width)
         self.mlp = MLP(width, mlp_width, activation)
         self.ln_2 = LayerNorm(width)
+        self.adapter1, self.adapter2 = nn.Identity(), nn.Identity()
 
     def forward(
         self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None, at: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
-        x = take_positions(x, at) + self.attn(self.ln_1(x), adapter, at)
-        x = x + self.mlp(self.ln_2(x))
+        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at)
+        x = x + self.mlp(self.ln_2(self.adapter2(x)))
         return x if adapter is None or adapter.output is None else adapter.output(x)
 
 
@@ -178,11 +183,43 @@ class Transformer(nn.Module):
         activation: str = "quick_gelu",
     ):
         super().__init__()
-        mlp_width = mlp_width or 4 * width
-        self.resblocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, mlp_width, causal, activation) for _ in range(layers)
-        )
+        self.dimensions = width, heads, mlp_width or 4 * width, causal, activation
+        self.new_adapter: Optional[Callable[[], nn.Module]] = None
+        self.resblocks = nn.ModuleList(ResidualAttentionBlock(*self.dimensions) for _ in range(layers))
         self.reset_parameters()
+
+    def parts(self, behind: str) -> Parts:
+        """Where the parts are of a tower that has this as ``transformer``; `behind`: regular expression for what
+        follows the last block there."""
+        return Parts(
+            norm=r"(^|\.)ln_",
+            dense=r"\.mlp\.",
+            attention=r"\.attn\.",
+            last=rf"^transformer\.resblocks\.{len(self.resblocks) - 1}\.|{behind}",
+            block=r"^transformer\.resblocks\.{}\.",
+        )
+
+    def insert_adapters(self, new_adapter: Callable[[], nn.Module]) -> None:
+        """Fresh adapters on the inputs of both branches of all blocks, and of those that will be appended.
+
+        Args:
+            new_adapter: makes one, ``[..., width] -> [..., width]``.
+        """
+        self.new_adapter = new_adapter
+        for block in self.resblocks:
+            block.adapter1, block.adapter2 = new_adapter(), new_adapter()
+
+    def append_block(self) -> None:
+        """A fresh block behind the last one; matrices are drawn from N(0, 0.02), as LilT draws them."""
+        block = ResidualAttentionBlock(*self.dimensions)
+        for name, parameter in block.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=FRESH_STD)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        if self.new_adapter is not None:
+            block.adapter1, block.adapter2 = self.new_adapter(), self.new_adapter()
+        self.resblocks.append(block)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -58,6 +58,8 @@ class Network(nn.Module, ABC):
         language_modules: names of submodules (each may be None) whose parameters belong to single languages.
         match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs.
         encode_chunk: rows encoded at a time; 0: all.
+        sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
+        heads: regular expression of the parameters behind the towers that take both into one space.
     """
 
     frozen_files: ClassVar[Dict[str, str]] = {}
@@ -65,6 +67,8 @@ class Network(nn.Module, ABC):
     language_modules: ClassVar[Sequence[str]] = ()
     match: Optional[Callable[[Encoded, Encoded], Tensor]] = None
     encode_chunk: int = 0
+    sides: ClassVar[Dict[str, str]] = {}
+    heads: ClassVar[str] = ""
 
     @classmethod
     @abstractmethod

@@ -3,13 +3,45 @@
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import List, Mapping, Optional, Sequence
+from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from torch import nn
 
 from mlvl_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+
+class Rule(NamedTuple):
+    """What the names that a regular expression finds do.
+
+    Attributes:
+        trains: they train, or are frozen.
+        pattern: for `re.search`.
+        inside: a module; the pattern then is about its own names of its parameters. Empty: about the whole names.
+    """
+
+    trains: bool
+    pattern: str
+    inside: str = ""
+
+    @classmethod
+    def of(cls, rule: "Union[str, Rule]") -> "Rule":
+        """``+PATTERN`` trains, ``-PATTERN`` freezes."""
+        return rule if isinstance(rule, Rule) else cls(rule[0] == "+", rule[1:])
+
+    def __str__(self) -> str:
+        where = f"^{re.escape(self.inside)}: " if self.inside else ""
+        return f"{'+' if self.trains else '-'}{where}{self.pattern}"
+
+    def find(self, names: Iterable[str]) -> List[str]:
+        """Those of `names` that it is about. Raises re.error: the pattern is no regular expression."""
+        prefix = f"{self.inside}." if self.inside else ""
+        own = ((name, name[len(prefix) :]) for name in names if name.startswith(prefix))
+        return [name for name, inner in own if re.search(self.pattern, inner)]
+
+
+Rules = Sequence[Union[str, Rule]]
 
 
 def freezing_options(presets: Mapping[str, Sequence[str]], shorthand: str) -> type:
@@ -25,8 +57,9 @@ def freezing_options(presets: Mapping[str, Sequence[str]], shorthand: str) -> ty
             default=None,
             metadata={
                 "help": f"what trains: {', '.join(presets)}; or rules on parameter names, separated by spaces: "
-                "+PATTERN trains and -PATTERN freezes what the regular expression finds, later rules win, as in "
-                f"--trainable='-. +bias' (write the = where a rule begins with -). Wins over {shorthand}"
+                "+PATTERN trains and -PATTERN freezes what the regular expression finds, later rules win, names stand "
+                f"for their rules, as in --trainable='-. +bias' (write the = where a rule begins with -). Wins over "
+                f"{shorthand}"
             },
         )
 
@@ -36,53 +69,84 @@ def freezing_options(presets: Mapping[str, Sequence[str]], shorthand: str) -> ty
 def freeze(
     module: nn.Module,
     trainable: Optional[str],
-    shorthand: Sequence[str],
+    shorthand: Rules,
     option: str,
-    presets: Mapping[str, Sequence[str]],
+    presets: Mapping[str, Rules],
+    added: int = 0,
 ) -> List[str]:
     """:func:`freeze_parameters` as ``--trainable`` says, or, where it is not given, by the rules of a shorthand.
 
     Args:
         trainable: value of ``--trainable``. presets: names for it.
         shorthand: rules of another option. option: that one as the user wrote it, for messages.
+        added: see :func:`tell_trained`.
     """
     if trainable is not None:
         shorthand, option = rules_of(trainable, presets), f"--trainable '{trainable}'"
     frozen = freeze_parameters(module, shorthand, option)
-    tell_trained(module)
+    tell_trained(module, added)
     return frozen
 
 
-def tell_trained(module: nn.Module) -> None:
-    """Log how many parameters train."""
-    parameters = list(module.parameters())
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    counts = sum(parameter.numel() for parameter in trained), sum(parameter.numel() for parameter in parameters)
-    logger.info(f"{counts[0]:,} of {counts[1]:,} parameters train ({len(trained)} of {len(parameters)} tensors)")
+class Counts(NamedTuple):
+    """How many numbers a module has.
+
+    Attributes:
+        trained: of those that train. total: of all. added: of those that were added for training.
+    """
+
+    trained: int
+    total: int
+    added: int = 0
+
+    @classmethod
+    def of(cls, module: nn.Module, added: int = 0) -> "Counts":
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+        return cls(sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes), added)
+
+    @property
+    def percent(self) -> float:
+        """Of all parameters."""
+        return 100 * self.trained / max(1, self.total)
+
+    @property
+    def percent_of_base(self) -> float:
+        """Of the parameters that there were before any were added."""
+        return 100 * self.trained / max(1, self.total - self.added)
+
+    def __str__(self) -> str:
+        text = f"{self.trained:,} of {self.total:,} parameters train ({self.percent:.4f}%"
+        base = self.total - self.added
+        return text + (f"; {self.percent_of_base:.4f}% of the {base:,} without added parts)" if self.added else ")")
 
 
-def rules_of(text: str, presets: Mapping[str, Sequence[str]]) -> List[str]:
-    """The rules behind ``--trainable``: a preset's, or those that are typed.
+def tell_trained(module: nn.Module, added: int = 0) -> None:
+    """Log how many parameters train; `added`: how many of all were added for training."""
+    tensors = [parameter.requires_grad for parameter in module.parameters()]
+    logger.info("%s, %d of %d tensors", Counts.of(module, added), sum(tensors), len(tensors))
+
+
+def rules_of(text: str, presets: Mapping[str, Rules]) -> List[Union[str, Rule]]:
+    """The rules behind ``--trainable``: those that are typed, and those that presets among them stand for.
 
     Raises:
-        UserError: a word is no rule.
+        UserError: a word is neither a rule nor a preset.
     """
-    if text in presets:
-        return list(presets[text])
-    rules = text.split()
-    wrong = [rule for rule in rules if rule[0] not in "+-"]
-    if wrong:
-        named = f", or one of the presets {', '.join(presets)}" if presets else ""
-        raise UserError(f"--trainable '{wrong[0]}': write +PATTERN or -PATTERN{named}")
+    rules = []
+    for word in text.split():
+        if word[0] not in "+-" and word not in presets:
+            named = f", or one of the presets {', '.join(presets)}" if presets else ""
+            raise UserError(f"--trainable '{word}': write +PATTERN or -PATTERN{named}")
+        rules += presets.get(word, [word])
     return rules
 
 
-def freeze_parameters(module: nn.Module, rules: Sequence[str], option: str) -> List[str]:
+def freeze_parameters(module: nn.Module, rules: Rules, option: str) -> List[str]:
     """Freeze what the rules say. Without rules, everything trains.
 
     Args:
         module: parameters that are frozen already stay frozen, and are not among the result.
-        rules: ``+PATTERN`` and ``-PATTERN``, applied in order to the names of parameters.
+        rules: ``+PATTERN`` and ``-PATTERN``, or :class:`Rule`, applied in order to the names of parameters.
         option: the user's words, for messages.
 
     Returns:
@@ -93,10 +157,10 @@ def freeze_parameters(module: nn.Module, rules: Sequence[str], option: str) -> L
     """
     parameters = dict(module.named_parameters())
     trains = {name: True for name, parameter in parameters.items() if parameter.requires_grad}
-    for rule in rules:
-        for name in _matches(rule[1:], parameters, option):
+    for rule in map(Rule.of, rules):
+        for name in _matches(rule, parameters, option):
             if name in trains:
-                trains[name] = rule[0] == "+"
+                trains[name] = rule.trains
     if not any(trains.values()):
         raise UserError(f"{option} leaves nothing to train")
     for name, flag in trains.items():
@@ -104,11 +168,12 @@ def freeze_parameters(module: nn.Module, rules: Sequence[str], option: str) -> L
     return [name for name, flag in trains.items() if not flag]
 
 
-def _matches(pattern: str, names, option: str) -> List[str]:
+def _matches(rule: Rule, names: Iterable[str], option: str) -> List[str]:
     try:
-        found = [name for name in names if re.search(pattern, name)]
+        found = rule.find(names)
     except re.error as error:
         raise UserError(f"{option} is no regular expression: {error}") from None
     if not found:
-        raise UserError(f"{option} matches no parameter" + ("" if pattern in option else f" ({pattern})"))
+        shown = "" if rule.pattern in option else f" ({rule if rule.inside else rule.pattern})"
+        raise UserError(f"{option} matches no parameter{shown}")
     return found

@@ -141,7 +141,8 @@ class CaptionTask(MlvlTask):
         langs: languages of training.
 
     Attributes:
-        corpus: what training is about. tokenizer: captions to ids and back.
+        corpus: what training is about. trained_languages: in the order in which their captions are concatenated.
+        tokenizer: captions to ids and back.
         unreadable: by split, bool [images]: pictures that cannot be read, where they have been looked at.
         trains_image_tower, default_freeze: what a model trains where its options do not say it.
 
@@ -156,7 +157,7 @@ class CaptionTask(MlvlTask):
 
     def __init__(self, cfg: CaptionTaskConfig, vocabulary: CorpusVocabulary, langs: Sequence[str]):
         super().__init__(cfg, vocabulary.load_dictionary(langs))
-        self.vocabulary, self.corpus = vocabulary, vocabulary.corpus
+        self.vocabulary, self.corpus, self.trained_languages = vocabulary, vocabulary.corpus, list(langs)
         self._told = set()
         self.unreadable: Dict[str, np.ndarray] = {}
         self.state.merge_state_dict(self.tokenizer.checkpoint_state())
@@ -249,6 +250,7 @@ class CaptionTask(MlvlTask):
             self.dictionary.eos(),
             max_length=self.cfg.max_length,
             pad=self.dictionary.pad(),
+            ends_texts=(vocabulary or self.vocabulary).tokenizer.ends_texts,
             **options,
         )
 

@@ -1,23 +1,33 @@
 """Contrastive training of a dual encoder: from scratch, from CLIP's weights, or with frozen parts."""
 
 from dataclasses import dataclass, field, replace
+from typing import List, Optional
 
 from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary
+from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary, GrownVocabulary
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.policy import PictureOptions
+from mlvl_fairseq.data.text import TextOptions, load_tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
+    )
+    tokenizer_folder: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "folder of a tokenizer that came with a text tower, such as BERT's or XLM-R's, as given to "
+            "mlvl-prepare; default: CLIP's tokens, see --vocabulary"
+        },
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
     allow_outside_root: bool = field(
@@ -26,7 +36,7 @@ class ImageTextRetrievalConfig(PictureOptions, CaptionTaskConfig):
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(CaptionTask):
+class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
@@ -36,13 +46,7 @@ class ImageTextRetrievalTask(CaptionTask):
         corpus, langs = Corpus(cfg.data), split_languages(cfg.langs)
         for lang in langs:
             corpus.require("train", lang)
-        vocabulary = split_languages(cfg.vocabulary)
-        if not vocabulary and langs != [corpus.source_lang]:
-            raise UserError(
-                f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
-                f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}"
-            )
-        return cls(cfg, GrownVocabulary(corpus, vocabulary), langs)
+        return cls(cfg, vocabulary_of(cfg, corpus, langs), langs)
 
     @property
     def growth(self) -> GrowthOptions:
@@ -70,3 +74,26 @@ class ImageTextRetrievalTask(CaptionTask):
         images = CorpusImages(self.corpus, split, self.preprocess, *where)
         self.look_at_pictures(split, images)
         return images
+
+
+def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str]) -> CorpusVocabulary:
+    """What captions are cut with: a given tokenizer, or CLIP's.
+
+    Raises:
+        UserError: the options do not go together. DataError: the tokenizer is damaged.
+    """
+    grown = split_languages(cfg.vocabulary)
+    if cfg.tokenizer_folder:
+        tokenizer = load_tokenizer(cfg.tokenizer_folder)
+        if tokenizer.comes_with_a_model:
+            if grown:
+                raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer-folder")
+            return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer_folder)
+        raise UserError(f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
+    TextOptions.refuse(cfg, "without --tokenizer-folder")
+    if not grown and langs != [corpus.source_lang]:
+        raise UserError(
+            f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
+            f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}; or the --tokenizer-folder of a text tower"
+        )
+    return GrownVocabulary(corpus, grown)

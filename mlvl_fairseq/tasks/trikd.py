@@ -20,6 +20,7 @@ from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, selected, split_languages
+from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 from mlvl_fairseq.tasks._validation import RecallScores
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ PAIR = "im-"
 
 
 @dataclass
-class TrikdTaskConfig(PictureOptions, CaptionTaskConfig):
+class TrikdTaskConfig(LimitOptions, PictureOptions, CaptionTaskConfig):
     max_length: int = field(
         default=77,
         metadata={
@@ -76,7 +77,7 @@ class TrikdTaskConfig(PictureOptions, CaptionTaskConfig):
 
 
 @register_task("trikd", dataclass=TrikdTaskConfig)
-class TrikdTask(CaptionTask):
+class TrikdTask(LimitsSamples, CaptionTask):
     """Train model ``trikd`` on captions in one or several languages.
 
     Attributes:

@@ -4,11 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from golden import assert_golden, det, load_golden
 
-from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
+from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
 
 
 class DualEncoder:
@@ -29,7 +28,7 @@ def test_loss_is_the_contrastive_one_with_the_model_s_temperature():
         "nsentences": 6,
         "ntokens": 40,
     }
-    criterion = ClipContrastiveCriterion(FairseqDataclass(), SimpleNamespace(trains_image_tower=True))
+    criterion = ClipContrastiveCriterion(ClipContrastiveConfig(), SimpleNamespace(trains_image_tower=True))
     loss, rows, log = criterion(DualEncoder(), sample)
     assert_golden(loss / rows, golden["only_crossmodal"]["loss"])
     assert log == {"loss": loss, "sample_size": 6, "nsentences": 6, "ntokens": 40}

@@ -81,7 +81,11 @@ def test_files_that_do_not_fit_together(write, tmp_path):
 def tokenizer(monkeypatch):
     """Every folder holds this one."""
     for kind in tokenizer_kinds():
-        monkeypatch.setattr(kind, "load", lambda folder: SimpleNamespace(tokens=words))
+        monkeypatch.setattr(
+            kind,
+            "load",
+            lambda folder: SimpleNamespace(tokens=words, prepared=lambda *_: SimpleNamespace(tokens=words)),
+        )
 
 
 def test_the_command(write, tmp_path, tokenizer, monkeypatch, capsys):

@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fairseq.dataclass import FairseqDataclass
 
-from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveCriterion
+from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -32,7 +31,7 @@ def batch(images):
 
 def update(model, sample):
     """Loss of a step, and the trained parameters after it."""
-    criterion = ClipContrastiveCriterion(FairseqDataclass(), SimpleNamespace(trains_image_tower=True)).train()
+    criterion = ClipContrastiveCriterion(ClipContrastiveConfig(), SimpleNamespace(trains_image_tower=True)).train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     loss, rows, _ = criterion(model.train(), sample)
     (loss / rows).backward()

@@ -3,10 +3,12 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Type
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING
+from mlvl_fairseq.errors import DataError, UserError
 
 if TYPE_CHECKING:  # fairseq takes seconds to import, and what cuts text does without it
     from fairseq.data import Dictionary
@@ -21,6 +23,7 @@ class Tokenizer(ABC):
         comes_with_a_model: whether its ids are used as they come. If not, corpora have vocabularies of their own, which
             grow by languages, and ``mlvl-prepare`` takes no folder of this kind.
         bos, eos, pad: ids of the begin and end of a sentence, and of what fills a batch.
+        ends_texts: whether EOS stands behind what a model reads. Files of ids end their captions with it in any case.
     """
 
     option: ClassVar[str]
@@ -30,6 +33,7 @@ class Tokenizer(ABC):
     bos: int
     eos: int
     pad: int
+    ends_texts: bool = True
 
     @classmethod
     @abstractmethod
@@ -94,13 +98,73 @@ class Tokenizer(ABC):
     def checkpoint_state(self) -> Dict:
         """What a checkpoint's task state holds of it: plain values, enough to make it again or to know it again."""
 
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any], source=None, folder=None) -> Optional["Tokenizer"]:
+        """The tokenizer behind what :meth:`checkpoint_state` put into a checkpoint's task state.
+
+        Args:
+            source: the checkpoint, for messages. folder: where the tokenizer's files were in training, or are now.
+
+        Returns:
+            None: the state is of another kind.
+
+        Raises:
+            DataError: the state is damaged. UserError: files are needed that are not there, or are others.
+        """
+
     def of_language(self, lang: Optional[str]) -> "Tokenizer":
         """What cuts the captions of a language: this, unless each language keeps the cuts it was learned with."""
         return self
 
+    def prepared(self, cleaning: str = NO_CLEANING, ends_texts: bool = True) -> "Tokenizer":
+        """This tokenizer with other preparations of a text.
+
+        Args:
+            cleaning: what is done to it before it is cut, see :mod:`mlvl_fairseq.data.text.cleaning`.
+            ends_texts: whether EOS stands behind it.
+
+        Raises:
+            UserError: there is no such cleaning, or this kind of tokenizer takes texts as they are.
+        """
+        TextOptions.refuse(TextOptions(cleaning, not ends_texts), f"with a tokenizer of the kind '{self.option}'")
+        return self
+
     def tokenize(self, texts: Sequence[str], max_length: int) -> List[List[int]]:
-        """Ids with BOS and EOS; longer texts are cut to `max_length` ids and keep their EOS."""
-        return [[self.bos, *ids[: max_length - 2], self.eos] for ids in self.encode_batch(texts)]
+        """Ids with BOS and, if :attr:`ends_texts`, EOS; longer texts are cut to `max_length` ids and keep their EOS."""
+        end = [self.eos] if self.ends_texts else []
+        inner = max_length - 1 - len(end)
+        return [[self.bos, *ids[:inner], *end] for ids in self.encode_batch(texts)]
+
+
+@dataclass
+class TextOptions:
+    """Options of every command that cuts captions with a tokenizer that came with a model."""
+
+    cleaning: str = field(
+        default=NO_CLEANING,
+        metadata={
+            "help": "what is done to captions before they are cut into tokens: none, or lilt (lower case, no ASCII "
+            "punctuation, the first 30 words), as LilT was published",
+            "choices": lambda: sorted(CLEANINGS),
+        },
+    )
+    no_end_token: bool = field(
+        default=False,
+        metadata={"help": "captions begin with [CLS] and do not end with [SEP], as LilT was published"},
+    )
+
+    @staticmethod
+    def prepare(options: "TextOptions", tokenizer: Tokenizer) -> Tokenizer:
+        """The tokenizer as options say; they can be a task's. Raises UserError: see :meth:`Tokenizer.prepared`."""
+        return tokenizer.prepared(str(options.cleaning), not options.no_end_token)
+
+    @staticmethod
+    def refuse(options: "TextOptions", reason: str) -> None:
+        """Raises UserError: an option is given where, for this reason, it would do nothing."""
+        if options.no_end_token or options.cleaning != NO_CLEANING:
+            option = "--no-end-token" if options.no_end_token else f"--cleaning {options.cleaning}"
+            raise UserError(f"{option} does nothing {reason}")
 
 
 TOKENIZERS: Dict[str, Type[Tokenizer]] = {}
@@ -126,6 +190,19 @@ def tokenizer_kinds() -> List[Type[Tokenizer]]:
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return list(TOKENIZERS.values())
+
+
+def tokenizer_of_state(state: Mapping[str, Any], source, folder=None) -> Tokenizer:
+    """The tokenizer of a checkpoint, of whichever kind; see :meth:`Tokenizer.from_state`.
+
+    Raises:
+        DataError: the checkpoint does not say how it cut captions.
+    """
+    for kind in tokenizer_kinds():
+        tokenizer = kind.from_state(state, source, folder)
+        if tokenizer is not None:
+            return tokenizer
+    raise DataError("does not say how captions were cut", source, field="task_state")
 
 
 def load_tokenizer(folder) -> Tokenizer:

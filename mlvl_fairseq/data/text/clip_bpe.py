@@ -3,10 +3,9 @@
 import gzip
 import hashlib
 import importlib.util
-import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -16,9 +15,10 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
-from mlvl_fairseq.errors import DataError, UserError, one_line
+from mlvl_fairseq.data.text.dictionaries import dictionary_text, ordered_dictionary
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import read_text, write_text
-from mlvl_fairseq.json_files import Count, read_json
+from mlvl_fairseq.json_files import Count, checked, read_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -175,6 +175,12 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+@dataclass
+class _Additions:
+    tokens: List[str] = field(default_factory=list)
+    merges: List[str] = field(default_factory=list)
+
+
 @register_tokenizer("vocabulary", "CLIP's tokens: folder with vocab.json and merges.txt")
 class ClipTokenizer(Tokenizer):
     """CLIP's byte-level BPE over any :class:`Vocabulary`.
@@ -222,14 +228,10 @@ class ClipTokenizer(Tokenizer):
 
     @property
     def dictionary(self) -> "Dictionary":
-        return clip_dictionary(self._dictionary_text(), "vocabulary")
+        return clip_dictionary(dictionary_text(self.vocabulary.tokens), "vocabulary")
 
     def write_dictionary(self, path) -> None:
-        write_text(path, self._dictionary_text())
-
-    def _dictionary_text(self) -> str:
-        """One line a token in the order of ids: the token and a count, which is not used."""
-        return "".join(f"{token} 1\n" for token in self.vocabulary.tokens)
+        write_text(path, dictionary_text(self.vocabulary.tokens))
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -268,6 +270,14 @@ class ClipTokenizer(Tokenizer):
         state = {"vocabulary": self.vocabulary.additions(clip_vocabulary())}
         return {**state, "segmentation": self.segmentation} if self.segmentation else state
 
+    @classmethod
+    def from_state(cls, state, source=None, folder=None):
+        if "vocabulary" not in state:
+            return None
+        added = checked(state["vocabulary"], _Additions, source, "task_state.vocabulary", "restore it from a good copy")
+        vocabulary = clip_vocabulary().with_additions(asdict(added), source)
+        return cls(vocabulary)
+
 
 def load_clip_dictionary(path) -> "Dictionary":
     """A ``dict.txt`` that :meth:`ClipTokenizer.write_dictionary` wrote, see :func:`clip_dictionary`.
@@ -288,17 +298,4 @@ def clip_dictionary(text: str, source) -> "Dictionary":
         text: of a ``dict.txt``: a line with a token and a count each, in the order of ids.
         source: for messages.
     """
-    from fairseq.data import Dictionary
-
-    dictionary = Dictionary(bos=BOS_TOKEN, pad=EOS_TOKEN, eos=EOS_TOKEN, unk=EOS_TOKEN, add_special_symbols=False)
-    dictionary.nspecial = 0
-    try:
-        dictionary.add_from_file(io.StringIO(text))
-    except (ValueError, RuntimeError) as error:
-        raise DataError(f"not a fairseq dictionary: {one_line(error)}", source) from None
-    missing = [token for token in (BOS_TOKEN, EOS_TOKEN) if token not in dictionary.indices]
-    if missing:
-        raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)
-    dictionary.bos_index = dictionary.indices[BOS_TOKEN]
-    dictionary.eos_index = dictionary.pad_index = dictionary.unk_index = dictionary.indices[EOS_TOKEN]
-    return dictionary
+    return ordered_dictionary(text, source, bos=BOS_TOKEN, pad=EOS_TOKEN, eos=EOS_TOKEN, unk=EOS_TOKEN)

@@ -17,12 +17,14 @@ from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.data.text_files import sentences
 from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import atomic_path, open_file, read_text, write_text
+from mlvl_fairseq.json_files import Sha256, checked
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
 
 MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
 MASK = "<mask>"
+STATE = "sentencepiece"
 SPACE = "\u2581"  # SentencePiece's mark of a space
 LONGEST_LINE = 4192  # bytes; SentencePiece leaves longer lines out of training
 
@@ -93,7 +95,19 @@ class SentencePieceTokenizer(Tokenizer):
 
     def checkpoint_state(self) -> Dict:
         """Only which one it was: the folder is needed beside a checkpoint."""
-        return {"sentencepiece": self.fingerprint}
+        return {STATE: self.fingerprint}
+
+    @classmethod
+    def from_state(cls, state, source=None, folder=None):
+        if STATE not in state:
+            return None
+        digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", "restore it from a good copy")
+        if folder is None or not (Path(folder) / MODEL_FILE).exists():
+            raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: say where, --tokenizer-folder")
+        tokenizer = cls(folder)
+        if tokenizer.fingerprint != digest:
+            raise UserError(f"{folder} is not the tokenizer that {source} was trained with: say where, --tokenizer-folder")
+        return tokenizer
 
     def _dictionary_ids(self) -> List[int]:
         """The dictionary's id of every piece, by SentencePiece's id."""

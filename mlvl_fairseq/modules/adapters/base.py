@@ -2,14 +2,16 @@
 
 import logging
 from dataclasses import dataclass, fields
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
 import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
-from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+
+if TYPE_CHECKING:  # towers have layerwise adapters
+    from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class TowerShape:
     embed_dim: int
 
     @classmethod
-    def of(cls, tower: CLIPTextTower) -> "TowerShape":
+    def of(cls, tower: "CLIPTextTower") -> "TowerShape":
         width, embed_dim = tower.text_projection.shape
         return cls(width, len(tower.transformer.resblocks), embed_dim)
 
@@ -92,7 +94,7 @@ class TextAdapter(nn.Module):
         return tensors
 
     def forward(
-        self, tower: CLIPTextTower, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
+        self, tower: "CLIPTextTower", tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
     ) -> Adapted:
         """Encode captions of one language.
 

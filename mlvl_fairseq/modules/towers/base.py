@@ -82,10 +82,12 @@ class ImageTower(Tower):
     Attributes:
         image_size: height and width of the pictures in pixels; None: it takes features.
         feature_shape: shape of one image's features, ``(dims,)`` or ``(N, dims)``; None: it takes pictures.
+        keeps_states: whether states are wanted; where they are not, a tower may leave out what only they need.
     """
 
     image_size: Optional[int] = None
     feature_shape: Optional[tuple] = None
+    keeps_states: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> TowerOutput:
@@ -95,6 +97,13 @@ class ImageTower(Tower):
             ValueError: they have another shape.
         """
 
+    def require_shape(self, images: Tensor) -> None:
+        """Raises ValueError: images or features are not what :meth:`forward` takes."""
+        expected = self.feature_shape or (3, self.image_size, self.image_size)
+        if images.shape[1:] != expected:
+            what = "features" if self.feature_shape else "images"
+            raise ValueError(f"{what} of shape {tuple(images.shape[1:])} given to an image tower for {expected}")
+
 
 class TextTower(Tower):
     """Token ids to vectors.
@@ -102,11 +111,16 @@ class TextTower(Tower):
     Attributes:
         vocab_size: rows of the token embedding. max_length: longest text in tokens, special ones included.
         tokenizer: name of the kind of tokenizer (`mlvl_fairseq.data.text`) whose ids it was made for.
+        growing_embedding: name within the tower of its token embedding where that is an ``ExpandableEmbedding``, whose
+            rows can grow and train by themselves; None: it has no such.
+        keeps_states: whether states are wanted; where they are not, a tower may leave out what only they need.
     """
 
     vocab_size: int
     max_length: int
     tokenizer: ClassVar[str]
+    growing_embedding: ClassVar[Optional[str]] = None
+    keeps_states: bool = False
 
     @abstractmethod
     def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:

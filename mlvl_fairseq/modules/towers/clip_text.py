@@ -12,9 +12,8 @@ import torch.nn as nn
 
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
+from mlvl_fairseq.modules.length_groups import length_groups
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
-
-LENGTH_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -103,15 +102,10 @@ class CLIPTextTower(nn.Module):
     def _pool(self, x: torch.Tensor, eos_positions: torch.Tensor, adapters) -> torch.Tensor:
         """Transformer output ``[B, width]`` at the end of each text.
 
-        On a CPU, time follows the number of positions, and half of a random batch is padding: texts of like length
-        go through the transformer together. A GPU takes the batch whole.
+        On a CPU, texts of like length go through the transformer together, see :func:`length_groups`.
         """
-        groups = LENGTH_GROUPS if x.device.type == "cpu" and len(x) >= 8 * LENGTH_GROUPS else 1
-        order = eos_positions.argsort(stable=True)
-        pooled = []
-        for rows in order.chunk(groups):
-            ends = eos_positions[rows]
-            length = int(ends[-1]) + 1 if groups > 1 else x.shape[1]
+        groups, pooled = length_groups(eos_positions, x.shape[1]), []
+        for rows, length in groups:
             own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
-            pooled.append(self.transformer(x[rows, :length], own, at=ends))
-        return torch.cat(pooled)[order.argsort()]
+            pooled.append(self.transformer(x[rows, :length], own, at=eos_positions[rows]))
+        return torch.cat(pooled)[torch.cat([rows for rows, _ in groups]).argsort()]

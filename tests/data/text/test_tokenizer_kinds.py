@@ -25,13 +25,16 @@ from mlvl_fairseq.errors import DataError, UserError
 TEXTS = ["a red ball", "two blue boxes and a red ball", "a box"]
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "red", "ball"]
 
+KINDS = ["vocabulary", "sentencepiece", "wordpiece"]
+WORDPIECES = [*WORDS, "blue", "box", "##es", "two", "and"]
+
 
 @pytest.fixture
 def words_kind(monkeypatch):
-    """A newcomer's tokenizer: whole words of ``vocab.txt``, in the order of ids."""
+    """A newcomer's tokenizer: whole words of ``words.txt``, in the order of ids."""
     monkeypatch.setattr(base, "TOKENIZERS", dict(base.TOKENIZERS))
 
-    @register_tokenizer("words", "whole words: folder with vocab.txt")
+    @register_tokenizer("words", "whole words: folder with words.txt")
     class WordTokenizer(Tokenizer):
         def __init__(self, words):
             self.words = words
@@ -39,11 +42,11 @@ def words_kind(monkeypatch):
 
         @classmethod
         def detect(cls, folder):
-            return (folder / "vocab.txt").exists()
+            return (folder / "words.txt").exists()
 
         @classmethod
         def load(cls, folder):
-            with open(f"{folder}/vocab.txt") as file:
+            with open(f"{folder}/words.txt") as file:
                 return cls(file.read().split())
 
         @classmethod
@@ -90,7 +93,7 @@ def words_kind(monkeypatch):
 def words_folder(tmp_path):
     folder = tmp_path / "words"
     folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    (folder / "words.txt").write_text("\n".join(WORDS) + "\n")
     return folder
 
 
@@ -101,7 +104,8 @@ def folders(tmp_path_factory):
     train_bpe(TEXTS * 4, 60).save(clip)
     (pieces / "text").write_text("\n".join(TEXTS * 4) + "\n")
     train_sentencepiece([pieces / "text"], pieces, 20)
-    return {"vocabulary": clip, "sentencepiece": pieces}
+    (words := tmp_path_factory.mktemp("wordpiece") / "vocab.txt").write_text("\n".join(WORDPIECES) + "\n")
+    return {"vocabulary": clip, "sentencepiece": pieces, "wordpiece": words.parent}
 
 
 def test_every_kind_has_a_folder_here(folders):
@@ -113,11 +117,14 @@ def test_a_folder_tells_its_kind(folders, tmp_path):
     for option, folder in folders.items():
         assert load_tokenizer(folder).option == option
         assert [kind.option for kind in tokenizer_kinds() if kind.detect(folder)] == [option]
-    with pytest.raises(UserError, match="holds no tokenizer: .*--vocabulary.*vocab.json.*--sentencepiece.*dict.txt"):
+    with pytest.raises(
+        UserError,
+        match="holds no tokenizer: .*--vocabulary.*vocab.json.*--sentencepiece.*dict.txt.*--wordpiece.*vocab.txt",
+    ):
         load_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("option", ["vocabulary", "sentencepiece"])
+@pytest.mark.parametrize("option", KINDS)
 def test_what_every_kind_promises(folders, option, tmp_path):
     tokenizer = load_tokenizer(folders[option])
     again = load_tokenizer(folders[option])
@@ -138,9 +145,10 @@ def test_what_every_kind_promises(folders, option, tmp_path):
 
 
 def test_names_are_those_of_signatures_and_folders(folders):
-    clip, pieces = (load_tokenizer(folder) for folder in folders.values())
+    clip, pieces, words = (load_tokenizer(folder) for folder in folders.values())
     assert isinstance(clip, ClipTokenizer) and clip.name == "clip-bpe"
     assert isinstance(pieces, SentencePieceTokenizer) and pieces.name == f"spm-{pieces.fingerprint[:12]}"
+    assert words.name == f"wordpiece-{words.fingerprint[:12]}"
 
 
 def encoded(monkeypatch, capsys, *options):
@@ -150,7 +158,7 @@ def encoded(monkeypatch, capsys, *options):
     return capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("option", ["vocabulary", "sentencepiece"])
+@pytest.mark.parametrize("option", KINDS)
 def test_mlvl_encode_takes_each_kind_by_its_option_or_any_folder(folders, option, monkeypatch, capsys):
     expected = [" ".join(load_tokenizer(folders[option]).tokens(text)) for text in TEXTS]
     assert encoded(monkeypatch, capsys, f"--{option}", folders[option]) == expected

@@ -1,0 +1,104 @@
+"""Dual encoders that this plugin trained with fairseq: what such a file holds, without the weights of public files that
+training kept frozen (see :mod:`mlvl_fairseq.networks.dual_encoder_files`).
+
+The file says all else itself: towers and their dimensions, the preset, the transform of pictures (``cfg.model``), and
+the tokenizer (``task_state``).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Type, TypeVar
+
+from torch import Tensor
+
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightFormat,
+    WeightSource,
+    as_float32,
+    read_fingerprint,
+    register_weight_format,
+)
+from mlvl_fairseq.data.text.base import Tokenizer, tokenizer_of_state
+from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.json_files import Size, checked
+
+MARKS = ("vision_proj.weight", "text_proj.weight")
+LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
+Schema = TypeVar("Schema")
+
+
+@dataclass
+class _Task:
+    tokenizer_folder: Optional[str] = None
+    max_length: Optional[Size] = None
+
+
+@dataclass
+class _Cfg:
+    model: Dict[str, Any]
+    task: Optional[_Task] = None
+
+
+@dataclass
+class _Content:
+    """What such a file holds beside tensors, as far as it is read here."""
+
+    cfg: _Cfg
+    task_state: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DualEncoderFile:
+    """What is in a file.
+
+    Attributes:
+        tensors: by their names in the network; those that training took from other files and kept frozen are not there.
+        fingerprints: of what is not there, by part (:data:`LEFT_OUT`).
+        max_length: tokens of a caption in training; None: not known.
+        source: the file.
+    """
+
+    tensors: Tensors
+    fingerprints: Mapping[str, Tensor]
+    max_length: Optional[int]
+    source: WeightSource
+    content: _Content
+
+    def options(self, schema: Type[Schema]) -> Schema:
+        """The model's options. Raises DataError: one is not as the schema says."""
+        return checked(self.content.cfg.model, schema, self.source.path, "cfg.model", "restore it from a good copy")
+
+    def tokenizer(self, folder=None) -> Tokenizer:
+        """What cut the captions.
+
+        Args:
+            folder: where it is now, if the file holds only which one it was and it has moved.
+
+        Raises:
+            DataError: the file does not say it. UserError: it is not there, or another one.
+        """
+        task = self.content.cfg.task or _Task()
+        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer_folder)
+
+
+@register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")
+class TrainedDualEncoder(WeightFormat):
+    is_ours = True
+
+    def detect(self, source: WeightSource) -> bool:
+        return all(name in source.model() for name in MARKS)
+
+    def read(self, source: WeightSource) -> DualEncoderFile:
+        state, content = dict(source.model()), source.read(_Content)
+        found = {part: read_fingerprint(state, f"{part}_fingerprint", source.path) for part in LEFT_OUT}
+        tensors = {name: tensor for name, tensor in state.items() if name.removesuffix("_fingerprint") not in LEFT_OUT}
+        for name in MARKS:
+            if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
+                raise DataError("is no matrix", source.path, field=name)
+        return DualEncoderFile(
+            tensors=as_float32(tensors, source.path),
+            fingerprints={part: digest for part, digest in found.items() if digest is not None},
+            max_length=(content.cfg.task or _Task()).max_length,
+            source=source,
+            content=content,
+        )

@@ -1,0 +1,47 @@
+"""What is done to captions before they are cut into tokens. A new way is one function here."""
+
+import re
+from typing import Callable, Dict
+
+from mlvl_fairseq.errors import UserError
+
+NO_CLEANING = "none"
+MAX_WORDS = 30  # of a caption that LilT reads
+
+CLEANINGS: Dict[str, Callable[[str], str]] = {}
+_LEFT_OUT = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
+_GAP = re.compile(r"\s{2,}")
+
+
+def register_cleaning(name: str) -> Callable[[Callable[[str], str]], Callable[[str], str]]:
+    """Decorator of a function text -> text: ``--cleaning NAME``."""
+
+    def register(function: Callable[[str], str]) -> Callable[[str], str]:
+        if name in CLEANINGS:
+            raise ValueError(f"a cleaning '{name}' is registered already")
+        CLEANINGS[name] = function
+        return function
+
+    return register
+
+
+def cleaning(name: str) -> Callable[[str], str]:
+    """Raises UserError: there is none of this name."""
+    if name not in CLEANINGS:
+        raise UserError(f"--cleaning {name}: there are {', '.join(sorted(CLEANINGS))}")
+    return CLEANINGS[name]
+
+
+@register_cleaning(NO_CLEANING)
+def none(text: str) -> str:
+    """Captions as they are."""
+    return text
+
+
+@register_cleaning("lilt")
+def lilt(text: str) -> str:
+    """As LilT (Khan et al. 2023) was published, which has it from ALBEF (Li et al. 2021): lower case, ASCII punctuation
+    left out (of other writings it stays), hyphens and slashes to spaces, and the first :data:`MAX_WORDS` words."""
+    text = text.lower().translate(_LEFT_OUT).replace("<person>", "person")
+    words = _GAP.sub(" ", text).rstrip("\n").strip(" ").split(" ")
+    return " ".join(words[:MAX_WORDS])

@@ -1,0 +1,40 @@
+"""fairseq's dictionaries with the ids of a model's own vocabulary."""
+
+import io
+from typing import TYPE_CHECKING, Iterable
+
+from mlvl_fairseq.errors import DataError, one_line
+
+if TYPE_CHECKING:  # fairseq takes seconds to import
+    from fairseq.data import Dictionary
+
+
+def dictionary_text(tokens: Iterable[str]) -> str:
+    """Of a ``dict.txt``: one line a token in the order of ids, the token and a count, which is not used."""
+    return "".join(f"{token} 1\n" for token in tokens)
+
+
+def ordered_dictionary(text: str, source, bos: str, pad: str, eos: str, unk: str) -> "Dictionary":
+    """A dictionary whose ids are the lines of a ``dict.txt``: no symbol of fairseq's is put before them.
+
+    Args:
+        text: see :func:`dictionary_text`. source: for messages.
+        bos, pad, eos, unk: the special tokens, which are among the lines; some may be the same.
+
+    Raises:
+        DataError: a line is none of a dictionary, or a special token is missing.
+    """
+    from fairseq.data import Dictionary
+
+    dictionary = Dictionary(bos=bos, pad=pad, eos=eos, unk=unk, add_special_symbols=False)
+    dictionary.nspecial = 0
+    try:
+        dictionary.add_from_file(io.StringIO(text))
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"not a fairseq dictionary: {one_line(error)}", source) from None
+    missing = [token for token in dict.fromkeys((bos, eos, pad, unk)) if token not in dictionary.indices]
+    if missing:
+        raise DataError(f"no {' and no '.join(missing)}: not a dictionary that mlvl-prepare wrote", source)
+    for name, token in (("bos", bos), ("pad", pad), ("eos", eos), ("unk", unk)):
+        setattr(dictionary, f"{name}_index", dictionary.indices[token])
+    return dictionary

@@ -1,0 +1,297 @@
+"""A dual encoder of any image tower and any text tower, as LilT aligns them (Khan and Fu 2023): each gives one vector,
+which a linear projection takes into the space of both."""
+
+from dataclasses import asdict, dataclass, field, make_dataclass
+from typing import Any, Dict, Optional, Tuple, Union, get_args, get_origin
+
+import torch
+from torch import Tensor, nn
+
+from mlvl_fairseq.checkpoints.check import holding
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
+from mlvl_fairseq.modules.low_rank import merge_lora
+from mlvl_fairseq.modules.towers.base import (
+    IMAGE_TOWERS,
+    TEXT_TOWERS,
+    ImageTower,
+    TextTower,
+    TowerKind,
+    TowerOutput,
+    known,
+    tower_config,
+)
+from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
+from mlvl_fairseq.networks.peft import add_parts
+from mlvl_fairseq.options import choice
+
+Transform = choice("Transform", *transform_names())
+Temperature = choice("Temperature", "clamped", "log_scale")
+BOUNDS = (0.001, 0.5)  # of the clamped temperature
+
+
+PLAIN = {int, float, str, bool}  # types of dimensions that options can say
+
+
+def dimension_names(side: str, kind: TowerKind) -> Dict[str, str]:
+    """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``."""
+    fields = [name for name, own in kind.config.__dataclass_fields__.items() if _plain(own.type)]
+    named = {name if name.startswith(f"{side}_") else f"{side}_{name}": name for name in fields}
+    return {option: name for option, name in named.items() if name != "vocab_size"}
+
+
+def _plain(kind: Any) -> Optional[type]:
+    """The type behind Optional[type], where options can say it."""
+    inner = [one for one in get_args(kind) if one is not type(None)] if get_origin(kind) is Union else [kind]
+    return inner[0] if len(inner) == 1 and inner[0] in PLAIN else None
+
+
+def dimension_options(side: str, towers: Dict[str, TowerKind]) -> type:
+    """A dataclass with the dimensions of all towers of a side, each None by default: the named tower's own."""
+    owners: Dict[str, Tuple[Any, list]] = {}
+    for tower in known(towers):
+        for option, name in dimension_names(side, towers[tower]).items():
+            kind = _plain(towers[tower].config.__dataclass_fields__[name].type)
+            owners.setdefault(option, (kind, []))[1].append(tower)
+    found = []
+    for option, (kind, names) in owners.items():
+        about = f"overrides the {option.removeprefix(f'{side}_').replace('_', ' ')} of --{side}-tower"
+        about += "" if len(names) == len(towers) else f" ({', '.join(names)})"
+        found.append((option, Optional[kind], field(default=None, metadata={"help": about})))
+    return make_dataclass(f"{side.capitalize()}Dimensions", found, namespace={"__module__": __name__})
+
+
+@dataclass
+class DualEncoderOptions:
+    """``--arch`` sets towers; their dimensions follow from their names."""
+
+    image_tower: str = field(
+        default="vit_base", metadata={"help": f"the image tower: {', '.join(known(IMAGE_TOWERS))}"}
+    )
+    text_tower: str = field(default="bert_base", metadata={"help": f"the text tower: {', '.join(known(TEXT_TOWERS))}"})
+    embed_dim: int = field(default=256, metadata={"help": "dimension of the space of texts and images"})
+    temperature: Temperature = field(
+        default=Temperature.clamped,
+        metadata={
+            "help": "clamped: a number that divides cosines, kept in [0.001, 0.5], as published; log_scale: the "
+            "logarithm of its inverse, as in CLIP"
+        },
+    )
+    transform: Transform = field(
+        default=Transform(CLIP_TRANSFORM), metadata={"help": "what cuts pictures for the image tower"}
+    )
+    frozen_dropout: bool = field(
+        default=False,
+        metadata={"help": "let dropout work in frozen parts of towers while training, as published; by default off"},
+    )
+
+
+ARCHITECTURES: Dict[str, Dict[str, Any]] = {
+    "lilt": {},
+    "lilt_tiny": {"image_tower": "vit_tiny", "text_tower": "bert_tiny"},
+    "lilt_small": {"image_tower": "vit_small", "text_tower": "bert_small"},
+    "lilt_base": {},
+    "lilt_large": {"image_tower": "deit3_large", "text_tower": "bert_large"},
+    "lilt_base_dino": {"image_tower": "vit_base_dino"},
+    "lilt_base_mlm": {"text_tower": "bert_base_mlm"},
+    "lilt_base_mbert": {"text_tower": "bert_base_multilingual"},
+    "lilt_base_xlmr": {"text_tower": "xlmr_base"},
+    # for pictures of 64 pixels and vocabularies of a few thousand words, on a CPU
+    "lilt_nano": {
+        "image_tower": "vit_tiny",
+        "text_tower": "bert_tiny",
+        "embed_dim": 128,
+        "image_size": 64,
+        "image_width": 96,
+        "image_layers": 3,
+        "text_width": 96,
+        "text_max_positions": 80,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TowerConfigs:
+    """What both towers are made of: the configs of :mod:`mlvl_fairseq.modules.towers`."""
+
+    image: Any
+    text: Any
+
+    @classmethod
+    def of_options(cls, options, vocab_size: Optional[int] = None) -> "TowerConfigs":
+        """Args: options: :class:`DualEncoderOptions` and dimensions, or anything with their fields; those that are
+        absent count as None. vocab_size: rows of the token embedding; None: of the published tower.
+
+        Raises:
+            UserError: there is no such tower, or it has no such dimension.
+        """
+        return cls(
+            _config("image", IMAGE_TOWERS, options),
+            _config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
+        )
+
+
+def takes_features(options) -> bool:
+    """Whether the named image tower takes given features, whose dimension its config does not know."""
+    kind = IMAGE_TOWERS.get(str(options.image_tower))
+    return kind is not None and "feature_dim" in kind.config.__dataclass_fields__
+
+
+def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+    option = f"{side}_tower"
+    name = str(getattr(options, option))
+    every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
+    values = {given: getattr(options, given, None) for given in every}
+    own = dimension_names(side, towers[name]) if name in towers else {}
+    for given in sorted(every - own.keys()):
+        if values[given] is not None:
+            raise UserError(f"--{side}-tower {name} has no --{given.replace('_', '-')}")
+    dimensions = {own[given]: values[given] for given in own}
+    return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
+
+
+@register_network("dual_encoder")
+class DualEncoderNetwork(Network):
+    """Towers, projections and a temperature; parameters are named as LilT's.
+
+    Attributes:
+        visual_encoder: :class:`ImageTower`. text_encoder: :class:`TextTower`.
+        vision_proj, text_proj: from their widths to the space of both.
+        temp: the temperature, or logit_scale: the logarithm of its inverse.
+        frozen_dropout: whether dropout works in frozen parts in training. transform: name of what cuts pictures.
+        added: number of parameters that a preset added to the towers.
+    """
+
+    frozen_files = {
+        "init_from": "of a dual encoder: the checkpoint it started from",
+        "image_weights": "of a dual encoder: the file its image tower started from",
+        "text_weights": "of a dual encoder: the file its text tower started from",
+        "tokenizer_folder": "of a dual encoder: the folder of its tokenizer",
+    }
+    sides = {"image": "visual_encoder", "text": "text_encoder"}
+    heads = r"^(vision|text)_proj\."
+    added = 0
+
+    def __init__(
+        self,
+        image: ImageTower,
+        text: TextTower,
+        embed_dim: int,
+        log_scale: bool = False,
+        frozen_dropout: bool = False,
+        transform: str = CLIP_TRANSFORM,
+    ):
+        super().__init__()
+        self.visual_encoder, self.text_encoder = image, text
+        self.vision_proj, self.text_proj = nn.Linear(image.width, embed_dim), nn.Linear(text.width, embed_dim)
+        if log_scale:
+            self.logit_scale = new_logit_scale()
+        else:
+            self.temp = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
+        self.frozen_dropout, self.transform = frozen_dropout, transform
+
+    @classmethod
+    def of_options(cls, options, configs: TowerConfigs) -> "DualEncoderNetwork":
+        """Random weights.
+
+        Args:
+            options: :class:`DualEncoderOptions`, :class:`PeftOptions` and :class:`LoraOptions`, or anything with their
+                fields. configs: of the towers.
+        """
+        network = cls(
+            configs.image.build(),
+            configs.text.build(),
+            options.embed_dim,
+            str(options.temperature) == "log_scale",
+            options.frozen_dropout,
+            str(options.transform),
+        )
+        network.added = add_parts(network, options)
+        return network
+
+    @classmethod
+    def restore(cls, file: WeightFormat, source: WeightSource, **frozen) -> Restored:
+        """See :class:`Network`. Low-rank updates are merged into the weights."""
+        from mlvl_fairseq.networks.dual_encoder_files import read_whole
+
+        whole = read_whole(source, **frozen)
+        network = holding(whole.build, whole.tensors).eval()
+        merge_lora(network)
+        return Restored(network, whole.tokenizer, whole.fingerprint)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.vision_proj.out_features
+
+    @property
+    def max_length(self) -> int:
+        return self.text_encoder.max_length
+
+    @property
+    def preprocess(self) -> Optional[ImageTransform]:
+        size = self.visual_encoder.image_size
+        return None if size is None else ImageTransform(self.transform, size)
+
+    @property
+    def feature_dim(self) -> int:
+        shape = self.visual_encoder.feature_shape
+        return self.embed_dim if shape is None else shape[-1]
+
+    @property
+    def image_side(self) -> Dict[str, nn.Module]:
+        return {"image tower": self.visual_encoder, "projection": self.vision_proj}
+
+    @property
+    def temperature(self) -> Tensor:
+        """Scalar that divides cosines. While training, the parameter itself, within bounds since `forward`."""
+        if hasattr(self, "logit_scale"):
+            return temperature(self.logit_scale)
+        return self.temp if self.training else self.temp.clamp(*BOUNDS)
+
+    def train(self, mode: bool = True) -> "DualEncoderNetwork":
+        super().train(mode)
+        if mode and not self.frozen_dropout:
+            for side in self.sides.values():
+                rest_frozen(self.get_submodule(side))
+        return self
+
+    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
+        """See :class:`Network`; no language matters."""
+        return self._encoded(self.text_encoder, self.text_proj, tokens, eos_positions)
+
+    def encode_image(self, images: Tensor) -> Encoded:
+        """Pictures, or given features [B, ...] where the tower takes such."""
+        return self._encoded(self.visual_encoder, self.vision_proj, images)
+
+    def encode_features(self, features: Tensor) -> Encoded:
+        """Given image features: those that the image tower takes, or with a tower for pictures those of the space."""
+        return Encoded(features) if self.visual_encoder.feature_shape is None else self.encode_image(features)
+
+    def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: Tensor) -> Encoded:
+        trains = any(parameter.requires_grad for parameter in tower.parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            output: TowerOutput = tower(*inputs)
+        return Encoded(projection(output.vector), output.states, output.mask)
+
+    def forward(self, *args, **kwargs) -> Dict[str, Tensor]:
+        """See :class:`Network`. In training a clamped temperature is put back within its bounds first."""
+        if self.training and not hasattr(self, "logit_scale"):
+            with torch.no_grad():
+                self.temp.clamp_(*BOUNDS)
+        return super().forward(*args, **kwargs)
+
+
+def rest_frozen(module: nn.Module) -> None:
+    """Put the parts of a module of which no parameter trains into evaluation mode: their dropout is off."""
+    for part in module.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+
+
+def describe(configs: TowerConfigs) -> str:
+    """Dimensions as text, those among them that no tensor shows (heads, pooling)."""
+    parts = (("image", configs.image), ("text", configs.text))
+    return "; ".join(f"{side} {type(config).__name__} {sorted(asdict(config).items())}" for side, config in parts)

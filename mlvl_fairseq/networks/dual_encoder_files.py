@@ -1,0 +1,166 @@
+"""Dual encoders out of files: whole ones out of checkpoints, whose frozen weights are where they were taken from, and
+towers out of public files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List, Optional
+
+import torch
+
+from mlvl_fairseq.checkpoints.check import check_tensors, without_values
+from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import DualEncoderFile
+from mlvl_fairseq.checkpoints.source import (
+    Tensors,
+    WeightSource,
+    add_prefix,
+    fill_in,
+    fingerprint,
+    format_of,
+)
+from mlvl_fairseq.checkpoints.towers.base import load_tower
+from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
+from mlvl_fairseq.networks.dual_encoder import (
+    DualEncoderNetwork,
+    DualEncoderOptions,
+    TowerConfigs,
+    describe,
+    dimension_options,
+)
+from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions
+from mlvl_fairseq.options import with_options
+
+PARTS = {"image_weights": "image", "text_weights": "text", "init_from": "frozen"}  # option -> what a file leaves out
+
+
+@dataclass
+class _Origins:
+    """Where the weights were taken from that training kept frozen."""
+
+    init_from: Optional[str] = None
+    image_weights: Optional[str] = None
+    text_weights: Optional[str] = None
+
+
+SavedOptions = with_options(
+    _Origins,
+    [
+        DualEncoderOptions,
+        dimension_options("image", IMAGE_TOWERS),
+        dimension_options("text", TEXT_TOWERS),
+        PeftOptions,
+        LoraOptions,
+    ],
+)
+
+
+@dataclass(frozen=True)
+class WholeDualEncoder:
+    """A checkpoint with all its weights.
+
+    Attributes:
+        options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
+        source: the file.
+    """
+
+    options: Any
+    configs: TowerConfigs
+    tensors: Tensors
+    tokenizer: Tokenizer
+    source: WeightSource
+
+    def build(self) -> DualEncoderNetwork:
+        """A network of these dimensions, with what the preset adds."""
+        return DualEncoderNetwork.of_options(self.options, self.configs)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, and of what they do not show."""
+        lora = f"{self.options.lora_targets} {self.options.lora_alpha}"
+        basis = f"{describe(self.configs)}; {self.options.transform}; {lora}"
+        return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.tensors})
+
+
+def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[str]) -> WholeDualEncoder:
+    """Read a checkpoint, and what it left out from where that was taken from.
+
+    Args:
+        tokenizer_folder: of the tokenizer. moved: `init_from`, `image_weights`, `text_weights`: where these are now.
+
+    Raises:
+        DataError: a file is missing, damaged, or holds tensors that the network lacks or lacks some of the network's.
+        UserError: a frozen file is not there or another one.
+    """
+    file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
+    options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
+    configs = TowerConfigs.of_options(options, len(text))
+    whole = WholeDualEncoder(options, configs, file.tensors, text, source)
+    expected = without_values(whole.build).state_dict()
+    tensors = dict(file.tensors)
+    for option, part in PARTS.items():
+        if part in file.fingerprints:
+            path = moved.get(option) or getattr(options, option)
+            every = _origin_tensors(option, path, file, configs)
+            frozen = {name: every[name] for name in every.keys() & expected.keys() - file.tensors.keys()}
+            complaint = f"{path} does not hold the frozen weights that {source.path} was trained with"
+            tensors = fill_in(tensors, frozen, file.fingerprints[part], complaint)
+    check_tensors(source.path, "a dual encoder of these options", whole.build, tensors)
+    return WholeDualEncoder(options, configs, tensors, text, source)
+
+
+def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, configs: TowerConfigs) -> Tensors:
+    flag = f"--{option.replace('_', '-')}"
+    if path is None or not Path(path).exists():
+        raise UserError(
+            f"{file.source.path} needs the frozen weights it was trained with, and {path} is not there: say where they "
+            f"are with {flag}"
+        )
+    if option == "init_from":
+        return read_whole(file.source.origin(path)).tensors
+    side = PARTS[option]
+    config = getattr(configs, side)
+    tower = config.build()
+    load_tower(tower, config, path)
+    return add_prefix(tower.state_dict(), f"{DualEncoderNetwork.sides[side]}.")
+
+
+def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:
+    """Put a public file into a tower. Returns names of the network's parameters that are of it.
+
+    Raises:
+        DataError: the file does not fit. UserError: this tower does not start from files.
+    """
+    load_tower(network.get_submodule(network.sides[side]), config, path)
+    return _bare_names(network, side, config)
+
+
+def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path) -> List[str]:
+    """Put all weights of a checkpoint into a network, which may have more: adapters, updates, an appended block.
+
+    Returns:
+        names of the parameters that are of the checkpoint.
+
+    Raises:
+        DataError: the file is damaged or missing. UserError: it has parts that the network lacks, or lacks others than
+            added ones.
+    """
+    whole = read_whole(WeightSource(path))
+    own, given = network.state_dict(), whole.tensors
+    for name in sorted(given.keys() - own.keys()):
+        raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
+    towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
+    sides = tuple(f"{module}." for module in network.sides.values())
+    for name in sorted(name for name in own.keys() - given.keys() if name in towers or not name.startswith(sides)):
+        raise UserError(f"--init-from {path} has no {name}, which this model has: give its towers and --temperature")
+    for name, tensor in given.items():
+        if tensor.shape != own[name].shape:
+            found, wanted = list(tensor.shape), list(own[name].shape)
+            raise UserError(f"--init-from {path} has {name} of shape {found}, this model {wanted}")
+    network.load_state_dict(given, strict=False)
+    return [name for name, _ in network.named_parameters() if name in given]
+
+
+def _bare_names(network: DualEncoderNetwork, side: str, config: Any) -> List[str]:
+    """The parameters of a tower as its config builds it, in the network's names."""
+    return [f"{network.sides[side]}.{name}" for name, _ in without_values(config.build).named_parameters()]
