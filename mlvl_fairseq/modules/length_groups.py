@@ -2,6 +2,7 @@
 
 from typing import List, Tuple
 
+import torch
 from torch import Tensor
 
 LENGTH_GROUPS = 4
@@ -19,3 +20,8 @@ def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
     groups = LENGTH_GROUPS if last.device.type == "cpu" and len(last) >= 8 * LENGTH_GROUPS else 1
     order = last.argsort(stable=True)
     return [(rows, int(last[rows[-1]]) + 1 if groups > 1 else width) for rows in order.chunk(groups)]
+
+
+def real_tokens(last: Tensor, width: int) -> Tensor:
+    """bool [B, width], False at padding, of the positions (int64 [B]) of the last tokens."""
+    return torch.arange(width, device=last.device) <= last.unsqueeze(1)

@@ -54,6 +54,19 @@ def test_padding_may_be_a_token_of_its_own():
     assert result["net_input"]["eos_positions"].tolist() == [4, 1, 4]
 
 
+@pytest.mark.parametrize("max_length, expected", [
+    (3, [[BOS, 5, 6], [BOS, 4, 0], [BOS, 0, 0]]),
+    (7, [[BOS, 5, 6, 7, 8, 9, 10], [BOS, 4, 0, 0, 0, 0, 0], [BOS, 0, 0, 0, 0, 0, 0]]),
+    (9, [[BOS, 5, 6, 7, 8, 9, 10], [BOS, 4, 0, 0, 0, 0, 0], [BOS, 0, 0, 0, 0, 0, 0]]),
+])  # fmt: skip
+def test_texts_may_have_no_end(max_length, expected):
+    captions = dataset(pad=0, max_length=max_length, ends_texts=False)
+    result = batch(captions, [3, 1, 2])
+    assert result["net_input"]["tokens"].tolist() == expected
+    assert result["net_input"]["eos_positions"].tolist() == [len(expected[0]) - 1, 1, 0]
+    assert [captions.num_tokens(row) for row in (3, 1, 2)] == [min(7, max_length), 2, 1]
+
+
 def test_features_of_the_batch_s_rows():
     images, english = np.arange(8, dtype=np.float16).reshape(4, 2), np.arange(6, dtype=np.float32).reshape(2, 3)
     result = batch(dataset(images=images, english=english), [3, 0])

@@ -80,12 +80,9 @@ def test_files_that_do_not_fit_together(write, tmp_path):
 @pytest.fixture
 def tokenizer(monkeypatch):
     """Every folder holds this one."""
+    one = SimpleNamespace(tokens=words, prepared=lambda cleaning, ends_texts: one)
     for kind in tokenizer_kinds():
-        monkeypatch.setattr(
-            kind,
-            "load",
-            lambda folder: SimpleNamespace(tokens=words, prepared=lambda *_: SimpleNamespace(tokens=words)),
-        )
+        monkeypatch.setattr(kind, "load", lambda folder: one)
 
 
 def test_the_command(write, tmp_path, tokenizer, monkeypatch, capsys):

@@ -11,22 +11,20 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 
 import torch
 
-from mlvl_fairseq.checkpoints.archive import UNSEALED, seal_safetensors, verify_safetensors
+from mlvl_fairseq.checkpoints.archive import UNSEALED, seal_safetensors
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
-from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, count_layers, register_weight_format
+from mlvl_fairseq.checkpoints.huggingface import WEIGHTS, read_weights
+from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, count_layers, register_weight_format
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, require_file, write_json
+from mlvl_fairseq.files import atomic_path, write_json
 from mlvl_fairseq.json_files import Size, checked, read_json
 from mlvl_fairseq.modules.towers.clip_text import TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
 
 CONFIG = "config.json"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 LAYER_NORM_EPS = 1e-5  # what the towers are built for
 DEFAULT_HEADS = {"text": 8, "vision": 12}
-POSITION_IDS = ".position_ids"
 BEGIN_OF_TEXT, END_OF_TEXT = 49406, 49407
 
 
@@ -76,7 +74,7 @@ class HuggingFaceFolder(WeightFormat):
         folder = source.path if source.path.is_dir() else source.path.parent
         missing = "a Hugging Face folder has it beside the weights"
         config = read_json(folder / CONFIG, Dict[str, Any], "fetch it again", missing)
-        weights = _read_tensors(source.path) if source.path.is_file() else _read_folder(folder)
+        weights = read_weights(source.path)
         logit_scale = weights.pop("logit_scale", None)
         text = from_huggingface("text", weights, source.path)
         has_vision = any(name.startswith("vision_model.") for name in weights)
@@ -187,49 +185,6 @@ def _renamings(tower: str, layers: int) -> Iterator[Renaming]:
             yield Renaming(f"{ours}.attn.in_proj_{kind}", tuple(f"{theirs}.self_attn.{p}_proj.{kind}" for p in "qkv"))
             for our_module, their_module in BLOCK_MODULES.items():
                 yield Renaming(f"{ours}.{our_module}.{kind}", (f"{theirs}.{their_module}.{kind}",))
-
-
-def _read_folder(folder: Path) -> Dict[str, torch.Tensor]:
-    """The tensors of a folder, in one file or in those that its index names.
-
-    Raises:
-        DataError: there are none, or a file of the index is missing, damaged, or lacks one of its tensors.
-    """
-    name = next((name for name in WEIGHTS if (folder / name).exists()), WEIGHTS[0])
-    if not name.endswith(".json"):
-        return _read_tensors(folder / name)
-    places, tensors = read_json(folder / name, _Index, "fetch it again").weight_map, {}
-    for shard in sorted(set(places.values())):
-        if Path(shard).name != shard:
-            raise DataError(f"names {shard!r}, which is not in its folder", folder / name, field="weight_map")
-        tensors.update(_read_tensors(folder / shard, f"{name} names it: fetch it"))
-    for tensor, shard in places.items():
-        if tensor not in tensors and not tensor.endswith(POSITION_IDS):
-            raise DataError(f"lacks a tensor that {name} promises", folder / shard, field=tensor)
-    return tensors
-
-
-@dataclass
-class _Index:
-    weight_map: Dict[str, str]
-
-
-def _read_tensors(path: Path, missing: str = "a Hugging Face folder has weights in it") -> Dict[str, torch.Tensor]:
-    """Tensors as float32, without the position indices that older exports store; the seal of our own is verified."""
-    require_file(path, missing)
-    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else load_checkpoint_file(path)
-    return as_float32({name: value for name, value in tensors.items() if not str(name).endswith(POSITION_IDS)}, path)
-
-
-def _read_safetensors(path: Path) -> Dict[str, torch.Tensor]:
-    from safetensors import safe_open
-
-    verify_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except Exception as error:  # SafetensorError, and what torch says of types it does not know
-        raise DataError(f"is truncated or no safetensors file ({error}); fetch it again", path) from None
 
 
 def _to_config(weights: CLIPWeights) -> Dict[str, Any]:

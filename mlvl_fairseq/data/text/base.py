@@ -185,11 +185,11 @@ def register_tokenizer(option: str, help: str) -> Callable[[Type[Tokenizer]], Ty
 
 
 def tokenizer_kinds() -> List[Type[Tokenizer]]:
-    """All kinds: every module of this folder is imported."""
+    """All kinds by the names of their options: every module of this folder is imported."""
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
-    return list(TOKENIZERS.values())
+    return [TOKENIZERS[option] for option in sorted(TOKENIZERS)]
 
 
 def tokenizer_of_state(state: Mapping[str, Any], source, folder=None) -> Tokenizer:

@@ -171,9 +171,8 @@ def read_pieces(folder: Path) -> WordPieces:
     if fast is None or (folder / VOCABULARY).exists():
         tokens = _read_vocabulary(folder / VOCABULARY)
         if fast and fast.tokens != tokens:
-            raise DataError(
-                f"holds other tokens than {FAST} beside it; give the files of one model", folder / VOCABULARY
-            )
+            message = f"holds other tokens than {FAST} beside it; give the files of one model"
+            raise DataError(message, folder / VOCABULARY)
         fast = fast or _Settings(tokens)
     if (folder / CONFIG).exists():
         said = read_json(folder / CONFIG, _Config, _AGAIN)
@@ -181,12 +180,8 @@ def read_pieces(folder: Path) -> WordPieces:
         fast = replace(fast, **{name: value for name, value in given.items() if value is not None})
     if fast.lowercase is None:
         fast = replace(fast, lowercase=not any(_has_capitals(token) for token in fast.tokens))
-        how = (
-            "lower-cased, as it has no capital letter"
-            if fast.lowercase
-            else "not lower-cased, as it has capital letters"
-        )
-        logger.warning("%s: no %s says whether text is lower-cased; it is %s", folder, CONFIG, how)
+        how = "is, as the vocabulary has no capital letter" if fast.lowercase else "is not, as the vocabulary has some"
+        logger.warning("%s: no %s says whether text is lower-cased: it %s", folder, CONFIG, how)
     strip = fast.lowercase if fast.accents is None else fast.accents
     return WordPieces(fast.tokens, fast.lowercase, strip, fast.cjk, fast.clean, fast.longest)
 
@@ -258,17 +253,15 @@ def _read_fast(path: Path) -> _Settings:
     model = checked(content.model, _Model, path, "model", _AGAIN)
     normalizer = checked(content.normalizer, _Normalizer, path, "normalizer", _AGAIN)
     if (model.unk_token, model.continuing_subword_prefix) != (UNKNOWN, CONTINUES):
-        raise DataError(
-            f"marks unknown words and pieces otherwise than by {UNKNOWN} and {CONTINUES}", path, field="model"
-        )
+        message = f"marks unknown words and pieces otherwise than by {UNKNOWN} and {CONTINUES}"
+        raise DataError(message, path, field="model")
     tokens = sorted(model.vocab, key=model.vocab.__getitem__)
     if [model.vocab[token] for token in tokens] != list(range(len(tokens))):
         raise DataError("token ids are not 0, 1, 2, ... without gaps", path, field="model.vocab")
     added = [token.content for token in content.added_tokens or [] if token.content not in model.vocab]
     if added:
-        raise DataError(
-            f"adds tokens to the vocabulary, as '{added[0]}', which no BERT has", path, field="added_tokens"
-        )
+        message = f"adds tokens to the vocabulary, as '{added[0]}', which no BERT has"
+        raise DataError(message, path, field="added_tokens")
     return _Settings(
         [_plain(token, path) for token in tokens],
         normalizer.lowercase,
@@ -301,4 +294,5 @@ def _require_distinct(tokens: Sequence[str], path) -> None:
 
 
 def _has_capitals(token: str) -> bool:
-    return any("A" <= letter <= "Z" for letter in token) and not token.startswith("[")  # of special tokens, all have
+    is_special = token.startswith("[") and len(token) > 1
+    return not is_special and any("A" <= letter <= "Z" for letter in token)

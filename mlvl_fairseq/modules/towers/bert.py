@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import length_groups
+from mlvl_fairseq.modules.length_groups import length_groups, real_tokens
 from mlvl_fairseq.modules.towers.base import Parts, TextTower, TowerOutput, register_text_tower
 
 STD = 0.02  # of fresh weights
@@ -258,11 +258,6 @@ class SubLayerOutput(nn.Module):
 
     def forward(self, inner: Tensor, x: Tensor) -> Tensor:
         return self.LayerNorm(self.adapter(self.dropout(self.dense(inner))) + x)
-
-
-def real_tokens(last: Tensor, width: int) -> Tensor:
-    """bool [B, width], False at padding, of the positions (int64 [B]) of the last tokens."""
-    return torch.arange(width, device=last.device) <= last.unsqueeze(1)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

@@ -5,14 +5,17 @@ grow. Continual language learning grows it, so the position travels with the tok
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Optional, Sequence
 
 import torch
 import torch.nn as nn
 
+from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.length_groups import length_groups
+from mlvl_fairseq.modules.towers.base import Parts, Tower
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
 
 
@@ -24,7 +27,7 @@ class TextConfig:
     width: int
     layers: int
     heads: int
-    embed_dim: int
+    embed_dim: Optional[int]
     context_length: int = 77
     mlp_width: Optional[int] = None  # 4 * width
     activation: str = "quick_gelu"
@@ -37,7 +40,7 @@ class TextConfig:
         return CLIPTextTower(**vars(self))
 
 
-class CLIPTextTower(nn.Module):
+class CLIPTextTower(Tower):
     """Causal transformer over tokens; parameters are named as in `clip.model.CLIP`.
 
     Args:
@@ -45,7 +48,7 @@ class CLIPTextTower(nn.Module):
         width: model dimension.
         layers: number of transformer blocks.
         heads: attention heads (CLIP: ``width // 64``).
-        embed_dim: dimension shared with the image tower.
+        embed_dim: dimension shared with the image tower; None: there is no projection to it.
         context_length: longest input in tokens.
         mlp_width: inner dimension of the feed-forward halves; ``4 * width`` when not given.
         activation: of the feed-forward halves, ``quick_gelu`` or ``gelu``.
@@ -57,20 +60,31 @@ class CLIPTextTower(nn.Module):
         width: int,
         layers: int,
         heads: int,
-        embed_dim: int,
+        embed_dim: Optional[int],
         context_length: int = 77,
         mlp_width: Optional[int] = None,
         activation: str = "quick_gelu",
     ):
         super().__init__()
-        self.context_length = context_length
+        self.context_length, self.width = context_length, width
         self.token_embedding = ExpandableEmbedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.transformer = Transformer(width, layers, heads, mlp_width, causal=True, activation=activation)
         self.ln_final = LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
+        self.text_projection = None if embed_dim is None else nn.Parameter(torch.empty(width, embed_dim))
         nn.init.normal_(self.positional_embedding, std=0.01)
-        nn.init.normal_(self.text_projection, std=width**-0.5)
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    @property
+    def parts(self) -> Parts:
+        return self.transformer.parts(r"^ln_final\.")
+
+    def insert_adapters(self, reduction: int) -> None:
+        self.transformer.insert_adapters(partial(LayerwiseAdapter, self.width, reduction))
+
+    def append_block(self) -> None:
+        self.transformer.append_block()
 
     def forward(
         self,
@@ -93,19 +107,23 @@ class CLIPTextTower(nn.Module):
         Raises:
             ValueError: if T is larger than the context length.
         """
+        return self.pool(tokens, eos_positions, adapters) @ self.text_projection
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the first block takes, ``[B, T, width]``."""
         length = tokens.shape[1]
         if length > self.context_length:
             raise ValueError(f"{length} tokens are more than the text tower's context length {self.context_length}")
-        x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        return self.ln_final(self._pool(x, eos_positions, adapters)) @ self.text_projection
+        return self.token_embedding(tokens) + self.positional_embedding[:length]
 
-    def _pool(self, x: torch.Tensor, eos_positions: torch.Tensor, adapters) -> torch.Tensor:
-        """Transformer output ``[B, width]`` at the end of each text.
+    def pool(self, tokens: torch.Tensor, eos_positions: torch.Tensor, adapters=None) -> torch.Tensor:
+        """The last state ``[B, width]`` at the end of each text, of which the features are a projection.
 
         On a CPU, texts of like length go through the transformer together, see :func:`length_groups`.
         """
-        groups, pooled = length_groups(eos_positions, x.shape[1]), []
+        x, pooled = self.embed(tokens), []
+        groups = length_groups(eos_positions, x.shape[1])
         for rows, length in groups:
             own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
             pooled.append(self.transformer(x[rows, :length], own, at=eos_positions[rows]))
-        return torch.cat(pooled)[torch.cat([rows for rows, _ in groups]).argsort()]
+        return self.ln_final(torch.cat(pooled)[torch.cat([rows for rows, _ in groups]).argsort()])

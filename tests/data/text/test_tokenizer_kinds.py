@@ -119,7 +119,7 @@ def test_a_folder_tells_its_kind(folders, tmp_path):
         assert [kind.option for kind in tokenizer_kinds() if kind.detect(folder)] == [option]
     with pytest.raises(
         UserError,
-        match="holds no tokenizer: .*--vocabulary.*vocab.json.*--sentencepiece.*dict.txt.*--wordpiece.*vocab.txt",
+        match="holds no tokenizer: .*--sentencepiece.*dict.txt.*--vocabulary.*vocab.json.*--wordpiece.*vocab.txt",
     ):
         load_tokenizer(tmp_path)
 
