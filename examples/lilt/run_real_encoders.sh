@@ -11,7 +11,6 @@
 #   MINILM="lit proj ln_text ..." E5="lit proj ln_text lwa_text+ln_text"    what trains (--preset) with each
 #   SEEDS="1 2 3"         of MiniLM; SEEDS_E5="1"
 #   UPDATES=150           of 128 captions; UPDATES_E5=220. As many captions as there are photos are 55 updates.
-#   SHRINK=128            all photos are made this small first: those of training are no larger
 #   MINUTES=90            begin no row after so many minutes; the same command goes on with the next one
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -48,7 +47,7 @@ if [[ ! -e $out/prepared ]]; then
   mlvl-prepare "$corpus" --languages en --train "$photos/train.{lang}.json" --valid "$photos/val.{lang}.json"
   for split in train valid; do
     python "$here/../real_encoders/picture_features.py" "$encoders/efficientnet-lite0" "$photos/images" \
-      "$corpus/images/$split.txt" "$features/$split" --shrink "${SHRINK:-128}"
+      "$corpus/images/$split.txt" "$features/$split"
   done
   mlvl-prepare "$corpus" \
     --image-features train="$features/train.npy" valid="$features/valid.npy" \

@@ -99,20 +99,15 @@ def efficientnet_lite0(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
 
 class Preprocessing:
     """A Pillow picture to what the network takes, float32 [3, 224, 224]: the shorter side is resized to 224 pixels with
-    bicubic interpolation, the centre cut out.
+    bicubic interpolation, the centre cut out."""
 
-    Args:
-        shrink: make pictures this small first, so that large ones are as coarse as small ones when they are enlarged;
-            None: as they are.
-    """
+    name = f"efficientnet-lite@{SIZE}"
 
-    def __init__(self, shrink=None):
+    def __init__(self):
         from torchvision import transforms
 
-        sizes = [shrink, SIZE] if shrink else [SIZE]
-        resize = [transforms.Resize(size, transforms.InterpolationMode.BICUBIC) for size in sizes]
-        self._transform = transforms.Compose([*resize, transforms.CenterCrop(SIZE), transforms.PILToTensor()])
-        self.name = f"efficientnet-lite@{SIZE}" + (f"-of-{shrink}" if shrink else "")
+        resize = transforms.Resize(SIZE, transforms.InterpolationMode.BICUBIC)
+        self._transform = transforms.Compose([resize, transforms.CenterCrop(SIZE), transforms.PILToTensor()])
 
     def __call__(self, image) -> Tensor:
         return (self._transform(image.convert("RGB")).float() - MEAN) / SCALE

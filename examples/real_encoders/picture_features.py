@@ -38,12 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"the {STATES} states of a picture, one behind the other in its row ({STATES * WIDTH} numbers), not their "
         f"mean ({WIDTH})",
     )
-    parser.add_argument(
-        "--shrink",
-        type=positive,
-        metavar="N",
-        help="make pictures this small first: those of one corpus should be equally coarse",
-    )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=8, help="(default: %(default)s)")
     parser.add_argument("--num-workers", type=not_negative, default=0, help="that read pictures (default: %(default)s)")
@@ -54,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     weights = load_checkpoint_file(Path(args.weights) / "model.pth")
-    network, transform = efficientnet_lite0(weights), Preprocessing(args.shrink)
+    network, transform = efficientnet_lite0(weights), Preprocessing()
     names = list(text_lines(args.names))
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -182,6 +182,6 @@ def test_padding_is_tensorflow_s(modules, size, expected):
 def test_pixels_are_centred_at_127(modules):
     from PIL import Image
 
-    pixels = modules[2].Preprocessing(shrink=16)(Image.new("RGB", (300, 200), (255, 127, 0)))
+    pixels = modules[2].Preprocessing()(Image.new("RGB", (300, 200), (255, 127, 0)))
     assert pixels.shape == (3, 224, 224)
     assert pixels.flatten(1).unique(dim=1).flatten().tolist() == [1.0, 0.0, -0.9921875]
