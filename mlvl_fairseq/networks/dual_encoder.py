@@ -180,6 +180,7 @@ class DualEncoderNetwork(Network):
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
+    language_architectures = tuple(ARCHITECTURES)  # with --text-tower clip_text_...
     added = 0
 
     def __init__(
@@ -228,7 +229,7 @@ class DualEncoderNetwork(Network):
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
         network.longest = min(network.longest, whole.max_length or network.longest)
-        return Restored(network, whole.tokenizer, whole.fingerprint)
+        return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
 
     @property
     def embed_dim(self) -> int:
