@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Sequence, Type
 
 from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ class Network(nn.Module, ABC):
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
-    language_architectures: ClassVar[Sequence[str]] = ()
+    language_architectures: ClassVar[Collection[str]] = ()
 
     @classmethod
     @abstractmethod

@@ -180,7 +180,7 @@ class DualEncoderNetwork(Network):
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
-    language_architectures = tuple(ARCHITECTURES)  # with --text-tower clip_text_...
+    language_architectures = ARCHITECTURES  # with --text-tower clip_text_...
     added = 0
 
     def __init__(
