@@ -35,6 +35,11 @@ def for_tasks_that_fit(build_model: Callable) -> Callable:
 
 def check_text(tower: TextTower, name: str, task) -> None:
     """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
+    if task.tokenizer.option != tower.tokenizer and task.default_freeze:
+        raise UserError(
+            f"languages are learned by growing the vocabulary of CLIP, and --text-tower {name} takes the tokens of a "
+            f"{tower.tokenizer} tokenizer: continue a model whose text tower is CLIP's"
+        )
     if task.tokenizer.option != tower.tokenizer:
         raise UserError(
             f"--text-tower {name} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "

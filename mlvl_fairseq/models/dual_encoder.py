@@ -9,13 +9,14 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.checkpoints.source import fingerprint
+from mlvl_fairseq.continual.learner import LanguageLearner
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from
-from mlvl_fairseq.networks.freezing import Counts, freeze, freezing_options
+from mlvl_fairseq.networks.freezing import Counts, Rule, freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
 from mlvl_fairseq.options import with_options
 
@@ -50,18 +51,21 @@ DualEncoderConfig = with_options(
 
 
 @register_model("dual_encoder", dataclass=DualEncoderConfig)
-class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqModel):
+class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetwork, BaseFairseqModel):
     origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",
         "tokenizer": "tokenizer",
+        "default_freeze": "part to freeze",
+        "growth": "vocabulary that grows",
     }
 
     @classmethod
     @for_tasks_that_fit
     def build_model(cls, cfg: DualEncoderConfig, task) -> "DualEncoderModel":
-        """Build for task ``image_text_retrieval``, which tells the tokenizer.
+        """Build for a task that tells the tokenizer: ``image_text_retrieval``, or ``cll_retrieval``, in which the token
+        embedding trains and what ``--preset`` adds or unlocks.
 
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
@@ -70,10 +74,11 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
             cfg.image_feature_dim = task.image_feature_dim  # so that the checkpoint says it
         configs = network.TowerConfigs.of_options(cfg, len(task.source_dictionary))
         model = cls.of_options(cfg, configs)
-        check_text(model.text_encoder, cfg.text_tower, task)
+        check_text(model.text_encoder, str(cfg.text_tower), task)
+        model.token_embedding_name = f"text_encoder.{model.text_encoder.growing_embedding}"
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = start_from(model, cfg, configs)
-        frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))
+        given = start_from(model, cfg, configs, task.growth)
+        frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
         parameters = dict(model.named_parameters())
         for option, names in given.items():
             own = {name: parameters[name] for name in frozen if name in names}
@@ -89,9 +94,12 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
         model.freeze(cfg)
         return Counts.of(model, model.added)
 
-    def freeze(self, cfg: DualEncoderConfig, seed: int = 0) -> List[str]:
+    def freeze(self, cfg: DualEncoderConfig, seed: int = 0, learns_languages: bool = False) -> List[str]:
         """Freeze what ``--preset`` and ``--trainable`` say. Returns names of parameters."""
         rules = rules_of_preset(self, cfg, seed)
+        if learns_languages:
+            only = [Rule(False, "."), Rule(True, ".", self.token_embedding_name)]
+            rules = only + [rule for rule in rules if rule.trains]
         return freeze(self, cfg.trainable, rules, f"--preset {cfg.preset}", {"preset": rules}, self.added)
 
     def max_positions(self) -> int:

@@ -228,7 +228,7 @@ class DualEncoderNetwork(Network):
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
         network.longest = min(network.longest, whole.max_length or network.longest)
-        return Restored(network, whole.tokenizer, whole.fingerprint)
+        return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
 
     @property
     def embed_dim(self) -> int:

@@ -61,7 +61,7 @@ class WholeDualEncoder:
 
     Attributes:
         options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
-        max_length: tokens of a caption. source: the file.
+        max_length: tokens of a caption. languages: learned in sequence. source: the file.
     """
 
     options: Any
@@ -69,6 +69,7 @@ class WholeDualEncoder:
     tensors: Tensors
     tokenizer: Tokenizer
     max_length: Optional[int]
+    languages: List[str]
     source: WeightSource
 
     def build(self) -> DualEncoderNetwork:
@@ -79,7 +80,7 @@ class WholeDualEncoder:
     def fingerprint(self) -> str:
         """SHA-256 of the weights, and of what they do not show."""
         lora = f"{self.options.lora_targets} {self.options.lora_alpha}"
-        basis = f"{describe(self.configs)}; {self.options.transform}; {lora}"
+        basis = f"{describe(self.configs)}; {self.options.transform}; {lora}; {self.tokenizer.fingerprint}"
         return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.tensors})
 
 
@@ -96,7 +97,7 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
     options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
     configs = TowerConfigs.of_options(options, len(text))
-    whole = WholeDualEncoder(options, configs, file.tensors, text, file.max_length, source)
+    whole = WholeDualEncoder(options, configs, file.tensors, text, file.max_length, file.languages, source)
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)
     for option, part in PARTS.items():
@@ -126,8 +127,12 @@ def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, con
     return add_prefix(tower.state_dict(), f"{DualEncoderNetwork.sides[side]}.")
 
 
-def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs) -> Dict[str, List[str]]:
+def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs, growth=None) -> Dict[str, List[str]]:
     """Load the files that options name: ``init_from``, or ``image_weights`` and ``text_weights``.
+
+    Args:
+        growth: draws the rows of tokens that a checkpoint does not have yet, see
+            :class:`mlvl_fairseq.modules.expandable_embedding.GrowthOptions`; None: it has to have all.
 
     Returns:
         option -> names of the network's parameters that came from there.
@@ -141,7 +146,7 @@ def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs)
         return {f"{side}_weights": load_side(network, side, getattr(configs, side), given[side]) for side in given}
     if any(files.values()):
         raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
-    return {"init_from": load_all(network, configs, options.init_from)}
+    return {"init_from": load_all(network, configs, options.init_from, growth)}
 
 
 def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:
@@ -154,18 +159,22 @@ def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List
     return _bare_names(network, side, config)
 
 
-def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path) -> List[str]:
+def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=None) -> List[str]:
     """Put all weights of a checkpoint into a network, which may have more: adapters, updates, an appended block.
 
+    Args:
+        growth: see :func:`start_from`.
+
     Returns:
-        names of the parameters that are of the checkpoint.
+        names of the parameters that are of the checkpoint as they are.
 
     Raises:
         DataError: the file is damaged or missing. UserError: it has parts that the network lacks, or lacks others than
             added ones.
     """
     whole = read_whole(WeightSource(path))
-    own, given = network.state_dict(), whole.tensors
+    own, given = network.state_dict(), dict(whole.tensors)
+    grown = _grow(network, given, growth)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
     towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
@@ -177,7 +186,17 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path) -> List[s
             found, wanted = list(tensor.shape), list(own[name].shape)
             raise UserError(f"--init-from {path} has {name} of shape {found}, this model {wanted}")
     network.load_state_dict(given, strict=False)
-    return [name for name, _ in network.named_parameters() if name in given]
+    return [name for name, _ in network.named_parameters() if name in given and name != grown]
+
+
+def _grow(network: DualEncoderNetwork, tensors: Tensors, growth) -> Optional[str]:
+    """Add the rows of new tokens to a checkpoint's embedding, in place. Returns its name; None: nothing was added."""
+    name = f"text_encoder.{network.text_encoder.growing_embedding}.weight"
+    rows = network.text_encoder.vocab_size
+    if growth is None or name not in tensors or len(tensors[name]) >= rows:
+        return None
+    tensors[name] = growth.grow(tensors[name], rows)
+    return name
 
 
 def _bare_names(network: DualEncoderNetwork, side: str, config: Any) -> List[str]:

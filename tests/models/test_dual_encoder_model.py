@@ -12,6 +12,7 @@ from mlvl_fairseq.data.text.wordpiece import WordPieces, WordPieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.models.dual_encoder import DualEncoderConfig, DualEncoderModel
+from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.modules.low_rank import LoraLinear
 from mlvl_fairseq.modules.towers.bert import BertConfig
 from mlvl_fairseq.modules.towers.vit import ViTConfig
@@ -29,7 +30,7 @@ CAPTIONS = ["a red ball", "blue", "red balls a a a a a a a a a"]
 def task():
     return SimpleNamespace(
         source_dictionary=TOKENIZER.dictionary, tokenizer=TOKENIZER, image_feature_dim=7, trains_image_tower=True,
-        max_positions=lambda: 9, seed_for=lambda purpose: purpose,
+        max_positions=lambda: 9, seed_for=lambda purpose: purpose, default_freeze="", growth=GrowthOptions(),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ the tokenizer (``task_state``).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from mlvl_fairseq.checkpoints.source import (
 from mlvl_fairseq.data.text.base import Tokenizer, tokenizer_of_state
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.json_files import Count, Size, checked
+from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
 MARKS = ("vision_proj.weight", "text_proj.weight")
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
@@ -56,12 +57,14 @@ class DualEncoderFile:
         tensors: by their names in the network; those that training took from other files and kept frozen are not there.
         fingerprints: of what is not there, by part (:data:`LEFT_OUT`).
         max_length: tokens of a caption in evaluation; None: not known.
+        languages: learned in sequence; empty: it was not trained so.
         source: the file.
     """
 
     tensors: Tensors
     fingerprints: Mapping[str, Tensor]
     max_length: Optional[int]
+    languages: List[str]
     source: WeightSource
     content: _Content
 
@@ -92,15 +95,30 @@ class TrainedDualEncoder(WeightFormat):
     def read(self, source: WeightSource) -> DualEncoderFile:
         state, content = dict(source.model()), source.read(_Content)
         found = {part: read_fingerprint(state, f"{part}_fingerprint", source.path) for part in LEFT_OUT}
-        tensors = {name: tensor for name, tensor in state.items() if name.removesuffix("_fingerprint") not in LEFT_OUT}
+        _decay_idle_rows(state, source)
+        others = ("language_state.", "continual.", *(f"{part}_fingerprint" for part in LEFT_OUT))
+        tensors = {name: tensor for name, tensor in state.items() if not name.startswith(others)}
         for name in MARKS:
             if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
                 raise DataError("is no matrix", source.path, field=name)
-        task = content.cfg.task or _Task()
+        task, state = content.cfg.task or _Task(), content.task_state
+        languages = checked(state.get("languages") or [], List[str], source.path, "task_state.languages")
         return DualEncoderFile(
             tensors=as_float32(tensors, source.path),
             fingerprints={part: digest for part, digest in found.items() if digest is not None},
             max_length=task.eval_max_length or task.max_length,
+            languages=languages,
             source=source,
             content=content,
         )
+
+
+def _decay_idle_rows(state: Dict[str, Any], source: WeightSource) -> None:
+    """Carry out what training of single rows of an embedding put off."""
+    mark = ".trained_rows"
+    try:
+        for name in [name for name in state if name.endswith(mark)]:
+            apply_idle_decay(state, name.removesuffix(mark[1:]))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        message = "do not fit the embedding; restore the file from a good copy"
+        raise DataError(message, source.path, field=mark) from None

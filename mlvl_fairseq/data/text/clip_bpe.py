@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -18,7 +18,7 @@ from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.data.text.dictionaries import dictionary_text, ordered_dictionary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import read_text, write_text
-from mlvl_fairseq.json_files import Count, checked, read_json
+from mlvl_fairseq.json_files import Count, Size, checked, read_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -175,6 +175,21 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+def checked_segmentation(given: Any, vocabulary: Vocabulary, source) -> Dict[str, Tuple[int, int]]:
+    """What a checkpoint says of how captions of each language are cut, see :class:`ClipTokenizer`.
+
+    Raises:
+        DataError: it is damaged: a language was learned with more than there is.
+    """
+    where = "task_state.segmentation"
+    sizes = checked(given, Dict[str, Tuple[Size, Size]], source, where, "restore it from a good copy")
+    for lang, (tokens, merges) in sizes.items():
+        if tokens > len(vocabulary) or merges > len(vocabulary.merges):
+            message = f"says that '{lang}' was learned with more tokens or merges than there are"
+            raise DataError(message, source, field=where)
+    return sizes
+
+
 @dataclass
 class _Additions:
     tokens: List[str] = field(default_factory=list)
@@ -276,7 +291,7 @@ class ClipTokenizer(Tokenizer):
             return None
         added = checked(state["vocabulary"], _Additions, source, "task_state.vocabulary", "restore it from a good copy")
         vocabulary = clip_vocabulary().with_additions(asdict(added), source)
-        return cls(vocabulary)
+        return cls(vocabulary, checked_segmentation(state.get("segmentation") or {}, vocabulary, source))
 
 
 def load_clip_dictionary(path) -> "Dictionary":
