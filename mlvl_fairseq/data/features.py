@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Optional, Sequence
+from typing import BinaryIO, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -331,6 +331,16 @@ def read_features(
     array = _open_array(path, manifest)
     verify_rows(path, array, manifest)
     return StoredFeatures(array, manifest)
+
+
+@contextlib.contextmanager
+def computing_once(stem, finished: Callable[[], bool]) -> Iterator[bool]:
+    """Wait for whoever computes these features already; then say whether they are still to be computed, by this process
+    alone until the block ends. The folder is made if need be."""
+    stem = Path(stem)
+    stem.parent.mkdir(exist_ok=True)
+    with locked(stem.parent, name=f"{stem.name}.once"):
+        yield not finished()
 
 
 def is_finished(stem, row_names: Sequence[str]) -> bool:

@@ -17,12 +17,12 @@ from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.data.corpus.image_vectors import CorpusImageVectors
 from mlvl_fairseq.data.corpus.text_states import CorpusVectors
 from mlvl_fairseq.data.feature_manifest import array_path
+from mlvl_fairseq.data.features import computing_once
 from mlvl_fairseq.data.images.corpus_images import CorpusImages
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import require_room
 from mlvl_fairseq.networks.frozen_tower import FrozenTower
-from mlvl_fairseq.process.locks import locked
 from mlvl_fairseq.tasks._base import selected
 
 logger = logging.getLogger(__name__)
@@ -178,9 +178,8 @@ class CachesFrozenTowers:
                 return False
             logger.info("%s are computed once", what)
             began = time.monotonic()
-            stem.parent.mkdir(exist_ok=True)
-            with locked(stem.parent, name=f"{stem.name}.once"):  # other ranks, and other trainings, wait
-                if not finished():
+            with computing_once(stem, finished) as is_mine:  # other ranks, and other trainings, wait
+                if is_mine:
                     with tower.on(None if self.cfg.cpu or not torch.cuda.is_available() else "cuda"):
                         write()
             what += f", computed in {time.monotonic() - began:.1f} s,"
