@@ -24,6 +24,7 @@ from mlvl_fairseq.modules.towers.base import (
     tower_config,
 )
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
+from mlvl_fairseq.networks.frozen_tower import FrozenTower, draws, is_frozen
 from mlvl_fairseq.networks.peft import add_parts
 from mlvl_fairseq.options import choice
 
@@ -272,13 +273,30 @@ class DualEncoderNetwork(Network):
                 rest_frozen(self.get_submodule(side))
         return self
 
-    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
-        """See :class:`Network`; no language matters."""
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, states: Optional[Tensor] = None
+    ) -> Encoded:
+        """See :class:`Network`; no language matters. `states`: [B, width], the vectors of a frozen text tower, which
+        then does not run."""
+        if states is not None:
+            return Encoded(self.text_proj(states.to(self.text_proj.weight.dtype)))
         return self._encoded(self.text_encoder, self.text_proj, tokens, eos_positions)
 
     def encode_image(self, images: Tensor) -> Encoded:
-        """Pictures, or given features [B, ...] where the tower takes such."""
+        """Pictures, or given features [B, ...] where the tower takes such. Where it takes pictures, [B, width] are the
+        vectors of a frozen image tower, which then does not run."""
+        if images.dim() == 2 and self.visual_encoder.feature_shape is None:
+            return Encoded(self.vision_proj(images.to(self.vision_proj.weight.dtype)))
         return self._encoded(self.visual_encoder, self.vision_proj, images)
+
+    def frozen_tower(self, side: str) -> Optional[FrozenTower]:
+        """See :class:`Network`."""
+        tower = self.get_submodule(self.sides[side])
+        if not is_frozen(tower):
+            return None
+        if self.frozen_dropout and draws(tower):
+            raise UserError(f"dropout works in the frozen {side} tower (--frozen-dropout)")
+        return FrozenTower(side, tower)
 
     def encode_features(self, features: Tensor) -> Encoded:
         """Given image features: those that the image tower takes, or with a tower for pictures those of the space."""
