@@ -1,5 +1,6 @@
 """Image towers out of public files: layouts, positions for other pictures, and files that do not fit."""
 
+import copy
 import logging
 import pickle
 from pathlib import Path
@@ -182,7 +183,7 @@ CLIP = ClipViTConfig(image_size=16, patch_size=8, width=64, layers=2, heads=1)
 def test_clip_s_image_tower_out_of_a_whole_clip(clip_file, official_clip):
     tower, larger = CLIP.build(), ClipViTConfig(image_size=24, patch_size=8, width=64, layers=2, heads=1)
     load_tower(tower, CLIP, clip_file)
-    images, visual = torch.randn(2, 3, 16, 16), official_clip.visual.float()
+    images, visual = torch.randn(2, 3, 16, 16), copy.deepcopy(official_clip.visual).float()
     torch.testing.assert_close(tower(images).vector @ visual.proj, visual(images), rtol=1e-5, atol=1e-5)
     tower = larger.build()
     load_tower(tower, larger, clip_file)

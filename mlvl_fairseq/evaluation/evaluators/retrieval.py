@@ -153,7 +153,7 @@ class Retrieval(Evaluator):
             options.top_k,
         )
         signature = scores.pop("signature")
-        return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
+        return Result(scores, signature, replace(ranks, images=checksums(data.images)[ranks.images]))
 
 
 def captions_without(data: CaptionTable, images: Set[str]) -> np.ndarray:
@@ -239,6 +239,6 @@ def own_transform(encoder: Encoder) -> Optional[str]:
     return None if own is None or own.name == CLIP_TRANSFORM else str(own)
 
 
-def _checksums(names: Sequence[str]) -> np.ndarray:
+def checksums(names: Sequence[str]) -> np.ndarray:
     """int32 [n], the same for a name in any list: languages with the same images share the draws of a bootstrap."""
     return np.array([zlib.crc32(name.encode("utf-8", "surrogatepass")) >> 1 for name in names], np.int32)
