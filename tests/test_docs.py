@@ -36,7 +36,7 @@ def gen_parser_for(dataclass):
 
 @pytest.fixture(scope="module")
 def known_options():
-    """Every option of our commands, of fairseq's, and of the programs in benchmarks/ and examples/."""
+    """Every option of our commands, of fairseq's, and of the programs and scripts in benchmarks/ and examples/."""
     parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
     parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig), get_args_parser()]
     for command in COMMANDS:
@@ -51,6 +51,8 @@ def known_options():
     known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
     programs = [path for folder in ("benchmarks", "examples/*") for path in ROOT.glob(f"{folder}/*.py")]
     texts = "".join(path.read_text(encoding="utf-8") for path in programs)
+    scripts = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("examples/*/lib.sh"))
+    known |= set(re.findall(r"^\s*(--[a-z-]+)\) ", scripts, re.MULTILINE))  # a case of a script's own options
     return known | set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', texts))
 
 
