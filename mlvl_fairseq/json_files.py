@@ -51,11 +51,16 @@ def read_json(
         DataError: it is absent, no regular file, larger than `limit`, no UTF-8, no JSON, nested too deeply, holds a key
             twice, a number that is not finite or beyond 64 bits, or something else than `schema` says.
     """
+    return parse_json(json_content(path, advice, missing, limit), schema, path, advice, of_others)
+
+
+def json_content(path, advice: str = _AGAIN, missing: str = "", limit: int = MAX_BYTES) -> bytes:
+    """What a JSON file holds, not yet parsed; see :func:`read_json`."""
     with open_file(path, missing or advice) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DataError(f"has more than {limit:,} bytes, which no such file needs; {advice}", path)
-    return parse_json(content, schema, path, advice, of_others)
+    return content
 
 
 def parse_json(content: bytes, schema: Type[Schema], path, advice: str = _AGAIN, of_others: bool = False) -> Schema:

@@ -36,7 +36,7 @@ def gen_parser_for(dataclass):
 
 @pytest.fixture(scope="module")
 def known_options():
-    """Every option of our commands, of fairseq's, and of the benchmarks."""
+    """Every option of our commands, of fairseq's, and of the programs in benchmarks/ and examples/."""
     parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
     parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig), get_args_parser()]
     for command in COMMANDS:
@@ -49,8 +49,9 @@ def known_options():
         if component.dataclass is not None:
             gen_parser_from_dataclass(parsers[0], component.dataclass(), delete_default=True)
     known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
-    benchmarks = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("benchmarks/*.py"))
-    return known | set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', benchmarks))
+    programs = [path for folder in ("benchmarks", "examples/*") for path in ROOT.glob(f"{folder}/*.py")]
+    texts = "".join(path.read_text(encoding="utf-8") for path in programs)
+    return known | set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', texts))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)

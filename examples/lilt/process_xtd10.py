@@ -23,7 +23,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     ):
         parser.add_argument(name, metavar=name.upper(), help=about)
     args = parser.parse_args(argv)
-    for line in write_lilt_files(args.xtd10_dir, args.coco_train_dir, args.output_dir):
+    for line in list(write_lilt_files(args.xtd10_dir, args.coco_train_dir, args.output_dir)):
         print(line)
 
 

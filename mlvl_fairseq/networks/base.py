@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Sequence, Type
 
 from torch import Tensor, nn
 
@@ -60,6 +60,7 @@ class Network(nn.Module, ABC):
         match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs.
         encode_chunk: rows encoded at a time; 0: all.
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
+        language_architectures: names for ``--arch`` of a network that can learn one language after another.
         heads: regular expression of the parameters behind the towers that take both into one space.
     """
 
@@ -70,6 +71,7 @@ class Network(nn.Module, ABC):
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
+    language_architectures: ClassVar[Collection[str]] = ()
 
     @classmethod
     @abstractmethod

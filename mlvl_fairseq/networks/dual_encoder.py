@@ -115,6 +115,19 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "text_width": 96,
         "text_max_positions": 80,
     },
+    # the same with pieces of many languages
+    "lilt_nano_xlmr": {
+        "image_tower": "vit_tiny",
+        "text_tower": "xlmr_base",
+        "embed_dim": 128,
+        "image_size": 64,
+        "image_width": 96,
+        "image_layers": 3,
+        "text_width": 96,
+        "text_layers": 3,
+        "text_heads": 3,
+        "text_max_positions": 80,
+    },
 }
 
 
@@ -134,8 +147,8 @@ class TowerConfigs:
             UserError: there is no such tower, or it has no such dimension.
         """
         return cls(
-            _config("image", IMAGE_TOWERS, options),
-            _config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
+            side_config("image", IMAGE_TOWERS, options),
+            side_config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
         )
 
 
@@ -145,7 +158,12 @@ def takes_features(options) -> bool:
     return kind is not None and "feature_dim" in kind.config.__dataclass_fields__
 
 
-def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+    """The config of the tower that ``<side>_tower`` of some options names, with the dimensions that they say.
+
+    Raises:
+        UserError: there is no such tower, or it has no such dimension.
+    """
     option = f"{side}_tower"
     name = str(getattr(options, option))
     every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
@@ -181,6 +199,7 @@ class DualEncoderNetwork(Network):
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
+    language_architectures = ARCHITECTURES  # with --text-tower clip_text_...
     added = 0
 
     def __init__(

@@ -2,12 +2,14 @@
 towers out of public files."""
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.check import check_tensors, without_values
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.check import check_tensors, holding, without_values
 from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import DualEncoderFile
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
@@ -20,6 +22,7 @@ from mlvl_fairseq.checkpoints.source import (
 from mlvl_fairseq.checkpoints.towers.base import load_tower
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.low_rank import merge_lora
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks.dual_encoder import (
     DualEncoderNetwork,
@@ -62,6 +65,7 @@ class WholeDualEncoder:
     Attributes:
         options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
         max_length: tokens of a caption. languages: learned in sequence. source: the file.
+        tokenizer_folder: where its tokenizer was found, if files of it are needed.
     """
 
     options: Any
@@ -71,6 +75,7 @@ class WholeDualEncoder:
     max_length: Optional[int]
     languages: List[str]
     source: WeightSource
+    tokenizer_folder: Optional[str] = None
 
     def build(self) -> DualEncoderNetwork:
         """A network of these dimensions, with what the preset adds."""
@@ -95,9 +100,12 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
         UserError: a frozen file is not there or another one.
     """
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
+    tokenizer_folder = tokenizer_folder or file.tokenizer_folder
     options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
     configs = TowerConfigs.of_options(options, len(text))
-    whole = WholeDualEncoder(options, configs, file.tensors, text, file.max_length, file.languages, source)
+    whole = WholeDualEncoder(
+        options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
+    )
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)
     for option, part in PARTS.items():
@@ -109,6 +117,26 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
             tensors = fill_in(tensors, frozen, file.fingerprints[part], complaint)
     check_tensors(source.path, "a dual encoder of these options", whole.build, tensors)
     return replace(whole, tensors=tensors)
+
+
+def write_merged(whole: WholeDualEncoder, path) -> None:
+    """Write a checkpoint to evaluate or to start from that needs no other file: all weights are in it, low-rank
+    updates merged into them. Only a SentencePiece tokenizer stays where it is.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    network = holding(whole.build, whole.tensors)
+    merge_lora(network)
+    options = {name: str(value) if isinstance(value, Enum) else value for name, value in vars(whole.options).items()}
+    words = [word for word in whole.options.preset.split("+") if word.partition("_")[0] != "lora"]
+    options.update({"_name": "dual_encoder", "preset": "+".join(words) or "proj", **dict.fromkeys(PARTS)})
+    content = {
+        "cfg": {"model": options, "task": {"tokenizer_folder": whole.tokenizer_folder, "max_length": whole.max_length}},
+        "model": network.state_dict(),
+        "task_state": {**whole.tokenizer.checkpoint_state(), "languages": whole.languages},
+    }
+    save_checkpoint(content, path)
 
 
 def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, configs: TowerConfigs) -> Tensors:

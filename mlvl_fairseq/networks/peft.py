@@ -26,7 +26,8 @@ class PeftOptions:
         default="full",
         metadata={
             "help": f"what trains, and what is added to the towers for it: {', '.join(list_presets())}; for one tower "
-            "..._image or ..._text; several joined by +, as in lwa+ln"
+            "..._image or ..._text; several joined by +, as in lwa+ln",
+            "argparse_alias": "--peft",  # mlvl-cll has a --preset of its own
         },
     )
     adapter_reduction: int = field(

@@ -1,10 +1,13 @@
 """The files that LilT trains and is scored on, as they are published."""
 
+import hashlib
 import json
+import os
 import runpy
 import sys
 
 import pytest
+from golden import load_golden
 
 from mlvl_fairseq.data.captions import read_captions, read_languages
 from mlvl_fairseq.data.captions.xtd10 import LILT_LANGUAGES, write_lilt_files
@@ -186,3 +189,13 @@ def test_lilts_files_of_bad_text(xtd10, tmp_path):
     with pytest.raises(DataError, match="test_1kcaptions_tr.txt:2.*not valid UTF-8"):
         list(write_lilt_files(xtd10, "/COCO", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_lilts_files_of_the_published_text(tmp_path):
+    """Run with the published folder, which is not ours to give away: MLVL_XTD10=.../XTD10."""
+    folder, golden = os.environ.get("MLVL_XTD10"), load_golden("xtd10")
+    if not folder:
+        pytest.skip("MLVL_XTD10 does not name the folder XTD10 of the published data set")
+    assert list(write_lilt_files(folder, "/COCO/train2014", tmp_path)) == golden["stdout"]
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
+    assert found == golden["sha256"]

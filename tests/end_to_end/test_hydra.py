@@ -55,19 +55,6 @@ def feature_corpus(succeed, world, caption_patterns, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lilt_corpus(succeed, corpus_without_teacher, world, caption_patterns, tmp_path_factory):
-    """A corpus whose English captions are cut with a WordPiece vocabulary of their words; it lies in their folder."""
-    folder = tmp_path_factory.mktemp("wordpiece")
-    captions = (corpus_without_teacher / "captions" / "train.en.txt").read_text()
-    words = sorted(set(re.findall(r"\w+|[^\w\s]", captions.lower())))
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
-    options = [*caption_patterns, "--image-root", world / "images", "--order", "en", "--wordpiece", folder]
-    succeed("mlvl-prepare", folder / "corpus", *options)
-    return folder / "corpus"
-
-
-@pytest.fixture(scope="module")
 def overrides(request):
     """``overrides(config, folder)``: what lets a recipe train two updates on tiny data."""
 
@@ -83,7 +70,10 @@ def overrides(request):
             own += [f"task.sentencepiece={value('pieces')}", f"model.mte={value('mte')}"]
             own += ["task.langs=en"]
         elif "tokenizer_folder" in config["task"]:
-            own = [f"task.data={value('lilt_corpus')}", f"task.tokenizer_folder={value('lilt_corpus').parent}"]
+            own = [
+                f"task.data={value('wordpiece_corpus')}",
+                f"task.tokenizer_folder={value('wordpiece_corpus').parent}",
+            ]
             own += ["model.image_weights=null", "model.text_weights=null", "dataset.batch_size=16"]
         elif task == "cll_retrieval":
             own = [*CLIP, f"task.data={value('corpus')}", "task.lang=en", f"model.init_from={value('teacher')}"]

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.cli.export import main as export
+from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary
 from mlvl_fairseq.data.text.wordpiece import WordPieces, WordPieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.encoder import Encoder
@@ -51,13 +54,13 @@ def save(tmp_path_factory):
     """``save(model)``: path of a file as fairseq's trainer writes it."""
     folder, numbers = tmp_path_factory.mktemp("saved"), iter(range(99))
 
-    def save(model, **changes):
+    def save(model, tokenizer=TOKENIZER, **changes):
         path = folder / f"{next(numbers)}.pt"
         cfg = {name: str(v) if hasattr(v, "value") else v for name, v in vars(model.cfg).items()}
         content = {
             "cfg": {"model": {**cfg, "_name": "dual_encoder"}, "task": {"max_length": 8}},
             "model": {**model.state_dict(), **changes},
-            "task_state": TOKENIZER.checkpoint_state(),
+            "task_state": tokenizer.checkpoint_state(),
         }
         save_checkpoint(content, path)
         return path
@@ -166,7 +169,7 @@ def test_a_checkpoint_that_does_not_fit(build, save, options, message):
 @pytest.mark.parametrize("name, tensor, message", [
     ("visual_encoder.blocks.0.adapter1.up_sampler.bias", torch.zeros(12), "unknown tensor"),
     ("text_proj.bias", torch.zeros(3), r"tensor has shape \[3\], expected \[8\]"),
-    ("text_proj.weight", torch.zeros(3), "is no matrix"),
+    ("text_proj.weight", torch.zeros(3), r"tensor has shape \[3\]"),
 ])  # fmt: skip
 def test_leftovers_and_wrong_tensors_are_errors(build, save, name, tensor, message):
     """Adapters that the options do not say would be left out without a word by the published code."""
@@ -209,3 +212,63 @@ def test_rules_can_follow_a_preset(build):
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert "visual_encoder.pos_embed" in trained and "temp" not in trained
     assert "visual_encoder.blocks.0.adapter1.up_sampler.bias" in trained
+
+
+def test_export_needs_no_other_file(build, save, weights, tmp_path):
+    model = build(preset="lora+ln_text", lora_rank=2, **weights)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    export(["dual_encoder", str(save(model)), str(tmp_path / "one.pt")])
+    state = load_checkpoint_file(tmp_path / "one.pt")
+    plain = build(preset="full")
+    assert state["model"].keys() == plain.state_dict().keys()
+    assert state["cfg"]["model"]["text_weights"] is None
+    assert_equal_encoders(Encoder.load(tmp_path / "one.pt"), model)
+    goes_on = build(preset="lora", init_from=str(tmp_path / "one.pt"))
+    assert_equal_encoders(Encoder.load(save(goes_on)), model)
+
+
+CLIP_TEXT = {"text_tower": "clip_text_b32", "text_heads": 2, "text_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def learning_task():
+    """As cll_retrieval with two new tokens."""
+    vocabulary = clip_vocabulary()
+    grown = ClipTokenizer(Vocabulary([*vocabulary.tokens, "qzballx", "qzbally"], vocabulary.merges))
+    return SimpleNamespace(
+        source_dictionary=range(len(grown)), tokenizer=grown, image_feature_dim=0, trains_image_tower=False,
+        max_positions=lambda: 9, seed_for=lambda purpose: purpose, default_freeze="^text",
+        growth=GrowthOptions(0.0, 0.02, 1),
+    )  # fmt: skip
+
+
+def test_languages_are_learned_by_a_text_tower_of_clip(save, learning_task, task):
+    before = SimpleNamespace(**{
+        **vars(learning_task), "source_dictionary": range(len(clip_vocabulary())), "default_freeze": "",
+        "tokenizer": ClipTokenizer(clip_vocabulary()),
+    })  # fmt: skip
+    cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT})
+    first = DualEncoderModel.build_model(cfg, before)
+    first.cfg = cfg
+    path = save(first, tokenizer=before.tokenizer)
+    cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT, "preset": "lora_text+lwa_text", "init_from": str(path)})
+    model = DualEncoderModel.build_model(cfg, learning_task)
+    model.cfg = cfg
+    weight = model.token_embedding.weight.detach()
+    assert torch.equal(weight[:-2], first.text_encoder.token_embedding.weight)
+    assert 0 < float(weight[-2:].abs().mean()) < 0.05
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    own = {name for name in trained if ".lora." in name or "adapter" in name}
+    assert own and trained - own == {"text_encoder.token_embedding.weight"}
+    assert not any(name.startswith("vis") for name in model.state_dict())
+    encoder = Encoder.load(save(model, tokenizer=learning_task.tokenizer))
+    tokens = torch.tensor(learning_task.tokenizer.tokenize(["a ball"], 8))
+    expected = model.eval().encode_text(tokens, torch.tensor([tokens.shape[1] - 1])).vector
+    torch.testing.assert_close(torch.from_numpy(encoder.encode_texts(["a ball"])), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_languages_cannot_be_learned_by_a_bert(learning_task):
+    with pytest.raises(UserError, match="--text-tower bert_tiny takes the tokens of a wordpiece tokenizer: continue a"):
+        DualEncoderModel.build_model(DualEncoderConfig(**DIMENSIONS), learning_task)

@@ -23,7 +23,7 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.json_files import Count, Size, checked
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
-MARKS = ("vision_proj.weight", "text_proj.weight")
+SIDES = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
 Schema = TypeVar("Schema")
 
@@ -72,17 +72,21 @@ class DualEncoderFile:
         """The model's options. Raises DataError: one is not as the schema says."""
         return checked(self.content.cfg.model, schema, self.source.path, "cfg.model", "restore it from a good copy")
 
+    @property
+    def tokenizer_folder(self) -> Optional[str]:
+        """Where the tokenizer was in training; None: it is in the file."""
+        return (self.content.cfg.task or _Task()).tokenizer_folder
+
     def tokenizer(self, folder=None) -> Tokenizer:
         """What cut the captions.
 
         Args:
-            folder: where it is now, if the file holds only which one it was and it has moved.
+            folder: where it is now, if the file holds only which one it was.
 
         Raises:
             DataError: the file does not say it. UserError: it is not there, or another one.
         """
-        task = self.content.cfg.task or _Task()
-        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer_folder)
+        return tokenizer_of_state(self.content.task_state, self.source.path, folder)
 
 
 @register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")
@@ -90,7 +94,7 @@ class TrainedDualEncoder(WeightFormat):
     is_ours = True
 
     def detect(self, source: WeightSource) -> bool:
-        return all(name in source.model() for name in MARKS)
+        return any(name.startswith(SIDES) for name in source.model())
 
     def read(self, source: WeightSource) -> DualEncoderFile:
         state, content = dict(source.model()), source.read(_Content)
@@ -98,9 +102,6 @@ class TrainedDualEncoder(WeightFormat):
         _decay_idle_rows(state, source)
         others = ("language_state.", "continual.", *(f"{part}_fingerprint" for part in LEFT_OUT))
         tensors = {name: tensor for name, tensor in state.items() if not name.startswith(others)}
-        for name in MARKS:
-            if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
-                raise DataError("is no matrix", source.path, field=name)
         task, state = content.cfg.task or _Task(), content.task_state
         languages = checked(state.get("languages") or [], List[str], source.path, "task_state.languages")
         return DualEncoderFile(
