@@ -1,5 +1,5 @@
-"""The configuration of LilT's published code (Khan and Fu 2023), an object of OmegaConf or single keys, and what it is in
-our options. Needs no torch."""
+"""The configuration of LilT's published code (Khan and Fu 2023), an object of OmegaConf or single keys, and what it is
+in our options. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import Any, List, Literal, Mapping, Optional, Union

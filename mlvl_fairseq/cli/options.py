@@ -46,7 +46,7 @@ def components() -> List[Component]:
     }
     found = []
     for flag, (classes, dataclasses) in registries.items():
-        for name, cls in classes.items():
+        for name, cls in sorted(classes.items()):
             if cls.__module__.startswith("mlvl_fairseq."):
                 choices = ARCH_MODEL_INV_REGISTRY.get(name, [name]) if flag == "--arch" else [name]
                 choice = f"{{{','.join(choices)}}}" if len(choices) > 1 else name
