@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.data.corpus import Corpus
@@ -91,3 +92,19 @@ def test_a_model_with_adapters_goes_on_from_it_and_evaluation_gives_its_validati
 def test_what_does_not_fit_is_one_line(train, tmp_path, options, message):
     assert message in train(tmp_path / "run", *options).error
     assert not (tmp_path / "run").exists()
+
+
+def test_training_on_vectors_of_frozen_towers_is_training(train, corpus, tmp_path):
+    """In two runs, the second of which finds the vectors, as in one whose towers run."""
+    options = ("--preset", "proj", "--batch-size", 32)
+    written = []
+    for name, cache, epochs in (("run", "off", 2), ("kept", "require", 1), ("kept", "require", 2)):
+        ended = train(tmp_path / name, *options, "--cache-frozen", cache, "--max-epoch", epochs)
+        assert ended.status == 0, ended.err[-3000:]
+        written.append({path: path.stat().st_mtime_ns for path in corpus.glob("features/*vectors-*.npy")})
+    assert [len(files) for files in written] == [0, 4, 4] and written[1] == written[2]
+    files = [tmp_path / name / "checkpoint_last.pt" for name in ("run", "kept")]
+    (states, kept), (score, same) = ([load_checkpoint_file(file)["model"] for file in files], map(validation, files))
+    assert same == score and states.keys() == kept.keys()
+    for name, tensor in states.items():
+        torch.testing.assert_close(kept[name], tensor, rtol=1e-5, atol=1e-6)
