@@ -37,8 +37,9 @@ def check_text(tower: TextTower, name: str, task) -> None:
     """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
     if task.tokenizer.option != tower.tokenizer and task.default_freeze:
         raise UserError(
-            f"languages are learned by growing the vocabulary of CLIP, and --text-tower {name} takes the tokens of a "
-            f"{tower.tokenizer} tokenizer: continue a model whose text tower is CLIP's"
+            f"--text-tower {name} does not fit this --task: languages are learned by growing the vocabulary "
+            f"of CLIP, and it takes the tokens of a {tower.tokenizer} tokenizer: continue a model whose text tower is "
+            "CLIP's"
         )
     if task.tokenizer.option != tower.tokenizer:
         raise UserError(

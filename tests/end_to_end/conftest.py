@@ -21,6 +21,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
 from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.picture_world import write_classes
 
 LANGUAGES = "en,de,ru"
 TRIKD_WIDTH = 32
@@ -320,3 +321,11 @@ def english(cll, succeed, tmp_path_factory):
         return trained[method]
 
     return checkpoint
+
+
+@pytest.fixture(scope="session")
+def classes(tmp_path_factory):
+    """Folders of classes, a picture or two each."""
+    folder = tmp_path_factory.mktemp("classes")
+    write_classes(folder, seed=1, number=1, languages=[])
+    return folder / "classes"

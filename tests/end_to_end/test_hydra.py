@@ -22,7 +22,6 @@ from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.configs import FOLDER, compose_config, list_configs
 from mlvl_fairseq.fairseq_patches.hydra_train import fill_in_architecture
-from mlvl_fairseq.picture_world import write_classes
 
 WIDTH = 32
 SMALL = "common.cpu=true common.fp16=false dataset.num_workers=0 dataset.required_batch_size_multiple=1".split()
@@ -53,14 +52,6 @@ def feature_corpus(succeed, world, caption_patterns, tmp_path_factory):
         names.append(f"{split}={folder / split}.txt")
     succeed("mlvl-prepare", folder / "corpus", *caption_patterns, *features, *names)
     return folder / "corpus"
-
-
-@pytest.fixture(scope="module")
-def classes(tmp_path_factory):
-    """Folders of classes, a picture or two each."""
-    folder = tmp_path_factory.mktemp("classes")
-    write_classes(folder, seed=1, number=1, languages=[])
-    return folder / "classes"
 
 
 @pytest.fixture(scope="module")
