@@ -244,7 +244,9 @@ def learning_task():
     )  # fmt: skip
 
 
-def test_languages_are_learned_by_a_text_tower_of_clip(save, learning_task, task):
+@pytest.fixture(scope="module")
+def clip_text_file(save, learning_task):
+    """A checkpoint with a text tower of CLIP, on CLIP's own vocabulary."""
     before = SimpleNamespace(**{
         **vars(learning_task), "source_dictionary": range(len(clip_vocabulary())), "default_freeze": "",
         "tokenizer": ClipTokenizer(clip_vocabulary()),
@@ -252,12 +254,17 @@ def test_languages_are_learned_by_a_text_tower_of_clip(save, learning_task, task
     cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT})
     first = DualEncoderModel.build_model(cfg, before)
     first.cfg = cfg
-    path = save(first, tokenizer=before.tokenizer)
-    cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT, "preset": "lora_text+lwa_text", "init_from": str(path)})
+    return save(first, tokenizer=before.tokenizer)
+
+
+def test_languages_are_learned_by_a_text_tower_of_clip(save, learning_task, clip_text_file):
+    options = {"preset": "lora_text+lwa_text", "init_from": str(clip_text_file)}
+    cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT, **options})
     model = DualEncoderModel.build_model(cfg, learning_task)
     model.cfg = cfg
     weight = model.token_embedding.weight.detach()
-    assert torch.equal(weight[:-2], first.text_encoder.token_embedding.weight)
+    before = load_checkpoint_file(clip_text_file)["model"]["text_encoder.token_embedding.weight"]
+    assert torch.equal(weight[:-2], before)
     assert 0 < float(weight[-2:].abs().mean()) < 0.05
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     own = {name for name in trained if ".lora." in name or "adapter" in name}
@@ -267,6 +274,14 @@ def test_languages_are_learned_by_a_text_tower_of_clip(save, learning_task, task
     tokens = torch.tensor(learning_task.tokenizer.tokenize(["a ball"], 8))
     expected = model.eval().encode_text(tokens, torch.tensor([tokens.shape[1] - 1])).vector
     torch.testing.assert_close(torch.from_numpy(encoder.encode_texts(["a ball"])), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_embedding_that_grew_is_saved(save, learning_task, clip_text_file):
+    task = SimpleNamespace(**{**vars(learning_task), "default_freeze": ""})
+    cfg = DualEncoderConfig(**{**DIMENSIONS, **CLIP_TEXT, "preset": "proj", "init_from": str(clip_text_file)})
+    model = DualEncoderModel.build_model(cfg, task)
+    saved = {name for name in model.state_dict() if name.startswith("text_encoder.")}
+    assert saved == {"text_encoder.token_embedding.weight"}
 
 
 def test_languages_cannot_be_learned_by_a_bert(learning_task):
