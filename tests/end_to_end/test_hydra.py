@@ -22,6 +22,7 @@ from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.configs import FOLDER, compose_config, list_configs
 from mlvl_fairseq.fairseq_patches.hydra_train import fill_in_architecture
+from mlvl_fairseq.picture_world import write_classes
 
 WIDTH = 32
 SMALL = "common.cpu=true common.fp16=false dataset.num_workers=0 dataset.required_batch_size_multiple=1".split()
@@ -55,6 +56,14 @@ def feature_corpus(succeed, world, caption_patterns, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """Folders of classes, a picture or two each."""
+    folder = tmp_path_factory.mktemp("classes")
+    write_classes(folder, seed=1, number=1, languages=[])
+    return folder / "classes"
+
+
+@pytest.fixture(scope="module")
 def overrides(request):
     """``overrides(config, folder)``: what lets a recipe train two updates on tiny data."""
 
@@ -65,6 +74,8 @@ def overrides(request):
         if task == "mte_pretraining":
             own = [*MTE, f"task.data={value('parallel') / 'bin'}"]
             own += [f"model.xlmr={value('parallel')}"] if "xlmr" in model else []
+        elif task == "image_classification":
+            own = [f"task.data={value('classes')}", "dataset.batch_size=16"]
         elif task == "trikd":
             own = [*ENCODER.split(), "dataset.batch_size=16", f"task.data={value('trikd_corpus')}"]
             own += [f"task.sentencepiece={value('pieces')}", f"model.mte={value('mte')}"]
@@ -136,14 +147,16 @@ ARCHITECTURES = [name for name, model in ARCH_MODEL_REGISTRY.items() if model.__
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_architecture_means_the_same_by_both_commands(architecture):
-    line = f"data --task trikd --sentencepiece s --arch {architecture} --criterion trikd --encode-chunk 3".split()
+    chunk = {} if architecture.startswith("image_classifier") else {"encode_chunk": 3}
+    line = f"data --task trikd --sentencepiece s --arch {architecture} --criterion trikd".split()
+    line += ["--encode-chunk", "3"] * bool(chunk)
     needed = ["--mte", "m"] if architecture.startswith("trikd") else []
     args = options.parse_args_and_arch(options.get_training_parser(), [*line, *needed])
     args.max_source_positions = args.max_target_positions = 8
     if architecture.startswith("mte"):
         args.task = "mte_pretraining"
     by_flags = convert_namespace_to_omegaconf(args).model
-    given = {"_name": architecture, "encode_chunk": 3, **({"mte": "m"} if needed else {})}
+    given = {"_name": architecture, **chunk, **({"mte": "m"} if needed else {})}
     cfg = OmegaConf.create({"model": given, "task": {"max_source_positions": 8, "max_target_positions": 8}})
     fill_in_architecture(cfg)
     add_defaults(cfg)
