@@ -8,11 +8,11 @@
 # Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
 #   PRESETS="full lit ..."     what trains (--preset)      SEEDS="1"     JOBS=2 rows at a time
 #   PICTURES=500               that align, with two captions each        EPOCHS=20
-#   TEXT_PICTURES=11000 TEXT_UPDATES=1500 CLASS_PICTURES=40 CLASS_EPOCHS=10 TEST_PICTURES=300    sizes of the rest
+#   TEXT_PICTURES=11000 TEXT_UPDATES=1500 CLASS_PICTURES=40 CLASS_EPOCHS=10 TEST_PICTURES=300 VOCABULARY=600    sizes of the rest
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
 out=${1:-outputs/lilt_generated} here=$(dirname "${BASH_SOURCE[0]}")
-languages=en,de,es,cs,zh
+languages=en,de,es,cs,ru
 pictures=${PICTURES:-500} test_pictures=${TEST_PICTURES:-300}
 read -r -a presets <<<"${PRESETS:-full lit proj ln bitfit lwa+ln da+ln lora}"
 read -r -a seeds <<<"${SEEDS:-1}"
@@ -57,7 +57,7 @@ if [[ ! -e $text/bin/done ]]; then
   mkdir -p "$text/raw"
   lines_of train "$pictures" >"$text/raw/train"
   lines_of valid 0 >"$text/raw/valid"
-  mlvl-sentencepiece "$pieces" --train "$text/raw/train" --vocab-size "${VOCABULARY:-1500}"
+  mlvl-sentencepiece "$pieces" --train "$text/raw/train" --vocab-size "${VOCABULARY:-600}"
   for split in train valid; do mlvl-encode --sentencepiece "$pieces" <"$text/raw/$split" >"$text/raw/$split.pieces"; done
   logged "$text/preprocess.log" fairseq-preprocess --only-source --srcdict "$pieces/dict.txt" \
     --trainpref "$text/raw/train.pieces" --validpref "$text/raw/valid.pieces" --destdir "$text/bin"
@@ -80,7 +80,7 @@ text_tower() { # fairseq's own task and model; of the sizes of the text tower of
   [[ ! -e $text/done ]] || return 0
   echo "the text tower learns to fill in words; log: $text/train.log" >&2
   logged "$text/train.log" fairseq-train "$text/bin" --user-dir "$(mlvl-path)" --task masked_lm --criterion masked_lm \
-    --mask-prob 0.2 --sample-break-mode eos --tokens-per-sample 80 --max-positions 80 --arch roberta \
+    --mask-prob 0.4 --sample-break-mode eos --tokens-per-sample 80 --max-positions 80 --arch roberta \
     --encoder-layers 3 --encoder-embed-dim 96 --encoder-ffn-embed-dim 384 --encoder-attention-heads 3 \
     --dropout 0 --attention-dropout 0 --optimizer adam --adam-betas '(0.9,0.98)' --weight-decay 0.01 --clip-norm 1 \
     --lr 3e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --total-num-update "$updates" \
