@@ -62,6 +62,10 @@ def test_some_classes_and_all_but_some_images(folder):
         (lambda root: None, "No such file or directory; give a folder with a folder for each class"),
         (lambda root: root.mkdir(), "holds no folders; give a folder with a folder for each class"),
         (lambda root: picture(root / "one" / "1.png"), "holds 1 class: nothing is to be told apart"),
+        (
+            lambda root: [picture(root / split / "one" / "1.png") for split in ("test", "train", "valid")],
+            "holds test, train, valid, which are splits, not classes: give one of them",
+        ),
         (lambda root: [picture(root / "one" / "1.png"), (root / "two").mkdir()], "two: holds no picture ("),
     ],
 )

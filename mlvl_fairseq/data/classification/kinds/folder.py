@@ -3,6 +3,9 @@
 from mlvl_fairseq.data.classification.base import DataSet, LabelledImages, labelled, register_data_set
 from mlvl_fairseq.data.classification.folders import class_folders, pictures_below
 from mlvl_fairseq.data.classification.pictures import FolderPictures
+from mlvl_fairseq.errors import DataError
+
+SPLITS = {"train", "training", "valid", "validation", "val", "dev", "test"}
 
 
 @register_data_set("folder")
@@ -13,6 +16,8 @@ class ClassFolders(DataSet):
 
     def read(self, root: str, split: str) -> LabelledImages:
         keys = class_folders(root)
+        if SPLITS.issuperset(keys):
+            raise DataError(f"holds {', '.join(keys)}, which are splits, not classes: give one of them", root)
         images, labels = pictures_below(root, keys)
         names = [key.replace("_", " ").strip() or key for key in keys]
         return labelled(root, FolderPictures(root), images, labels, keys, names)
