@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import List, Optional
 
 from mlvl_fairseq.cli.conversions import CONVERSIONS
@@ -33,10 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    from mlvl_fairseq.process.locks import locked
+    from mlvl_fairseq.process.locks import alone_in
 
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    with locked(args.out, wait=False):
+    with alone_in(args.out):
         path = args.convert(args)
     logger.info("written: %s", path)
 

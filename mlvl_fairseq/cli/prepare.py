@@ -1,11 +1,8 @@
 """`mlvl-prepare`: caption files, images and a teacher in; a corpus folder out. Every step is done once and resumes."""
 
 import argparse
-import contextlib
 import logging
-import shutil
-from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import List, Optional
 
 from mlvl_fairseq.cli.common import add_dataclass_options, language_order, not_negative, positive
 from mlvl_fairseq.errors import UserError
@@ -224,34 +221,15 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse(argv)
     from mlvl_fairseq.data.corpus import Corpus
+    from mlvl_fairseq.process.locks import alone_in
 
     if args.transform and not args.teacher:
         raise UserError("--transform goes with --teacher")
     if not args.languages and not args.join:
         refuse_ignored(args)
         Corpus(args.corpus)  # is there one?
-    with alone_in(Path(args.corpus)):
+    with alone_in(args.corpus):
         prepare(args)
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """One mlvl-prepare at a time in a corpus folder; one that was made for nothing is removed.
-
-    Raises:
-        UserError: another one is at work there.
-    """
-    from mlvl_fairseq.process.locks import locked
-
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder, wait=False):
-            yield
-    except BaseException:
-        if is_new and [path.name for path in folder.iterdir()] == [".lock"]:
-            shutil.rmtree(folder)
-        raise
 
 
 def prepare(args) -> None:
@@ -260,13 +238,14 @@ def prepare(args) -> None:
     from mlvl_fairseq.data.corpus.summary import describe, next_command, tell_shared_photos, tell_what_is_left_out
     from mlvl_fairseq.data.images.policy import BadImagePolicy
 
+    tokenizers = load_tokenizers(args)
     corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
         store_image_features(corpus, files, lists, BadImagePolicy.of(args))
     lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
     prepare_vocabularies(corpus, *lists)
-    prepare_tokenizers(corpus, args)
+    prepare_tokenizers(corpus, args, tokenizers)
     if args.teacher:
         extract_features(corpus, args)
     tell_what_is_left_out(corpus)
@@ -274,7 +253,7 @@ def prepare(args) -> None:
     for line in describe(corpus):
         logger.info("  %s", line)
     tell_shared_photos(corpus, args.compare_photos, args.allow_outside_root)
-    logger.info("next: %s", next_command(corpus, args.teacher))
+    logger.info("next: %s", next_command(corpus, args.teacher, args.wordpiece))
 
 
 def join(args):
@@ -333,9 +312,12 @@ def build_corpus(args):
     )
 
 
-def prepare_tokenizers(corpus, args) -> None:
-    """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
-    from mlvl_fairseq.data.corpus.prepare import binarize_all
+def load_tokenizers(args) -> list:
+    """The tokenizers whose folders are given; before a corpus is made that they would then be missing from.
+
+    Raises:
+        UserError: options do not go together. DataError: a folder is none of its kind.
+    """
     from mlvl_fairseq.data.text import TextOptions, tokenizer_kinds
 
     kinds = [kind for kind in tokenizer_kinds() if kind.comes_with_a_model]
@@ -346,7 +328,13 @@ def prepare_tokenizers(corpus, args) -> None:
         raise UserError("--train-states goes with --mte")
     if args.mte and len(folders) != 1:
         raise UserError(f"--mte needs the tokenizer that belongs to it: {' or '.join(f'--{k.option}' for k in kinds)}")
-    tokenizers = [TextOptions.prepare(args, kind.load(folder)) for kind, folder in folders]
+    return [TextOptions.prepare(args, kind.load(folder)) for kind, folder in folders]
+
+
+def prepare_tokenizers(corpus, args, tokenizers) -> None:
+    """Captions in the ids of tokenizers that came with a model, and what a text encoder makes of them."""
+    from mlvl_fairseq.data.corpus.prepare import binarize_all
+
     for tokenizer in tokenizers:
         binarize_all(corpus, tokenizer)
     if args.mte:

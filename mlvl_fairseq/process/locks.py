@@ -1,6 +1,6 @@
 """One process at a time in a folder, or at a file. The lock ends with the process that holds it, however it ends.
 
-A command that writes into a folder holds ``locked(folder, wait=False)`` while it is at work, one that writes files
+A command that writes into a folder holds ``alone_in(folder)`` while it is at work, one that writes files
 ``writing(path, ...)``: of two that would write in one place, the second one ends with a clear line. What the holder of
 a lock calls, and the processes that it forks, may take the same lock again.
 """
@@ -8,6 +8,7 @@ a lock calls, and the processes that it forks, may take the same lock again.
 import contextlib
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Iterator, Optional, Set, TextIO
@@ -51,6 +52,25 @@ def locked(folder, wait: bool = True, name: str = "") -> Iterator[None]:
         if name:
             path.unlink(missing_ok=True)
         file.close()
+
+
+@contextlib.contextmanager
+def alone_in(folder) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if it is not there; one that was made for nothing is removed.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BaseException:
+        if is_new and [path.name for path in folder.iterdir()] == [".lock"]:
+            shutil.rmtree(folder)
+        raise
 
 
 @contextlib.contextmanager

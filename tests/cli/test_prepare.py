@@ -12,6 +12,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.process.locks import alone_in
 
 VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0", "--captions-kept": "all"}
 PICTURES = {"aa": ("cat", "dog"), "bb": ("dog", "owl")}  # of the captions in each language
@@ -254,7 +255,7 @@ def test_one_at_a_time(one_missing, tmp_path, monkeypatch):
     started, end = multiprocessing.Event(), multiprocessing.Event()
 
     def at_work():
-        with prepare.alone_in(tmp_path / "corpus"):
+        with alone_in(tmp_path / "corpus"):
             started.set()
             end.wait(60)
 

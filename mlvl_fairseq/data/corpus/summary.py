@@ -31,13 +31,18 @@ def _by_language(counts: Dict[str, int]) -> str:
     return ", ".join(f"{count:,} {lang}" for lang, count in counts.items())
 
 
-def next_command(corpus: Corpus, teacher: Optional[str] = None) -> str:
-    """What ``mlvl-cll`` still needs of the corpus, or the line that starts it.
+def next_command(corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optional[str] = None) -> str:
+    """What ``mlvl-cll`` still needs of the corpus, or the line that starts it; of a LilT where BERT cut the captions.
 
     Args:
-        teacher: whose features the corpus has; None: not known here.
+        teacher: whose features the corpus has; None: not known here. wordpiece: BERT's folder, if one was given.
     """
     folder = shlex.quote(str(corpus.folder))
+    if wordpiece and not teacher:
+        return (
+            f'fairseq-train {folder} --user-dir "$(mlvl-path)" --task image_text_retrieval '
+            f"--tokenizer-folder {shlex.quote(wordpiece)} --arch lilt_base ... (docs/lilt.md)"
+        )
     splits = corpus.manifest["splits"]
     if all(_is_complete(corpus, split, kind) for split in splits for kind in TEACHER_FEATURES):
         order = ",".join(corpus.languages("train"))

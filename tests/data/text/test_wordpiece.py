@@ -177,17 +177,23 @@ def test_dictionaries_have_the_rows_of_the_vocabulary(folder, tmp_path):
         WordPieceTokenizer.load_dictionary(tmp_path / "dict.txt")
 
 
-def test_prepared_corpora(folder, tmp_path):
+def test_prepared_corpora(folder, tmp_path, caplog):
     words = folder(vocab_txt=lines(UNCASED))
     (tmp_path / "en.json").write_text(
         json.dumps([{"image": "1.jpg", "caption": "A dog!"}, {"image": "2.jpg", "caption": "dogs"}])
     )
     files = ["--languages", "en", "--train", str(tmp_path / "en.json"), "--bpe-size", "60"]
     options = ["--wordpiece", str(words), "--cleaning", "lilt", "--no-end-token"]
-    prepare.main([str(tmp_path / "corpus"), *files, *options])
+    with caplog.at_level("INFO"):
+        prepare.main([str(tmp_path / "corpus"), *files, *options])
+    assert f"--task image_text_retrieval --tokenizer-folder {words} --arch lilt_base" in caplog.messages[-1]
     name = load_tokenizer(words).prepared("lilt", ends_texts=False).name
     captions = open_tokens(Corpus(tmp_path / "corpus").folder / "bin" / name / "en" / "train")
     assert [captions[row].tolist() for row in range(2)] == [[5, 7, 3], [7, 8, 3]]
+    with pytest.raises(DataError, match="lacks .CLS.: this is no vocabulary of a BERT"):
+        (words / "vocab.txt").write_text(lines(piece for piece in UNCASED if piece != "[CLS]"))
+        prepare.main([str(tmp_path / "new"), *files, *options])
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UserError, match="--cleaning lilt does nothing without the folder of a tokenizer"):
         prepare.main([str(tmp_path / "corpus"), "--cleaning", "lilt"])
 
