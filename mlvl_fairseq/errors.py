@@ -7,6 +7,10 @@ class UserError(ValueError):
     """Something the user gave is wrong; the message says what, where, and what to do."""
 
 
+class NoPlaceError(UserError):
+    """A module has no place for what an option adds to it; others may have."""
+
+
 class DataError(UserError):
     """Bad input data, located as precisely as it is known.
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import NoPlaceError, UserError
 from mlvl_fairseq.modules.transformer import MultiheadSelfAttention
 
 PATTERN = r"\.lora\.(down|up)$"
@@ -82,7 +82,7 @@ def insert_lora(module: nn.Module, pattern: str, rank: int, alpha: float) -> Lis
         names of the changed weights.
 
     Raises:
-        UserError: there is no such layer, or no such rank.
+        NoPlaceError: there is no such layer. UserError: no such rank, or no such expression.
     """
     if rank < 1:
         raise UserError(f"--lora-rank {rank} is less than 1")
@@ -98,7 +98,7 @@ def insert_lora(module: nn.Module, pattern: str, rank: int, alpha: float) -> Lis
             layer.__class__ = kind
             found.append(f"{name}.{kind.changed}")
     if not found:
-        raise UserError(f"--lora-targets '{pattern}' finds no linear layer in a {type(module).__name__}")
+        raise NoPlaceError(f"--lora-targets '{pattern}' finds no linear layer in a {type(module).__name__}")
     return found
 
 

@@ -173,7 +173,8 @@ def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -
     own = dimension_names(side, towers[name])
     for given in sorted(every - own.keys()):
         if values[given] is not None:
-            raise UserError(f"--{side}-tower {name} has no --{given.replace('_', '-')}")
+            absent = f"--{side}-tower {name} has no --{given.replace('_', '-')}"
+            raise UserError(f"{absent}: leave it out, and an --arch that sets it (--arch dual_encoder sets none)")
     dimensions = {own[given]: values[given] for given in own}
     return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
 

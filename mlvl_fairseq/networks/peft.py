@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, Sequence
 
 from torch import nn
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import NoPlaceError, UserError
 from mlvl_fairseq.modules.adapters.lora import LoraOptions
 from mlvl_fairseq.modules.low_rank import PATTERN, insert_lora
 from mlvl_fairseq.networks.base import Network
@@ -73,7 +73,7 @@ def add_parts(network: Network, options) -> int:
         number of parameters that were added.
 
     Raises:
-        UserError: there is no such preset, or a tower has no place for it.
+        UserError: there is no such preset, an option of it is wrong, or a tower has no place for it.
     """
     before = sum(parameter.numel() for parameter in network.parameters())
     wanted = preset(options.preset).adds
@@ -82,7 +82,7 @@ def add_parts(network: Network, options) -> int:
             if (side, kind) in wanted:
                 try:
                     add(network.get_submodule(module), options)
-                except UserError as error:
+                except NoPlaceError as error:
                     other = SIDES[1 - SIDES.index(side)]
                     raise UserError(f"--preset {options.preset}: {error}; there is ..._{other}") from None
     return sum(parameter.numel() for parameter in network.parameters()) - before

@@ -7,7 +7,7 @@ import pytest
 from golden import load_golden
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import NoPlaceError, UserError
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, DualEncoderOptions, TowerConfigs
 from mlvl_fairseq.networks.freezing import Counts, freeze_parameters
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
@@ -178,8 +178,9 @@ def test_blocks_that_are_not_there(options, message):
 def test_what_cannot_be_added(options, message):
     every = options_of("tiny", "tiny", "full")
     every = SimpleNamespace(**{**vars(every), "image_feature_dim": 7 if "image_tower" in options else None, **options})
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as raised:
         without_values(lambda: DualEncoderNetwork.of_options(every, TowerConfigs.of_options(every)))
+    assert ("there is ..._" in str(raised.value)) == isinstance(raised.value.__context__, NoPlaceError)
 
 
 def test_a_tower_without_parameters_has_nothing_to_freeze():

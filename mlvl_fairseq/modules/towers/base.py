@@ -8,7 +8,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Opt
 
 from torch import Tensor, nn
 
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import NoPlaceError, UserError
 
 
 class TowerOutput(NamedTuple):
@@ -63,17 +63,17 @@ class Tower(nn.Module, ABC):
         """Put an adapter of bottleneck ``width // reduction`` into every block (LilT, section 3: layerwise adapters).
 
         Raises:
-            UserError: this kind of tower has no place for them.
+            NoPlaceError: this kind of tower has no place for them.
         """
-        raise UserError(f"there are no layerwise adapters for a {type(self).__name__}")
+        raise NoPlaceError(f"there are no layerwise adapters for a {type(self).__name__}")
 
     def append_block(self) -> None:
         """Put a fresh block behind the last one (LilT, section 3: deep adapters).
 
         Raises:
-            UserError: this kind of tower has no blocks.
+            NoPlaceError: this kind of tower has no blocks.
         """
-        raise UserError(f"no block can be appended to a {type(self).__name__}")
+        raise NoPlaceError(f"no block can be appended to a {type(self).__name__}")
 
 
 class ImageTower(Tower):

@@ -42,7 +42,8 @@ class GivenTower(ImageTower):
     def __init__(self, *shape: int):
         super().__init__()
         if min(shape) < 1:
-            raise UserError(f"features of shape {shape}: say how many dimensions the given features have")
+            advice = "say how many dimensions the given features have (--image-feature-dim)"
+            raise UserError(f"features of shape {shape}: {advice}, or mlvl-prepare --image-features")
         self.feature_shape, self.width = shape, shape[-1]
 
     @property
