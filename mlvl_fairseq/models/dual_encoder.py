@@ -15,7 +15,7 @@ from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
-from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from
+from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
 from mlvl_fairseq.networks.freezing import Counts, Rule, freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
 from mlvl_fairseq.options import with_options
@@ -79,9 +79,9 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         model.encode_chunk = ChunkOptions.checked(cfg)
         given = start_from(model, cfg, configs, task.growth)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
-        parameters = dict(model.named_parameters())
+        tell_what_stays_random(model, frozen, given)
         for option, names in given.items():
-            own = {name: parameters[name] for name in frozen if name in names}
+            own = {name: weight for name, weight in model.named_parameters() if name in names and name in frozen}
             if own:
                 where = f"--{option.replace('_', '-')} holds, or with another --preset or --trainable"
                 model.leave_out(PARTS[option], list(own), fingerprint(own), where)

@@ -1,10 +1,11 @@
 """Dual encoders out of files: whole ones out of checkpoints, whose frozen weights are where they were taken from, and
 towers out of public files."""
 
+import logging
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Collection, Dict, List, Optional, Sequence
 
 import torch
 
@@ -21,6 +22,7 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.checkpoints.towers.base import load_tower
 from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.low_rank import merge_lora
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
@@ -33,6 +35,8 @@ from mlvl_fairseq.networks.dual_encoder import (
 )
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions
 from mlvl_fairseq.options import with_options
+
+logger = logging.getLogger(__name__)
 
 PARTS = {"image_weights": "image", "text_weights": "text", "init_from": "frozen"}  # option -> what a file leaves out
 
@@ -100,8 +104,10 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
         UserError: a frozen file is not there or another one.
     """
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
-    tokenizer_folder = tokenizer_folder or file.tokenizer_folder
+    given, tokenizer_folder = tokenizer_folder, tokenizer_folder or file.tokenizer_folder
     options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
+    if given and isinstance(text, WordPieceTokenizer) and not text.is_of(given):
+        raise UserError(f"{given} holds another tokenizer than {source.path}, which needs none: its own is in it")
     configs = TowerConfigs.of_options(options, len(text))
     whole = WholeDualEncoder(
         options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
@@ -175,6 +181,20 @@ def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs,
     if any(files.values()):
         raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
     return {"init_from": load_all(network, configs, options.init_from, growth)}
+
+
+def tell_what_stays_random(network: DualEncoderNetwork, frozen: Sequence[str], given: Collection[str]) -> None:
+    """Warn of towers that neither start from a file nor train.
+
+    Args:
+        frozen: names of parameters. given: options of the files that weights came from.
+    """
+    matrices = {name: weight.numel() for name, weight in network.named_parameters() if weight.dim() > 1}
+    for side, module in network.sides.items():
+        count = sum(matrices.get(name, 0) for name in frozen if name.startswith(f"{module}."))
+        if count and not {"init_from", f"{side}_weights"} & set(given):
+            what = f"{count:,} weights of the {side} tower are random and stay so"
+            logger.warning("%s: it has no --%s-weights", what, side)
 
 
 def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:

@@ -111,6 +111,28 @@ def test_a_checkpoint_says_itself_what_it_is(build, save, weights, preset):
     assert_equal_encoders(encoder, model)
 
 
+def test_towers_that_stay_random_are_told(build, weights, caplog):
+    tower = "weights of the {0} tower are random and stay so: it has no --{0}-weights"
+    with caplog.at_level("WARNING"):
+        build(preset="ln", image_weights=weights["image_weights"])
+        assert tower.format("text") in caplog.text and tower.format("image") not in caplog.text
+        caplog.clear()
+        build(preset="lit", image_weights=weights["image_weights"])
+        build(preset="full")
+        build(preset="lora", **weights)
+    assert "random" not in caplog.text
+
+
+def test_a_folder_of_another_wordpiece_is_refused(build, save, tmp_path):
+    path = save(build(preset="full"))
+    for tokens in (TOKENS, TOKENS[:-1]):
+        (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+        if tokens == TOKENS:
+            Encoder.load(path, tokenizer_folder=str(tmp_path))
+    with pytest.raises(UserError, match="holds another tokenizer than .*its own is in it"):
+        Encoder.load(path, tokenizer_folder=str(tmp_path))
+
+
 def test_frozen_weights_of_files_stay_out(build, save, weights):
     model = build(preset="lwa+ln", **weights)
     saved = model.state_dict()
@@ -285,5 +307,5 @@ def test_a_frozen_embedding_that_grew_is_saved(save, learning_task, clip_text_fi
 
 
 def test_languages_cannot_be_learned_by_a_bert(learning_task):
-    with pytest.raises(UserError, match="--text-tower bert_tiny takes the tokens of a wordpiece tokenizer: continue a"):
+    with pytest.raises(UserError, match="bert_tiny does not fit .* of a wordpiece tokenizer: continue a"):
         DualEncoderModel.build_model(DualEncoderConfig(**DIMENSIONS), learning_task)

@@ -121,6 +121,11 @@ class WordPieceTokenizer(Tokenizer):
     def prepared(self, cleaning: str = NO_CLEANING, ends_texts: bool = True) -> "WordPieceTokenizer":
         return WordPieceTokenizer(replace(self.pieces, cleaning=cleaning, ends_texts=ends_texts))
 
+    def is_of(self, folder) -> bool:
+        """Whether a folder holds it, prepared or not. Raises DataError: it holds none."""
+        other = self.load(folder).prepared(self.pieces.cleaning, self.ends_texts)
+        return other.fingerprint == self.fingerprint
+
     @property
     def name(self) -> str:
         cleaned = "" if self.pieces.cleaning == NO_CLEANING else f"-{self.pieces.cleaning}"
