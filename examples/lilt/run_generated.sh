@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # LilT on generated data, small enough for a CPU. Towers are trained on their own: one to tell classes of pictures apart,
-# the other to fill masked words into captions of five languages. Then few pictures with English captions align them, and
-# what trains of them is compared: retrieval in English and in languages that alignment never saw, and classes of
-# pictures by their names in all of them.
+# the other, without pictures, to fill masked words into captions of five languages and then to translate them. Then few
+# pictures with English captions align the two, and what trains of them is compared: retrieval in English and in
+# languages that alignment never saw, and classes of pictures by their names in all of them.
 #
 # usage: bash examples/lilt/run_generated.sh [OUT]        default: outputs/lilt_generated
 # Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
 #   PRESETS="full lit ..."     what trains (--preset)      SEEDS="1"     JOBS=2 rows at a time
 #   PICTURES=500               that align, with two captions each        EPOCHS=20
-#   TEXT_PICTURES=11000 TEXT_UPDATES=1500 CLASS_PICTURES=40 CLASS_EPOCHS=10 TEST_PICTURES=300 VOCABULARY=600    sizes of the rest
+#   TEXT_PICTURES=6000 MASKED_UPDATES=400 TRANSLATION_UPDATES=400 CLASS_PICTURES=40 CLASS_EPOCHS=10
+#   TEST_PICTURES=300 VOCABULARY=600                     sizes of the rest
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
 out=${1:-outputs/lilt_generated} here=$(dirname "${BASH_SOURCE[0]}")
@@ -16,6 +17,7 @@ languages=en,de,es,cs,ru
 pictures=${PICTURES:-500} test_pictures=${TEST_PICTURES:-300}
 read -r -a presets <<<"${PRESETS:-full lit proj ln bitfit lwa+ln da+ln lora}"
 read -r -a seeds <<<"${SEEDS:-1}"
+IFS=, read -r -a codes <<<"$languages"
 world=$out/world corpus=$out/corpus pieces=$out/pieces text=$out/text
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
@@ -35,34 +37,40 @@ stop_jobs() {
 trap stop_jobs EXIT
 
 # Pictures: the first ones of training align; of the others only the captions are read. And pictures of classes.
-mlvl-picture-world "$world" --languages "$languages" --train $((pictures + ${TEXT_PICTURES:-11000})) --valid 100 \
+mlvl-picture-world "$world" --languages "$languages" --train $((pictures + ${TEXT_PICTURES:-6000})) --valid 100 \
   --test "$test_pictures" --classes "${CLASS_PICTURES:-40}"
 if [[ ! -e $corpus/corpus.json ]]; then
   mlvl-prepare "$corpus" --languages "$languages" --image-root "$world/images" \
     --train "$world/train.{lang}.json" --valid "$world/valid.{lang}.json"
 fi
 
-# Text: of each picture a line with two captions, which say different things, in two languages. No line is a pair of
-# translations, and none is about a picture that aligns.
-lines_of() { # SPLIT PICTURES_TO_SKIP
-  local files=()
-  for lang in ${languages//,/ }; do files+=("$corpus/captions/$1.$lang.txt"); done
-  paste "${files[@]}" | awk -F '\t' -v skip="$2" '
-    { picture = int((NR - 1) / 2); a = picture % NF; b = (a + 1 + int(picture / NF) % (NF - 1)) % NF }
-    picture < skip { next }
-    NR % 2 { first = $(a + 1); next }
-    { print first, $(b + 1) }'
-}
-if [[ ! -e $text/bin/done ]]; then
+# Text of the other pictures: every language's own captions for masked words, no two languages of one picture; English
+# ones with their translations for the rest.
+if [[ ! -e $text/raw/done ]]; then
   mkdir -p "$text/raw"
-  lines_of train "$pictures" >"$text/raw/train"
-  lines_of valid 0 >"$text/raw/valid"
+  for split in train valid; do
+    skip=0
+    [[ $split == valid ]] || skip=$pictures
+    : >"$text/raw/$split"
+    for lang in "${codes[@]}"; do
+      tail -n +$((2 * skip + 1)) "$corpus/captions/$split.$lang.txt" >"$text/raw/$split.$lang"
+      [[ $lang == en ]] || cp "$text/raw/$split.$lang" "$text/raw/$split.$lang-en.$lang"
+    done
+    for ((i = 0; i < ${#codes[@]}; i++)); do
+      awk -v n="${#codes[@]}" -v i="$i" 'int((NR - 1) / 2) % n == i' "$text/raw/$split.${codes[i]}" >>"$text/raw/$split"
+      [[ ${codes[i]} == en ]] || cp "$text/raw/$split.en" "$text/raw/$split.${codes[i]}-en.en"
+    done
+  done
+  touch "$text/raw/done"
+fi
+if [[ ! -e $text/bin/done ]]; then
   mlvl-sentencepiece "$pieces" --train "$text/raw/train" --vocab-size "${VOCABULARY:-600}"
   for split in train valid; do mlvl-encode --sentencepiece "$pieces" <"$text/raw/$split" >"$text/raw/$split.pieces"; done
   logged "$text/preprocess.log" fairseq-preprocess --only-source --srcdict "$pieces/dict.txt" \
     --trainpref "$text/raw/train.pieces" --validpref "$text/raw/valid.pieces" --destdir "$text/bin"
   touch "$text/bin/done"
 fi
+logged "$text/preprocess.log" bash "$here/../mclip/prepare_parallel.sh" "$pieces" "$text/raw" "$text/parallel" "${codes[@]:1}"
 mlvl-prepare "$corpus" --sentencepiece "$pieces"
 
 # Both towers on their own, at the same time.
@@ -75,17 +83,25 @@ image_tower() {
     --max-epoch "${CLASS_EPOCHS:-10}" --log-format simple --cpu --num-workers 0 --save-dir "$out/image"
   touch "$out/image/done"
 }
-text_tower() { # fairseq's own task and model; of the sizes of the text tower of lilt_nano_xlmr
-  local updates=${TEXT_UPDATES:-1500}
+text_tower() { # first fairseq's own task and model, of the sizes of the text tower of lilt_nano_xlmr
+  local flags updates=${MASKED_UPDATES:-400}
   [[ ! -e $text/done ]] || return 0
-  echo "the text tower learns to fill in words; log: $text/train.log" >&2
-  logged "$text/train.log" fairseq-train "$text/bin" --user-dir "$(mlvl-path)" --task masked_lm --criterion masked_lm \
-    --mask-prob 0.4 --sample-break-mode eos --tokens-per-sample 80 --max-positions 80 --arch roberta \
-    --encoder-layers 3 --encoder-embed-dim 96 --encoder-ffn-embed-dim 384 --encoder-attention-heads 3 \
-    --dropout 0 --attention-dropout 0 --optimizer adam --adam-betas '(0.9,0.98)' --weight-decay 0.01 --clip-norm 1 \
-    --lr 3e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --total-num-update "$updates" \
-    --max-update "$updates" --batch-size 64 --required-batch-size-multiple 1 --no-epoch-checkpoints --seed 1 \
-    --log-format simple --log-interval 50 --cpu --num-workers 0 --save-dir "$text"
+  if [[ ! -e $text/masked/done ]]; then
+    echo "the text tower learns to fill in words; log: $text/masked/train.log" >&2
+    logged "$text/masked/train.log" fairseq-train "$text/bin" --user-dir "$(mlvl-path)" --task masked_lm \
+      --criterion masked_lm --sample-break-mode eos --tokens-per-sample 80 --max-positions 80 --arch roberta \
+      --encoder-layers 3 --encoder-embed-dim 128 --encoder-ffn-embed-dim 512 --encoder-attention-heads 4 \
+      --optimizer adam --adam-betas '(0.9,0.98)' --weight-decay 0.01 --clip-norm 1 --dropout 0 --attention-dropout 0 \
+      --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --total-num-update "$updates" \
+      --max-update "$updates" --batch-size 100 --required-batch-size-multiple 1 --no-epoch-checkpoints --seed 1 \
+      --log-format simple --log-interval 50 --cpu --num-workers 0 --save-dir "$text/masked"
+    touch "$text/masked/done"
+  fi
+  echo "the text tower learns to translate; log: $text/train.log" >&2
+  recipe mte_stage1_small model.encoder_from_scratch=false "++model.xlmr=$text/masked/checkpoint_last.pt"
+  logged "$text/train.log" fairseq-train "$text/parallel/fseq" --user-dir "$(mlvl-path)" "${flags[@]}" \
+    --max-source-positions 78 --max-target-positions 78 --max-update "${TRANSLATION_UPDATES:-400}" \
+    --bleu-sentences 0 --disable-validation --save-dir "$text"
   touch "$text/done"
 }
 image_tower &

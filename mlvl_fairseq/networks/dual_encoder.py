@@ -115,7 +115,7 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "text_width": 96,
         "text_max_positions": 80,
     },
-    # the same with pieces of many languages
+    # with a text tower as large as that of mte_tiny
     "lilt_nano_xlmr": {
         "image_tower": "vit_tiny",
         "text_tower": "xlmr_base",
@@ -123,9 +123,9 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "image_size": 64,
         "image_width": 96,
         "image_layers": 3,
-        "text_width": 96,
+        "text_width": 128,
         "text_layers": 3,
-        "text_heads": 3,
+        "text_heads": 4,
         "text_max_positions": 80,
     },
 }

@@ -107,6 +107,7 @@ def test_fashion_mnist(tmp_path, packed):
         (gzip.compress(idx(np.zeros(9, np.uint8)))[:-9], "is truncated or damaged"),
         (gzip.compress(struct.pack(">II", 0x0801, 1 << 24) + bytes(1 << 24)), "inflates"),
     ],
+    ids=["empty", "dimensions", "short", "long", "huge", "cut", "inflates"],
 )
 def test_damaged_idx_files(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)
