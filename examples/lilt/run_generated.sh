@@ -119,7 +119,7 @@ rate() { # PRESET
 row() { # PRESET SEED
   local flags folder=$out/rows/$1/seed$2
   [[ ! -e $folder/done ]] || return 0
-  recipe lilt_small
+  mapfile -t flags <"$out/alignment.flags"
   echo "$1, seed $2; log: $folder/train.log" >&2
   logged "$folder/train.log" fairseq-train "$corpus" --user-dir "$(mlvl-path)" "${flags[@]}" --arch lilt_nano_xlmr \
     --text-pooling mean --tokenizer-folder "$pieces" --max-length 80 --limit-samples $((2 * pictures)) \
@@ -133,7 +133,9 @@ row() { # PRESET SEED
     --names "$world/classes/names.{lang}.txt" --output-dir "$folder/classification"
   touch "$folder/done"
 }
-export -f row rate recipe logged fail
+recipe lilt_small
+printf '%s\n' "${flags[@]}" >"$out/alignment.flags"
+export -f row rate logged fail
 export out world corpus pieces text languages pictures EPOCHS
 for seed in "${seeds[@]}"; do
   for preset in "${presets[@]}"; do echo "$preset $seed"; done
