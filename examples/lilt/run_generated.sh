@@ -7,7 +7,7 @@
 # usage: bash examples/lilt/run_generated.sh [OUT]        default: outputs/lilt_generated
 # Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
 #   PRESETS="full lit ..."     what trains (--preset)      SEEDS="1"     JOBS=2 rows at a time
-#   PICTURES=500               that align, with two captions each        EPOCHS=20
+#   PICTURES=500               that align, with two captions each        EPOCHS=15
 #   TEXT_PICTURES=6000 MASKED_UPDATES=400 TRANSLATION_UPDATES=400 CLASS_PICTURES=40 CLASS_EPOCHS=10
 #   TEST_PICTURES=300 VOCABULARY=600                     sizes of the rest
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
@@ -15,7 +15,7 @@ begin 0 "[OUT]" "$@"
 out=${1:-outputs/lilt_generated} here=$(dirname "${BASH_SOURCE[0]}")
 languages=en,de,es,cs,ru
 pictures=${PICTURES:-500} test_pictures=${TEST_PICTURES:-300}
-read -r -a presets <<<"${PRESETS:-full lit proj ln bitfit lwa+ln da+ln lora}"
+read -r -a presets <<<"${PRESETS:-full lit ln bitfit lwa+ln da+ln lora}"
 read -r -a seeds <<<"${SEEDS:-1}"
 IFS=, read -r -a codes <<<"$languages"
 world=$out/world corpus=$out/corpus pieces=$out/pieces text=$out/text
@@ -124,7 +124,7 @@ row() { # PRESET SEED
   logged "$folder/train.log" fairseq-train "$corpus" --user-dir "$(mlvl-path)" "${flags[@]}" --arch lilt_nano_xlmr \
     --text-pooling mean --tokenizer-folder "$pieces" --max-length 80 --limit-samples $((2 * pictures)) \
     --image-weights "$out/image/checkpoint_best.pt" --text-weights "$text/checkpoint_last.pt" \
-    --preset "$1" --lr "$(rate "$1")" --batch-size 100 --max-epoch "${EPOCHS:-20}" --seed "$2" \
+    --preset "$1" --lr "$(rate "$1")" --batch-size 100 --max-epoch "${EPOCHS:-15}" --seed "$2" \
     --log-format simple --cpu --num-workers 0 --save-dir "$folder"
   logged "$folder/evaluate.log" mlvl-evaluate --checkpoint "$folder/checkpoint_best.pt" --lang "$languages" \
     --captions "$world/test.{lang}.json" --image-root "$world/images" --output-dir "$folder/retrieval"
