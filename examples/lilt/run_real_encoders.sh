@@ -10,7 +10,7 @@
 #   TEXTS="minilm e5"     text encoders; TEXTS="" only prepares, after which two calls can work side by side
 #   MINILM="lit proj ln_text ..." E5="lit proj ln_text lwa_text+ln_text"    what trains (--preset) with each
 #   SEEDS="1 2 3"         of MiniLM; SEEDS_E5="1"
-#   UPDATES=150           of 128 captions; UPDATES_E5=220. As many captions as there are photos are 55 updates.
+#   UPDATES=120           of 128 captions; UPDATES_E5=220. As many captions as there are photos are 55 updates.
 #   MINUTES=90            begin no row after so many minutes; the same command goes on with the next one
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -101,7 +101,7 @@ row() { # TEXT PRESET SEED UPDATES
 
 for text in "${texts[@]}"; do
   if [[ $text == minilm ]]; then
-    seeds=("${seeds_minilm[@]}") presets=("${presets_minilm[@]}") updates=${UPDATES:-150}
+    seeds=("${seeds_minilm[@]}") presets=("${presets_minilm[@]}") updates=${UPDATES:-120}
   else
     seeds=("${seeds_e5[@]}") presets=("${presets_e5[@]}") updates=${UPDATES_E5:-220}
   fi
