@@ -26,7 +26,11 @@ setup(
     # Hydra looks for plugins in the namespace hydra_plugins
     packages=find_packages(include=["mlvl_fairseq", "mlvl_fairseq.*"])
     + find_namespace_packages(include=["hydra_plugins"]),
-    package_data={"": ["*.yaml", "*.json"], "mlvl_fairseq.configs": ["*/*.yaml"]},
+    package_data={
+        "": ["*.yaml", "*.json"],
+        "mlvl_fairseq.configs": ["*/*.yaml"],
+        "mlvl_fairseq.data.classification": ["lists/*.json"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=[
         "fairseq-fixed==0.12.3.1",
@@ -41,6 +45,7 @@ setup(
         "regex>=2022.1.18",
         "sacrebleu>=2.3",
         "safetensors>=0.4",
+        "scikit-learn>=1.3",
         "sentencepiece>=0.1.99",
         "tokenizers>=0.15",
         "torch>=2.6",  # older ones cannot load checkpoints safely (CVE-2025-32434)

@@ -30,29 +30,48 @@ _AGAIN = "delete it and run the same command again"
 _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")  # of msgspec's paths: a field, an element, some value of a dictionary
 
 
-def read_json(path, schema: Type[Schema], advice: str = _AGAIN, missing: str = "", limit: int = MAX_BYTES) -> Schema:
+def read_json(
+    path,
+    schema: Type[Schema],
+    advice: str = _AGAIN,
+    missing: str = "",
+    limit: int = MAX_BYTES,
+    of_others: bool = False,
+) -> Schema:
     """Read a JSON file.
 
     Args:
         schema: what it holds.
         advice: what to do about a damaged file. missing: what to do where there is none; default: `advice`.
         limit: of its size in bytes.
+        of_others: another program's files may hold whole numbers beyond 64 bits, where none is wanted (transformers
+            writes 10**30 for "no limit"); they are read as floats.
 
     Raises:
         DataError: it is absent, no regular file, larger than `limit`, no UTF-8, no JSON, nested too deeply, holds a key
             twice, a number that is not finite or beyond 64 bits, or something else than `schema` says.
     """
+    return parse_json(json_content(path, advice, missing, limit), schema, path, advice, of_others)
+
+
+def json_content(path, advice: str = _AGAIN, missing: str = "", limit: int = MAX_BYTES) -> bytes:
+    """What a JSON file holds, not yet parsed; see :func:`read_json`."""
     with open_file(path, missing or advice) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DataError(f"has more than {limit:,} bytes, which no such file needs; {advice}", path)
-    return parse_json(content, schema, path, advice)
+    return content
 
 
-def parse_json(content: bytes, schema: Type[Schema], path, advice: str = _AGAIN) -> Schema:
+def parse_json(content: bytes, schema: Type[Schema], path, advice: str = _AGAIN, of_others: bool = False) -> Schema:
     """The value in JSON text; see :func:`read_json`. `path` is the file to name."""
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+            parse_int=_bounded if of_others else int,
+        )
         _require_plain(value)
     except RecursionError:
         raise DataError(f"not JSON (nested too deeply); {advice}", path) from None
@@ -119,13 +138,22 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"it holds {name}, which JSON has not")
 
 
+def _has_64_bits(number: int) -> bool:
+    return -(2**63) <= number < 2**64
+
+
+def _bounded(digits: str) -> Union[int, float]:
+    number = int(digits)
+    return number if _has_64_bits(number) else float(digits)
+
+
 def _require_plain(value: Any) -> None:
     """Raises ValueError: something is nested too deeply, not finite, beyond 64 bits, or no Unicode."""
     level = [value]
     for _ in range(MAX_DEPTH):
         for one in level:
             infinite = isinstance(one, float) and not math.isfinite(one)
-            if infinite or isinstance(one, int) and not -(2**63) <= one < 2**64:
+            if infinite or isinstance(one, int) and not _has_64_bits(one):
                 raise ValueError(f"it holds a number out of range ({_shown(one)})")
             if isinstance(one, str) and not one.isascii():
                 one.encode()  # half a surrogate pair is a UnicodeEncodeError

@@ -1,4 +1,5 @@
-"""Tiny towers of LilT's published code, their input, and how it trained them: ``fixtures/golden_lilt_updates``."""
+"""Tiny towers of LilT's published code, their input, what they give (``fixtures/golden_lilt_network``) and how it
+trained them (``fixtures/golden_lilt_updates``)."""
 
 from types import SimpleNamespace
 
@@ -14,11 +15,13 @@ from mlvl_fairseq.networks.peft import add_parts, rules_of_preset
 
 TABLE = load_golden("lilt_updates")
 PRESETS = {"full": "full", "ln": "ln", "bitfit": "bitfit", "lwa": "lwa+ln"}  # of the modes in the table
+NETWORK = load_golden("lilt_network")
+NETWORK_PRESETS = {**PRESETS, "lit": "lit", "lwa_language_only": "lwa_text", "da": "da+ln"}
 ROWS = 4
 
 
-def arrays(name):
-    with np.load(FIXTURES / "golden_lilt_updates.npz") as file:
+def arrays(name, of="updates"):
+    with np.load(FIXTURES / f"golden_lilt_{of}.npz") as file:
         return torch.from_numpy(file[name])
 
 
@@ -39,17 +42,29 @@ def golden_network(mode):
     )
     network = DualEncoderNetwork(vit.build(), bert.build(), TABLE["towers"]["embed_dim"])
     options = SimpleNamespace(
-        preset=PRESETS[mode],
+        preset=NETWORK_PRESETS[mode],
         adapter_reduction=TABLE["towers"]["reduction_factor"],
         always_freeze_image="",
         always_freeze_text="",
     )
     add_parts(network, options)
     freeze_parameters(network, rules_of_preset(network, options), f"--preset {options.preset}")
-    init = TABLE["modes"][mode]["init"]
-    source = init if isinstance(init, str) else mode
-    network.load_state_dict(cut(arrays(f"{source}_init"), TABLE["modes"][source]["init"]))
+    network.load_state_dict(initial_weights(mode))
     return network.train()
+
+
+def initial_weights(mode):
+    if "init" in NETWORK["modes"][mode]:
+        return cut(arrays(f"{mode}_init", "network"), NETWORK["modes"][mode]["init"])
+    init = TABLE["modes"].get(mode, {"init": "full"})["init"]
+    source = init if isinstance(init, str) else mode
+    return cut(arrays(f"{source}_init"), TABLE["modes"][source]["init"])
+
+
+def first_gradients(network, mode):
+    """Of what trains, by name."""
+    parameters = dict(network.named_parameters())
+    return cut(arrays(f"{mode}_grads", "network"), [(n, parameters[n].shape) for n in NETWORK["modes"][mode]["grads"]])
 
 
 def golden_batch(rows=slice(None)):

@@ -66,6 +66,18 @@ def test_a_damaged_file_is_named(tmp_path, content, message):
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+def test_numbers_of_other_programs(tmp_path):
+    content = '{"width": 3, "score": 1.5, "x": [1000000000000000019884624838656, -18446744073709551617]}'
+    assert read(tmp_path, content, of_others=True) == Layout(3, score=1.5)
+    assert read(tmp_path, content, Dict[str, Any], of_others=True)["x"] == [1e30, -(2.0**64)]
+    with pytest.raises(DataError, match="it holds a number out of range"):
+        read(tmp_path, content)
+    with pytest.raises(DataError, match="it holds a number out of range .inf"):
+        read(tmp_path, '{"width": 1' + "0" * 400 + "}", of_others=True)
+    with pytest.raises(DataError, match="field 'width': expected int, found 1e.30"):
+        read(tmp_path, '{"width": 1' + "0" * 30 + "}", of_others=True)
+
+
 def test_what_is_as_deep_and_large_as_can_be_is_read(tmp_path):
     read(tmp_path, b'{"a": ' + b"[" * 62 + b"1" + b"]" * 62 + b"}", Dict[str, Any])
     numbers = read(tmp_path, '{"a": [18446744073709551615, -9223372036854775808, 1e308]}', Dict[str, List[Any]])

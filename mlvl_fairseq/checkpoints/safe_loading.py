@@ -22,7 +22,6 @@ from mlvl_fairseq.files import open_file
 
 _ALLOWED = (
     "argparse.Namespace",  # options of models without a dataclass; all options in checkpoints before 2020-11
-    "collections.defaultdict",
     "builtins.dict",
     "builtins.int",
     "builtins.list",
@@ -82,6 +81,12 @@ def _numpy_scalar(dtype: _NumpyType, data: bytes):
     return dtype.scalar(data)
 
 
+def _plain_dictionary(factory: Any = None) -> Dict[Any, Any]:
+    """What a collections.defaultdict is read as: torch fills no other kind of dictionary. OmegaConf keeps in one what
+    its resolvers gave, as the time of a run of Hydra's."""
+    return {}
+
+
 def _latin1(text: str, encoding: str) -> bytes:
     """What pickles of bytes call; `codecs.encode` knows encodings that double a text."""
     if encoding != "latin1":
@@ -97,7 +102,8 @@ def allowed_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
         allowed.append((getattr(importlib.import_module(module), name), path))
     meters = [(value, path.replace("logging.", "")) for value, path in allowed if "meters" in path]  # their old place
     numpy = [(_numpy_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return allowed + meters + numpy + [(_NumpyType, "numpy.dtype"), (_latin1, "_codecs.encode")]
+    others = [(_plain_dictionary, "collections.defaultdict"), (_latin1, "_codecs.encode")]
+    return allowed + meters + numpy + [(_NumpyType, "numpy.dtype"), *others]
 
 
 @functools.lru_cache(maxsize=1)

@@ -29,9 +29,10 @@ class _Parser(argparse.ArgumentParser):
     arch: argparse.Action
 
     def format_help(self) -> str:
-        from mlvl_fairseq.networks.clip import ARCHITECTURES
+        from mlvl_fairseq.networks import NETWORKS
 
-        self.arch.help = f"dimensions: {', '.join(ARCHITECTURES)} (default: %(default)s)"
+        known = [name for network in NETWORKS.values() for name in network.language_architectures]
+        self.arch.help = f"dimensions: {', '.join(known)} (default: %(default)s)"
         return super().format_help()
 
 

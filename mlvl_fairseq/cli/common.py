@@ -105,7 +105,7 @@ def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> N
     Args:
         dataclass: each field has ``help`` in its metadata and may have ``metavar``, ``choices`` (or a function that
             gives them), ``least`` (the smallest number allowed), ``group`` (the heading it stands under),
-            ``languages`` (see `options_from`).
+            ``languages`` (see `options_from`), ``repeated`` (a list of texts, one each time that it is given).
     """
     groups = {None: parser}
     types = get_type_hints(dataclass)
@@ -128,6 +128,8 @@ def _argument(field: dataclasses.Field, annotation, shown: dict) -> dict:
     kind = next((part for part in get_args(annotation) if part is not type(None)), annotation)  # of Optional[kind]
     if annotation is bool:
         return {"action": "store_true", **shown}
+    if shown.pop("repeated", False):
+        return {"action": "append", **shown}
     shown["type"] = str if shown.pop("languages", False) else kind if least is None else partial(_whole_number, least)
     return {"required": field.default is dataclasses.MISSING, "default": default, **shown}
 

@@ -8,6 +8,7 @@ from typing import List, Optional
 EPILOG = """\
 examples:
   mlvl-export mte checkpoints/stage2/checkpoint_best.pt xlmr_base/mte_mclip.pt
+  mlvl-export dual_encoder checkpoints/lilt/checkpoint_best.pt lilt.pt
   python -c "from fairseq.models.roberta import XLMRModel; XLMRModel.from_pretrained('xlmr_base', 'mte_mclip.pt')"
 """
 
@@ -18,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     models = parser.add_subparsers(metavar="MODEL", required=True)
     add_mte(models)
+    add_dual_encoder(models)
     return parser
 
 
@@ -52,6 +54,33 @@ def export_mte(args) -> None:
         for name in (DICTIONARY_FILE, MODEL_FILE) if args.sentencepiece else ():
             shutil.copyfile(Path(args.sentencepiece) / name, folder / name)
         write_xlmr(weights, args.out)
+
+
+def add_dual_encoder(models) -> None:
+    parser = models.add_parser(
+        "dual_encoder",
+        help="a dual encoder with all its weights in one file, low-rank updates merged",
+        description="A dual encoder as a checkpoint that needs no other: what training kept frozen and left in public "
+        "files is in it, and low-rank updates (LoRA) are merged into the weights.",
+    )
+    parser.add_argument("checkpoint", help="checkpoint of model dual_encoder")
+    parser.add_argument("out", help="file to write")
+    for option in ("init-from", "image-weights", "text-weights", "tokenizer-folder"):
+        parser.add_argument(f"--{option}", metavar="PATH", help="where this is, if it was moved since training")
+    parser.set_defaults(export=export_dual_encoder)
+
+
+def export_dual_encoder(args) -> None:
+    """Write the file."""
+    from mlvl_fairseq.checkpoints.source import WeightSource
+    from mlvl_fairseq.networks.dual_encoder_files import PARTS, read_whole, write_merged
+    from mlvl_fairseq.process.locks import writing
+
+    moved = {name: getattr(args, name) for name in (*PARTS, "tokenizer_folder")}
+    whole = read_whole(WeightSource(args.checkpoint), **moved)
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    with writing(args.out):
+        write_merged(whole, args.out)
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -2,11 +2,14 @@
 
 `fairseq-train --help` stops before the options of a task; these are all of them, from the dataclasses that define them.
 With --config a recipe in YAML as fairseq-train's arguments, one a line; standard error names those still to be given.
+With --count how many parameters of a model train, before anything is loaded.
 """
 
 import argparse
 import sys
 from typing import List, NamedTuple, Optional
+
+from mlvl_fairseq.cli.counting import count
 
 
 class Component(NamedTuple):
@@ -66,6 +69,13 @@ def help_text(title: str, dataclass: Optional[type]) -> str:
     return text or f"{title}\n  (no options of its own)"
 
 
+def model_of(name: str) -> str:
+    """The model that an --arch stands for; another name as it is."""
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+
+    return ARCH_MODEL_NAME_REGISTRY.get(name, name)
+
+
 def is_method(name: str) -> bool:
     """Whether `name` is a row of the table of methods, by our name or the published one."""
     from mlvl_fairseq.continual.methods import method_name
@@ -81,6 +91,7 @@ def is_method(name: str) -> bool:
 EPILOG = """\
 examples:
   mlvl-options cll_retrieval cll_clip
+  mlvl-options lilt_base --count --preset lwa+ln --adapter-reduction 8
   mlvl-options --config trikd_small optimization.lr=[0.001] +reference=trikd
   recipe=$(mlvl-options --config trikd_small) && mapfile -t recipe <<<"$recipe"
   fairseq-train CORPUS --user-dir "$(mlvl-path)" "${recipe[@]}" --sentencepiece XLMR --mte MTE.pt
@@ -96,11 +107,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--config", metavar="NAME", help="print a recipe's flags: a name of --configs, or a YAML file")
+    kind.add_argument(
+        "--count",
+        action="store_true",
+        help="how much of an --arch trains, in numbers and per cent, with the model's options as fairseq-train takes "
+        "them, and --vocab-size N (default: the published text tower's)",
+    )
     kind.add_argument("--configs", action="store_true", help="list the recipes that come with the package")
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> None:
+    given = sys.argv[1:] if argv is None else argv
+    if "--count" in given and not {"-h", "--help"} & set(given):
+        components()
+        return count(given)
     args = build_parser().parse_args(argv)
     from mlvl_fairseq.errors import UserError
 
@@ -121,7 +142,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             print(f"still to be given: {' '.join(needed)}", file=sys.stderr)
         return
     names = list(dict.fromkeys(component.name for component in known))
-    unknown = [name for name in args.names if name not in names]
+    wanted = [model_of(name) if name not in names else name for name in args.names]
+    unknown = [name for name in wanted if name not in names]
     if unknown:
         methods = list(filter(is_method, unknown))
         if methods:
@@ -130,7 +152,7 @@ def main(argv: Optional[List[str]] = None) -> None:
                 "docs/methods.md explains the methods, mlvl-cll --list-methods lists them"
             )
         raise UserError(f"no component {', '.join(unknown)}; there are: {', '.join(names)}")
-    chosen = [component for name in args.names or names for component in known if component.name == name]
+    chosen = [component for name in wanted or names for component in known if component.name == name]
     print("\n\n".join(help_text(component.title, component.dataclass) for component in chosen))
 
 

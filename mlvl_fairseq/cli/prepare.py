@@ -40,7 +40,7 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=of_models
     )
-    parser.add_argument("corpus", help="corpus folder to make, or to add to")
+    parser.add_argument("corpus", nargs=None if of_models else "?", help="corpus folder to make, or to add to")
     _add_captions(parser)
     _add_photos(parser)
     features = _add_features(parser)
@@ -56,11 +56,11 @@ def build_parser(of_models: bool = True) -> argparse.ArgumentParser:
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Options; those of models are asked for where something is given that is none of the others."""
     args, others = build_parser(of_models=False).parse_known_args(argv)
-    return build_parser().parse_args(argv) if others else args
+    return build_parser().parse_args(argv) if others or args.corpus is None else args
 
 
 def _add_captions(parser: argparse.ArgumentParser) -> None:
-    from mlvl_fairseq.data.captions.reading import ReadingOptions, readers
+    from mlvl_fairseq.data.captions.reading import KEPT, POLICIES, ReadingOptions, readers
 
     captions = parser.add_argument_group("captions (makes the corpus, or adds languages to it)")
     captions.add_argument(
@@ -75,10 +75,9 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
         help="instead of caption files: prepared corpora, each a data set of this one (cll_retrieval --data-sets)",
     )
     # What only reading caption files takes notice of; defaults are None, so that it shows whether they are given.
+    files = "{split} caption files; {{lang}} stands for the language; again for each further file"
     reading = [
-        captions.add_argument(
-            f"--{split}", metavar="PATTERN", help=f"{split} caption files; {{lang}} stands for the language"
-        )
+        captions.add_argument(f"--{split}", action="append", metavar="PATTERN", help=files.format(split=split))
         for split in ("train", "valid", "test")
     ]
     reading += [
@@ -96,6 +95,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "(default: the one that is asked for; train with restval)",
         ),
         captions.add_argument("--captions-columns", metavar="LIST", help=ReadingOptions.help("captions_columns")),
+        captions.add_argument("--captions-kept", choices=KEPT, help=ReadingOptions.help("captions_kept")),
         captions.add_argument(
             "--caption-images",
             nargs="+",
@@ -126,11 +126,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             default=None,
             help="leave out training captions without an English partner, which mlvl-cll needs",
         ),
-        captions.add_argument(
-            "--on-problem",
-            choices=("skip", "error"),
-            help="unusable captions: count and leave out, or stop at the first (default: skip)",
-        ),
+        captions.add_argument("--on-problem", choices=POLICIES, help=ReadingOptions.help("on_problem")),
         captions.add_argument(
             "--max-problems", type=not_negative, metavar="N", help="stop after N unusable captions a file"
         ),
@@ -328,6 +324,7 @@ def build_corpus(args):
         by_split(args.image_list or []),
         by_split(args.captions_split or []),
         columns=args.captions_columns,
+        kept=args.captions_kept or "all",
         format=args.format or "auto",
         check_images=bool(args.check_images),
         drop_duplicates=bool(args.drop_duplicates),

@@ -51,10 +51,11 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
 
 def _check_model(settings: Settings) -> None:
     """Raises UserError: there is no such architecture, or no such weights."""
-    from mlvl_fairseq.networks.clip import ARCHITECTURES
+    from mlvl_fairseq.networks import NETWORKS
 
-    if settings.arch not in ARCHITECTURES:
-        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(ARCHITECTURES)}")
+    known = [name for network in NETWORKS.values() for name in network.language_architectures]
+    if settings.arch not in known:
+        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
     if settings.init_from is None:
         logger.warning(
             "no --init-from: the student starts from random weights, not from its teacher's; its text tower stays as "

@@ -24,7 +24,7 @@ class CaptionDataset(FairseqDataset):
         rows: int32 [captions, 2], image row and English row (-1: none) of each caption.
         bos, eos: token ids.
         images: image row -> what the image tower takes: an array [images, dims] of features, or an object whose
-            ``__getitem__(row)`` gives a float tensor [3, H, W].
+            ``__getitem__(row)`` gives a float tensor [3, H, W]; or ``of_caption(row, caption)`` where captions differ.
         english: array [English rows, dims] of teacher text features, or None.
         max_length: longest caption, BOS and EOS included; longer ones are cut and keep their EOS.
         shuffle: draw a new order every epoch (the order follows fairseq's seed and epoch only).
@@ -64,8 +64,12 @@ class CaptionDataset(FairseqDataset):
         image_row, english_row = self.rows[index]
         item = {"id": index, "tokens": self.tokens[index], "image_id": int(image_row), "english_row": int(english_row)}
         if self.images is not None and not isinstance(self.images, np.ndarray):
-            item["image"] = self.images[int(image_row)]
+            item["image"] = self._picture(int(image_row), index)
         return item
+
+    def _picture(self, image_row: int, index: int) -> torch.Tensor:
+        of_caption = getattr(self.images, "of_caption", None)
+        return of_caption(image_row, index) if of_caption else self.images[image_row]
 
     def set_epoch(self, epoch: int) -> None:
         if hasattr(self.images, "set_epoch"):

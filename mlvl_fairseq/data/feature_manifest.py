@@ -142,7 +142,7 @@ def crc_of_rows(rows: np.ndarray, before: str = "") -> str:
 
 
 def block_crcs(rows: np.ndarray, block_rows: int) -> List[str]:
-    """The CRC-32 of every block of an array's rows; several threads read a large one (3 to 7 GB/s each)."""
+    """The CRC-32 of every block of an array's rows; several threads read a large one (2 to 3 GB/s each)."""
     starts = range(0, len(rows), block_rows)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(lambda start: crc_of_rows(rows[start : start + block_rows]), starts))

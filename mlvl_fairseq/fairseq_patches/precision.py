@@ -1,4 +1,4 @@
-"""``--bf16`` works without a TPU; ``--fp16`` on a CPU, which fairseq cannot do, says so. ``--amp`` needs no help.
+"""``--bf16`` works without a TPU; ``--fp16`` on a CPU, which fairseq cannot do, says so.
 
 Breaks without it: ``fairseq-train ... --bf16``; ``fairseq-train ... --cpu --fp16``.
 """

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mlvl_fairseq.checkpoints.source import WeightSource, format_of
@@ -189,6 +189,27 @@ class Encoder:
         """
         transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
         images = ImageDataset(root, names, transform, allow_outside=allow_outside_root)
+        return self.encode_image_dataset(images, names, batch_size, num_workers, policy, str(root))
+
+    def encode_image_dataset(
+        self,
+        images: Dataset,
+        names: Sequence[str],
+        batch_size: int = 64,
+        num_workers: int = 0,
+        policy: BadImagePolicy = BadImagePolicy(),
+        source: str = "images",
+    ) -> np.ndarray:
+        """Pictures from anywhere to float32 [names, embed_dim], a batch in memory at a time, with a progress bar.
+
+        Args:
+            images: a `LoadedImage` for each name, made by :attr:`preprocess`. names: for messages.
+            batch_size, num_workers, policy: see :meth:`encode_image_files`. source: what the images are of.
+
+        Raises:
+            UserError: the model has no image tower.
+            DataError: an image cannot be read and `policy` does not allow it.
+        """
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
         for batch in tqdm(batches, desc="images", unit=" batches"):
@@ -198,7 +219,7 @@ class Encoder:
                 policy.accept(problem, bad)
             doubts += filter(None, batch.doubts)
             done = rows.stop
-        tell_of_doubts(doubts, len(doubts), len(names), str(root))
+        tell_of_doubts(doubts, len(doubts), len(names), source)
         return features
 
     def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:

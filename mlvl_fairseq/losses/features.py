@@ -4,6 +4,7 @@ A new contrastive loss computes its similarities as `contrastive_loss` does, wit
 large batch does not fit memory.
 """
 
+from contextlib import nullcontext
 from typing import Callable, Dict, NamedTuple, Optional, Union
 
 import torch
@@ -113,7 +114,8 @@ def contrastive_loss(
         scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32, also
         under autocast: similarities are divided by a temperature of as little as 0.001.
     """
-    with torch.autocast(text.device.type, enabled=False):
+    kind = text.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries)
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from mlvl_fairseq.checkpoints.source import fill_in, fingerprint_of, fingerprint_tensor
 from mlvl_fairseq.errors import UserError
 
+LEFT_OUT = ("frozen_fingerprint", "image_fingerprint", "text_fingerprint")  # of what an option may name
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -73,7 +75,8 @@ class LeavesOutFrozen:
             UserError: the checkpoint was trained on others, or it leaves out some and this model has none.
         """
         prefix = f"{name}." if name else ""
-        if not self.left_out and prefix + "frozen_fingerprint" in state:
+        known = {part.buffer for part in self.left_out}
+        if any(prefix + buffer in state for buffer in set(LEFT_OUT) - known):
             raise UserError(f"the checkpoint leaves out frozen weights: say with {self.origin_option} where they are")
         own = super().state_dict() if self.left_out else {}
         for part in self.left_out:

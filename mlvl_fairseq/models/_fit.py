@@ -6,6 +6,7 @@ from typing import Callable
 from fairseq.tasks import TASK_REGISTRY
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.towers.base import TextTower
 from mlvl_fairseq.needs import has_none, missing
 
 
@@ -30,3 +31,19 @@ def for_tasks_that_fit(build_model: Callable) -> Callable:
         return build_model(cls, cfg, task)
 
     return build
+
+
+def check_text(tower: TextTower, name: str, task) -> None:
+    """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
+    if task.tokenizer.option != tower.tokenizer and task.default_freeze:
+        raise UserError(
+            f"languages are learned by growing the vocabulary of CLIP, and --text-tower {name} takes the tokens of a "
+            f"{tower.tokenizer} tokenizer: continue a model whose text tower is CLIP's"
+        )
+    if task.tokenizer.option != tower.tokenizer:
+        raise UserError(
+            f"--text-tower {name} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "
+            "give --tokenizer-folder FOLDER"
+        )
+    if task.max_positions() > tower.max_length:
+        raise UserError(f"--max-length {task.max_positions()} is more than the text tower's {tower.max_length} tokens")

@@ -2,20 +2,21 @@
 :mod:`mlvl_fairseq.networks.dual_encoder`."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
+from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.checkpoints.source import fingerprint
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.continual.learner import LanguageLearner
 from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
-from mlvl_fairseq.models._fit import for_tasks_that_fit
+from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS, TextTower
+from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
-from mlvl_fairseq.networks.dual_encoder_files import PARTS, load_all, load_side
-from mlvl_fairseq.networks.freezing import freeze, freezing_options
+from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from
+from mlvl_fairseq.networks.freezing import Counts, Rule, freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
 from mlvl_fairseq.options import with_options
 
@@ -50,17 +51,21 @@ DualEncoderConfig = with_options(
 
 
 @register_model("dual_encoder", dataclass=DualEncoderConfig)
-class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqModel):
+class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetwork, BaseFairseqModel):
+    origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",
         "tokenizer": "tokenizer",
+        "default_freeze": "part to freeze",
+        "growth": "vocabulary that grows",
     }
 
     @classmethod
     @for_tasks_that_fit
     def build_model(cls, cfg: DualEncoderConfig, task) -> "DualEncoderModel":
-        """Build for task ``image_text_retrieval``, which tells the tokenizer.
+        """Build for a task that tells the tokenizer: ``image_text_retrieval``, or ``cll_retrieval``, in which the token
+        embedding trains and what ``--preset`` adds or unlocks.
 
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
@@ -69,11 +74,11 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
             cfg.image_feature_dim = task.image_feature_dim  # so that the checkpoint says it
         configs = network.TowerConfigs.of_options(cfg, len(task.source_dictionary))
         model = cls.of_options(cfg, configs)
-        check_text(cfg, model.text_encoder, task)
+        check_text(model.text_encoder, str(cfg.text_tower), task)
+        model.token_embedding_name = f"text_encoder.{model.text_encoder.growing_embedding}"
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = model.start_from(cfg, configs)
-        rules = rules_of_preset(model, cfg, task.seed_for(RANDOM_LAYERS))
-        frozen = freeze(model, cfg.trainable, rules, f"--preset {cfg.preset}", {"preset": rules}, model.added)
+        given = start_from(model, cfg, configs, task.growth)
+        frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
         parameters = dict(model.named_parameters())
         for option, names in given.items():
             own = {name: parameters[name] for name in frozen if name in names}
@@ -82,32 +87,23 @@ class DualEncoderModel(LeavesOutFrozen, network.DualEncoderNetwork, BaseFairseqM
                 model.leave_out(PARTS[option], list(own), fingerprint(own), where)
         return model
 
-    def start_from(self, cfg: DualEncoderConfig, configs: network.TowerConfigs) -> Dict[str, List[str]]:
-        """Load what options name. Returns option -> names of what came from there."""
-        files = {side: getattr(cfg, f"{side}_weights") for side in self.sides}
-        if not cfg.init_from:
-            return {
-                f"{side}_weights": load_side(self, side, getattr(configs, side), path)
-                for side, path in files.items()
-                if path
-            }
-        if any(files.values()):
-            raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
-        return {"init_from": load_all(self, configs, cfg.init_from)}
+    @classmethod
+    def count(cls, cfg: DualEncoderConfig, vocab_size: Optional[int] = None) -> Counts:
+        """How much of it trains, of so many tokens (None: as published); nothing is loaded, nothing takes memory."""
+        model = without_values(cls.of_options, cfg, network.TowerConfigs.of_options(cfg, vocab_size))
+        model.freeze(cfg)
+        return Counts.of(model, model.added)
+
+    def freeze(self, cfg: DualEncoderConfig, seed: int = 0, learns_languages: bool = False) -> List[str]:
+        """Freeze what ``--preset`` and ``--trainable`` say. Returns names of parameters."""
+        rules = rules_of_preset(self, cfg, seed)
+        if learns_languages:
+            only = [Rule(False, "."), Rule(True, ".", self.token_embedding_name)]
+            rules = only + [rule for rule in rules if rule.trains]
+        return freeze(self, cfg.trainable, rules, f"--preset {cfg.preset}", {"preset": rules}, self.added)
 
     def max_positions(self) -> int:
         return self.max_length
-
-
-def check_text(cfg: DualEncoderConfig, tower: TextTower, task) -> None:
-    """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
-    if task.tokenizer.option != tower.tokenizer:
-        raise UserError(
-            f"--text-tower {cfg.text_tower} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "
-            "give --tokenizer-folder FOLDER"
-        )
-    if task.max_positions() > tower.max_length:
-        raise UserError(f"--max-length {task.max_positions()} is more than the text tower's {tower.max_length} tokens")
 
 
 register_architectures("dual_encoder", network.ARCHITECTURES)

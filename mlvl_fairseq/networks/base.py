@@ -59,6 +59,7 @@ class Network(nn.Module, ABC):
         match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs.
         encode_chunk: rows encoded at a time; 0: all.
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
+        language_architectures: names for ``--arch`` of a network that can learn one language after another.
         heads: regular expression of the parameters behind the towers that take both into one space.
     """
 
@@ -69,6 +70,7 @@ class Network(nn.Module, ABC):
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
+    language_architectures: ClassVar[Sequence[str]] = ()
 
     @classmethod
     @abstractmethod

@@ -10,6 +10,7 @@ from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeight
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
+from mlvl_fairseq.data.text.clip_bpe import checked_segmentation
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter
 from mlvl_fairseq.modules.heads import FeatureHead, HeadConfig, new_logit_scale, temperature
@@ -173,6 +174,7 @@ class ClipNetwork(Network):
         "token_embedding": ("-.", r"+^text\.token_embedding"),
     }
     language_modules = ("adapter",)
+    language_architectures = tuple(ARCHITECTURES)
 
     def __init__(self, text: CLIPTextTower, vision: Optional[nn.Module], adapter: Optional[TextAdapter] = None):
         super().__init__()
@@ -191,11 +193,8 @@ class ClipNetwork(Network):
         network = cls(towers.text_tower(), vision, checkpoint.adapter).eval()
         if vision is not None and towers.logit_scale is not None:
             network.logit_scale.data.fill_(towers.logit_scale)
-        for lang, (tokens, merges) in checkpoint.segmentation.items():
-            if tokens > len(vocabulary) or merges > len(vocabulary.merges):
-                message = f"says that '{lang}' was learned with more tokens or merges than there are"
-                raise DataError(message, source.path, field="task_state.segmentation")
-        tokenizer = ClipTokenizer(vocabulary, checkpoint.segmentation)
+        segmentation = checked_segmentation(checkpoint.segmentation, vocabulary, source.path)
+        tokenizer = ClipTokenizer(vocabulary, segmentation)
         return Restored(network, tokenizer, checkpoint.fingerprint, checkpoint.languages)
 
     def load_weights(self, weights: CLIPWeights, growth) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.check import holding
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
-from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
+from mlvl_fairseq.data.images.transforms import ImageTransform, transform_names
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
 from mlvl_fairseq.modules.low_rank import merge_lora
@@ -30,6 +30,7 @@ from mlvl_fairseq.options import choice
 Transform = choice("Transform", *transform_names())
 Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
+TRANSFORM = "imagenet_square"
 
 
 PLAIN = {int, float, str, bool}  # types of dimensions that options can say
@@ -80,7 +81,11 @@ class DualEncoderOptions:
         },
     )
     transform: Transform = field(
-        default=Transform(CLIP_TRANSFORM), metadata={"help": "what cuts pictures for the image tower"}
+        default=Transform(TRANSFORM),
+        metadata={
+            "help": "what makes pictures to the input of the image tower: imagenet_square, as DeiT was trained; lilt, "
+            "the same with the statistics of CLIP, as published; clip, for the towers of CLIP"
+        },
     )
     frozen_dropout: bool = field(
         default=False,
@@ -144,7 +149,9 @@ def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> An
     name = str(getattr(options, option))
     every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
     values = {given: getattr(options, given, None) for given in every}
-    own = dimension_names(side, towers[name]) if name in towers else {}
+    if name not in towers:
+        tower_config(towers, f"--{side}-tower", name)  # which refuses it
+    own = dimension_names(side, towers[name])
     for given in sorted(every - own.keys()):
         if values[given] is not None:
             raise UserError(f"--{side}-tower {name} has no --{given.replace('_', '-')}")
@@ -161,6 +168,7 @@ class DualEncoderNetwork(Network):
         vision_proj, text_proj: from their widths to the space of both.
         temp: the temperature, or logit_scale: the logarithm of its inverse.
         frozen_dropout: whether dropout works in frozen parts in training. transform: name of what cuts pictures.
+        longest: tokens of a text.
         added: number of parameters that a preset added to the towers.
     """
 
@@ -172,6 +180,7 @@ class DualEncoderNetwork(Network):
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
+    language_architectures = tuple(ARCHITECTURES)  # with --text-tower clip_text_...
     added = 0
 
     def __init__(
@@ -181,7 +190,7 @@ class DualEncoderNetwork(Network):
         embed_dim: int,
         log_scale: bool = False,
         frozen_dropout: bool = False,
-        transform: str = CLIP_TRANSFORM,
+        transform: str = TRANSFORM,
     ):
         super().__init__()
         self.visual_encoder, self.text_encoder = image, text
@@ -190,7 +199,7 @@ class DualEncoderNetwork(Network):
             self.logit_scale = new_logit_scale()
         else:
             self.temp = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
-        self.frozen_dropout, self.transform = frozen_dropout, transform
+        self.frozen_dropout, self.transform, self.longest = frozen_dropout, transform, text.max_length
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "DualEncoderNetwork":
@@ -219,7 +228,8 @@ class DualEncoderNetwork(Network):
         whole = read_whole(source, **frozen)
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
-        return Restored(network, whole.tokenizer, whole.fingerprint)
+        network.longest = min(network.longest, whole.max_length or network.longest)
+        return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
 
     @property
     def embed_dim(self) -> int:
@@ -227,7 +237,7 @@ class DualEncoderNetwork(Network):
 
     @property
     def max_length(self) -> int:
-        return self.text_encoder.max_length
+        return self.longest
 
     @property
     def preprocess(self) -> Optional[ImageTransform]:
@@ -249,6 +259,11 @@ class DualEncoderNetwork(Network):
         if hasattr(self, "logit_scale"):
             return temperature(self.logit_scale)
         return self.temp if self.training else self.temp.clamp(*BOUNDS)
+
+    def keep_states(self, wanted: bool = True) -> None:
+        """Let both encoders give the states of all patches and tokens, too."""
+        for side in self.sides.values():
+            self.get_submodule(side).keeps_states = wanted
 
     def train(self, mode: bool = True) -> "DualEncoderNetwork":
         super().train(mode)

@@ -1,13 +1,15 @@
 """Dual encoders out of files: whole ones out of checkpoints, whose frozen weights are where they were taken from, and
 towers out of public files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
-from mlvl_fairseq.checkpoints.check import check_tensors, without_values
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.check import check_tensors, holding, without_values
 from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import DualEncoderFile
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
@@ -20,6 +22,7 @@ from mlvl_fairseq.checkpoints.source import (
 from mlvl_fairseq.checkpoints.towers.base import load_tower
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.low_rank import merge_lora
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks.dual_encoder import (
     DualEncoderNetwork,
@@ -61,14 +64,18 @@ class WholeDualEncoder:
 
     Attributes:
         options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
-        source: the file.
+        max_length: tokens of a caption. languages: learned in sequence. source: the file.
+        tokenizer_folder: where its tokenizer was found, if files of it are needed.
     """
 
     options: Any
     configs: TowerConfigs
     tensors: Tensors
     tokenizer: Tokenizer
+    max_length: Optional[int]
+    languages: List[str]
     source: WeightSource
+    tokenizer_folder: Optional[str] = None
 
     def build(self) -> DualEncoderNetwork:
         """A network of these dimensions, with what the preset adds."""
@@ -78,7 +85,7 @@ class WholeDualEncoder:
     def fingerprint(self) -> str:
         """SHA-256 of the weights, and of what they do not show."""
         lora = f"{self.options.lora_targets} {self.options.lora_alpha}"
-        basis = f"{describe(self.configs)}; {self.options.transform}; {lora}"
+        basis = f"{describe(self.configs)}; {self.options.transform}; {lora}; {self.tokenizer.fingerprint}"
         return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.tensors})
 
 
@@ -93,9 +100,12 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
         UserError: a frozen file is not there or another one.
     """
     file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
+    tokenizer_folder = tokenizer_folder or file.tokenizer_folder
     options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
     configs = TowerConfigs.of_options(options, len(text))
-    whole = WholeDualEncoder(options, configs, file.tensors, text, source)
+    whole = WholeDualEncoder(
+        options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
+    )
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)
     for option, part in PARTS.items():
@@ -106,7 +116,27 @@ def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[st
             complaint = f"{path} does not hold the frozen weights that {source.path} was trained with"
             tensors = fill_in(tensors, frozen, file.fingerprints[part], complaint)
     check_tensors(source.path, "a dual encoder of these options", whole.build, tensors)
-    return WholeDualEncoder(options, configs, tensors, text, source)
+    return replace(whole, tensors=tensors)
+
+
+def write_merged(whole: WholeDualEncoder, path) -> None:
+    """Write a checkpoint to evaluate or to start from that needs no other file: all weights are in it, low-rank
+    updates merged into them. Only a SentencePiece tokenizer stays where it is.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    network = holding(whole.build, whole.tensors)
+    merge_lora(network)
+    options = {name: str(value) if isinstance(value, Enum) else value for name, value in vars(whole.options).items()}
+    words = [word for word in whole.options.preset.split("+") if word.partition("_")[0] != "lora"]
+    options.update({"_name": "dual_encoder", "preset": "+".join(words) or "proj", **dict.fromkeys(PARTS)})
+    content = {
+        "cfg": {"model": options, "task": {"tokenizer_folder": whole.tokenizer_folder, "max_length": whole.max_length}},
+        "model": network.state_dict(),
+        "task_state": {**whole.tokenizer.checkpoint_state(), "languages": whole.languages},
+    }
+    save_checkpoint(content, path)
 
 
 def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, configs: TowerConfigs) -> Tensors:
@@ -125,6 +155,28 @@ def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, con
     return add_prefix(tower.state_dict(), f"{DualEncoderNetwork.sides[side]}.")
 
 
+def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs, growth=None) -> Dict[str, List[str]]:
+    """Load the files that options name: ``init_from``, or ``image_weights`` and ``text_weights``.
+
+    Args:
+        growth: draws the rows of tokens that a checkpoint does not have yet, see
+            :class:`mlvl_fairseq.modules.expandable_embedding.GrowthOptions`; None: it has to have all.
+
+    Returns:
+        option -> names of the network's parameters that came from there.
+
+    Raises:
+        DataError: a file is missing, damaged or does not fit. UserError: options that do not go together.
+    """
+    files = {side: getattr(options, f"{side}_weights") for side in network.sides}
+    if not options.init_from:
+        given = {side: path for side, path in files.items() if path}
+        return {f"{side}_weights": load_side(network, side, getattr(configs, side), given[side]) for side in given}
+    if any(files.values()):
+        raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
+    return {"init_from": load_all(network, configs, options.init_from, growth)}
+
+
 def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:
     """Put a public file into a tower. Returns names of the network's parameters that are of it.
 
@@ -135,18 +187,22 @@ def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List
     return _bare_names(network, side, config)
 
 
-def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path) -> List[str]:
+def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=None) -> List[str]:
     """Put all weights of a checkpoint into a network, which may have more: adapters, updates, an appended block.
 
+    Args:
+        growth: see :func:`start_from`.
+
     Returns:
-        names of the parameters that are of the checkpoint.
+        names of the parameters that are of the checkpoint as they are.
 
     Raises:
         DataError: the file is damaged or missing. UserError: it has parts that the network lacks, or lacks others than
             added ones.
     """
     whole = read_whole(WeightSource(path))
-    own, given = network.state_dict(), whole.tensors
+    own, given = network.state_dict(), dict(whole.tensors)
+    grown = _grow(network, given, growth)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
     towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
@@ -158,7 +214,17 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path) -> List[s
             found, wanted = list(tensor.shape), list(own[name].shape)
             raise UserError(f"--init-from {path} has {name} of shape {found}, this model {wanted}")
     network.load_state_dict(given, strict=False)
-    return [name for name, _ in network.named_parameters() if name in given]
+    return [name for name, _ in network.named_parameters() if name in given and name != grown]
+
+
+def _grow(network: DualEncoderNetwork, tensors: Tensors, growth) -> Optional[str]:
+    """Add the rows of new tokens to a checkpoint's embedding, in place. Returns its name; None: nothing was added."""
+    name = f"text_encoder.{network.text_encoder.growing_embedding}.weight"
+    rows = network.text_encoder.vocab_size
+    if growth is None or name not in tensors or len(tensors[name]) >= rows:
+        return None
+    tensors[name] = growth.grow(tensors[name], rows)
+    return name
 
 
 def _bare_names(network: DualEncoderNetwork, side: str, config: Any) -> List[str]:

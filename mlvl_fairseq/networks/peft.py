@@ -26,7 +26,8 @@ class PeftOptions:
         default="full",
         metadata={
             "help": f"what trains, and what is added to the towers for it: {', '.join(list_presets())}; for one tower "
-            "..._image or ..._text; several joined by +, as in lwa+ln"
+            "..._image or ..._text; several joined by +, as in lwa+ln",
+            "argparse_alias": "--peft",  # mlvl-cll has a --preset of its own
         },
     )
     adapter_reduction: int = field(
@@ -82,7 +83,8 @@ def add_parts(network: Network, options) -> int:
                 try:
                     add(network.get_submodule(module), options)
                 except UserError as error:
-                    raise UserError(f"--preset {options.preset}, {side} tower: {error}") from None
+                    other = SIDES[1 - SIDES.index(side)]
+                    raise UserError(f"--preset {options.preset}: {error}; there is ..._{other}") from None
     return sum(parameter.numel() for parameter in network.parameters()) - before
 
 

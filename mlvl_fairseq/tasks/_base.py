@@ -241,6 +241,7 @@ class CaptionTask(MlvlTask):
         tokens = [self._load_tokens(split, lang, vocabulary or self.vocabulary) for lang in langs]
         usable = [self.usable(split, lang) for lang in langs]
         options.setdefault("shuffle", split == "train")
+        options.setdefault("max_length", self.cfg.max_length)
         kind = DataSetsCaptionDataset if "data_set_of_image" in options else self.dataset_class
         return kind(
             ConcatDataset([selected(part, rows) for part, rows in zip(tokens, usable)]),
@@ -248,7 +249,6 @@ class CaptionTask(MlvlTask):
             np.concatenate([self.corpus.rows(split, lang)[rows] for lang, rows in zip(langs, usable)]),
             self.dictionary.bos(),
             self.dictionary.eos(),
-            max_length=self.cfg.max_length,
             pad=self.dictionary.pad(),
             ends_texts=(vocabulary or self.vocabulary).tokenizer.ends_texts,
             **options,

@@ -7,7 +7,8 @@ from fairseq.tasks import register_task
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, GivenVocabulary, GrownVocabulary
-from mlvl_fairseq.data.images.corpus_images import CorpusImages
+from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
+from mlvl_fairseq.data.images.corpus_images import CorpusImages, DrawnCorpusImages
 from mlvl_fairseq.data.images.policy import PictureOptions
 from mlvl_fairseq.data.text import TextOptions, load_tokenizer
 from mlvl_fairseq.errors import UserError
@@ -17,7 +18,7 @@ from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
@@ -28,6 +29,10 @@ class ImageTextRetrievalConfig(TextOptions, LimitOptions, PictureOptions, Captio
             "help": "folder of a tokenizer that came with a text tower, such as BERT's or XLM-R's, as given to "
             "mlvl-prepare; default: CLIP's tokens, see --vocabulary"
         },
+    )
+    eval_max_length: int = field(
+        default=0,
+        metadata={"help": "cut captions to this many tokens in validation and evaluation; 0: as in training"},
     )
     image_root: str = field(default="", metadata={"help": "folder of the images; empty: as given to mlvl-prepare"})
     allow_outside_root: bool = field(
@@ -43,6 +48,7 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
 
     @classmethod
     def setup_task(cls, cfg: ImageTextRetrievalConfig, **kwargs):
+        Augmentation.of(cfg)  # says what is wrong with its options before anything is read
         corpus, langs = Corpus(cfg.data), split_languages(cfg.langs)
         for lang in langs:
             corpus.require("train", lang)
@@ -61,17 +67,31 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
         images = self._images(split)
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
-        self.datasets[split] = self.load_captions(split, split_languages(self.cfg.langs), images=images)
+        self.datasets[split] = self.load_captions(
+            split, split_languages(self.cfg.langs), images=images, max_length=self._longest(split)
+        )
+
+    def _longest(self, split: str) -> int:
+        return self.cfg.max_length if split == "train" else self.cfg.eval_max_length or self.cfg.max_length
+
+    def max_positions(self) -> int:
+        return max(self.cfg.max_length, self.cfg.eval_max_length)
 
     def feature_kinds(self, split):
         return ("inputs",) if self.preprocess is None else ()
 
     def _images(self, split):
+        augmentation = Augmentation.of(self.cfg)
         if self.preprocess is None:
+            if augmentation:
+                raise UserError("--augment changes pictures, and the model takes features of them")
             advice = "give mlvl-prepare --image-features features of one kind for all splits"
             return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
-        where = (self.cfg.image_root, self.cfg.allow_outside_root)
-        images = CorpusImages(self.corpus, split, self.preprocess, *where)
+        where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
+        if split == "train" and augmentation:
+            images = DrawnCorpusImages(*where, augmentation, self.seed_for(1), outside)
+        else:
+            images = CorpusImages(*where, outside)
         self.look_at_pictures(split, images)
         return images
 
@@ -89,7 +109,9 @@ def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str
             if grown:
                 raise UserError(f"--vocabulary {cfg.vocabulary} grows CLIP's: it does not go with --tokenizer-folder")
             return GivenVocabulary(corpus, TextOptions.prepare(cfg, tokenizer), cfg.tokenizer_folder)
-        raise UserError(f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS")
+        raise UserError(
+            f"--tokenizer-folder {cfg.tokenizer_folder} holds CLIP's tokens: leave it out, and give --vocabulary LANGS"
+        )
     TextOptions.refuse(cfg, "without --tokenizer-folder")
     if not grown and langs != [corpus.source_lang]:
         raise UserError(

@@ -164,7 +164,7 @@ def test_ids_of_wordpiece(lowercase, accents, tmp_path):
     ours = load_tokenizer(tmp_path)
     expected = [theirs(text)["input_ids"] for text in TEXTS]
     assert ours.tokenize(TEXTS, 512) == expected
-    assert sum(len(ids) for ids in expected) > 300 and len({i for ids in expected for i in ids}) > 100
+    assert sum(len(ids) for ids in expected) > 250 and len({i for ids in expected for i in ids}) > 100
     theirs.save_pretrained(tmp_path / "saved")
     assert load_tokenizer(tmp_path / "saved").tokenize(TEXTS, 512) == expected
 

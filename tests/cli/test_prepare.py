@@ -13,7 +13,7 @@ from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import DataError, UserError
 
-VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0"}
+VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0", "--captions-kept": "all"}
 PICTURES = {"aa": ("cat", "dog"), "bb": ("dog", "owl")}  # of the captions in each language
 
 
@@ -277,3 +277,16 @@ def test_what_comes_next(one_missing, tmp_path, caplog):
     with caplog.at_level("INFO"):
         prepare.main([str(folder), "--image-root", str(tmp_path)])
     assert caplog.messages[-1] == f"next: mlvl-prepare '{folder}' --teacher PATH"
+
+
+@pytest.mark.parametrize("before", [[], ["corpus"]])
+def test_help_needs_no_corpus(before, run_here, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_here("mlvl-prepare", *before, "--help")
+    assert end.value.code == 0 and "--transform" in capsys.readouterr().out
+
+
+def test_no_option_at_all_is_one_line(run_here, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_here("mlvl-prepare")
+    assert end.value.code == 2 and "the following arguments are required: corpus" in capsys.readouterr().err

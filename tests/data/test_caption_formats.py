@@ -53,6 +53,13 @@ CONTENTS = {
     "coco indented": json.dumps(coco(info={}), indent=1),
     "karpathy": json.dumps(karpathy()),
     "karpathy name first": json.dumps({"dataset": "flickr8k", **karpathy()}, indent=2),
+    "concadia": json.dumps(
+        {"images": [{"filename": name, "split": "test", "description": {"raw": text}} for name, text in PAIRS]}
+    ),
+    "winoground": json_lines(
+        {f"{field}_{k}": PAIRS[n + k][column] for column, field in enumerate(("image", "caption")) for k in (0, 1)}
+        for n in range(0, 20, 2)
+    ),
     "xm3600": json_lines(
         {"image/key": name, "de": {"caption": [text]}, "en": {"caption": ["x"]}} for name, text in PAIRS
     ),

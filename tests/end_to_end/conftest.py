@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -142,6 +143,19 @@ def corpus_without_teacher(succeed, world, caption_patterns, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def wordpiece_corpus(succeed, corpus_without_teacher, world, caption_patterns, tmp_path_factory):
+    """A corpus whose English captions are cut with a WordPiece vocabulary of their words, which lies beside it."""
+    folder = tmp_path_factory.mktemp("wordpiece")
+    captions = (corpus_without_teacher / "captions" / "train.en.txt").read_text()
+    words = sorted(set(re.findall(r"\w+|[^\w\s]", captions.lower())))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+    options = [*caption_patterns, "--image-root", world / "images", "--order", "en", "--wordpiece", folder]
+    succeed("mlvl-prepare", folder / "corpus", *options)
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
 def teacher_options(user_dir):
     """fairseq-train's arguments for an English teacher, but for corpus and ``--save-dir``."""
     task = ["--user-dir", user_dir, "--task", "image_text_retrieval", "--criterion", "clip_contrastive"]
@@ -243,15 +257,14 @@ def pieces(corpus, succeed, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def parallel(run_alone, succeed, corpus, pieces, tmp_path_factory):
+def parallel(succeed, corpus, pieces, tmp_path_factory):
     """A folder of fairseq-preprocess with German and English captions of the same pictures; and an XLM-R."""
     folder = tmp_path_factory.mktemp("parallel")
     for split in ("train", "valid"):
         for lang in ("de", "en"):
-            text = (corpus / "captions" / f"{split}.{lang}.txt").read_text()
-            encoded = run_alone("mlvl-encode", "--sentencepiece", pieces, input=text)
-            (folder / f"{split}.{lang}").write_text(encoded.stdout)
-    files = [f"--{split}pref={folder / split}" for split in ("train", "valid")]
+            shutil.copyfile(corpus / "captions" / f"{split}.{lang}.txt", folder / f"{split}.{lang}")
+    succeed("mlvl-encode", "--sentencepiece", pieces, "--output-dir", folder / "pieces", *sorted(folder.glob("*.??")))
+    files = [f"--{split}pref={folder / 'pieces' / split}" for split in ("train", "valid")]
     dictionaries = ["--srcdict", pieces / "dict.txt", "--tgtdict", pieces / "dict.txt"]
     succeed("fairseq-preprocess", "-s", "de", "-t", "en", *files, *dictionaries, "--destdir", folder / "bin")
     write_small_mte(folder / "model.pt", len(load_xlmr_dictionary(pieces)), TRIKD_WIDTH)

@@ -1,12 +1,16 @@
-"""What commit 53e6f82 (version 0.1.0) wrote is evaluated, continued and converted; its numbers are in the archive."""
+"""What commit 53e6f82 (version 0.1.0) wrote is evaluated, continued and converted; its numbers are in the archive.
+
+They are another processor's: what training gives is the same up to its rounding, which grows with the updates.
+"""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 from earlier_version import unpack
 
-from mlvl_fairseq.checkpoints.comparison import differing
+from mlvl_fairseq.checkpoints.comparison import PROGRESS, differing, tensors
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.inference import Encoder
 
@@ -95,42 +99,53 @@ def test_finished_scores_are_taken_up(earlier, expected, run_here, capsys):
     assert len(files) == 2 and all(path.stat().st_mtime_ns == time for path, time in files.items())
 
 
-def learn(run_alone, root, run, order="en,de"):
+def assert_near(found, expected, tolerance):
+    """Two checkpoints are as far in training, and their weights at most `tolerance` apart, which is less than a step
+    or two with these learning rates. Biases of keys change nothing that a network gives: only noise moves them."""
+    one, other = (tensors(path, ["model"]) for path in (found, expected))
+    assert one.keys() == other.keys()
+    assert not [place for place in differing(found, expected) if place.split(".")[0] in PROGRESS]
+    weights = [place for place in one if not place.endswith("k_proj.bias")]
+    assert len(weights) > 10
+    for place in weights:
+        torch.testing.assert_close(one[place], other[place], rtol=0, atol=tolerance)
+
+
+def learn(succeed, root, run, order="en,de"):
     settings = json.loads((root / "runs" / run / "run.json").read_text())
     options = {name: settings[name] for name in SETTINGS}
     options["init_from"] = root / "teacher/checkpoint_best.pt"
     command = ["mlvl-cll", root / "corpus", root / "runs" / run, "--order", order, *flags(options), *settings["extra"]]
-    done = run_alone(*command, timeout=300)
-    assert done.returncode == 0, done.stderr
+    succeed(*command)
     return root / "runs" / run
 
 
 @pytest.mark.parametrize("begun, ended", [
     ("interrupted", "whole"), ("mla", "mla.longer"), ("codaprompt", "codaprompt.longer"),
 ])  # fmt: skip
-def test_runs_go_on_exactly(begun, ended, earlier, run_alone):
+def test_runs_go_on(begun, ended, earlier, succeed):
     """One was interrupted within its second language, the others learn one language more."""
-    run, whole = learn(run_alone, earlier, begun), earlier / "runs" / ended
-    assert differing(run / "01-de/checkpoint_best.pt", whole / "01-de/checkpoint_best.pt") == []
+    run, whole = learn(succeed, earlier, begun), earlier / "runs" / ended
+    assert_near(run / "01-de/checkpoint_best.pt", whole / "01-de/checkpoint_best.pt", 1e-4)
     for path in whole.glob("scores/01-de/*.json"):
         mine = json.loads((run / path.relative_to(whole)).read_text())
         assert without_version(mine) == without_version(json.loads(path.read_text()))
 
 
-def test_finished_runs_stay_as_they_are(earlier, run_alone):
+def test_finished_runs_stay_as_they_are(earlier, succeed):
     before = {path: path.stat().st_mtime_ns for path in (earlier / "runs/whole").rglob("*.pt")}
-    learn(run_alone, earlier, "whole")
+    learn(succeed, earlier, "whole")
     assert before and before == {path: path.stat().st_mtime_ns for path in (earlier / "runs/whole").rglob("*.pt")}
 
 
-@pytest.mark.parametrize("family", ["mte", "trikd"])
-def test_trainings_go_on_exactly(family, earlier, run_here, user_dir):
+@pytest.mark.parametrize("family, tolerance", [("mte", 5e-3), ("trikd", 1e-3)])
+def test_trainings_go_on(family, tolerance, earlier, run_here, user_dir):
     files = {"sentencepiece": earlier / "xlmr", **frozen(earlier, "trikd")}
     options = [*TRIKD, *flags(files)] if family == "trikd" else [*MTE, "--xlmr", earlier / "xlmr"]
     data, folder = earlier / ("corpus" if family == "trikd" else "parallel"), earlier / f"{family}.stopped"
     run_here("fairseq-train", data, "--user-dir", user_dir, *options, "--save-dir", folder)
     for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
-        assert differing(folder / name, earlier / family / name) == []
+        assert_near(folder / name, earlier / family / name, tolerance)
 
 
 def test_a_text_encoder_is_exported_as_it_was(earlier, expected, run_here, tmp_path):

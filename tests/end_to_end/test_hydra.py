@@ -69,6 +69,12 @@ def overrides(request):
             own = [*ENCODER.split(), "dataset.batch_size=16", f"task.data={value('trikd_corpus')}"]
             own += [f"task.sentencepiece={value('pieces')}", f"model.mte={value('mte')}"]
             own += ["task.langs=en"]
+        elif "tokenizer_folder" in config["task"]:
+            own = [
+                f"task.data={value('wordpiece_corpus')}",
+                f"task.tokenizer_folder={value('wordpiece_corpus').parent}",
+            ]
+            own += ["model.image_weights=null", "model.text_weights=null", "dataset.batch_size=16"]
         elif task == "cll_retrieval":
             own = [*CLIP, f"task.data={value('corpus')}", "task.lang=en", f"model.init_from={value('teacher')}"]
         else:

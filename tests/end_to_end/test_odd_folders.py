@@ -47,14 +47,16 @@ def test_sequence_evaluation_and_report(odd, odd_run, succeed, read_json):
     assert (odd / "report" / "report.md").exists()
 
 
-def test_fuse_and_encode(odd, odd_run, succeed, run_alone):
+def test_fuse_and_encode(odd, odd_run, succeed):
     best = odd_run / "01-de" / "checkpoint_best.pt"
     triplets, root = odd / "world" / "train.vision-en-de.tsv", odd / "world" / "images"
     fused = ["--captions", triplets, "--image-root", root, "--json", odd / "fused.json", "--eta", 0.5]
     succeed("mlvl-fuse", "--checkpoint", best, "--lang", "de", *fused)
     assert len(json.loads((odd / "fused.json").read_text())["scores"]) == 2
-    encoded = run_alone("mlvl-encode", "--vocabulary", odd / "corpus" / "bin" / "en+de", input="ein Stern\n")
-    assert encoded.stdout.split()
+    (odd / "text").write_text("ein Stern\n")
+    vocabulary = ["--vocabulary", odd / "corpus" / "bin" / "en+de"]
+    succeed("mlvl-encode", *vocabulary, "--output-dir", odd / "encoded", odd / "text")
+    assert (odd / "encoded" / "text").read_text().split()
 
 
 @pytest.mark.parametrize("name", ["a${b}c", "a\\"])

@@ -137,9 +137,10 @@ def test_control_ranks_that_do_not_gather_have_other_losses(german, train, monke
 
 
 def two_ranks_of_every_kind():
-    """Methods with the way to add gradients up, which wraps the model."""
-    kinds = [*WITH_PLUGIN, *WITH_ADAPTER, EVERYTHING, f"{EVERYTHING}+{WITH_ADAPTER[0]}"]
-    return [*((method, "legacy_ddp") for method in kinds), (EVERYTHING, "pytorch_ddp")]
+    """Methods with the way to add gradients up, which wraps the model: all that work together at once, others alone."""
+    together = f"{EVERYTHING}+{WITH_ADAPTER[0]}"
+    alone = [method for method in (*WITH_PLUGIN, *WITH_ADAPTER) if method not in together.split("+")]
+    return [*((method, "legacy_ddp") for method in (together, *alone)), (EVERYTHING, "pytorch_ddp")]
 
 
 @pytest.mark.parametrize("method, backend", two_ranks_of_every_kind())
@@ -213,3 +214,26 @@ def test_gradients_are_accumulated(german, train):
     assert parts.rows() == {16}
     assert parts.losses() == pytest.approx(whole.losses(), rel=LOSS_TOLERANCE)
     assert largest_difference(parts.last, whole.last) < WEIGHT_TOLERANCE
+
+
+@pytest.fixture
+def aligned(wordpiece_corpus, succeed, user_dir):
+    """fairseq-train's arguments for LilT's adapters and norms in frozen towers, without dropout."""
+    folder, recipe = wordpiece_corpus.parent, succeed("mlvl-options", "--config", "lilt_small").splitlines()
+    small = ["--image-layers", 1, "--text-layers", 1, "--text-dropout", 0, "--text-attention-dropout", 0]
+    run = ["--cpu", "--num-workers", 0, "--max-update", 3, "--disable-validation"]
+    return [wordpiece_corpus, "--user-dir", user_dir, "--tokenizer-folder", folder, *recipe, *small, *run]
+
+
+@pytest.mark.parametrize(
+    "negatives, backend, micro_batches", [("gather", "pytorch_ddp", 1), ("local", "legacy_ddp", 2)]
+)
+def test_frozen_towers_are_aligned_on_two_ranks(negatives, backend, micro_batches, aligned, train):
+    """Gathered negatives are those of a batch twice as large, local ones those of two batches."""
+    aligned = [*aligned, "--negatives", negatives]
+    alone = train("one", 1, *aligned, "--batch-size", 16 // micro_batches, "--update-freq", micro_batches)
+    both = train("two", 2, *aligned, "--batch-size", 8, "--ddp-backend", backend)
+    assert both.losses() == both.losses(rank=1) == pytest.approx(alone.losses(), rel=LOSS_TOLERANCE)
+    assert both.rows() == alone.rows() == {16} and len(both.losses()) == 3
+    assert both.digests() == both.digests(rank=1)
+    assert largest_difference(both.last, alone.last) < WEIGHT_TOLERANCE

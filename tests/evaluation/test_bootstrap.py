@@ -7,7 +7,7 @@ import pytest
 from run_folders import random_ranks, same_images
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.bootstrap import paired_bootstrap
+from mlvl_fairseq.evaluation.metrics.bootstrap import paired_accuracy_bootstrap, paired_bootstrap
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, RECALL_AT, recalls
 
@@ -125,6 +125,31 @@ def test_images_drawn_together_are_hard_together():
         for languages in ([pair], [pair, pair], [pair, elsewhere])
     )
     assert shared == pytest.approx(one) and apart == pytest.approx(one / np.sqrt(2), rel=0.15)
+
+
+def test_accuracies_against_the_definition():
+    """Two languages on the same images, one on others; two seeds each; drawn as the definition says."""
+    rng = np.random.default_rng(5)
+    languages = []
+    for n_images in (13, 13, 9):
+        ranks = random_ranks(rng, n_images, 0.2, n_texts=1)
+        languages.append([(same_images(ranks, rng, 0.3), same_images(ranks, rng, 0.2)) for _ in range(2)])
+    found = paired_accuracy_bootstrap(languages, (1, 5), 60, seed=7)
+    rng = np.random.default_rng(7)
+    draws = {size: [rng.integers(size, size=size) for _ in range(60)] for size in (13, 9)}
+    for draw in range(60):
+        for k in (1, 5):
+            differences = []
+            for language in languages:
+                drawn = draws[len(language[0][0].images)][draw]
+                for first, second in language:
+                    hits = [np.mean([ranks.image_ranks[row] < k for row in drawn]) for ranks in (first, second)]
+                    differences.append(100 * (hits[0] - hits[1]))
+            assert found[f"top{k}"].draws[draw] == pytest.approx(np.mean(differences), abs=1e-10)
+    observed = np.mean([np.mean(a.image_ranks < 1) - np.mean(b.image_ranks < 1) for pair in languages for a, b in pair])
+    assert found["top1"].observed == pytest.approx(100 * observed) and list(found) == ["top1", "top5"]
+    with pytest.raises(UserError, match="tested on different images"):
+        paired_accuracy_bootstrap([[(languages[0][0][0], languages[2][0][0])]], (1,))
 
 
 def test_wrong_input(pairs):

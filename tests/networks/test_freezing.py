@@ -61,7 +61,7 @@ def test_presets_have_names():
 def test_typed_rules_win_over_a_shorthand_and_counts_are_told(module, caplog):
     with caplog.at_level(logging.INFO):
         assert freeze(module, None, ["-^a"], "--freeze '^a'", {}) == ["a.weight", "a.bias"]
-    assert "9 of 13 parameters train (2 of 4 tensors)" in caplog.text
+    assert "9 of 13 parameters train (69.2308%), 2 of 4 tensors" in caplog.text
     assert freeze(module, "-weight", ["-^b"], "--freeze '^b'", {}) == ["b.weight"]
 
 

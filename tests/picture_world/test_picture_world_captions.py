@@ -12,6 +12,9 @@ from mlvl_fairseq.picture_world.captions import PAIR_TEMPLATES, SINGLE_TEMPLATES
 from mlvl_fairseq.picture_world.scenes import COLOURS, INVERSE, KINDS, MAX_COUNT, PLACES, RELATIONS, Group
 
 GROUPS = [Group(*values) for values in product(KINDS, COLOURS, range(1, MAX_COUNT + 1))]
+NUMBERED = product(enumerate(KINDS), enumerate(COLOURS), range(1, MAX_COUNT + 1))
+# Every other group: each kind in each colour, each kind and each colour in each number.
+HALF = [Group(kind, colour, count) for (i, kind), (j, colour), count in NUMBERED if (i + j + count) % 2 == 0]
 
 
 # ---- all languages ---------------------------------------------------------------------------------------
@@ -61,9 +64,9 @@ def test_captions_are_clean_sentences_and_say_what_is_there(code):
         assert len(set(captions)) == len(GROUPS)
         check_sentences(language, captions)
     for template, relation in product(PAIR_TEMPLATES, RELATIONS):
-        first = [language.caption(CaptionPlan(template, "snow", group, other, relation)) for group in GROUPS]
-        second = [language.caption(CaptionPlan(template, "snow", other, group, relation)) for group in GROUPS]
-        assert len(set(first)) == len(set(second)) == len(GROUPS)
+        first = [language.caption(CaptionPlan(template, "snow", group, other, relation)) for group in HALF]
+        second = [language.caption(CaptionPlan(template, "snow", other, group, relation)) for group in HALF]
+        assert len(set(first)) == len(set(second)) == len(HALF)
         check_sentences(language, first + second)
     a, b = GROUPS[0], GROUPS[-1]
     for template in PAIR_TEMPLATES:

@@ -6,7 +6,7 @@ the tokenizer (``task_state``).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar
 
 from torch import Tensor
 
@@ -20,9 +20,10 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.data.text.base import Tokenizer, tokenizer_of_state
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.json_files import Size, checked
+from mlvl_fairseq.json_files import Count, Size, checked
+from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
-MARKS = ("vision_proj.weight", "text_proj.weight")
+SIDES = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
 Schema = TypeVar("Schema")
 
@@ -31,6 +32,7 @@ Schema = TypeVar("Schema")
 class _Task:
     tokenizer_folder: Optional[str] = None
     max_length: Optional[Size] = None
+    eval_max_length: Optional[Count] = None
 
 
 @dataclass
@@ -54,13 +56,15 @@ class DualEncoderFile:
     Attributes:
         tensors: by their names in the network; those that training took from other files and kept frozen are not there.
         fingerprints: of what is not there, by part (:data:`LEFT_OUT`).
-        max_length: tokens of a caption in training; None: not known.
+        max_length: tokens of a caption in evaluation; None: not known.
+        languages: learned in sequence; empty: it was not trained so.
         source: the file.
     """
 
     tensors: Tensors
     fingerprints: Mapping[str, Tensor]
     max_length: Optional[int]
+    languages: List[str]
     source: WeightSource
     content: _Content
 
@@ -68,17 +72,21 @@ class DualEncoderFile:
         """The model's options. Raises DataError: one is not as the schema says."""
         return checked(self.content.cfg.model, schema, self.source.path, "cfg.model", "restore it from a good copy")
 
+    @property
+    def tokenizer_folder(self) -> Optional[str]:
+        """Where the tokenizer was in training; None: it is in the file."""
+        return (self.content.cfg.task or _Task()).tokenizer_folder
+
     def tokenizer(self, folder=None) -> Tokenizer:
         """What cut the captions.
 
         Args:
-            folder: where it is now, if the file holds only which one it was and it has moved.
+            folder: where it is now, if the file holds only which one it was.
 
         Raises:
             DataError: the file does not say it. UserError: it is not there, or another one.
         """
-        task = self.content.cfg.task or _Task()
-        return tokenizer_of_state(self.content.task_state, self.source.path, folder or task.tokenizer_folder)
+        return tokenizer_of_state(self.content.task_state, self.source.path, folder)
 
 
 @register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")
@@ -86,19 +94,32 @@ class TrainedDualEncoder(WeightFormat):
     is_ours = True
 
     def detect(self, source: WeightSource) -> bool:
-        return all(name in source.model() for name in MARKS)
+        return any(name.startswith(SIDES) for name in source.model())
 
     def read(self, source: WeightSource) -> DualEncoderFile:
         state, content = dict(source.model()), source.read(_Content)
         found = {part: read_fingerprint(state, f"{part}_fingerprint", source.path) for part in LEFT_OUT}
-        tensors = {name: tensor for name, tensor in state.items() if name.removesuffix("_fingerprint") not in LEFT_OUT}
-        for name in MARKS:
-            if not isinstance(tensors[name], Tensor) or tensors[name].dim() != 2:
-                raise DataError("is no matrix", source.path, field=name)
+        _decay_idle_rows(state, source)
+        others = ("language_state.", "continual.", *(f"{part}_fingerprint" for part in LEFT_OUT))
+        tensors = {name: tensor for name, tensor in state.items() if not name.startswith(others)}
+        task, state = content.cfg.task or _Task(), content.task_state
+        languages = checked(state.get("languages") or [], List[str], source.path, "task_state.languages")
         return DualEncoderFile(
             tensors=as_float32(tensors, source.path),
             fingerprints={part: digest for part, digest in found.items() if digest is not None},
-            max_length=(content.cfg.task or _Task()).max_length,
+            max_length=task.eval_max_length or task.max_length,
+            languages=languages,
             source=source,
             content=content,
         )
+
+
+def _decay_idle_rows(state: Dict[str, Any], source: WeightSource) -> None:
+    """Carry out what training of single rows of an embedding put off."""
+    mark = ".trained_rows"
+    try:
+        for name in [name for name in state if name.endswith(mark)]:
+            apply_idle_decay(state, name.removesuffix(mark[1:]))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        message = "do not fit the embedding; restore the file from a good copy"
+        raise DataError(message, source.path, field=mark) from None

@@ -63,7 +63,8 @@ def read_bert(source: WeightSource, config: BertConfig) -> Tensors:
     """A folder with ``config.json`` and the weights, or such a file of weights; in any class of `transformers` that has
     a BERT in it. The pooler and heads are left out; row 0 of the token types goes into the positions, or is dropped."""
     folder = source.path if source.path.is_dir() else source.path.parent
-    said = read_json(folder / CONFIG, _Said, "fetch it again", "a Hugging Face folder has it beside the weights")
+    missing = "a Hugging Face folder has it beside the weights"
+    said = read_json(folder / CONFIG, _Said, "fetch it again", missing, of_others=True)
     _compare(said, config, folder / CONFIG)
     tensors = _the_encoder(read_weights(source.path), source.path)
     types = tensors.pop(TYPES, None)
@@ -96,7 +97,7 @@ def _compare(said: _Said, config: BertConfig, path: Path) -> None:
     kinds = KINDS[type(config)]
     if said.model_type not in kinds:
         raise DataError(
-            f"is '{said.model_type}', not {' or '.join(kinds)}; choose another text tower", path, field="model_type"
+            f"is '{said.model_type}', not {' or '.join(kinds)}; choose another --text-tower", path, field="model_type"
         )
     if said.hidden_act != "gelu" or said.position_embedding_type not in (None, "absolute"):
         field = "hidden_act" if said.hidden_act != "gelu" else "position_embedding_type"
@@ -114,8 +115,8 @@ def _compare(said: _Said, config: BertConfig, path: Path) -> None:
 
 def _require(found: int, wanted: int, name: str, path, field: Optional[str] = None) -> None:
     if found != wanted:
-        message = f"is of {name} {found}, the text tower of {name} {wanted}; choose another tower or its dimensions"
-        raise DataError(message, path, field=field)
+        where = f"give --text-{name.replace('_', '-')} {found}, or another --text-tower"
+        raise DataError(f"these weights have {name} {found}, the text tower {wanted}: {where}", path, field=field)
 
 
 def _the_encoder(tensors: Tensors, path) -> Tensors:

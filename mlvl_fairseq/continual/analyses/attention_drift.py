@@ -103,7 +103,7 @@ def eos_attention(tower: CLIPTextTower, tokens: List[List[int]], padding: int) -
     x = tower.token_embedding(ids) + tower.positional_embedding[: ids.shape[1]]
     mean = torch.zeros_like(ids, dtype=torch.float32)
     for block in tower.transformer.resblocks:
-        query, key, _ = block.attn.project(block.ln_1(x))
+        query, key, _ = block.attn.project(block.ln_1(block.adapter1(x)))
         logits = torch.einsum("bhd,bhtd->bht", query[rows, :, ends], key) / query.shape[-1] ** 0.5
         weights = logits.masked_fill(behind[:, None], -torch.inf).softmax(dim=-1)
         mean += weights.mean(dim=1) / len(tower.transformer.resblocks)

@@ -11,20 +11,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Sequence, Type
 
-import numpy as np
-
 from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.data.captions.pictures import refuse_misplaced, with_file_names
-from mlvl_fairseq.data.captions.table import (
-    DUPLICATE,
-    MISSING_IMAGE,
-    POLICIES,
-    CaptionTable,
-    Problems,
-    TableBuilder,
-    shown,
-    unique_texts,
+from mlvl_fairseq.data.captions.selecting import (
+    KEPT,
+    count_duplicates,
+    one_caption_an_image,
+    without_missing_images,
 )
+from mlvl_fairseq.data.captions.table import POLICIES, CaptionTable, Problems, TableBuilder, shown
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -140,6 +135,11 @@ class ReadingOptions:
         "language); columns are numbered from 1 (default: told by a header and by what the columns hold)",
         metavar="LIST",
     )
+    captions_kept: str = _option(
+        "of each image: all its captions, or one, the first or the last in the file (LilT's VizWiz: the last)",
+        "all",
+        choices=KEPT,
+    )
     on_problem: str = _option("unusable captions: count and leave out, or stop at the first", "skip", choices=POLICIES)
     max_problems: Optional[int] = _option("stop after N unusable captions a file", metavar="N", least=0)
 
@@ -154,6 +154,7 @@ class ReadingOptions:
             "format": self.captions_format,
             "file_splits": self.captions_split,
             "columns": self.captions_columns,
+            "kept": self.captions_kept,
             "on_problem": self.on_problem,
             "max_problems": self.max_problems,
         }
@@ -226,6 +227,7 @@ def read_captions(
     split: Optional[str] = None,
     file_splits: Optional[str] = None,
     columns: Optional[str] = None,
+    kept: str = "all",
     image_list: Optional[str] = None,
     english: Optional[str] = None,
     image_root: Optional[str] = None,
@@ -244,6 +246,7 @@ def read_captions(
         split: split to read, of files that hold several (Karpathy's): train, valid, test.
         file_splits: the splits inside the file, by their names there, e.g. ``"train,restval"``.
         columns: ``"image=2,caption=1"``: where they are, if a table or rows of JSON leave that open.
+        kept: which captions of each image stay: ``"all"``, the ``"first"`` or the ``"last"`` in the file.
         image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
         image_root: folder that relative image names start from; what lies below it is named from there. Known, it
@@ -284,7 +287,7 @@ def read_captions(
     table = with_file_names(table, folder)
     if check_images:
         table = without_missing_images(table, folder)
-    table = count_duplicates(table, drop_duplicates)
+    table = one_caption_an_image(count_duplicates(table, drop_duplicates), kept)
     if table.problems:
         logger.warning("%s: %s", table.path, table.problems.summary())
     return table
@@ -327,61 +330,3 @@ def read_languages(
         )
         for lang in languages
     }
-
-
-def without_missing_images(table: CaptionTable, folder: ImageFolder) -> CaptionTable:
-    """Leave out the captions of images that are not files under an image root; each missing image is counted.
-
-    Raises:
-        DataError: by the table's policy for problems, or when no caption is left.
-    """
-    return without_images(table, folder.missing(table.images), MISSING_IMAGE, f"under '{folder.root}'")
-
-
-def without_images(table: CaptionTable, missing: np.ndarray, kind: str, where: str) -> CaptionTable:
-    """Leave out the captions of images that are not where they are needed; each missing image is counted.
-
-    Args:
-        missing: their rows. kind: of problem. where: they are not, in words.
-
-    Raises:
-        DataError: by the table's policy for problems, or when no caption is left.
-    """
-    if not len(missing):
-        return table
-    _, first = np.unique(table.image_rows, return_index=True)
-    captions = np.bincount(table.image_rows, minlength=len(table.images))
-    for row in missing:
-        why = f"'{table.images[row]}' is not {where}; its {captions[row]} captions cannot be used"
-        table.problems.skip(kind, why, table.path, int(table.lines[first[row]]), "image", captions=int(captions[row]))
-    if len(missing) == len(table.images):
-        raise DataError(f"none of its {len(missing):,} images is {where}; check the names and the root", table.path)
-    return table.select(np.flatnonzero(~np.isin(table.image_rows, missing)))
-
-
-def count_duplicates(table: CaptionTable, drop: bool) -> CaptionTable:
-    """Count captions that their image already has (with the same English sentence, where there is one).
-
-    Args:
-        drop: leave the repetitions out. By default they stay: Yang et al. (2024) train on all rows.
-    """
-    first = _first_rows(table)
-    repeated = np.flatnonzero(first != np.arange(len(table)))
-    for row in repeated:
-        image = table.images[table.image_rows[row]]
-        why = f"'{image}' already has this caption ({table.unit} {table.lines[first[row]]})"
-        table.problems.note(DUPLICATE, why, table.path, int(table.lines[row]), "caption", left_out=1 if drop else 0)
-    if not drop or not len(repeated):
-        return table
-    return table.select(np.flatnonzero(first == np.arange(len(table))))
-
-
-def _first_rows(table: CaptionTable) -> np.ndarray:
-    """int64 ``[n]``: for each caption the first row that equals it in image, caption and English sentence."""
-    keys = table.image_rows.astype(np.int64)
-    for column in (table.captions, table.english):
-        if column is not None:
-            texts, numbers = unique_texts(column)
-            keys = np.unique(keys, return_inverse=True)[1] * len(texts) + numbers
-    _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
-    return first[groups]

@@ -8,7 +8,7 @@ from typing import Dict, Mapping, Optional, Sequence
 import numpy as np
 
 from mlvl_fairseq.data.captions import CaptionTable, read_languages
-from mlvl_fairseq.data.captions.reading import without_images
+from mlvl_fairseq.data.captions.selecting import count_duplicates, joined, without_images
 from mlvl_fairseq.data.captions.table import MISSING_FEATURE
 from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def build_from_files(
     folder,
-    patterns: Mapping[str, str],
+    patterns: Mapping[str, Sequence[str]],
     languages: Sequence[str],
     image_lists: Mapping[str, str],
     english: Mapping[str, str],
@@ -47,7 +47,8 @@ def build_from_files(
 
     Args:
         folder: the corpus folder.
-        patterns: caption files by split, with ``{lang}`` where the language stands, or one file that holds all of them.
+        patterns: caption files by split, with ``{lang}`` where the language stands, or such as hold all of them; the
+            captions of several follow one another.
         languages: of the files.
         image_lists, english: the same for image lists, and English sentences, of caption files that need or take one.
         source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
@@ -61,21 +62,24 @@ def build_from_files(
     if not patterns:
         raise UserError("give caption files, e.g. --train 'data/train.{lang}.json'")
     root = image_root or (Corpus(folder).manifest["image_root"] if (Path(folder) / MANIFEST).exists() else None)
-    splits = {
-        split: read_languages(
-            pattern,
-            languages,
-            option=f"--{split}",
-            image_list=image_lists.get(split),
-            english=english.get(split),
-            image_root=root,
-            allow_outside_root=allow_outside_root,
-            split=split,
-            file_splits=file_splits.get(split),
-            **reading,
-        )
-        for split, pattern in patterns.items()
-    }
+    splits = {}
+    for split, given in patterns.items():
+        files = [
+            read_languages(
+                pattern,
+                languages,
+                option=f"--{split}",
+                image_list=image_lists.get(split),
+                english=english.get(split),
+                image_root=root,
+                allow_outside_root=allow_outside_root,
+                split=split,
+                file_splits=file_splits.get(split),
+                **reading,
+            )
+            for pattern in given
+        ]
+        splits[split] = {lang: _joined([tables[lang] for tables in files], reading) for lang in languages}
     for split, path in (feature_lists or {}).items():
         if split in splits:
             splits[split] = _with_features(splits[split], path, root)
@@ -88,6 +92,12 @@ def build_from_files(
         allow_outside_root=allow_outside_root,
         drop_unpaired=drop_unpaired,
     )
+
+
+def _joined(tables: Sequence[CaptionTable], reading: Mapping[str, object]) -> CaptionTable:
+    """The tables of several files as one; what a second file repeats is a repetition, too, where these are left out."""
+    table = joined(tables)
+    return count_duplicates(table, True) if len(tables) > 1 and reading.get("drop_duplicates") else table
 
 
 def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[str]) -> Dict[str, CaptionTable]:

@@ -2,11 +2,11 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict
+from typing import Callable, Dict
 
 import numpy as np
 import torch
-from PIL.Image import Resampling
+from PIL.Image import Image, Resampling
 from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus import Corpus
@@ -59,6 +59,10 @@ class CorpusImages:
         self._keep_pixels(row, pixels)
         return pixels
 
+    def of_caption(self, row: int, caption: int) -> torch.Tensor:
+        """An image as it is shown beside one of its captions, of that number in the data set."""
+        return self[row]
+
     def find_unusable(self, policy: BadImagePolicy, title: str) -> np.ndarray:
         """bool [images]: which ones cannot be read, found by reading them all, and told.
 
@@ -93,13 +97,49 @@ class CorpusImages:
             self._cached[row] = pixels
 
 
-class CroppedCorpusImages(CorpusImages):
-    """A random part of every picture, another one in every epoch, and the same one after a restart.
+class DrawnCorpusImages(CorpusImages):
+    """Pictures changed at random: in another way in every epoch and for every caption, and in the same one after a
+    restart.
 
     Args:
         corpus, split, transform, image_root, allow_outside: see :class:`CorpusImages`.
-        smallest: least share of a picture's area, see :func:`random_crop`.
+        draw: (picture, size, generator) -> a picture [size, size].
         seed: of the run.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        transform: ImageTransform,
+        image_root: str,
+        draw: Callable[[Image, int, np.random.Generator], Image],
+        seed: int,
+        allow_outside: bool = False,
+    ):
+        super().__init__(corpus, split, transform, image_root, allow_outside)
+        self.draw, self.seed, self.epoch = draw, seed, 1
+        self._keep = 0  # no picture is read twice in the same way
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self._drawn(row, row)
+
+    def of_caption(self, row: int, caption: int) -> torch.Tensor:
+        return self._drawn(row, row, caption)
+
+    def _drawn(self, row: int, *numbers: int) -> torch.Tensor:
+        size, generator = self.transform.size, np.random.default_rng([self.seed, self.epoch, *numbers])
+        return self._read(row, lambda image: self.transform(self.draw(self.transform.prepared(image), size, generator)))
+
+
+class CroppedCorpusImages(DrawnCorpusImages):
+    """A random part of every picture, the same one for all its captions in an epoch.
+
+    Args:
+        smallest: least share of a picture's area, see :func:`random_crop`.
     """
 
     def __init__(
@@ -112,17 +152,10 @@ class CroppedCorpusImages(CorpusImages):
         seed: int,
         allow_outside: bool = False,
     ):
-        super().__init__(corpus, split, transform, image_root, allow_outside)
-        self.smallest, self.seed, self.epoch = smallest, seed, 1
+        def crop(image: Image, size: int, generator: np.random.Generator) -> Image:
+            return random_crop(image, smallest, generator).resize((size, size), resample=Resampling.BICUBIC)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        super().__init__(corpus, split, transform, image_root, crop, seed, allow_outside)
 
-    def __getitem__(self, row: int) -> torch.Tensor:
-        size, generator = self.transform.size, np.random.default_rng([self.seed, self.epoch, row])
-
-        def crop(image):
-            part = random_crop(self.transform.prepared(image), self.smallest, generator)
-            return self.transform(part.resize((size, size), resample=Resampling.BICUBIC))
-
-        return self._read(row, crop)
+    def of_caption(self, row: int, caption: int) -> torch.Tensor:
+        return self[row]

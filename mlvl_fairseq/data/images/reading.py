@@ -89,13 +89,19 @@ def read_image(path, transform: Callable[["Image.Image"], torch.Tensor], max_pix
     """An image as pixels, and what is to be said of it; nothing is raised."""
     try:
         image = load_image(path, mode=None, max_pixels=max_pixels)
-        try:
-            pixels = transform(image)
-        except Exception as error:  # modes that Pillow reads and cannot convert
-            reason = f"{type(error).__name__}: {error}"
-            raise DataError(f"cannot be made the network's input (mode {image.mode}; {reason})", path) from None
     except DataError as error:
         return LoadedImage(None, str(error))
+    return as_pixels(image, transform, path)
+
+
+def as_pixels(image: "Image.Image", transform: Callable[["Image.Image"], torch.Tensor], path) -> LoadedImage:
+    """A decoded image as :func:`read_image` gives it; `path`: how messages call it."""
+    try:
+        pixels = transform(image)
+    except Exception as error:  # modes that Pillow reads and cannot convert
+        reason = f"{type(error).__name__}: {error}"
+        problem = DataError(f"cannot be made the network's input (mode {image.mode}; {reason})", path)
+        return LoadedImage(None, str(problem))
     doubt = _doubt(image, pixels, getattr(transform, "high_bit_depth", "clip"))
     return LoadedImage(pixels, None, doubt and f"{path}: {doubt}")
 

@@ -7,7 +7,7 @@ A network says by name what it was trained with (``clip@224``). Another transfor
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ PixelFunction = Callable[["Image.Image"], torch.Tensor]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_TRANSFORM = "clip"
 HIGH_BIT_DEPTHS = ("clip", "scale")
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's of 16-bit and 32-bit integers, and of floats
@@ -119,6 +121,32 @@ def mclip(size: int) -> PixelFunction:
     return _resize_and_cut(round(size * 248 / 224), size)
 
 
+@register_transform("lilt")
+def lilt(size: int) -> PixelFunction:
+    """LilT's preprocessing (Khan and Fu 2023, as ALBEF's): the whole picture is made a square, whatever its shape was,
+    with CLIP's statistics, although its image towers were trained with ImageNet's."""
+    return _squeeze(size, CLIP_MEAN, CLIP_STD)
+
+
+@register_transform("imagenet_square")
+def imagenet_square(size: int) -> PixelFunction:
+    """As :func:`lilt`, with the statistics of ImageNet that DeiT and Swin were trained with."""
+    return _squeeze(size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _squeeze(size: int, mean: Sequence[float], std: Sequence[float]) -> PixelFunction:
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            lambda image: image.convert("RGB"),
+            transforms.Resize((size, size), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+
+
 def _resize_and_cut(shorter_side: int, size: int) -> PixelFunction:
     from torchvision import transforms
 
@@ -134,19 +162,32 @@ def _resize_and_cut(shorter_side: int, size: int) -> PixelFunction:
 
 
 def random_crop(image: "Image.Image", smallest: float, generator: np.random.Generator) -> "Image.Image":
-    """A random part of a picture, as large a share of its area as is drawn from [smallest, 1], and at most a third
-    wider or higher than a square's (Szegedy et al. 2015; torchvision's RandomResizedCrop).
+    """A :func:`random_part` of a picture of at least the share `smallest` of its area; where none is found, the whole
+    picture."""
+    part = random_part(image.size, (smallest, 1), generator)
+    return image if part is None else image.crop(part)
+
+
+def random_part(
+    size: Tuple[int, int], share: Tuple[float, float], generator: np.random.Generator
+) -> Optional[Tuple[int, int, int, int]]:
+    """A random part of a picture, as large a share of its area as is drawn from `share`, and at most a third wider or
+    higher than a square's (Szegedy et al. 2015; torchvision's RandomResizedCrop).
 
     Args:
-        generator: what draws. torch's global one would not do: fairseq reads ahead in a thread of its own.
+        size: width and height. generator: what draws. torch's global one would not do: fairseq reads ahead in a thread
+            of its own.
+
+    Returns:
+        left, top, right, bottom; None: ten draws did not fit into the picture.
     """
-    width, height = image.size
+    width, height = size
     for _ in range(10):
-        area = width * height * generator.uniform(smallest, 1)
+        area = width * height * generator.uniform(*share)
         ratio = math.exp(generator.uniform(-math.log(4 / 3), math.log(4 / 3)))
         part_width, part_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < part_width <= width and 0 < part_height <= height:
-            left = generator.integers(0, width - part_width, endpoint=True)
-            top = generator.integers(0, height - part_height, endpoint=True)
-            return image.crop((left, top, left + part_width, top + part_height))
-    return image
+            left = int(generator.integers(0, width - part_width, endpoint=True))
+            top = int(generator.integers(0, height - part_height, endpoint=True))
+            return left, top, left + part_width, top + part_height
+    return None

@@ -99,7 +99,6 @@ class Tokenizer(ABC):
         """What a checkpoint's task state holds of it: plain values, enough to make it again or to know it again."""
 
     @classmethod
-    @abstractmethod
     def from_state(cls, state: Mapping[str, Any], source=None, folder=None) -> Optional["Tokenizer"]:
         """The tokenizer behind what :meth:`checkpoint_state` put into a checkpoint's task state.
 
@@ -107,11 +106,12 @@ class Tokenizer(ABC):
             source: the checkpoint, for messages. folder: where the tokenizer's files were in training, or are now.
 
         Returns:
-            None: the state is of another kind.
+            None: the state is of another kind, or this kind is not made again from states.
 
         Raises:
             DataError: the state is damaged. UserError: files are needed that are not there, or are others.
         """
+        return None
 
     def of_language(self, lang: Optional[str]) -> "Tokenizer":
         """What cuts the captions of a language: this, unless each language keeps the cuts it was learned with."""

@@ -6,9 +6,9 @@ import importlib.util
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -18,7 +18,7 @@ from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
 from mlvl_fairseq.data.text.dictionaries import dictionary_text, ordered_dictionary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import read_text, write_text
-from mlvl_fairseq.json_files import Count, checked, read_json
+from mlvl_fairseq.json_files import Count, Size, checked, json_content, parse_json
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -32,7 +32,11 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 @dataclass
 class Vocabulary:
-    """Tokens (position = id) and merges (position = rank) of a byte-level BPE."""
+    """Tokens (position = id) and merges (position = rank) of a byte-level BPE.
+
+    They stay as they are: what has been made of them is kept, and :meth:`load` gives the same one again as long as the
+    files hold the same.
+    """
 
     tokens: List[str]
     merges: List[Tuple[str, str]]
@@ -40,10 +44,20 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over tokens and merges, in their order."""
         return hashlib.sha256(json.dumps([self.tokens, self.merges]).encode()).hexdigest()
+
+    @cached_property
+    def cutter(self) -> tokenizers.Tokenizer:
+        """What cuts texts into these tokens."""
+        ids = {token: i for i, token in enumerate(self.tokens)}
+        cutter = tokenizers.Tokenizer(
+            BPE(ids, self.merges, unk_token=EOS_TOKEN, end_of_word_suffix=END_OF_WORD, fuse_unk=False)
+        )
+        cutter.normalizer, cutter.pre_tokenizer = normalizer(), pre_tokenizer()
+        return cutter
 
     def grown_by(self, new: "Vocabulary") -> "Vocabulary":
         """This vocabulary with another language's appended (Yang et al. 2024, section 3.2).
@@ -102,19 +116,24 @@ class Vocabulary:
         Raises:
             DataError: a file is absent or damaged, ids have gaps, a special is missing, a merge makes an unknown token.
         """
-        folder = Path(folder)
-        path = folder / "vocab.json"
-        ids = read_json(path, Dict[str, Count], "make it again with mlvl-prepare")
-        tokens = sorted(ids, key=ids.__getitem__)
-        if [ids[token] for token in tokens] != list(range(len(tokens))):
-            raise DataError("token ids are not 0, 1, 2, ... without gaps", path)
-        if not {BOS_TOKEN, EOS_TOKEN} <= ids.keys():
-            raise DataError(f"lacks {BOS_TOKEN} or {EOS_TOKEN}: not a vocabulary that mlvl-prepare wrote", path)
-        return cls(tokens, _read_merges(folder / "merges.txt", set(tokens)))
+        ids, merges = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        content = json_content(ids, "make it again with mlvl-prepare")
+        return _parse_vocabulary(content, ids, read_text(merges, "make it with mlvl-prepare"), merges)
 
 
-def _read_merges(path: Path, tokens) -> List[Tuple[str, str]]:
-    lines = read_text(path, "make it with mlvl-prepare").split("\n")
+@lru_cache(maxsize=4)  # a run needs the same ones again and again, and the processes forked from it inherit them
+def _parse_vocabulary(ids_content: bytes, ids_path: Path, merges_text: str, merges_path: Path) -> Vocabulary:
+    ids = parse_json(ids_content, Dict[str, Count], ids_path, "make it again with mlvl-prepare")
+    tokens = sorted(ids, key=ids.__getitem__)
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
+        raise DataError("token ids are not 0, 1, 2, ... without gaps", ids_path)
+    if not {BOS_TOKEN, EOS_TOKEN} <= ids.keys():
+        raise DataError(f"lacks {BOS_TOKEN} or {EOS_TOKEN}: not a vocabulary that mlvl-prepare wrote", ids_path)
+    return Vocabulary(tokens, _parse_merges(merges_text, merges_path, set(tokens)))
+
+
+def _parse_merges(text: str, path: Path, tokens) -> List[Tuple[str, str]]:
+    lines = text.split("\n")
     if lines[0] != MERGES_HEADER:
         raise DataError(f"does not begin with '{MERGES_HEADER}'", path, line=1)
     merges = []
@@ -175,6 +194,21 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
+def checked_segmentation(given: Any, vocabulary: Vocabulary, source) -> Dict[str, Tuple[int, int]]:
+    """What a checkpoint says of how captions of each language are cut, see :class:`ClipTokenizer`.
+
+    Raises:
+        DataError: it is damaged: a language was learned with more than there is.
+    """
+    where = "task_state.segmentation"
+    sizes = checked(given, Dict[str, Tuple[Size, Size]], source, where, "restore it from a good copy")
+    for lang, (tokens, merges) in sizes.items():
+        if tokens > len(vocabulary) or merges > len(vocabulary.merges):
+            message = f"says that '{lang}' was learned with more tokens or merges than there are"
+            raise DataError(message, source, field=where)
+    return sizes
+
+
 @dataclass
 class _Additions:
     tokens: List[str] = field(default_factory=list)
@@ -196,15 +230,10 @@ class ClipTokenizer(Tokenizer):
     comes_with_a_model = False
 
     def __init__(self, vocabulary: Vocabulary, segmentation: Optional[Mapping[str, Tuple[int, int]]] = None):
-        ids = {token: i for i, token in enumerate(vocabulary.tokens)}
         self.vocabulary, self.segmentation = vocabulary, dict(segmentation or {})
-        self.bos, self.eos = ids[BOS_TOKEN], ids[EOS_TOKEN]
+        self._tokenizer = vocabulary.cutter
+        self.bos, self.eos = map(self._tokenizer.token_to_id, (BOS_TOKEN, EOS_TOKEN))
         self.pad = self.eos
-        self._tokenizer = tokenizers.Tokenizer(
-            BPE(ids, vocabulary.merges, unk_token=EOS_TOKEN, end_of_word_suffix=END_OF_WORD, fuse_unk=False)
-        )
-        self._tokenizer.normalizer = normalizer()
-        self._tokenizer.pre_tokenizer = pre_tokenizer()
 
     @classmethod
     def detect(cls, folder: Path) -> bool:
@@ -276,7 +305,7 @@ class ClipTokenizer(Tokenizer):
             return None
         added = checked(state["vocabulary"], _Additions, source, "task_state.vocabulary", "restore it from a good copy")
         vocabulary = clip_vocabulary().with_additions(asdict(added), source)
-        return cls(vocabulary)
+        return cls(vocabulary, checked_segmentation(state.get("segmentation") or {}, vocabulary, source))
 
 
 def load_clip_dictionary(path) -> "Dictionary":

@@ -1,6 +1,8 @@
 """fairseq's dictionaries with the ids of a model's own vocabulary."""
 
+import copy
 import io
+from functools import lru_cache
 from typing import TYPE_CHECKING, Iterable
 
 from mlvl_fairseq.errors import DataError, one_line
@@ -24,6 +26,15 @@ def ordered_dictionary(text: str, source, bos: str, pad: str, eos: str, unk: str
     Raises:
         DataError: a line is none of a dictionary, or a special token is missing.
     """
+    parsed = _parse_dictionary(text, source, bos, pad, eos, unk)
+    dictionary = copy.copy(parsed)  # the caller's own, to add to
+    dictionary.symbols, dictionary.count = parsed.symbols.copy(), parsed.count.copy()
+    dictionary.indices = parsed.indices.copy()
+    return dictionary
+
+
+@lru_cache(maxsize=4)  # a run needs the same ones again and again, and the processes forked from it inherit them
+def _parse_dictionary(text: str, source, bos: str, pad: str, eos: str, unk: str) -> "Dictionary":
     from fairseq.data import Dictionary
 
     dictionary = Dictionary(bos=bos, pad=pad, eos=eos, unk=unk, add_special_symbols=False)

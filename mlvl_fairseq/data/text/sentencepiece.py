@@ -103,10 +103,14 @@ class SentencePieceTokenizer(Tokenizer):
             return None
         digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", "restore it from a good copy")
         if folder is None or not (Path(folder) / MODEL_FILE).exists():
-            raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: say where, --tokenizer-folder")
+            raise UserError(
+                f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: say where, --tokenizer-folder"
+            )
         tokenizer = cls(folder)
         if tokenizer.fingerprint != digest:
-            raise UserError(f"{folder} is not the tokenizer that {source} was trained with: say where, --tokenizer-folder")
+            raise UserError(
+                f"{folder} is not the tokenizer that {source} was trained with: say where, --tokenizer-folder"
+            )
         return tokenizer
 
     def _dictionary_ids(self) -> List[int]:

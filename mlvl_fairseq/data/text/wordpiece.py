@@ -175,7 +175,7 @@ def read_pieces(folder: Path) -> WordPieces:
             raise DataError(message, folder / VOCABULARY)
         fast = fast or _Settings(tokens)
     if (folder / CONFIG).exists():
-        said = read_json(folder / CONFIG, _Config, _AGAIN)
+        said = read_json(folder / CONFIG, _Config, _AGAIN, of_others=True)
         given = {"lowercase": said.do_lower_case, "accents": said.strip_accents, "cjk": said.tokenize_chinese_chars}
         fast = replace(fast, **{name: value for name, value in given.items() if value is not None})
     if fast.lowercase is None:
@@ -246,7 +246,7 @@ class _Fast:
 
 
 def _read_fast(path: Path) -> _Settings:
-    content = read_json(path, _Fast, _AGAIN)
+    content = read_json(path, _Fast, _AGAIN, of_others=True)
     kinds = content.model.get("type", _Model.type), (content.normalizer or {}).get("type")
     if kinds != ("WordPiece", "BertNormalizer") or content.pre_tokenizer != _PreTokenizer("BertPreTokenizer"):
         raise DataError("is no tokenizer of a BERT (WordPiece, BertNormalizer and BertPreTokenizer)", path)

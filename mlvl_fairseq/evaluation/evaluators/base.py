@@ -9,6 +9,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import numpy as np
@@ -46,7 +47,8 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
             rather :func:`~mlvl_fairseq.data.features.file_sha256`. None for an option that changes no score, or
             only what is scored, which the data's fingerprint says. Languages have a file each, and need none.
         shown: ``metavar``, ``choices``; ``least``, the smallest number allowed; ``group``, the heading it stands under;
-            ``languages``: a comma list or a named order becomes a list of languages.
+            ``languages``: a comma list or a named order becomes a list of languages; ``repeated``: may be given several
+            times and is a list.
     """
     if shown.get("languages"):
         identity = None
@@ -162,8 +164,9 @@ class LeftOut:
     def tell(self, name: str) -> None:
         """Warn of it; `name` is that of the data."""
         examples = ", ".join(self.images[:EXAMPLES]) + (", ..." if len(self.images) > EXAMPLES else "")
-        message = "%s: %d images that cannot be used are left out, with their %d captions: %s"
-        logger.warning(message, name, len(self.images), self.texts, examples)
+        texts = f", with their {self.texts} captions" if self.texts else ""
+        message = "%s: %d images that cannot be used are left out%s: %s"
+        logger.warning(message, name, len(self.images), texts, examples)
 
 
 @dataclass(frozen=True)
@@ -175,12 +178,14 @@ class Result:
         signature: what they were computed on and how (`mlvl_fairseq.evaluation.signature.Signature`, as text).
         ranks: of every query, where there are queries: what `mlvl-report --compare` draws from.
         left_out: what has not been scored; None: nothing was left out.
+        files: what a folder of results gets beside the score: ending of the name -> what writes it, given the path.
     """
 
     scores: Dict[str, float]
     signature: str
     ranks: Optional[QueryRanks] = None
     left_out: Optional[LeftOut] = None
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
     def to_json(self) -> Scores:
         return {**self.scores, "signature": self.signature, **(self.left_out.to_json() if self.left_out else {})}
@@ -227,6 +232,10 @@ class Evaluator(ABC):
     @abstractmethod
     def fingerprint(self, data: Any) -> str:
         """Of one language's data, as in the signature's ``data``."""
+
+    def same(self, data: Any, signature: Mapping[str, str]) -> bool:
+        """Whether a finished score is of one language's data, by the keys and values of its signature."""
+        return signature.get("data") == self.fingerprint(data)
 
     @abstractmethod
     def source(self, data: Any) -> str:
@@ -329,9 +338,12 @@ def _result_name(evaluator: Evaluator, lang: str) -> str:
 
 
 def _keep(results: ResultFolder, name: str, result: Result) -> None:
-    """Ranks go before their score: where there is a score, there are its ranks."""
+    """What is beside a score goes before it: where there is a score, there are its ranks."""
+    path = results.path(name)
     if result.ranks is not None:
-        result.ranks.save(ranks_path(results.path(name)))
+        result.ranks.save(ranks_path(path))
+    for ending, write in result.files.items():
+        write(path.with_suffix(f".{ending}"))
     results.put(name, result.to_json())
 
 
@@ -347,7 +359,7 @@ def _finished(evaluator: Evaluator, results: ResultFolder, lang: str, data: Any)
     if found.left_out and found.left_out.images:
         _require_skip(evaluator, path, found.left_out.images)
         data, _ = evaluator.without(data, set(found.left_out.images))
-    if parse_signature(found.signature, path).get("data") != evaluator.fingerprint(data):
+    if not evaluator.same(data, parse_signature(found.signature, path)):
         raise UserError(
             f"{path} holds the scores of other data than {evaluator.source(data)}: choose another folder, or delete "
             "the file"

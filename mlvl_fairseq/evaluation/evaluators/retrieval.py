@@ -53,6 +53,14 @@ class RetrievalOptions(ImageOptions, ReadingOptions):
         "standard",
         choices=tuple(CONVENTIONS),
     )
+    top_k: int = option(
+        "count only the N best candidates of a query, and let the last of equal scores be first, as the evaluation of "
+        "ALBEF and LilT does (128); 0: all count, and the first of equal scores is first",
+        0,
+        identity=lambda count: count or None,
+        metavar="N",
+        least=0,
+    )
 
 
 @register_evaluator("retrieval")
@@ -68,7 +76,8 @@ class Retrieval(Evaluator):
         "folds": "folds of images whose scores are averaged",
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
-        "ties": "order of equal scores: 'index' lets the smaller index win",
+        "ties": "order of equal scores: 'index' lets the smaller index win, 'last' the larger one",
+        "top": "how many of a query's best candidates count, where not all do",
         TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
@@ -89,6 +98,11 @@ class Retrieval(Evaluator):
 """
 
     options: RetrievalOptions
+
+    def __init__(self, options: RetrievalOptions):
+        super().__init__(options)
+        if options.top_k and options.recall != "standard":
+            raise UserError(f"--top-k {options.top_k} does not go with --recall {options.recall}: leave one out")
 
     def read(self) -> Dict[str, CaptionTable]:
         options, images = self.options, self.options.caption_images
@@ -124,7 +138,7 @@ class Retrieval(Evaluator):
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
-        own = {TRANSFORM: _own_transform(encoder)} if options.image_root else {}
+        own = {TRANSFORM: own_transform(encoder)} if options.image_root else {}
         scores, ranks = rank_retrieval(
             encoder,
             features,
@@ -136,9 +150,10 @@ class Retrieval(Evaluator):
             options.n_fold,
             options.recall,
             {**own, **options.picture_keys(), **self.own_keys()},
+            options.top_k,
         )
         signature = scores.pop("signature")
-        return Result(scores, signature, replace(ranks, images=_checksums(data.images)[ranks.images]))
+        return Result(scores, signature, replace(ranks, images=checksums(data.images)[ranks.images]))
 
 
 def captions_without(data: CaptionTable, images: Set[str]) -> np.ndarray:
@@ -158,6 +173,7 @@ def rank_retrieval(
     n_fold: int = 1,
     recall: str = "standard",
     own: Optional[Mapping[str, object]] = None,
+    top_k: int = 0,
 ) -> Tuple[Scores, QueryRanks]:
     """Rank captions for images and images for captions.
 
@@ -169,6 +185,8 @@ def rank_retrieval(
         n_fold: average over this many contiguous parts of the images.
         recall: how it is counted, see :data:`mlvl_fairseq.evaluation.metrics.retrieval.CONVENTIONS`.
         own: keys of the signature that only some kinds of retrieval have.
+        top_k: how many of a query's candidates count, see
+            :func:`~mlvl_fairseq.evaluation.metrics.top_k.top_k_ranks`; 0: all.
 
     Returns:
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``; the ranks behind them, with the rows of the images that
@@ -177,7 +195,8 @@ def rank_retrieval(
     used, text_to_image = np.unique(image_rows, return_inverse=True)
     names = [image_names[row] for row in used]
     texts = encoder.encode_texts(captions, lang)
-    ranks = rank_queries(image_features[used], texts, text_to_image, n_fold, recall=recall)
+    ranks = rank_queries(image_features[used], texts, text_to_image, n_fold, recall=recall, top_k=top_k)
+    own = {**(own or {}), **({"ties": "last", "top": top_k} if top_k else {})}
     scores = scores_of_ranks(*ranks, text_to_image, n_fold, recall)
     signature = retrieval_signature(encoder, names, captions, text_to_image, lang, split, n_fold, recall, own)
     return {**scores, "signature": signature}, QueryRanks(used, text_to_image, *ranks)
@@ -214,12 +233,12 @@ def retrieval_signature(
     return str(signature)
 
 
-def _own_transform(encoder: Encoder) -> Optional[str]:
+def own_transform(encoder: Encoder) -> Optional[str]:
     """``name@size``; None: CLIP's own, or the model takes no pictures."""
     own = encoder.network.preprocess
     return None if own is None or own.name == CLIP_TRANSFORM else str(own)
 
 
-def _checksums(names: Sequence[str]) -> np.ndarray:
+def checksums(names: Sequence[str]) -> np.ndarray:
     """int32 [n], the same for a name in any list: languages with the same images share the draws of a bootstrap."""
     return np.array([zlib.crc32(name.encode("utf-8", "surrogatepass")) >> 1 for name in names], np.int32)

@@ -80,13 +80,35 @@ def paired_bootstrap(
     return {metric: Difference(float(column[0]), column[1:]) for metric, column in zip(METRICS, totals.T)}
 
 
+def paired_accuracy_bootstrap(
+    pairs: Pairs, tops: Sequence[int], resamples: int = 1000, seed: int = 0
+) -> Dict[str, Difference]:
+    """The same for classification: the difference of top-k accuracy, ``top1`` for k = 1.
+
+    Args:
+        pairs: as above; of the ranks, those of the images count. tops: every k.
+    """
+    if resamples < 1:
+        raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
+    languages = [_Gains.of_classes(language, tops) for language in pairs]
+    totals = np.zeros((1 + resamples, len(tops)))
+    rng = np.random.default_rng(seed)
+    for group in _by_images(languages):
+        size = len(group[0].images)
+        gains = np.sum([one.hits for one in group], axis=0)  # an image has the same draw in all of them
+        for rows, counts in _draws(size, resamples, rng):
+            totals[rows] += 100 * (counts @ gains) / size
+    totals /= len(languages)
+    return {f"top{k}": Difference(float(column[0]), column[1:]) for k, column in zip(tops, totals.T)}
+
+
 @dataclass(frozen=True)
 class _Gains:
     """One language: per image, hits that the first method has more than the second, and queries.
 
     Attributes:
         images: [n] as in :class:`QueryRanks`.
-        hits: [n, 6] differences at every recall, mean over seeds.
+        hits: [n, 6] differences at every recall (of classification [n, tops]), mean over seeds.
         queries: [n, 2] how often the image itself is a query, its captions.
     """
 
@@ -104,6 +126,15 @@ class _Gains:
         times = texts if by_text else example.image_ranks != NO_RANK
         hits[:, : len(RECALL_AT)] *= texts[:, None] if by_text else 1
         return cls(example.images, hits, np.stack([times, texts], axis=1).astype(float))
+
+    @classmethod
+    def of_classes(cls, seeds: Sequence[Tuple[QueryRanks, QueryRanks]], tops: Sequence[int]) -> "_Gains":
+        example = seeds[0][0]
+        if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
+            raise UserError("cannot compare image by image: the models were tested on different images")
+        found = [[ranks.image_ranks[:, None] < np.asarray(tops) for ranks in pair] for pair in seeds]
+        hits = np.mean([first.astype(float) - second for first, second in found], axis=0)
+        return cls(example.images, hits, np.ones((len(hits), 1)))
 
 
 def _hits(ranks: QueryRanks) -> np.ndarray:

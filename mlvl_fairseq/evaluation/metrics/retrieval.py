@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable, Dict, Iterator, Tuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.deduplicated import deduplicated_ranks
 from mlvl_fairseq.evaluation.metrics.ranking import NO_RANK, retrieval_ranks
+from mlvl_fairseq.evaluation.metrics.top_k import top_k_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +74,17 @@ def retrieval_scores(
 
 
 def rank_queries(
-    image_features, text_features, text_to_image, n_fold: int = 1, normalise: bool = True, recall: str = "standard"
+    image_features,
+    text_features,
+    text_to_image,
+    n_fold: int = 1,
+    normalise: bool = True,
+    recall: str = "standard",
+    top_k: int = 0,
 ) -> Tuple[np.ndarray, np.ndarray]:
     """The ranks behind :func:`retrieval_scores`, with the same arguments: int64 [n] of images and [m] of texts, each
-    within its fold; 0 = best."""
-    rank = CONVENTIONS[recall].ranks
+    within its fold; 0 = best. With `top_k`, those of :func:`top_k_ranks`."""
+    rank = partial(top_k_ranks, k=top_k) if top_k else CONVENTIONS[recall].ranks
     text_to_image = np.asarray(text_to_image)
     if n_fold == 1:
         return rank(image_features, text_features, text_to_image, normalise=normalise)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.metrics.bootstrap import Difference, paired_bootstrap
+from mlvl_fairseq.evaluation.metrics.bootstrap import Difference, paired_accuracy_bootstrap, paired_bootstrap
+from mlvl_fairseq.evaluation.metrics.classification import TOP
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS, METRICS, scores_of_ranks
 from mlvl_fairseq.evaluation.report.runs import Run
+from mlvl_fairseq.evaluation.report.tables import COLUMNS
 from mlvl_fairseq.evaluation.signature import parse_signature
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 # keys of signatures; what scores without the key are taken for; in words
 _MUST_AGREE = (
     ("data", "not known", "tested on different data"),
-    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),
+    ("top", "all", "ranked among more or fewer candidates"),
+    ("captions", CONVENTIONS["standard"].captions, "scored in different ways"),  # the last one: values are used
 )
 
 
@@ -40,6 +43,12 @@ class Comparison:
     seeds: List[Optional[int]]
     resamples: int
     differences: Dict[str, Difference]
+
+    @property
+    def columns(self) -> Dict[str, Tuple[str, ...]]:
+        """Heading -> the metrics whose mean is compared: the main ones of retrieval, all of classification."""
+        known = {name: metrics for name, metrics in COLUMNS.items() if set(metrics) <= self.differences.keys()}
+        return known or {metric: (metric,) for metric in self.differences}
 
     def difference(self, metrics: Sequence[str]) -> Difference:
         """Of the mean of some metrics."""
@@ -66,10 +75,12 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
 
     Raises:
         UserError: no language or seed in common, other test data, no ranks beside the final scores, or scores of which
-            no paired bootstrap is defined: averages of folds, metrics of other evaluators than retrieval.
+            no paired bootstrap is defined: averages of folds, metrics of other evaluators than retrieval and
+            classification, of which top-k accuracies are compared.
         DataError: ranks that do not belong to their score.
     """
-    for method in (first, second):
+    tops = [k for k in TOP if all(f"top{k}" in method.metrics[0] for method in (first, second))]
+    for method in (first, second) if not tops else ():
         if not set(METRICS) <= set(method.metrics[0]):
             why = f"{method.name} has no retrieval metrics ({', '.join(METRICS)}), but {', '.join(method.metrics[0])}"
             raise _cannot(first, second, why)
@@ -81,11 +92,14 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     ranks = [run.final_ranks(languages) for run in runs]
     recall = _common_recall(first, second, runs, languages)
     for run, found in zip(runs, ranks):
-        _check_ranks(run, found, recall)
+        _check_ranks(run, found, recall, tops)
     by_language = [[(one[lang], other[lang]) for one, other in zip(ranks[::2], ranks[1::2])] for lang in languages]
     if first.is_evaluation != second.is_evaluation:
         by_language = [[_same_images(*pair) for pair in language] for language in by_language]
-    differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
+    if tops:
+        differences = paired_accuracy_bootstrap(by_language, tops, resamples)
+    else:
+        differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
     seeds = [other.seed if one.seed is None else one.seed for one, other in pairs]
     return Comparison(first.name, second.name, languages, seeds, resamples, differences)
 
@@ -138,13 +152,16 @@ def _common_recall(first: "MethodReport", second: "MethodReport", runs: Sequence
     return next(name for name, convention in CONVENTIONS.items() if convention.captions == values[0])
 
 
-def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str) -> None:
+def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str, tops: Sequence[int]) -> None:
     """Raises DataError: ranks do not give the scores beside them."""
     for language, queries in ranks.items():
-        scores = scores_of_ranks(queries.image_ranks, queries.text_ranks, queries.text_to_image, recall=recall)
+        if tops:
+            scores = {f"top{k}": 100 * float(np.mean(queries.image_ranks < k)) for k in tops}
+        else:
+            scores = scores_of_ranks(queries.image_ranks, queries.text_ranks, queries.text_to_image, recall=recall)
         column = run.languages.index(language)
-        stored = {metric: run.matrix[metric][-1, column] for metric in METRICS}
-        if not all(np.isclose(scores[metric], stored[metric], rtol=0, atol=1e-6) for metric in METRICS):
+        stored = {metric: run.matrix[metric][-1, column] for metric in scores}
+        if not all(np.isclose(scores[metric], stored[metric], rtol=0, atol=1e-6) for metric in scores):
             message = f"its ranks on {language} do not give its score; delete both and evaluate again"
             raise DataError(message, run.folder)
 

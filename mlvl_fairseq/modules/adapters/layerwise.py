@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlvl_fairseq.errors import UserError
+
 STD = 0.02  # of fresh weights: an adapter starts close to the identity, but is none
 
 
@@ -11,10 +13,15 @@ class LayerwiseAdapter(nn.Module):
 
     Args:
         width: of its input. reduction: the bottleneck has ``width // reduction`` dimensions.
+
+    Raises:
+        UserError: these are none.
     """
 
     def __init__(self, width: int, reduction: int = 4):
         super().__init__()
+        if not 1 <= reduction <= width:
+            raise UserError(f"an adapter of width {width} // {reduction} has no dimensions")
         self.down_sampler = nn.Linear(width, width // reduction)
         self.up_sampler = nn.Linear(width // reduction, width)
         for layer in (self.down_sampler, self.up_sampler):

@@ -42,8 +42,8 @@ class BertConfig:
     """Dimensions of a BERT.
 
     Attributes:
-        vocab_size: rows of the word embedding; by default a published file's. width: of the states. layers, heads: of the
-            transformer.
+        vocab_size: rows of the word embedding; by default a published file's. width: of the states.
+        layers, heads: of the transformer.
         ffn_width: inside the feed-forward layers; None: ``4 * width``. max_positions: longest text in tokens.
         dropout, attention_dropout: probabilities. norm_eps: of layer normalisation.
         pooling: a key of :data:`POOLINGS`: the first token's state, or the mean of all.

@@ -23,12 +23,13 @@ class ClipTextTowerConfig:
     """Dimensions of CLIP's text tower.
 
     Attributes:
-        vocab_size: rows of the token embedding. width: of the states. layers: blocks. heads: of attention.
+        vocab_size: rows of the token embedding; by default CLIP's own. width: of the states. layers: blocks.
+        heads: of attention.
         max_positions: longest text in tokens.
         activation: of the feed-forward halves, ``quick_gelu`` (OpenAI's) or ``gelu`` (most models of open_clip).
     """
 
-    vocab_size: int
+    vocab_size: int = 49_408
     width: int = 512
     layers: int = 12
     heads: int = 8

@@ -57,8 +57,9 @@ class SwinTower(ImageTower):
     def _require_sizes(config: SwinConfig) -> None:
         if config.patch_size < 1 or config.image_size < 1 or config.image_size % config.patch_size:
             raise UserError(f"image size {config.image_size} is not a multiple of the patch size {config.patch_size}")
-        if len(config.layers) != len(config.heads) or min(config.layers, default=0) < 1:
-            raise UserError(f"layers {config.layers} and heads {config.heads}: each stage needs some of both")
+        if len(config.layers) != len(config.heads) or min(config.layers, default=0) < 1 or sum(config.layers) < 2:
+            message = f"layers {config.layers} and heads {config.heads}: each stage needs some of both"
+            raise UserError(message + ", and a Swin has two blocks at least")
         for stage, heads in enumerate(config.heads):
             if heads < 1 or (config.width * 2**stage) % heads:
                 message = f"width {config.width * 2**stage} is not a multiple of the number of attention heads {heads}"

@@ -33,6 +33,14 @@ def test_ids_are_the_vocabulary_s_and_nothing_stands_before_them(path, vocabular
     assert own.symbols == dictionary.symbols and (own.bos(), own.eos(), own.pad(), own.unk()) == (49406, *3 * [49407])
 
 
+def test_every_caller_has_a_dictionary_of_its_own(path, vocabulary):
+    dictionary = ClipTokenizer.load_dictionary(path)
+    dictionary.add_symbol("a new one")
+    dictionary.add_symbol(BOS_TOKEN, n=5)
+    again = ClipTokenizer.load_dictionary(path)
+    assert again.symbols == vocabulary.tokens and "a new one" not in again and set(again.count) == {1}
+
+
 def test_encoded_lines_are_the_tokenizer_s_ids(path, vocabulary):
     dictionary, tokenizer = ClipTokenizer.load_dictionary(path), ClipTokenizer(vocabulary)
     for caption in CAPTIONS:

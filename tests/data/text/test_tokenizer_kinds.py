@@ -53,6 +53,10 @@ def words_kind(monkeypatch):
         def load_dictionary(cls, path):
             raise NotImplementedError
 
+        @classmethod
+        def from_state(cls, state, source=None, folder=None):
+            return None
+
         @property
         def name(self):
             return f"words-{self.fingerprint[:4]}"

@@ -147,3 +147,14 @@ def test_decoded_words_are_separated_by_one_space():
     vocabulary = clip_vocabulary()
     assert vocabulary.decode(ClipTokenizer(vocabulary).encode("Zwei  Äpfel, 12!")) == "zwei äpfel , 1 2 !"
     assert vocabulary.decode([]) == ""
+
+
+def test_files_that_hold_the_same_are_parsed_once(tmp_path):
+    """As soon as they hold something else, that is read."""
+    OLD.save(tmp_path)
+    assert Vocabulary.load(tmp_path) is Vocabulary.load(tmp_path) and Vocabulary.load(tmp_path) == OLD
+    NEW.save(tmp_path)
+    assert Vocabulary.load(tmp_path) == NEW
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n")
+    with pytest.raises(DataError, match="merges.txt:2: not a merge"):
+        Vocabulary.load(tmp_path)

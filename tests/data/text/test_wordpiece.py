@@ -104,6 +104,13 @@ def test_tokenizer_json_gives_the_same_as_vocab_txt(folder, tmp_path_factory):
     assert load_tokenizer(text).fingerprint == first.fingerprint
 
 
+def test_files_as_transformers_writes_them(folder):
+    """Its "no limit" has more than 64 bits."""
+    config = {"do_lower_case": False, "model_max_length": 10**30, "tokenizer_class": "BertTokenizer"}
+    tokenizer = load_tokenizer(folder(vocab_txt=lines(UNCASED), tokenizer_config_json=config))
+    assert not tokenizer.pieces.lowercase
+
+
 def test_a_text_cannot_name_special_tokens(folder):
     tokenizer = load_tokenizer(folder(vocab_txt=lines([*UNCASED, "[", "]", "sep"])))
     assert pieces(tokenizer, "a [SEP] dog") == "a [ sep ] dog"
@@ -139,7 +146,7 @@ def test_a_checkpoint_is_enough(folder):
     again = WordPieceTokenizer.from_state(state)
     assert (again.fingerprint, again.name, again.ends_texts) == (tokenizer.fingerprint, tokenizer.name, False)
     assert again.tokenize(["A Dog!"], 9) == tokenizer.tokenize(["A Dog!"], 9) == [[2, 5, 7]]
-    for damaged in ({}, {"wordpiece": {**state["wordpiece"], "lowercase": 1}}, {"wordpiece": {"tokens": []}}):
+    for damaged in ({"wordpiece": {**state["wordpiece"], "lowercase": 1}}, {"wordpiece": {"tokens": []}}):
         with pytest.raises(DataError, match="x.pt field 'task_state"):
             WordPieceTokenizer.from_state(damaged, "x.pt")
 

@@ -22,6 +22,11 @@ def looks_like_karpathy(head: str) -> bool:
     return bool({"images[].sentences", "images[].sentids", "images[].split"} & keys)
 
 
+def has_one_text(head: str) -> bool:
+    """Has the first image a description and a caption, as Concadia's, instead of a list of sentences?"""
+    return bool({"images[].description", "images[].caption"} & outline(head))
+
+
 @register_reader("karpathy")
 class KarpathyReader(CaptionReader):
     """``images``: ``filename``, ``sentences`` with the caption as ``raw``, ``split``; in COCO's file also ``filepath``,
@@ -31,18 +36,28 @@ class KarpathyReader(CaptionReader):
     has_splits = True
 
     def sniff(self, head: str) -> bool:
-        return looks_like_karpathy(head)
+        return looks_like_karpathy(head) and not has_one_text(head)
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         images = load_object(source.path, ("images",), "Karpathy's splits")["images"]
-        counts = Counter(str(_field(image, "split")) for image in images)
-        chosen = _chosen(source, counts)
-        told = ", ".join(f"{counts[name]:,} of '{name}'" for name in chosen)
-        others = ", ".join(f"{count:,} of '{name}'" for name, count in counts.items() if name not in chosen)
-        logger.info("%s: images %s%s", source.path, told, f"; not {others}" if others else "")
+        chosen = chosen_splits(source, images)
         for number, image in enumerate(images, 1):
             if str(_field(image, "split")) in chosen:
                 _add(image, number, rows)
+
+
+def chosen_splits(source: CaptionSource, images: list) -> list[str]:
+    """The names that the splits asked for have in a file's images; how many images they have is told.
+
+    Raises:
+        UserError: no split is asked for, or there is none of the name.
+    """
+    counts = Counter(str(_field(image, "split")) for image in images)
+    chosen = _chosen(source, counts)
+    told = ", ".join(f"{counts[name]:,} of '{name}'" for name in chosen)
+    others = ", ".join(f"{count:,} of '{name}'" for name, count in counts.items() if name not in chosen)
+    logger.info("%s: images %s%s", source.path, told, f"; not {others}" if others else "")
+    return chosen
 
 
 def _chosen(source: CaptionSource, counts: Counter) -> list[str]:

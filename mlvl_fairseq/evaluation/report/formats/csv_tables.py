@@ -16,7 +16,7 @@ import numpy as np
 
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.tables import COLUMNS, MEASURES, MISSING, file_stem, number
+from mlvl_fairseq.evaluation.report.tables import MEASURES, MISSING, file_stem, number
 from mlvl_fairseq.files import write_text
 
 Table = List[Sequence]
@@ -105,7 +105,7 @@ def _costs(report: Report) -> Table:
 def _comparisons(report: Report) -> Table:
     table: Table = [["first", "second", "metric", "difference", "low_95", "high_95", "p_value", "resamples"]]
     for comparison in report.comparisons:
-        for name, metrics in COLUMNS.items():
+        for name, metrics in comparison.columns.items():
             difference = comparison.difference(metrics)
             values = (difference.observed, *difference.interval(), difference.p_value)
             names = [comparison.first, comparison.second, name]

@@ -10,7 +10,7 @@ from mlvl_fairseq.evaluation.metrics.continual import FORGETTING
 from mlvl_fairseq.evaluation.report.comparison import Comparison
 from mlvl_fairseq.evaluation.report.registry import ReportOptions, register_report_format
 from mlvl_fairseq.evaluation.report.summary import MethodReport, Report
-from mlvl_fairseq.evaluation.report.tables import ARROWS, COLUMNS, Figure, figure_text, markdown_table, number
+from mlvl_fairseq.evaluation.report.tables import ARROWS, Figure, figure_text, markdown_table, number
 from mlvl_fairseq.files import write_text
 
 _COSTS = {
@@ -102,7 +102,7 @@ def _sources(report: Report) -> str:
 def comparison_section(comparison: Comparison) -> str:
     """The table of one paired bootstrap."""
     rows = []
-    for name, metrics in COLUMNS.items():
+    for name, metrics in comparison.columns.items():
         difference = comparison.difference(metrics)
         low, high = difference.interval()
         rows.append([name, f"{difference.observed:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{difference.p_value:.3f}"])
