@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
@@ -110,6 +111,24 @@ class _Inflated(io.RawIOBase):
                 self._path,
             )
         return count
+
+
+def require_room(folder, needed: int, what: str) -> None:
+    """Look whether something fits before it is begun.
+
+    Args:
+        folder: where it is going to be; it need not exist yet. needed: bytes. what: plural, for the message.
+
+    Raises:
+        UserError: it does not.
+    """
+    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise UserError(
+            f"{there}: {what} need at least {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free: make room, or "
+            "give another folder"
+        )
 
 
 @contextlib.contextmanager

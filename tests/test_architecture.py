@@ -39,7 +39,7 @@ ARROWS = {
     "continual": CORE | {"losses", "networks", "inference", "evaluation", "runs", "process", "fairseq"},
     "models": CORE | {"networks", "continual", "fairseq"},
     "criterions": CORE | {"losses", "fairseq"},
-    "tasks": CORE | {"losses", "criterions", "optim", "continual", "evaluation", "fairseq"},
+    "tasks": CORE | {"networks", "losses", "criterions", "optim", "continual", "evaluation", "fairseq"},
     "configs": {"errors", "files", "json_files", "fairseq"},
     "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
     "cli": None,  # whatever it needs

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import language_order, run
-from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, write_world
+from mlvl_fairseq.picture_world import WorldSettings, get_language, language_codes, write_classes, write_world
 from mlvl_fairseq.process.locks import writing
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Draw pictures of a few coloured things, with captions in many languages: data to try things out.",
         epilog="Writes OUT_DIR/images/{train,valid,test}/NNNNN.png and, per language, {train,valid,test}.LANG.json "
         "and train.vision-en-LANG.tsv. The same settings give the same files. Languages may be added later. Codes from "
-        "qaa to qav are constructed languages: generated, spoken by nobody.",
+        "qaa to qav are constructed languages: generated, spoken by nobody. With --classes also OUT_DIR/classes: "
+        "{train,valid,test}/COLOUR_KIND/NNN.png of 128 classes, and names.LANG.txt with what each is called.",
     )
     parser.add_argument(
         "out_dir", metavar="OUT_DIR", nargs="?", help="new folder, or a world of the same settings to complete"
@@ -30,6 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{split}", type=int, metavar="N", default=getattr(default, split), help="pictures (default: %(default)s)"
         )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="draw N training pictures, too, of each kind of thing in each colour, in folders of classes, and a tenth "
+        "as many for validation and for a test",
+    )
     parser.add_argument(
         "--languages",
         metavar="LANG,LANG,...",
@@ -54,6 +62,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     Path(args.out_dir).absolute().parent.mkdir(parents=True, exist_ok=True)
     with writing(args.out_dir):  # a lock beside it: a new world's folder is empty
         written = write_world(args.out_dir, settings, languages)
+        if args.classes is not None:
+            written += write_classes(args.out_dir, args.seed, args.classes, languages)
     if written:
         logger.info("%s: wrote %d files and folders in %s", args.out_dir, len(written), ", ".join(languages))
     else:

@@ -1,7 +1,6 @@
 """What a sequence needs, checked for all its languages and steps before anything is made or trained."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Sequence as Many
 
@@ -12,6 +11,7 @@ from mlvl_fairseq.continual.training_options import parse_training, shown
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, has_language_vocabulary, language_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.files import require_room
 from mlvl_fairseq.process.jobs import run_check
 
 EXAMPLES = 3  # captions that a message names
@@ -161,10 +161,4 @@ def _check_room(folder: Path, checkpoint: int, steps: int) -> None:
     Raises:
         UserError: they do not.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free, needed = shutil.disk_usage(there).free, checkpoint * (steps + 2)
-    if free < needed:
-        raise UserError(
-            f"{there}: {steps} checkpoints and two more while training need at least {needed / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free: make room, or give another folder"
-        )
+    require_room(folder, checkpoint * (steps + 2), f"{steps} checkpoints and two more while training")

@@ -30,6 +30,8 @@ class CaptionDataset(FairseqDataset):
         shuffle: draw a new order every epoch (the order follows fairseq's seed and epoch only).
         pad: id of padding; None: `eos`, as in CLIP.
         ends_texts: whether batches have the EOS that items end with, see :class:`~mlvl_fairseq.data.text.Tokenizer`.
+        states: what a frozen text encoder makes of each caption: a state a token, [T, width], or one vector, [width];
+            batches have them as ``net_input.states``. None: it runs while training.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class CaptionDataset(FairseqDataset):
         shuffle: bool = False,
         pad: Optional[int] = None,
         ends_texts: bool = True,
+        states: Optional[Sequence[np.ndarray]] = None,
     ):
+        self.states = states
         self.tokens, self.rows, self.bos, self.eos = tokens, rows, bos, eos
         self.pad = eos if pad is None else pad
         self.images, self.english = images, english
@@ -116,6 +120,8 @@ class CaptionDataset(FairseqDataset):
             batch["image_features"] = torch.stack([s["image"] for s in samples])
         if self.english is not None:
             batch["text_features"] = gather_rows(self.english, np.array([s["english_row"] for s in samples]))
+        if self.states is not None:
+            batch["net_input"]["states"] = pad_states([self.states[s["id"]] for s in samples], tokens.shape[1])
         return batch
 
 
@@ -157,14 +163,12 @@ class DataSetsCaptionDataset(CaptionDataset):
 
 class MultilingualCaptionDataset(CaptionDataset):
     """A :class:`CaptionDataset` that knows languages. Batches also have ``lang_ids`` int64 [B]; with `english`,
-    ``has_english`` bool [B], False where ``text_features`` has no meaning; with `states`, ``net_input.states``.
+    ``has_english`` bool [B], False where ``text_features`` has no meaning.
 
     Args:
         lang_sizes: captions of each language, in the order in which `tokens` holds them.
         temperature: of sampling languages while shuffling (:func:`sampling_shares`).
         one_language: whether every global batch (``keep_multiple_of`` captions) is of one language.
-        states: what a frozen text encoder makes of each language's captions (:class:`TokenStates`); None: it runs
-            while training.
     """
 
     def __init__(
@@ -173,12 +177,11 @@ class MultilingualCaptionDataset(CaptionDataset):
         lang_sizes: Sequence[int],
         temperature: float = 1.0,
         one_language: bool = False,
-        states: Optional[Sequence] = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.lang_sizes, self.temperature, self.one_language = list(lang_sizes), temperature, one_language
-        self.states, self._starts = states, np.cumsum([0, *lang_sizes])
+        self._starts = np.cumsum([0, *lang_sizes])
 
     def language_of(self, index: int) -> int:
         """Position of a caption's language."""
@@ -195,14 +198,9 @@ class MultilingualCaptionDataset(CaptionDataset):
         batch = super().collater(samples)
         if not batch:
             return batch
-        languages = [self.language_of(s["id"]) for s in samples]
-        batch["lang_ids"] = torch.tensor(languages)
+        batch["lang_ids"] = torch.tensor([self.language_of(s["id"]) for s in samples])
         if self.english is not None:
             batch["has_english"] = torch.tensor([s["english_row"] >= 0 for s in samples])
-        if self.states is not None:
-            places = [(lang, s["id"] - int(self._starts[lang])) for lang, s in zip(languages, samples)]
-            width = batch["net_input"]["tokens"].shape[1]
-            batch["net_input"]["states"] = pad_states([self.states[lang][row] for lang, row in places], width)
         return batch
 
 
@@ -217,7 +215,9 @@ def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
 
 
 def pad_states(states: Sequence[np.ndarray], length: int) -> torch.Tensor:
-    """float32 [B, length, width] of [T, width] arrays, zero behind their ends."""
+    """float32 [B, length, width] of [T, width] arrays, zero behind their ends; [B, width] of [width] ones."""
+    if states[0].ndim == 1:
+        return torch.from_numpy(np.stack(states).astype(np.float32))
     padded = torch.zeros(len(states), length, states[0].shape[1])
     for row, own in zip(padded, states):
         row[: len(own)] = torch.from_numpy(np.asarray(own, np.float32))

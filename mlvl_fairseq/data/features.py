@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Optional, Sequence
+from typing import BinaryIO, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from mlvl_fairseq.data.feature_manifest import (
     write_feature_manifest,
 )
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, open_file
+from mlvl_fairseq.files import atomic_path, open_file, require_room
 from mlvl_fairseq.process.locks import locked
 
 FLUSH_SECONDS = 2.0  # work that an interruption can cost
@@ -64,7 +64,7 @@ class FeatureWriter:
 
     Raises:
         DataError: there are no rows, or the files there are damaged or were made with other settings.
-        UserError: another process is writing them.
+        UserError: another process is writing them, or there is no room for them.
     """
 
     def __init__(
@@ -101,8 +101,10 @@ class FeatureWriter:
             self.manifest = _resumed(stem, self.manifest, row_names)
         elif array_path(stem).exists():
             raise DataError("was not written by this command; move it away or give another place", array_path(stem))
-        else:
-            write_feature_manifest(stem, self.manifest)
+        manifest, done = self.manifest, self.manifest.rows_done
+        require_room(stem.parent, (manifest.shape[0] - done) * manifest.row_bytes, f"the features in {stem.name}.npy")
+        if not feature_manifest_path(stem).exists():
+            write_feature_manifest(stem, manifest)
         return self._open()
 
     @property
@@ -329,6 +331,24 @@ def read_features(
     array = _open_array(path, manifest)
     verify_rows(path, array, manifest)
     return StoredFeatures(array, manifest)
+
+
+@contextlib.contextmanager
+def computing_once(stem, finished: Callable[[], bool]) -> Iterator[bool]:
+    """Wait for whoever computes these features already; then say whether they are still to be computed, by this process
+    alone until the block ends. The folder is made if need be."""
+    stem = Path(stem)
+    stem.parent.mkdir(exist_ok=True)
+    with locked(stem.parent, name=f"{stem.name}.once"):
+        yield not finished()
+
+
+def is_finished(stem, row_names: Sequence[str]) -> bool:
+    """Whether features of all these rows are there; what computed them is not asked. Raises DataError: damaged."""
+    if not feature_manifest_path(stem).exists():
+        return False
+    manifest = read_feature_manifest(stem)
+    return manifest.complete and manifest.row_names_fingerprint == fingerprint_of_names(row_names)
 
 
 def open_features(stem, **expected) -> np.memmap:

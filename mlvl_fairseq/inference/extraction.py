@@ -138,10 +138,9 @@ def store_text_states(
     weights.require_positions(max_length)
     encoder = weights.encoder().to(device).eval()
     states = CorpusStates(GivenVocabulary(corpus, tokenizer), max_length, weights.fingerprint)
-    bos, eos = tokenizer.bos, tokenizer.eos
 
     def encode(captions: List[List[int]]) -> List[np.ndarray]:
-        return encode_states(encoder, [[bos, *ids[:-1][: max_length - 2], eos] for ids in captions])
+        return encode_states(encoder, captions)
 
     train, valid = SPLITS[:2]
     langs = {train: train_langs or corpus.languages(train), valid: corpus.languages(valid)}

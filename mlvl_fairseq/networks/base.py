@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Sequence, Type
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.networks.frozen_tower import FrozenTower
 
 
 class Encoded(NamedTuple):
@@ -70,7 +71,7 @@ class Network(nn.Module, ABC):
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
-    language_architectures: ClassVar[Sequence[str]] = ()
+    language_architectures: ClassVar[Collection[str]] = ()
 
     @classmethod
     @abstractmethod
@@ -136,6 +137,18 @@ class Network(nn.Module, ABC):
     def encode_features(self, features: Tensor) -> Encoded:
         """Given image features [B, feature_dim]. A network without a head of its own takes those of its space."""
         return Encoded(features)
+
+    def frozen_tower(self, side: str) -> Optional[FrozenTower]:
+        """A tower in which nothing trains, and whose vectors :meth:`forward` takes instead of what the tower takes: [B,
+        width] as `images`, or as `states`. None: there is no such.
+
+        Args:
+            side: a key of :attr:`sides`.
+
+        Raises:
+            UserError: nothing trains in it, and yet it gives other vectors each time.
+        """
+        return None
 
     def forward(
         self,

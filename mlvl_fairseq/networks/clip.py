@@ -174,7 +174,7 @@ class ClipNetwork(Network):
         "token_embedding": ("-.", r"+^text\.token_embedding"),
     }
     language_modules = ("adapter",)
-    language_architectures = tuple(ARCHITECTURES)
+    language_architectures = ARCHITECTURES
 
     def __init__(self, text: CLIPTextTower, vision: Optional[nn.Module], adapter: Optional[TextAdapter] = None):
         super().__init__()

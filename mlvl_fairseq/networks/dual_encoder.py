@@ -24,6 +24,7 @@ from mlvl_fairseq.modules.towers.base import (
     tower_config,
 )
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
+from mlvl_fairseq.networks.frozen_tower import FrozenTower, draws, is_frozen
 from mlvl_fairseq.networks.peft import add_parts
 from mlvl_fairseq.options import choice
 
@@ -114,6 +115,19 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "text_width": 96,
         "text_max_positions": 80,
     },
+    # the same with pieces of many languages
+    "lilt_nano_xlmr": {
+        "image_tower": "vit_tiny",
+        "text_tower": "xlmr_base",
+        "embed_dim": 128,
+        "image_size": 64,
+        "image_width": 96,
+        "image_layers": 3,
+        "text_width": 96,
+        "text_layers": 3,
+        "text_heads": 3,
+        "text_max_positions": 80,
+    },
 }
 
 
@@ -133,8 +147,8 @@ class TowerConfigs:
             UserError: there is no such tower, or it has no such dimension.
         """
         return cls(
-            _config("image", IMAGE_TOWERS, options),
-            _config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
+            side_config("image", IMAGE_TOWERS, options),
+            side_config("text", TEXT_TOWERS, options, vocab_size=vocab_size),
         )
 
 
@@ -144,7 +158,12 @@ def takes_features(options) -> bool:
     return kind is not None and "feature_dim" in kind.config.__dataclass_fields__
 
 
-def _config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -> Any:
+    """The config of the tower that ``<side>_tower`` of some options names, with the dimensions that they say.
+
+    Raises:
+        UserError: there is no such tower, or it has no such dimension.
+    """
     option = f"{side}_tower"
     name = str(getattr(options, option))
     every = {given for tower in known(towers) for given in dimension_names(side, towers[tower])}
@@ -180,7 +199,7 @@ class DualEncoderNetwork(Network):
     }
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
-    language_architectures = tuple(ARCHITECTURES)  # with --text-tower clip_text_...
+    language_architectures = ARCHITECTURES  # with --text-tower clip_text_...
     added = 0
 
     def __init__(
@@ -272,13 +291,30 @@ class DualEncoderNetwork(Network):
                 rest_frozen(self.get_submodule(side))
         return self
 
-    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
-        """See :class:`Network`; no language matters."""
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, states: Optional[Tensor] = None
+    ) -> Encoded:
+        """See :class:`Network`; no language matters. `states`: [B, width], the vectors of a frozen text tower, which
+        then does not run."""
+        if states is not None:
+            return Encoded(self.text_proj(states.to(self.text_proj.weight.dtype)))
         return self._encoded(self.text_encoder, self.text_proj, tokens, eos_positions)
 
     def encode_image(self, images: Tensor) -> Encoded:
-        """Pictures, or given features [B, ...] where the tower takes such."""
+        """Pictures, or given features [B, ...] where the tower takes such. Where it takes pictures, [B, width] are the
+        vectors of a frozen image tower, which then does not run."""
+        if images.dim() == 2 and self.visual_encoder.feature_shape is None:
+            return Encoded(self.vision_proj(images.to(self.vision_proj.weight.dtype)))
         return self._encoded(self.visual_encoder, self.vision_proj, images)
+
+    def frozen_tower(self, side: str) -> Optional[FrozenTower]:
+        """See :class:`Network`."""
+        tower = self.get_submodule(self.sides[side])
+        if not is_frozen(tower):
+            return None
+        if self.frozen_dropout and draws(tower):
+            raise UserError(f"dropout works in the frozen {side} tower (--frozen-dropout)")
+        return FrozenTower(side, tower)
 
     def encode_features(self, features: Tensor) -> Encoded:
         """Given image features: those that the image tower takes, or with a tower for pictures those of the space."""

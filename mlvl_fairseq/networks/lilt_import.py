@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors
-from mlvl_fairseq.checkpoints.formats.lilt import FoundTower, LiltConfig, LiltFile, read_lilt
+from mlvl_fairseq.checkpoints.formats.lilt import FoundTower, LiltFile, read_lilt
+from mlvl_fairseq.checkpoints.lilt_config import ONE_TOWER, PUBLISHED, preset_name, published_tower
 from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS, TowerKind, known, tower_config
@@ -20,18 +21,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "lilt.pt"
 TOWERS: Dict[str, Dict[str, TowerKind]] = {"image": IMAGE_TOWERS, "text": TEXT_TOWERS}
-# Field of the configuration -> the published name -> our tower; the others are `vit_...` and `bert_...`.
-PUBLISHED = {"image": ("vision_encoder", "vit_", {"large": "deit3_large"}), "text": ("text_encoder", "bert_", {})}
-ONE_TOWER = {"vision_only": "_image", "language_only": "_text"}
 NO_ADAPTERS = "base_dino"  # the published code builds none there, whatever the configuration says
-UNLOCKED = {  # flag -> preset
-    "unlock_layernorm": "ln",
-    "unlock_dense": "unlock_dense",
-    "unlock_attn": "unlock_attn",
-    "unlock_random": "unlock_random",
-    "bitfit": "bitfit",
-}
-FROZEN = {(False, False): "full", (True, False): "lit", (False, True): "full_image", (True, True): "proj"}
 CLEANING = "lilt"
 TASK = {"_name": "image_text_retrieval", "cleaning": CLEANING, "no_end_token": True}
 LENGTHS = {"max_length": 25, "eval_max_length": 30}  # with the first token
@@ -135,9 +125,9 @@ def _tower(file: LiltFile, side: str, given: Optional[str], heads: Optional[int]
     """Name of a tower, options of those dimensions that are not its own, and whether its last block was appended."""
     found: FoundTower = getattr(file, side)
     towers, width, layers = TOWERS[side], found.dimensions["width"], found.dimensions["layers"]
-    field, prefix, others = PUBLISHED[side]
+    field = PUBLISHED[side][0]
     said = getattr(file.config, field)
-    name = given or (others.get(said, prefix + said) if said else _by_size(side, found))
+    name = given or (published_tower(side, said) if said else _by_size(side, found))
     if name not in known(towers) or towers[name].config is not found.kind:
         fitting = ", ".join(one for one in known(towers) if towers[one].config is found.kind)
         where = f"--{side}-tower {name}" if given or not said else f"config.{field} {said}"
@@ -211,27 +201,3 @@ def _reduction(file: LiltFile, adapted: List[str], said: Optional[int]) -> int:
 def _agree(file: LiltFile, field: str, said: Optional[int], found: int) -> None:
     if said is not None and said != found:
         raise DataError(f"is {said}, and the tensors show {found}", file.source, field=f"config.{field}")
-
-
-def preset_name(config: LiltConfig, adapted: List[str], appended: List[str]) -> str:
-    """The preset that the published flags are; where they are not known, one that trains all.
-
-    Args:
-        adapted, appended: sides that have adapters, an appended block.
-    """
-    rest = [side for side in TOWERS if side not in appended]
-    words = _of_sides("lwa", adapted)
-    if config.add_adapter:
-        words += _of_sides("da", appended) + _of_sides("unlock_last", rest)
-    else:
-        words += _of_sides("append", appended)
-    for flag, name in UNLOCKED.items():
-        value = getattr(config, flag)
-        words += [name + ONE_TOWER.get(str(value), "")] if value else []
-    frozen = FROZEN[bool(config.freeze_vision_encoder), bool(config.freeze_text_encoder)]
-    words = words if words and frozen == "proj" else [frozen, *words]
-    return "+".join([*words, "no_proj"] if config.freeze_proj else words)
-
-
-def _of_sides(name: str, sides: List[str]) -> List[str]:
-    return [name] if len(sides) == len(TOWERS) else [f"{name}_{side}" for side in sides]

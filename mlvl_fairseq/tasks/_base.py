@@ -37,13 +37,13 @@ class MlvlTask(FairseqTask):
 
     Args:
         cfg: options.
-        dictionary: of all text.
+        dictionary: of all text; None: there is none.
 
     Attributes:
         validation: scores of the validation set that is being gone through; None: losses only.
     """
 
-    def __init__(self, cfg, dictionary: Dictionary):
+    def __init__(self, cfg, dictionary: Optional[Dictionary]):
         super().__init__(cfg)
         self.dictionary = dictionary
         self.validation: Optional[ValidationScores] = None
@@ -53,11 +53,11 @@ class MlvlTask(FairseqTask):
         cfg.rebuild_batches = True
 
     @property
-    def source_dictionary(self) -> Dictionary:
+    def source_dictionary(self) -> Optional[Dictionary]:
         return self.dictionary
 
     @property
-    def target_dictionary(self) -> Dictionary:
+    def target_dictionary(self) -> Optional[Dictionary]:
         return self.dictionary
 
     def build_model(self, cfg, from_checkpoint=False):
@@ -107,6 +107,10 @@ class MlvlTask(FairseqTask):
         super().reduce_metrics(logging_outputs, criterion)
         if not criterion.training and self.validation is not None:
             self.validation.log(logging_outputs)
+
+    def seed_for(self, purpose: int) -> int:
+        """A seed of its own for every purpose within a run."""
+        return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
 
 
 def without_rows(sample: Dict) -> Dict:
@@ -307,10 +311,6 @@ class CaptionTask(MlvlTask):
         features = criterion.features(model, sample)
         self.validation.add(sample, features)
         return criterion.losses(model, features, sample)
-
-    def seed_for(self, purpose: int) -> int:
-        """A seed of its own for every purpose within a run."""
-        return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
 
 
 def selected(items, rows: np.ndarray):

@@ -14,11 +14,14 @@ from mlvl_fairseq.data.text import TextOptions, load_tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages
+from mlvl_fairseq.tasks._frozen_vectors import CacheOptions, CachesFrozenTowers
 from mlvl_fairseq.tasks._limit import LimitOptions, LimitsSamples
 
 
 @dataclass
-class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig):
+class ImageTextRetrievalConfig(
+    CacheOptions, AugmentationOptions, TextOptions, LimitOptions, PictureOptions, CaptionTaskConfig
+):
     langs: str = field(default="en", metadata={"help": "languages to train on, e.g. en or en,de,fr"})
     vocabulary: str = field(
         default="", metadata={"help": "languages that CLIP's vocabulary is grown by, in order; empty: CLIP's own"}
@@ -41,7 +44,7 @@ class ImageTextRetrievalConfig(AugmentationOptions, TextOptions, LimitOptions, P
 
 
 @register_task("image_text_retrieval", dataclass=ImageTextRetrievalConfig)
-class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
+class ImageTextRetrievalTask(CachesFrozenTowers, LimitsSamples, CaptionTask):
     """Train both towers of a dual encoder on one or several languages; gives a teacher where no CLIP is at hand."""
 
     trains_image_tower = True
@@ -67,9 +70,9 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
         images = self._images(split)
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
-        self.datasets[split] = self.load_captions(
-            split, split_languages(self.cfg.langs), images=images, max_length=self._longest(split)
-        )
+        langs, longest = split_languages(self.cfg.langs), self._longest(split)
+        states = self.text_vectors(split, langs, longest)
+        self.datasets[split] = self.load_captions(split, langs, images=images, max_length=longest, states=states)
 
     def _longest(self, split: str) -> int:
         return self.cfg.max_length if split == "train" else self.cfg.eval_max_length or self.cfg.max_length
@@ -88,10 +91,12 @@ class ImageTextRetrievalTask(LimitsSamples, CaptionTask):
             advice = "give mlvl-prepare --image-features features of one kind for all splits"
             return self.corpus_features(split, "inputs", self.image_feature_dim, advice)
         where, outside = (self.corpus, split, self.preprocess, self.cfg.image_root), self.cfg.allow_outside_root
+        images = CorpusImages(*where, outside)
+        vectors = self.image_vectors(split, images, "--augment shows other pictures each time" if augmentation else "")
+        if vectors is not None:
+            return vectors
         if split == "train" and augmentation:
             images = DrawnCorpusImages(*where, augmentation, self.seed_for(1), outside)
-        else:
-            images = CorpusImages(*where, outside)
         self.look_at_pictures(split, images)
         return images
 

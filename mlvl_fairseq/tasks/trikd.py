@@ -7,6 +7,7 @@ from typing import List, Optional
 import numpy as np
 from fairseq.tasks import register_task
 from omegaconf import MISSING
+from torch.utils.data import ConcatDataset
 
 from mlvl_fairseq.checkpoints.source import fingerprint_of
 from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
@@ -168,7 +169,7 @@ class TrikdTask(LimitsSamples, CaptionTask):
         if split == "valid":
             self.check_validation_images(self.usable_images(split))
         has_text = "text" in self._kinds_of_clip(split)
-        states = [self._states(split, lang) for lang in langs] if self.cached_states else None
+        states = ConcatDataset([self._states(split, lang) for lang in langs]) if self.cached_states else None
         self.datasets[split] = dataset = self.load_captions(
             split,
             langs,

@@ -12,7 +12,7 @@ import pytest
 from mlvl_fairseq.cli import evaluate, prepare
 from mlvl_fairseq.cli.common import options_from
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.evaluation.evaluators.retrieval import Retrieval, RetrievalOptions
+from mlvl_fairseq.evaluation.evaluators import EVALUATORS
 from mlvl_fairseq.inference.encoder import Encoder
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
@@ -20,6 +20,7 @@ VALUES = {"en": "A {} here.", "de": "Ein Bild: {}.", "zh": "这是{}。", "ja": 
 URLS = [f"https://upload.example.org/a/{n}/Bild_{n}.jpg" for n in range(6)]
 COCO = [f"COCO_{'train' if n % 2 else 'val'}2014_{n:012d}.jpg" for n in range(6)]
 IN_COCO = [f"{name.split('_')[1]}/{name}" for name in COCO]
+XTD10 = ("en", "de", "fr", "ja", "es", "it", "ko", "pl", "ru", "tr", "zh")
 FLICKR = [f"100{n}92795.jpg" for n in range(6)]
 
 
@@ -148,11 +149,84 @@ def multi30k_coco(write):
 
 
 def xtd10(write):
-    for lang in ("it", "es"):
-        write.lines(f"XTD10/test_1kcaptions_{lang}.txt", [text for _, text in captions(lang, COCO)])
+    for lang, folder in zip(XTD10, ["MIC"] * 3 + ["STAIR"] + ["XTD10"] * 7):
+        suffix = "jp" if lang == "ja" else lang
+        write.lines(f"{folder}/test_1kcaptions_{suffix}.txt", [text for _, text in captions(lang, COCO)])
     write.lines("XTD10/test_image_names.txt", COCO)
     write.pictures("coco", IN_COCO)
-    return {("test", lang): captions(lang, IN_COCO) for lang in ("it", "es")}
+    return {("test", lang): captions(lang, IN_COCO) for lang in XTD10}
+
+
+def xtd10_lilt(write):
+    read = xtd10(write)
+    write.pictures("coco2014", IN_COCO)
+    return {("test", lang): read["test", lang][::2] for lang in XTD10[4:]}
+
+
+def albef(write):
+    names = [f"{write.folder}/coco/{name}" for name in FLICKR]
+    rows = [
+        {"image": name, "image_id": f"coco_{n}", "caption": text}
+        for n, (name, text) in enumerate(captions("en", names))
+    ]
+    write.json("coco.json", rows[:3])
+    write.json("vg.json", [{"image": row["image"], "caption": [row["caption"], "More."]} for row in rows[3:]])
+    write.pictures("coco", FLICKR)
+    read = [(name.lstrip("/"), text) for name, text in captions("en", names)]
+    return {("train", "en"): read[:3] + [pair for name, text in read[3:] for pair in ((name, text), (name, "More."))]}
+
+
+def albef_test(write):
+    rows = [{"image": name, "caption": [text, f"{text} ..."]} for name, text in captions("en", FLICKR)]
+    write.json("flickr30k_test.json", rows)
+    write.pictures("flickr30k", FLICKR)
+    return {("test", "en"): [(row["image"], text) for row in rows for text in row["caption"]]}
+
+
+def vizwiz(write):
+    names = [f"VizWiz_val_{n:08d}.jpg" for n in range(6)]
+    images = [
+        {"file_name": name, "id": n, "vizwiz_url": URLS[n], "text_detected": False} for n, name in enumerate(names)
+    ]
+    texts = [(n, text) for n in range(6) for text in (f"Earlier {n}", caption("en", n))]
+    annotations = [
+        {"caption": text, "image_id": n, "is_precanned": False, "is_rejected": False, "id": number}
+        for number, (n, text) in enumerate(texts)
+    ]
+    write.json("annotations/val.json", {"info": {}, "images": images, "annotations": annotations})
+    write.pictures("vizwiz/val", names)
+    return {("test", "en"): captions("en", names)}
+
+
+def concadia(write):
+    images = [
+        {
+            "filename": name,
+            "split": "test" if n % 2 else "train",
+            "description": {"raw": text, "tokens": ["a"], "desc_id": n},
+            "caption": {"raw": "Rome", "tokens": ["rome"], "caption_id": n},
+            "context": {"raw": "Rome is ..."},
+        }
+        for n, (name, text) in enumerate(captions("en", FLICKR))
+    ]
+    write.json("wiki_split.json", {"images": images})
+    write.pictures("concadia/resized", FLICKR)
+    return {("test", "en"): captions("en", FLICKR)[1::2]}
+
+
+def winoground(write):
+    names = [f"ex_{n // 2}_img_{n % 2}" for n in range(6)]
+    lines = [
+        {
+            "id": n,
+            **{f"image_{k}": names[2 * n + k] for k in (0, 1)},
+            **{f"caption_{k}": caption("en", 2 * n + k) for k in (0, 1)},
+        }
+        for n in range(3)
+    ]
+    write.lines("annotations.jsonl", map(json.dumps, lines))
+    write.pictures("winoground/images", [f"{name}.png" for name in names])
+    return {("test", "en"): captions("en", [f"{name}.png" for name in names])}
 
 
 def xm3600(write):
@@ -235,6 +309,12 @@ DATA_SETS = {
     "Multi30k, training": multi30k,
     "Multi30k, 2017 COCO": multi30k_coco,
     "XTD10": xtd10,
+    "XTD10, as LilT": xtd10_lilt,
+    "LilT's pre-training (ALBEF's JSON)": albef,
+    "LilT's retrieval files: Flickr30k, COCO, CC3M, FashionGen": albef_test,
+    "VizWiz": vizwiz,
+    "Concadia": concadia,
+    "Winoground": winoground,
     "XM3600": xm3600,
     "xFlickr&CO": xflickrco,
     "WIT (IGLUE)": wit_iglue,
@@ -271,8 +351,9 @@ def encoder(monkeypatch):
 def evaluated(arguments):
     """What an evaluation reads; the command itself must run to its end."""
     evaluate.main(arguments)
-    options = options_from(RetrievalOptions, evaluate.build_parser().parse_args(arguments))
-    tables = Retrieval(options).read()
+    name, rest = evaluate.chosen(arguments)
+    kind = EVALUATORS[name]
+    tables = kind(options_from(kind.Options, evaluate.build_parser(name).parse_args(rest))).read()
     assert not any(table.problems for table in tables.values())
     return {
         ("test", lang): list(zip([table.images[row] for row in table.image_rows], table.captions))

@@ -5,7 +5,9 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from PIL import Image
 from mlvl_fairseq.data.feature_arrays import import_features
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
-from mlvl_fairseq.data.features import FeatureWriter, open_features
+from mlvl_fairseq.data.features import FeatureWriter, computing_once, is_finished, open_features
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform
-from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.errors import DataError, UserError
 
 NAMES = [f"{index}.jpg" for index in range(10)]
 FEATURES = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
@@ -430,3 +432,21 @@ def test_names_of_given_features_are_those_of_captions(tmp_path):
         import_features(tmp_path / "f.npy", tmp_path / "f.txt", ["a.png"], image_root=tmp_path / "images")
     found, _ = import_features(tmp_path / "f.npy", tmp_path / "f.txt", ["a.png#1", "b.jpg"])  # earlier corpora
     assert found.tolist() == [[5, 6], [3, 4]]
+
+
+def test_there_must_be_room_for_all_rows_that_are_to_come(tmp_path, monkeypatch):
+    with writer(tmp_path / "f", dim=1 << 18) as store:
+        store.write(np.ones((4, 1 << 18)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=6 << 20))
+    with writer(tmp_path / "f", dim=1 << 18):  # six rows of a mebibyte are left
+        pass
+    with pytest.raises(UserError, match="the features in g.npy need at least 10 MiB, 6 MiB are free: make room"):
+        writer(tmp_path / "g", dim=1 << 18)
+    assert not list(tmp_path.glob("*g*"))
+
+
+def test_what_another_process_has_computed_meanwhile_is_not_computed_again(stem):
+    assert is_finished(stem, NAMES) and not is_finished(stem, NAMES[:-1]) and not is_finished(f"{stem}2", NAMES)
+    for finished in (True, False):
+        with computing_once(stem.parent / "new" / "f", lambda: finished) as is_mine:
+            assert is_mine is not finished

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.data.caption_dataset import MultilingualCaptionDataset
 from mlvl_fairseq.data.corpus import text_states
@@ -59,7 +60,7 @@ def states(tmp_path):
 
 
 def test_stored_states_are_padded_beside_their_captions(states):
-    result = batch(dataset(states=[states, states]), [2, 4, 0])["net_input"]
+    result = batch(dataset(states=ConcatDataset([states, Subset(states, [0, 1])])), [2, 4, 0])["net_input"]
     assert result["states"].shape == (3, result["tokens"].shape[1], 2) and result["states"].dtype == torch.float32
     assert result["states"][0].tolist() == [[2, 0], [2, 1], [2, 2], [2, 3], [0, 0]]
     assert result["states"][1].tolist() == [[1, 0], [1, 1], [1, 2], [0, 0], [0, 0]]  # the second language's second

@@ -58,7 +58,8 @@ def test_what_is_typed_wins():
 def test_help_of_sequences_names_every_architecture(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "clip_newcomer", {})
     text = " ".join(cll.build_parser().format_help().split())
-    assert f"{', '.join(ARCHITECTURES)} (default: clip_vit_b32)" in text and "clip_newcomer" in text
+    assert f"{', '.join(ARCHITECTURES)}, lilt, " in text and "clip_newcomer" in text
+    assert "lilt_nano (default: clip_vit_b32)" in text
 
 
 def test_every_architecture_is_registered_for_the_model():

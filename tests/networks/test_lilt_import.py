@@ -11,12 +11,13 @@ from golden_lilt import NETWORK_PRESETS, TABLE, arrays, golden_batch, initial_we
 from torch.nn.functional import normalize
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.checkpoints.formats.lilt import LiltConfig, plain_values, read_lilt
+from mlvl_fairseq.checkpoints.formats.lilt import read_lilt
+from mlvl_fairseq.checkpoints.lilt_config import LiltConfig, plain_values, preset_name
 from mlvl_fairseq.checkpoints.source import WeightSource
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference import Encoder
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork
-from mlvl_fairseq.networks.lilt_import import configs_of, convert_lilt, options_of, preset_name
+from mlvl_fairseq.networks.lilt_import import configs_of, convert_lilt, options_of
 
 COUNTS = load_golden("lilt_counts")
 VOCABULARY, DIMS, ROWS = 40, 8, 5  # ROWS: a 2 x 2 square of patches and the class token

@@ -1,16 +1,16 @@
 """Checkpoints of LilT's published code (Khan and Fu 2023), ``checkpoint_14.pth``: tensors under ``model``, and under
-``config`` the whole configuration, an object of OmegaConf. It is read as the values that it holds: nothing is resolved,
-and nothing is executed.
+``config`` the whole configuration, an object of OmegaConf. Nothing in them is executed.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Mapping, Optional, Type, Union
+from typing import Any, Dict, Mapping, Optional, Type
 
+from mlvl_fairseq.checkpoints.lilt_config import LiltConfig, plain_values
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, as_float32, count_layers, take_prefix
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.json_files import MAX_DEPTH, Count, Size, checked
+from mlvl_fairseq.json_files import checked
 from mlvl_fairseq.modules.towers.bert import BertConfig
 from mlvl_fairseq.modules.towers.deit3 import DeiT3Config
 from mlvl_fairseq.modules.towers.vit import ViTConfig
@@ -19,46 +19,6 @@ SIDES = {"image": "visual_encoder.", "text": "text_encoder."}
 BUFFER = "text_encoder.embeddings.position_ids"  # 0, 1, 2, ...
 ADAPTER = ".down_sampler.weight"
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
-Towers = Union[bool, Literal["vision_only", "language_only"]]
-
-
-@dataclass
-class Adapters:
-    """``conventional_adapter`` of the configuration."""
-
-    insert: Towers = False
-    reduction_factor: Optional[Size] = None
-
-
-@dataclass
-class Blocks:
-    """``always_freeze``: numbers of blocks."""
-
-    visual_encoder: Optional[List[Count]] = None
-    text_encoder: Optional[List[Count]] = None
-
-
-@dataclass
-class LiltConfig:
-    """What the configuration says, under the published names, as far as it matters; None: it does not say it."""
-
-    image_res: Optional[Size] = None
-    embed_dim: Optional[Size] = None
-    vision_encoder: Optional[str] = None
-    text_encoder: Optional[str] = None
-    pretrained_text: bool = True
-    freeze_vision_encoder: Optional[bool] = None
-    freeze_text_encoder: Optional[bool] = None
-    freeze_proj: bool = False
-    unlock_layernorm: Towers = False
-    unlock_dense: bool = False
-    unlock_attn: bool = False
-    unlock_random: bool = False
-    bitfit: Towers = False
-    add_adapter: bool = False
-    adapter_append: Optional[bool] = None
-    conventional_adapter: Optional[Adapters] = None
-    always_freeze: Optional[Blocks] = None
 
 
 @dataclass(frozen=True)
@@ -115,23 +75,6 @@ def read_lilt(path) -> LiltFile:
         text=_found_bert(take_prefix(tensors, SIDES["text"]), path),
         source=Path(path),
     )
-
-
-def plain_values(node: Any, path, depth: int = 0) -> Any:
-    """What a configuration of OmegaConf holds, as plain containers; references to other values stay the texts they are.
-
-    Raises:
-        DataError: it is nested too deeply.
-    """
-    if depth > MAX_DEPTH:
-        raise DataError("is nested too deeply", path, field="config")
-    inner = getattr(node, "__dict__", {})  # without the attributes that OmegaConf's own classes make up
-    value = next((inner[name] for name in ("_content", "_val") if name in inner), node)
-    if isinstance(value, Mapping):
-        return {key: plain_values(one, path, depth + 1) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(one, path, depth + 1) for one in value]
-    return value
 
 
 def _found_vit(tensors: Tensors, path) -> FoundTower:

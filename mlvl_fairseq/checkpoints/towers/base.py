@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from typing import Any, Callable, Dict, Type
+from typing import Any, Callable, Dict, Set, Type
 
 from mlvl_fairseq.checkpoints.check import check_tensors
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, fingerprint
@@ -11,15 +11,19 @@ from mlvl_fairseq.modules.towers.base import Tower
 
 Reader = Callable[[WeightSource, Any], Tensors]
 READERS: Dict[Type[Any], Reader] = {}
+CLASSIFIERS: Set[Type[Any]] = set()
 
 
-def register_tower_weights(config: Type[Any]) -> Callable[[Reader], Reader]:
+def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> Callable[[Reader], Reader]:
     """Decorator of a function ``(source, config) -> tensors`` in the names of the tower that `config` builds, such as
     an adapter-less tower has them; tables of positions fit the config. It raises DataError where the source is no file
-    for such a tower, and tells what it left out."""
+    for such a tower, and tells what it left out. `of_classifiers`: such files hold the tower in its own names, and a
+    classifier ``head``."""
 
     def register(reader: Reader) -> Reader:
         READERS[config] = reader
+        if of_classifiers:
+            CLASSIFIERS.add(config)
         return reader
 
     return register
@@ -39,12 +43,22 @@ def load_tower(tower: Tower, config: Any, path) -> str:
         DataError: the file is missing, damaged, or of other dimensions. UserError: there is no reader for this kind of
             tower.
     """
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    _import_all()
     if type(config) not in READERS:
         raise UserError(f"{path}: a {type(tower).__name__} does not start from weights")
     tensors = READERS[type(config)](WeightSource(path), config)
     check_tensors(path, f"a {type(tower).__name__} of these dimensions", config.build, tensors)
     tower.load_state_dict(tensors, strict=False)
     return fingerprint(tensors)
+
+
+def tower_of_classifiers(config: Any) -> bool:
+    """Whether a classifier of such a tower, in the tower's own names, is a file that the tower starts from."""
+    _import_all()
+    return type(config) in CLASSIFIERS
+
+
+def _import_all() -> None:
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)

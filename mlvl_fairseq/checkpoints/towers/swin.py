@@ -11,7 +11,7 @@ from mlvl_fairseq.modules.towers.swin import SwinConfig
 INDEX = ".relative_position_index"  # which row of a table belongs to a pair of patches; follows from the window
 
 
-@register_tower_weights(SwinConfig)
+@register_tower_weights(SwinConfig, of_classifiers=True)
 def read_swin(source: WeightSource, config: SwinConfig) -> Tensors:
     """Tables of relative positions are those of a window, so that pictures may have any size."""
     tensors, index = public_tensors(source), _index(config.window)

@@ -14,13 +14,13 @@ TABLE = "pos_embed"
 DISTILLED = "dist_token"
 
 
-@register_tower_weights(ViTConfig)
+@register_tower_weights(ViTConfig, of_classifiers=True)
 def read_vit(source: WeightSource, config: ViTConfig) -> Tensors:
     """The table of positions has a row for the class token in front."""
     return _fitting(source, public_tensors(source), config, leading=1)
 
 
-@register_tower_weights(DeiT3Config)
+@register_tower_weights(DeiT3Config, of_classifiers=True)
 def read_deit3(source: WeightSource, config: DeiT3Config) -> Tensors:
     """timm calls a scale ``ls1.gamma``, DeiT ``gamma_1``. The class token has no position."""
     tensors = {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): it for name, it in public_tensors(source).items()}

@@ -3,14 +3,14 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, ClassVar, List, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary
 from mlvl_fairseq.data.feature_manifest import feature_manifest_path
-from mlvl_fairseq.data.features import FeatureWriter, open_features
+from mlvl_fairseq.data.features import FeatureWriter, is_finished, open_features
 from mlvl_fairseq.data.token_files import open_tokens
 from mlvl_fairseq.errors import UserError
 
@@ -22,7 +22,7 @@ class TokenStates:
 
     Args:
         stem: of the file that :func:`extract_token_states` wrote.
-        lengths: int [captions], tokens of each caption, BOS and EOS included.
+        lengths: int [captions], tokens of each caption, special ones included.
         names: of the captions. fingerprint: of what encoded them.
 
     Raises:
@@ -73,7 +73,7 @@ def extract_token_states(
 
 @dataclass(frozen=True)
 class CorpusStates:
-    """What one text encoder makes of binarized captions, in ``features/SPLIT.LANG.states-<key>``.
+    """What one text encoder makes of binarized captions, in ``features/SPLIT.LANG.states-<key>``: a state a token.
 
     Args:
         vocabulary: what the captions of a corpus are cut with.
@@ -85,13 +85,16 @@ class CorpusStates:
     max_length: int
     encoder: str
 
+    kind: ClassVar[str] = "states"
+    dtype: ClassVar[str] = "float16"
+
     @property
     def key(self) -> str:
         """SHA-256 (hex) of all that the states depend on beside the captions."""
         return hashlib.sha256(f"{self.encoder} {self.vocabulary.name} {self.max_length}".encode()).hexdigest()
 
     def stem(self, split: str, lang: str) -> Path:
-        return self.vocabulary.corpus.feature_stem(split, f"{lang}.states-{self.key[:12]}")
+        return self.vocabulary.corpus.feature_stem(split, f"{lang}.{self.kind}-{self.key[:12]}")
 
     def open(self, split: str, lang: str) -> TokenStates:
         """Stored states of a language's captions.
@@ -102,7 +105,7 @@ class CorpusStates:
         stem = self.stem(split, lang)
         if not feature_manifest_path(stem).exists():
             raise UserError(
-                f"no states of the {split} captions in '{lang}' by this text encoder: run "
+                f"no {self.kind} of the {split} captions in '{lang}' by this text encoder: run "
                 f"{self.vocabulary.how_to_prepare([lang])} --mte PATH --max-length {self.max_length}"
             )
         return TokenStates(stem, self._lengths(split, lang), self.vocabulary.corpus.captions(split, lang), self.key)
@@ -113,25 +116,57 @@ class CorpusStates:
         """Encode the captions of a language; an interrupted extraction goes on where it was.
 
         Args:
-            encode: lists of ids, final EOS included, BOS not -> states [T, width] of each, with BOS and EOS.
+            encode: lists of ids as batches have them (BOS first, EOS last where texts end with it) -> states [T, width]
+                of each.
             width: dimension of a state. model: name of the encoder, for people.
         """
         tokens = self._tokens(split, lang)
         extract_token_states(
-            lambda captions: encode([tokens[row].tolist() for row in captions]),
+            lambda captions: encode([self._ids(tokens[row].tolist()) for row in captions]),
             self.stem(split, lang),
             self._lengths(split, lang),
             self.vocabulary.corpus.captions(split, lang),
             width,
             model,
             self.key,
-            title=f"{lang} {split} states",
+            self.dtype,
+            title=f"{lang} {split} {self.kind}",
         )
 
     def _tokens(self, split: str, lang: str):
         return open_tokens(self.vocabulary.binarized(lang) / split)
 
+    def _ids(self, stored: List[int]) -> List[int]:
+        """What a batch has of a caption; files hold EOS, and not BOS."""
+        tokenizer = self.vocabulary.tokenizer
+        end = [tokenizer.eos] if tokenizer.ends_texts else []
+        return [tokenizer.bos, *stored[:-1][: self.max_length - 1 - len(end)], *end]
+
     def _lengths(self, split: str, lang: str) -> np.ndarray:
-        """int [captions]: tokens of each, BOS and EOS included."""
+        """int [captions]: tokens of each, BOS included, and EOS where texts end with it."""
         tokens = self._tokens(split, lang)  # by name: fairseq unmaps the sizes together with it
-        return np.minimum(tokens.sizes + 1, self.max_length)
+        return np.minimum(tokens.sizes + self.vocabulary.tokenizer.ends_texts, self.max_length)
+
+
+class CorpusVectors(CorpusStates):
+    """As :class:`CorpusStates`, a vector a caption: ``features/SPLIT.LANG.vectors-<key>``, float32."""
+
+    kind = "vectors"
+    dtype = "float32"
+
+    @property
+    def key(self) -> str:
+        parts = (self.encoder, self.vocabulary.name, self.vocabulary.tokenizer.fingerprint, self.max_length)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+    def is_finished(self, split: str, lang: str) -> bool:
+        """Whether there is nothing left to compute."""
+        return is_finished(self.stem(split, lang), self.vocabulary.corpus.captions(split, lang))
+
+    def open(self, split: str, lang: str) -> np.ndarray:
+        """float32 [captions, width], memory-mapped. Raises DataError: they are damaged, unfinished, or of others."""
+        names = self.vocabulary.corpus.captions(split, lang)
+        return open_features(self.stem(split, lang), expect_row_names=names, expect_fingerprint=self.key)
+
+    def _lengths(self, split: str, lang: str) -> np.ndarray:
+        return np.ones(len(self._tokens(split, lang)), np.int64)
