@@ -10,7 +10,7 @@
 #   TEXTS="minilm e5"     text encoders; TEXTS="" only prepares, after which two calls can work side by side
 #   MINILM="lit proj ln_text ..." E5="lit proj ln_text lwa_text+ln_text"    what trains (--preset) with each
 #   SEEDS="1 2 3"         of MiniLM; SEEDS_E5="1"
-#   UPDATES=150           of 128 captions; UPDATES_E5=220. As many captions as there are photos are 55 updates.
+#   UPDATES=40            of 128 captions; UPDATES_E5=30. As many captions as there are photos are 55 updates.
 #   MINUTES=90            begin no row after so many minutes; the same command goes on with the next one
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,6 +36,7 @@ read -r -a presets_minilm <<<"${MINILM:-lit proj ln_text bitfit_text lwa_text+ln
 read -r -a presets_e5 <<<"${E5:-lit proj ln_text lwa_text+ln_text}"
 read -r -a seeds_minilm <<<"${SEEDS:-1 2 3}"
 read -r -a seeds_e5 <<<"${SEEDS_E5:-1}"
+user_dir=$(mlvl-path)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 for text in "${texts[@]}"; do
   [[ $text == minilm || $text == e5 ]] || fail "TEXTS=$text: choose of minilm e5"
@@ -68,28 +69,29 @@ describe() { # TEXT
   tower+=(--text-width 384 --text-heads 12 --text-pooling mean)
 }
 
-# Multiple of the learning rate that the text encoder has; the projections, which begin at random, have all of it.
-scale() { # PRESET
-  case $1 in
-    lit) echo 0.1 ;;
-    *) echo 1 ;;
-  esac
+# Sets the array `scale`: the projections, which begin at random, have all of the learning rate, and so has what is small
+# or new in the text encoder; all of it has a part.
+slow_down() { # PRESET
+  scale=()
+  [[ $1 != lit ]] || scale=(--lr-scales '0.03:^text_encoder')
 }
 
 row() { # TEXT PRESET SEED UPDATES
-  local folder=$out/rows/$1/$2/seed$3 tower tokenizer
+  local folder=$out/rows/$1/$2/seed$3 tower tokenizer scale
   [[ ! -e $folder/done ]] || return 0
   if ((SECONDS > 60 * ${MINUTES:-90})); then
     echo "$(basename "$0"): ${MINUTES:-90} minutes are over; the same command goes on with $1 $2, seed $3" >&2
     exit 0
   fi
   describe "$1"
+  slow_down "$2"
   mkdir -p "$folder"
   echo "$1 $2, seed $3: $4 updates; log: $folder/train.log" >&2
-  fairseq-train "$corpus" --user-dir "$(mlvl-path)" --task image_text_retrieval --langs en \
-    --tokenizer-folder "$tokenizer" --max-length 40 --arch lilt --image-tower features "${tower[@]}" --embed-dim 256 \
-    --preset "$2" --criterion clip_contrastive --optimizer grouped_adamw --lr "${LR:-1e-3}" \
-    --lr-scales "$(scale "$2"):^text_encoder" --lr-scheduler cosine --warmup-updates 20 --clip-norm 1 --batch-size 128 \
+  fairseq-train "$corpus" --user-dir "$user_dir" --task image_text_retrieval --langs en \
+    --tokenizer-folder "$tokenizer" --max-length 25 --eval-max-length 40 --cache-frozen off \
+    --arch lilt --image-tower features "${tower[@]}" --embed-dim 256 \
+    --preset "$2" --criterion clip_contrastive --optimizer grouped_adamw --lr "${LR:-3e-3}" \
+    "${scale[@]}" --lr-scheduler cosine --warmup-updates 10 --clip-norm 1 --batch-size 128 \
     --required-batch-size-multiple 1 --max-update "$4" --seed "$3" --save-dir "$folder" --no-epoch-checkpoints \
     --no-save-optimizer-state --disable-validation --cpu --num-workers 0 --log-format simple --log-interval 25 \
     >"$folder/train.log" 2>&1 || { tail -n 3 "$folder/train.log" >&2; fail "the training failed: $folder/train.log"; }
@@ -99,13 +101,15 @@ row() { # TEXT PRESET SEED UPDATES
   touch "$folder/done"
 }
 
-for text in "${texts[@]}"; do
-  if [[ $text == minilm ]]; then
-    seeds=("${seeds_minilm[@]}") presets=("${presets_minilm[@]}") updates=${UPDATES:-150}
-  else
-    seeds=("${seeds_e5[@]}") presets=("${presets_e5[@]}") updates=${UPDATES_E5:-220}
-  fi
-  for seed in "${seeds[@]}"; do
+# The first seed of all, then the second: whatever is finished makes a whole table.
+for ((i = 0; i < ${#seeds_minilm[@]} || i < ${#seeds_e5[@]}; i++)); do
+  for text in "${texts[@]}"; do
+    if [[ $text == minilm ]]; then
+      seed=${seeds_minilm[i]:-} presets=("${presets_minilm[@]}") updates=${UPDATES:-40}
+    else
+      seed=${seeds_e5[i]:-} presets=("${presets_e5[@]}") updates=${UPDATES_E5:-30}
+    fi
+    [[ -n $seed ]] || continue
     for preset in "${presets[@]}"; do row "$text" "$preset" "$seed" "$updates"; done
   done
 done
