@@ -187,7 +187,8 @@ def check_task(golden, task, method):
     for step, numbers in enumerate(train(golden, task, criterion)):
         where = f"{method}, task {task.position}, update {step}, "
         for name, value in expected_numbers(expected["steps"][step]).items():
-            assert_golden(numbers[name], value, msg=where + name)
+            # Adam's first steps follow the rounding of tiny gradients, which differs between processors
+            assert_golden(numbers[name], value, rtol=1e-4, msg=where + name)
         assert_golden(embedding_of(model).double().norm(), expected["steps"][step]["emb_norm"])
         assert_golden(embedding_of(model).double().sum(), expected["steps"][step]["emb_sum"], atol=1e-5)
     for row, values in expected["probe_rows"].items():
