@@ -189,10 +189,12 @@ def check_task(golden, task, method):
         for name, value in expected_numbers(expected["steps"][step]).items():
             # Adam's first steps follow the rounding of tiny gradients, which differs between processors
             assert_golden(numbers[name], value, rtol=1e-4, msg=where + name)
-        assert_golden(embedding_of(model).double().norm(), expected["steps"][step]["emb_norm"])
-        assert_golden(embedding_of(model).double().sum(), expected["steps"][step]["emb_sum"], atol=1e-5)
+        assert_golden(embedding_of(model).double().norm(), expected["steps"][step]["emb_norm"], rtol=1e-4)
+        assert_golden(embedding_of(model).double().sum(), expected["steps"][step]["emb_sum"], rtol=1e-4, atol=1e-5)
     for row, values in expected["probe_rows"].items():
-        assert_golden(embedding_of(model)[int(row), :4], values, msg=f"{method}, task {task.position}, row {row}")
+        assert_golden(
+            embedding_of(model)[int(row), :4], values, rtol=1e-4, msg=f"{method}, task {task.position}, row {row}"
+        )
     if method in ("TEIR", "REG_grad", "REG_decay"):  # the reference counts only for methods that scale rows
         used = model.language_state.token_frequencies + model.language_state.current_tokens
         for row, count in expected["freq_after"].items():
