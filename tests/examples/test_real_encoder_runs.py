@@ -49,13 +49,14 @@ def trainings(calls):
 def test_rows_of_both_encoders(call):
     calls = call("photos", "out")
     rows = trainings(calls)
-    assert [args.save_dir for args in rows[:8]] == [
-        *(f"out/rows/minilm/{preset}/seed1" for preset in (
-            "lit", "proj", "ln_text", "bitfit_text", "lwa_text+ln_text", "da_text+ln_text", "lora_text")),
-        "out/rows/minilm/lit/seed2",
-    ]  # fmt: skip
-    assert len(rows) == 3 * 7 + 4
-    first, last = rows[0], rows[-1]
+    minilm = ("lit", "proj", "ln_text", "bitfit_text", "lwa_text+ln_text", "da_text+ln_text", "lora_text")
+    e5 = ("lit", "proj", "ln_text", "lwa_text+ln_text")
+    expected = [("minilm", 1, minilm), ("e5", 1, e5), ("minilm", 2, minilm), ("minilm", 3, minilm)]
+    folders = [f"out/rows/{text}/{preset}/seed{seed}" for text, seed, presets in expected for preset in presets]
+    assert [args.save_dir for args in rows] == folders
+    first, last = rows[0], rows[10]
+    assert first.lr_scales == "0.03:^text_encoder"
+    assert not rows[1].lr_scales  # nothing of the text encoder trains
     assert (first.text_tower, first.text_layers, first.text_pooling) == ("bert_base", 6, "mean")
     assert (last.text_tower, last.text_layers, last.text_norm_eps) == ("xlmr_base", 12, 1e-12)
     assert (last.text_width, last.text_heads, last.preset, last.seed) == (384, 12, "lwa_text+ln_text", 1)
