@@ -155,10 +155,10 @@ def test_several_jobs_a_few_at_a_time(tmp_path):
 
 def test_failure_of_one_job_stops_the_others(tmp_path):
     work = [("long", lambda: time.sleep(60), tmp_path / "long.log"), ("wrong", fail, tmp_path / "wrong.log")]
-    began = time.monotonic()
+    others, began = multiprocessing.active_children(), time.monotonic()  # other tests' may be at work
     with pytest.raises(UserError, match="wrong stopped"):
         list(run_jobs(work, at_once=2))
-    assert time.monotonic() - began < 30 and not multiprocessing.active_children()
+    assert time.monotonic() - began < 30 and set(multiprocessing.active_children()) <= set(others)
 
 
 @needs_proc
