@@ -32,8 +32,6 @@ Transform = choice("Transform", *transform_names())
 Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
 TRANSFORM = "imagenet_square"
-
-
 PLAIN = {int, float, str, bool}  # types of dimensions that options can say
 
 
@@ -322,9 +320,7 @@ class DualEncoderNetwork(Network):
         return Encoded(features) if self.visual_encoder.feature_shape is None else self.encode_image(features)
 
     def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: Tensor) -> Encoded:
-        trains = any(parameter.requires_grad for parameter in tower.parameters())
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            output: TowerOutput = tower(*inputs)
+        output: TowerOutput = tower(*inputs)  # a frozen one builds no graph: none of its tensors needs a gradient
         return Encoded(projection(output.vector), output.states, output.mask)
 
     def forward(self, *args, **kwargs) -> Dict[str, Tensor]:
