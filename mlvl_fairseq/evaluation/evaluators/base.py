@@ -55,20 +55,14 @@ def option(help: str, default: Any = MISSING, identity: Optional[Callable[[Any],
     return field(default=default, metadata={"help": help, "identity": identity, **shown})
 
 
-_IMAGES = "images (one of both)"
+_IMAGES = "images"
 TRANSFORM, PICTURES = "transform", "pictures"  # keys of signatures
 
 
 @dataclass(kw_only=True)
-class ImageOptions(PictureOptions):
-    """Where images come from: files, or features that the user has."""
+class GivenFeatures(PictureOptions):
+    """Features that the user has instead of pictures, and how pictures are read."""
 
-    image_root: Optional[str] = option(
-        "folder of the images", None, identity=os.path.abspath, metavar="DIR", group=_IMAGES
-    )
-    allow_outside_root: bool = option(
-        "open images whose names are absolute or lead out of --image-root", False, identity=None, group=_IMAGES
-    )
     image_features: Optional[str] = option(
         "features of the images: what the model's image head takes, or features of the model's own space if it has no "
         "head",
@@ -87,15 +81,27 @@ class ImageOptions(PictureOptions):
     batch_size: int = option("images a batch", 64, identity=None, least=1, group=_IMAGES)
     num_workers: int = option("processes that read images", 0, identity=None, least=0, group=_IMAGES)
 
-    def check_images(self) -> None:
-        """Raises UserError: not exactly one source of images is given."""
-        if bool(self.image_root) == bool(self.image_features) or bool(self.image_list) != bool(self.image_features):
-            raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
-
     def picture_keys(self) -> Dict[str, object]:
         """What signatures say of how pictures were read; nothing where it is as by default."""
         reading = None if self.image_features else reading_of(self.high_bit_depth)
         return {PICTURES: reading} if reading else {}
+
+
+@dataclass(kw_only=True)
+class ImageOptions(GivenFeatures):
+    """Where images come from: files, or features that the user has."""
+
+    image_root: Optional[str] = option(
+        "folder of the images", None, identity=os.path.abspath, metavar="DIR", group=_IMAGES
+    )
+    allow_outside_root: bool = option(
+        "open images whose names are absolute or lead out of --image-root", False, identity=None, group=_IMAGES
+    )
+
+    def check_images(self) -> None:
+        """Raises UserError: not exactly one source of images is given."""
+        if bool(self.image_root) == bool(self.image_features) or bool(self.image_list) != bool(self.image_features):
+            raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
 
     def encode_images(self, encoder: Encoder, names: List[str]) -> "ImageFeatures":
         """Features in the encoder's space, in the order of `names`; those that cannot be used are left out.
@@ -120,12 +126,7 @@ class ImageOptions(PictureOptions):
                 allow_outside_root=self.allow_outside_root,
             )
             bad = np.flatnonzero(~features.any(axis=1))
-        if not len(bad):
-            return ImageFeatures(names, features)
-        if len(bad) == len(names):
-            raise UserError(f"none of the {len(names)} images can be used")
-        usable = np.delete(np.arange(len(names)), bad)
-        return ImageFeatures([names[row] for row in usable], features[usable])
+        return ImageFeatures.usable(names, features, bad)
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,23 @@ class ImageFeatures:
 
     names: List[str]
     features: np.ndarray
+
+    @classmethod
+    def usable(cls, names: Sequence[str], features: np.ndarray, bad: np.ndarray, where: str = "") -> "ImageFeatures":
+        """Those of images that can be used.
+
+        Args:
+            names: of the rows of `features` [names, dims]. bad: rows that cannot be used. where: for the message.
+
+        Raises:
+            UserError: none can.
+        """
+        if len(bad) == len(names):
+            raise UserError(f"{where + ': ' if where else ''}none of the {len(names)} images can be used")
+        if not len(bad):
+            return cls(list(names), features)
+        rows = np.delete(np.arange(len(names)), bad)
+        return cls([names[row] for row in rows], features[rows])
 
     def of(self, names: Sequence[str]) -> np.ndarray:
         """[len(names), dims] in the order of `names`; no copy where it is the stored one."""

@@ -8,11 +8,9 @@ import numpy as np
 
 from mlvl_fairseq.data.classification import DATA_SETS, LabelledImages, data_set_names
 from mlvl_fairseq.data.feature_arrays import import_features
-from mlvl_fairseq.data.features import file_sha256
-from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
-from mlvl_fairseq.data.images.transforms import reading_of
+from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.evaluators.base import PICTURES, ImageFeatures, option
+from mlvl_fairseq.evaluation.evaluators.base import PICTURES, GivenFeatures, ImageFeatures, option
 from mlvl_fairseq.evaluation.signature import data_fingerprint
 from mlvl_fairseq.inference.encoder import Encoder
 
@@ -27,7 +25,7 @@ KEYS = {
 
 
 @dataclass(kw_only=True)
-class LabelledOptions(PictureOptions):
+class LabelledOptions(GivenFeatures):
     """Which images."""
 
     data_set: str = option(
@@ -37,23 +35,6 @@ class LabelledOptions(PictureOptions):
         "folder of the data set; nothing is downloaded", metavar="DIR", identity=os.path.abspath, group=_DATA
     )
     split: str = option("test or train where the data set's files have both; else only a name", "test", group=_DATA)
-    image_features: Optional[str] = option(
-        "features of the images instead of their pictures: what the model's image head takes, or features of the "
-        "model's own space if it has no head",
-        None,
-        identity=file_sha256,
-        metavar="FILE.npy",
-        group=_DATA,
-    )
-    image_list: Optional[str] = option(
-        "with --image-features: their image names, one a line",
-        None,
-        identity=file_sha256,
-        metavar="FILE.txt",
-        group=_DATA,
-    )
-    batch_size: int = option("images a batch", 64, identity=None, least=1, group=_DATA)
-    num_workers: int = option("processes that read images", 0, identity=None, least=0, group=_DATA)
 
     def read_images(self) -> LabelledImages:
         """Raises: see :meth:`mlvl_fairseq.data.classification.DataSet.read`; UserError: half of a pair of options."""
@@ -63,8 +44,7 @@ class LabelledOptions(PictureOptions):
 
     def signature_keys(self, classes: int) -> Dict[str, object]:
         """What signatures say of the data."""
-        reading = None if self.image_features else reading_of(self.high_bit_depth)
-        return {SET: self.data_set, CLASSES: classes, **({PICTURES: reading} if reading else {})}
+        return {SET: self.data_set, CLASSES: classes, **self.picture_keys()}
 
     @property
     def given(self) -> Optional[Given]:
@@ -84,12 +64,7 @@ class LabelledOptions(PictureOptions):
             DataError: an image cannot be read, and ``--bad-image`` does not allow it.
         """
         features, bad = self._features(encoder, images, list(names), given)
-        if len(bad) == len(names):
-            raise UserError(f"{images.path}: none of its {len(names)} images can be used")
-        if not len(bad):
-            return ImageFeatures(list(names), features)
-        usable = np.delete(np.arange(len(names)), bad)
-        return ImageFeatures([names[row] for row in usable], features[usable])
+        return ImageFeatures.usable(names, features, bad, str(images.path))
 
     def _features(self, encoder: Encoder, images: LabelledImages, names: List[str], given: Optional[Given]):
         policy = BadImagePolicy.of(self)
