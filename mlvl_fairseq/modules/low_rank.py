@@ -18,29 +18,42 @@ from mlvl_fairseq.modules.transformer import MultiheadSelfAttention
 PATTERN = r"\.lora\.(down|up)$"
 
 
-class WeightUpdate(nn.Module):
-    """``(alpha / r) B A``, which is added to a weight [out, in]; zero at first.
+class LowRank(nn.Module):
+    """``(alpha / r) x A^T B^T``; [..., in] -> [..., out]. Not yet drawn.
 
     Args:
-        weight: [out, in], for its shape. rank: r. alpha: numerator of the scale.
+        inner, outer: in and out. rank: r. alpha: numerator of the scale.
 
     Attributes:
-        down: A [r, in], from U(-1/sqrt(in), 1/sqrt(in)). up: B [out, r], zeros.
+        down: A [r, in]. up: B [out, r].
+    """
+
+    def __init__(self, inner: int, outer: int, rank: int, alpha: float):
+        super().__init__()
+        self.scale = alpha / rank
+        self.down = nn.Parameter(torch.empty(rank, inner))
+        self.up = nn.Parameter(torch.empty(outer, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.down), self.up) * self.scale
+
+
+class WeightUpdate(LowRank):
+    """``(alpha / r) B A``, which is added to a weight [out, in]; zero at first, A from U(-1/sqrt(in), 1/sqrt(in)).
+
+    Args:
+        weight: [out, in], for its shape and device. rank, alpha: see :class:`LowRank`.
     """
 
     def __init__(self, weight: Tensor, rank: int, alpha: float):
-        super().__init__()
         outer, inner = weight.shape
-        self.scale = alpha / rank
-        self.down = nn.Parameter(torch.empty(rank, inner, device=weight.device))
-        self.up = nn.Parameter(torch.zeros(outer, rank, device=weight.device))
+        with weight.device:
+            super().__init__(inner, outer, rank, alpha)
+        nn.init.zeros_(self.up)
         nn.init.uniform_(self.down, -1 / math.sqrt(inner), 1 / math.sqrt(inner))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
-        return F.linear(F.linear(x, self.down), self.up) * self.scale
-
     def matrix(self) -> Tensor:
+        """[out, in]."""
         return self.up @ self.down * self.scale
 
 

@@ -2,32 +2,18 @@
 
 from dataclasses import dataclass, field
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.base import LanguageAdapter, draw_uniform, register_adapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
+from mlvl_fairseq.modules.low_rank import LowRank
 
 
 @dataclass
 class LoraOptions:
     lora_rank: int = field(default=8, metadata={"help": "lora: rank r of the update of a projection"})
     lora_alpha: float = field(default=8.0, metadata={"help": "lora: alpha; the update is scaled by alpha / r"})
-
-
-class LowRank(nn.Module):
-    """``(alpha / r) x A^T B^T``; [..., width] -> [..., width]."""
-
-    def __init__(self, width: int, rank: int, alpha: float):
-        super().__init__()
-        self.scale = alpha / rank
-        self.down = nn.Parameter(torch.empty(rank, width))  # A
-        self.up = nn.Parameter(torch.empty(width, rank))  # B
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.linear(x, self.down), self.up) * self.scale
 
 
 @register_adapter("lora", LoraOptions)
@@ -42,7 +28,7 @@ class LoraAdapter(LanguageAdapter):
         if rank < 1:
             raise UserError(f"--lora-rank {rank} is less than 1")
         return nn.ModuleList(
-            nn.ModuleDict({name: LowRank(width, rank, self.options.lora_alpha) for name in ("query", "value")})
+            nn.ModuleDict({name: LowRank(width, width, rank, self.options.lora_alpha) for name in ("query", "value")})
             for _ in range(self.shape.layers)
         )
 
