@@ -152,7 +152,8 @@ def test_help_and_usage(stubs, call, script):
 def test_the_table_has_every_published_key_once(overrides):
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert overrides.table() in page
-    assert sorted(re.findall(r"^\| `([\w.]+)` \|", page, re.M)) == sorted(PUBLISHED_KEYS) == sorted(overrides.KEYS)
+    rows = re.findall(r"^\| `([\w.]+)` \|", page[page.index(overrides.table()) :], re.M)
+    assert sorted(rows) == sorted(PUBLISHED_KEYS) == sorted(overrides.KEYS)
 
 
 def test_every_option_of_the_table_takes_its_value(overrides):
