@@ -1,10 +1,11 @@
-"""What stands on top of towers: a head for images that somebody has already encoded, and the learned temperature."""
+"""What stands on top of towers: heads, and the learned temperature."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from mlvl_fairseq.modules.transformer import LayerNorm
 
@@ -61,3 +62,23 @@ class FeatureHead(nn.Module):
         """[B, input_dim] -> [B, embed_dim], not normalised."""
         hidden = self.dropout(self.ln_pre(features.to(self.c_fc.weight.dtype)))
         return self.proj(self.gelu(self.c_fc(hidden)))
+
+
+class MlpHead(nn.Sequential):
+    """Two layers from states [..., width] to `outputs` numbers, as CCLM's heads are (Zeng et al. 2023)."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
+
+
+class LanguageModelHead(nn.Module):
+    """BERT's head for masked tokens. Its last map is tied to the embedding of words, which is therefore an argument."""
+
+    def __init__(self, width: int, vocab_size: int, norm_eps: float):
+        super().__init__()
+        self.dense, self.LayerNorm = nn.Linear(width, width), nn.LayerNorm(width, eps=norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, states: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """States [K, width] and the embedding [V, width] -> logits [K, V]."""
+        return F.linear(self.LayerNorm(F.gelu(self.dense(states))), words, self.bias)

@@ -325,10 +325,14 @@ class DualEncoderNetwork(Network):
 
     def forward(self, *args, **kwargs) -> Dict[str, Tensor]:
         """See :class:`Network`. In training a clamped temperature is put back within its bounds first."""
-        if self.training and not hasattr(self, "logit_scale"):
-            with torch.no_grad():
-                self.temp.clamp_(*BOUNDS)
+        self.clamp_temperature()
         return super().forward(*args, **kwargs)
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """In training, put a clamped temperature back within its bounds."""
+        if self.training and not hasattr(self, "logit_scale"):
+            self.temp.clamp_(*BOUNDS)
 
 
 def rest_frozen(module: nn.Module) -> None:

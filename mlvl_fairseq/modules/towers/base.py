@@ -4,8 +4,9 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Type
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
 
+import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import NoPlaceError, UserError
@@ -83,8 +84,10 @@ class ImageTower(Tower):
         image_size: height and width of the pictures in pixels; None: it takes features.
         feature_shape: shape of one image's features, ``(dims,)`` or ``(N, dims)``; None: it takes pictures.
         keeps_states: whether states are wanted; where they are not, a tower may leave out what only they need.
+        has_class_token: whether the first state is that of a class token, and not of a patch.
     """
 
+    has_class_token: bool = False
     image_size: Optional[int] = None
     feature_shape: Optional[tuple] = None
     keeps_states: bool = False
@@ -96,6 +99,22 @@ class ImageTower(Tower):
         Raises:
             ValueError: they have another shape.
         """
+
+    def regions(self, images: Tensor, image_of: Tensor, patches: Tensor) -> Tuple[TowerOutput, TowerOutput]:
+        """Parts of images, and the whole images (X-VLM, Zeng et al. 2022, section 3.1). By default a part is the mean
+        of its patches, whose states have seen the whole image.
+
+        Args:
+            images: [I, ...], as :meth:`forward` takes them. image_of: int64 [B], the image of each part.
+            patches: bool [B, N], the patches of each part, one at least.
+
+        Returns:
+            those of B parts, their states those of all patches of their images; and of I images.
+        """
+        whole = self(images)
+        states = whole.states[image_of]
+        shares = patches / patches.sum(1, keepdim=True)
+        return TowerOutput(torch.einsum("bn,bnd->bd", shares.to(states.dtype), states), states), whole
 
     def require_shape(self, images: Tensor) -> None:
         """Raises ValueError: images or features are not what :meth:`forward` takes."""

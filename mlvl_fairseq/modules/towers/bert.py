@@ -198,7 +198,7 @@ class Layer(nn.Module):
         super().__init__()
         self.attention = Attention(config)
         self.intermediate = nn.Module()
-        self.intermediate.dense = _linear(config.width, config.ffn_width)
+        self.intermediate.dense = new_linear(config.width, config.ffn_width)
         self.output = SubLayerOutput(config.ffn_width, config)
 
     def insert_adapters(self, reduction: int) -> None:
@@ -233,7 +233,7 @@ class SelfAttention(nn.Module):
         if config.heads < 1 or config.width % config.heads:
             raise UserError(f"width {config.width} is not a multiple of the number of attention heads {config.heads}")
         self.heads, self.dropout = config.heads, config.attention_dropout
-        self.query, self.key, self.value = (_linear(config.width, config.width) for _ in range(3))
+        self.query, self.key, self.value = (new_linear(config.width, config.width) for _ in range(3))
 
     def forward(self, read: Tensor, x: Tensor, seen: Optional[Tensor]) -> Tensor:
         """What the positions `read` [B, R, width] see of `x` [B, T, width]: [B, R, width]."""
@@ -251,7 +251,7 @@ class SubLayerOutput(nn.Module):
 
     def __init__(self, inner: int, config: BertConfig):
         super().__init__()
-        self.dense = _linear(inner, config.width)
+        self.dense = new_linear(inner, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.adapter: nn.Module = nn.Identity()
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
@@ -260,7 +260,7 @@ class SubLayerOutput(nn.Module):
         return self.LayerNorm(self.adapter(self.dropout(self.dense(inner))) + x)
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
+def new_linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=STD)
     nn.init.zeros_(layer.bias)

@@ -1,0 +1,125 @@
+"""The fusion encoder of CCLM (Zeng et al. 2023, section 3.1): transformer layers over a text that look, between
+self-attention and feed-forward, at the states of another view of the same thing: an image, or a translation.
+
+Parameters are named as in the published files (`bert.encoder.layer.6` is `layer.0` here).
+"""
+
+from typing import List, NamedTuple, Optional, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mlvl_fairseq.modules.towers.bert import BertConfig, Layer, SubLayerOutput, new_linear
+
+
+class KeysValues(NamedTuple):
+    """Views as the layers of a fusion encoder see them, computed once for however many texts look at them.
+
+    Attributes:
+        layers: key and value of each layer, [B, heads, N, width / heads] each.
+        mask: bool [B, N], positions that are looked at; None: all.
+    """
+
+    layers: List[Tuple[Tensor, Tensor]]
+    mask: Optional[Tensor] = None
+
+    def __getitem__(self, rows: Tensor) -> "KeysValues":
+        """Those of some rows, int64 [R]: a row may be taken several times."""
+        mask = None if self.mask is None else self.mask[rows]
+        return KeysValues([(key[rows], value[rows]) for key, value in self.layers], mask)
+
+
+class FusionEncoder(nn.Module):
+    """A stack of :class:`FusionLayer`.
+
+    Args:
+        config: of the text side. layers: how many.
+        image_width: of the states of images. Where it is the text's, images and texts as views share key and value
+            maps, as published; otherwise images have maps of their own.
+    """
+
+    def __init__(self, config: BertConfig, layers: int, image_width: int):
+        super().__init__()
+        self.layer = nn.ModuleList(FusionLayer(config, image_width) for _ in range(layers))
+
+    def keys_values(self, states: Tensor, mask: Optional[Tensor] = None, image: bool = False) -> KeysValues:
+        """Views, given by states [B, N, width] of images or texts and bool [B, N] where these have a meaning."""
+        return KeysValues([layer.crossattention.self.keys_values(states, image) for layer in self.layer], mask)
+
+    def forward(self, x: Tensor, mask: Tensor, views: KeysValues, at: Optional[Tensor] = None) -> Tensor:
+        """Read texts beside their views.
+
+        Args:
+            x: [R, T, width], states of the text encoder. mask: bool [R, T], False at padding.
+            views: of R rows.
+            at: int64 [R, P], the positions whose states are wanted, which are all that the last layer computes; None:
+                all positions.
+
+        Returns:
+            [R, P or T, width].
+        """
+        seen = mask[:, None, None]
+        looked_at = None if views.mask is None else views.mask[:, None, None]
+        last = len(self.layer) - 1
+        for number, (layer, view) in enumerate(zip(self.layer, views.layers, strict=True)):
+            x = layer(x, seen, view, looked_at, at if number == last else None)
+        return x
+
+
+class FusionLayer(Layer):
+    """BERT's layer with cross-attention in the middle."""
+
+    def __init__(self, config: BertConfig, image_width: int):
+        super().__init__(config)
+        self.crossattention = CrossAttention(config, image_width)
+
+    def forward(
+        self,
+        x: Tensor,
+        seen: Optional[Tensor],
+        view: Tuple[Tensor, Tensor],
+        looked_at: Optional[Tensor],
+        at: Optional[Tensor] = None,
+    ) -> Tensor:
+        """`seen`: bool [R, 1, 1, T]. `view`: key and value. `looked_at`: bool [R, 1, 1, N]. `at`: int64 [R, P]."""
+        read = x if at is None else x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        x = self.attention.output(self.attention.self(read, x, seen), read)
+        x = self.crossattention(x, view, looked_at)
+        return self.output(F.gelu(self.intermediate.dense(x)), x)
+
+
+class CrossAttention(nn.Module):
+    """Attention of a text [R, T, width] to its view, with its residual and its norm."""
+
+    def __init__(self, config: BertConfig, image_width: int):
+        super().__init__()
+        self.self = _CrossAttention(config, image_width)
+        self.output = SubLayerOutput(config.width, config)
+
+    def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
+        return self.output(self.self(x, view, looked_at), x)
+
+
+class _CrossAttention(nn.Module):
+    def __init__(self, config: BertConfig, image_width: int):
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.attention_dropout
+        self.query, self.key, self.value = (new_linear(config.width, config.width) for _ in range(3))
+        if image_width != config.width:
+            self.image_key, self.image_value = (new_linear(image_width, config.width) for _ in range(2))
+        self.own_maps = image_width != config.width
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, N, width] -> [B, heads, N, width / heads]."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, states: Tensor, image: bool) -> Tuple[Tensor, Tensor]:
+        own = image and self.own_maps
+        key, value = (self.image_key, self.image_value) if own else (self.key, self.value)
+        return self._split(key(states)), self._split(value(states))
+
+    def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        query = self._split(self.query(x))
+        mixed = F.scaled_dot_product_attention(query, *view, attn_mask=looked_at, dropout_p=dropout)
+        return mixed.transpose(1, 2).flatten(2)
