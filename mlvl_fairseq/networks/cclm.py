@@ -7,15 +7,16 @@ from typing import Any, Dict, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
 from mlvl_fairseq.modules.hard_negatives import draw_negatives
 from mlvl_fairseq.modules.heads import LanguageModelHead, MlpHead
 from mlvl_fairseq.modules.towers.base import ImageTower
 from mlvl_fairseq.modules.towers.bert import BertTower
-from mlvl_fairseq.networks.base import Encoded, Restored, register_network
-from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, TowerConfigs
+from mlvl_fairseq.networks.base import Encoded, register_network
+from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
+from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, DualEncoderOptions, TowerConfigs
 
 MATCH = 1  # the class of pairs that belong together
 
@@ -64,6 +65,9 @@ class CclmNetwork(DualEncoderNetwork):
         lm_head: masked tokens. bbox_head: where in the image it is what a text says.
     """
 
+    own_options = (DualEncoderOptions, FusionOptions, LayersOptions)
+    may_be_missing = ("itm_head", "lm_head", "bbox_head")
+
     def __init__(
         self,
         image: ImageTower,
@@ -98,8 +102,11 @@ class CclmNetwork(DualEncoderNetwork):
         )
 
     @classmethod
-    def restore(cls, file: WeightFormat, source: WeightSource, **frozen) -> Restored:
-        raise NotImplementedError
+    def public_tensors(cls, side: str, path, options, configs: TowerConfigs) -> Tensors:
+        """See :class:`DualEncoderNetwork`; a file of texts has layers for the fusion encoder, too."""
+        if side == "text":
+            return text_tensors(path, options, configs.text)
+        return super().public_tensors(side, path, options, configs)
 
     def encode_image(self, images: Tensor) -> Encoded:
         """See :class:`Network`; `states` [B, 1 + N, width] begin with what stands for the whole image."""

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from typing import Any, Callable, Dict, Set, Type
 
-from mlvl_fairseq.checkpoints.check import check_tensors
+from mlvl_fairseq.checkpoints.check import check_tensors, without_values
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, fingerprint
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.towers.base import Tower
@@ -29,25 +29,39 @@ def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> C
     return register
 
 
-def load_tower(tower: Tower, config: Any, path) -> str:
-    """Put the weights of a file into a tower. Adapters and appended blocks, which no such file has, stay fresh.
+def read_tower(config: Any, path) -> Tensors:
+    """The weights of a file, by the names of the tower that `config` builds.
 
     Args:
-        tower: what ``config.build()`` gave, with or without adapters and appended blocks.
-        config: the dimensions it was built with. path: a file or folder, see the modules of this folder.
-
-    Returns:
-        sha256 (hex) of the tensors.
+        path: a file or folder, see the modules of this folder.
 
     Raises:
         DataError: the file is missing, damaged, or of other dimensions. UserError: there is no reader for this kind of
             tower.
     """
     _import_all()
+    name = type(without_values(config.build)).__name__
     if type(config) not in READERS:
-        raise UserError(f"{path}: a {type(tower).__name__} does not start from weights")
+        raise UserError(f"{path}: a {name} does not start from weights")
     tensors = READERS[type(config)](WeightSource(path), config)
-    check_tensors(path, f"a {type(tower).__name__} of these dimensions", config.build, tensors)
+    check_tensors(path, f"a {name} of these dimensions", config.build, tensors)
+    return tensors
+
+
+def load_tower(tower: Tower, config: Any, path) -> str:
+    """Put the weights of a file into a tower. Adapters and appended blocks, which no such file has, stay fresh.
+
+    Args:
+        tower: what ``config.build()`` gave, with or without adapters and appended blocks.
+        config: the dimensions it was built with. path: see :func:`read_tower`.
+
+    Returns:
+        sha256 (hex) of the tensors.
+
+    Raises:
+        DataError, UserError: see :func:`read_tower`.
+    """
+    tensors = read_tower(config, path)
     tower.load_state_dict(tensors, strict=False)
     return fingerprint(tensors)
 
