@@ -16,11 +16,13 @@ from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import TrainedDualEnc
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightSource,
+    add_prefix,
     fill_in,
     fingerprint,
     format_of,
     take_prefix,
 )
+from mlvl_fairseq.checkpoints.towers.base import resized
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
 from mlvl_fairseq.errors import UserError
@@ -223,7 +225,7 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
             added ones.
     """
     whole = read_whole(WeightSource(path), network.family)
-    own, given = network.state_dict(), dict(whole.tensors)
+    own, given = network.state_dict(), _resized(whole, configs.image)
     grown = _grow(network, given, growth)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
@@ -242,6 +244,16 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
     if fresh:
         logger.warning("--init-from %s has no %s: random here", path, " and no ".join(part[:-1] for part in fresh))
     return [name for name, _ in network.named_parameters() if name in given and name != grown]
+
+
+def _resized(whole: WholeDualEncoder, image: Any) -> Tensors:
+    """The tensors of a checkpoint, its image tower for pictures of the size that the config `image` says."""
+    if image == whole.configs.image or type(image) is not type(whole.configs.image):
+        return dict(whole.tensors)
+    prefix = f"{whole.network.sides['image']}."
+    own = take_prefix(whole.tensors, prefix)
+    tables = add_prefix(resized(own, image, whole.source.path), prefix)
+    return {**{name: tensor for name, tensor in whole.tensors.items() if not name.startswith(prefix)}, **tables}
 
 
 def _grow(network: DualEncoderNetwork, tensors: Tensors, growth) -> Optional[str]:

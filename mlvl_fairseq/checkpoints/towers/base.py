@@ -12,6 +12,8 @@ from mlvl_fairseq.modules.towers.base import Tower
 Reader = Callable[[WeightSource, Any], Tensors]
 READERS: Dict[Type[Any], Reader] = {}
 CLASSIFIERS: Set[Type[Any]] = set()
+Resizing = Callable[[Tensors, Any, Any], Tensors]
+RESIZINGS: Dict[Type[Any], Resizing] = {}
 
 
 def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> Callable[[Reader], Reader]:
@@ -27,6 +29,30 @@ def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> C
         return reader
 
     return register
+
+
+def register_resizing(config: Type[Any]) -> Callable[[Resizing], Resizing]:
+    """Decorator of a function ``(tensors, config, path) -> tensors`` that makes tables of positions of such a tower, in
+    its own names, those of another size of pictures, which `config` says."""
+
+    def register(resizing: Resizing) -> Resizing:
+        RESIZINGS[config] = resizing
+        return resizing
+
+    return register
+
+
+def resized(tensors: Tensors, config: Any, path) -> Tensors:
+    """The tensors of a tower, by its own names, with tables of positions as `config` says.
+
+    Args:
+        path: of the file they are from, for messages.
+
+    Raises:
+        DataError: a table is no such.
+    """
+    _import_all()
+    return RESIZINGS[type(config)](tensors, config, path) if type(config) in RESIZINGS else tensors
 
 
 def read_tower(config: Any, path) -> Tensors:
