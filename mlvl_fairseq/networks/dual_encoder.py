@@ -1,7 +1,7 @@
 """A dual encoder of any image tower and any text tower, as LilT aligns them (Khan and Fu 2023): each gives one vector,
 which a linear projection takes into the space of both."""
 
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, ClassVar, Dict, Optional, Tuple, Union, get_args, get_origin
 
 import torch
@@ -358,6 +358,11 @@ def rest_frozen(module: nn.Module) -> None:
 
 
 def describe(configs: TowerConfigs) -> str:
-    """Dimensions as text, those among them that no tensor shows (heads, pooling)."""
+    """Dimensions as text, those among them that no tensor shows (heads, pooling). What a config does not show in its
+    ``repr`` makes no difference to vectors."""
     parts = (("image", configs.image), ("text", configs.text))
-    return "; ".join(f"{side} {type(config).__name__} {sorted(asdict(config).items())}" for side, config in parts)
+    return "; ".join(f"{side} {type(config).__name__} {sorted(_shown(config).items())}" for side, config in parts)
+
+
+def _shown(config: Any) -> Dict[str, Any]:
+    return {one.name: getattr(config, one.name) for one in fields(config) if one.repr}

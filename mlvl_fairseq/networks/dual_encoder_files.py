@@ -227,11 +227,13 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
     whole = read_whole(WeightSource(path), network.family)
     own, given = network.state_dict(), _resized(whole, configs.image)
     grown = _grow(network, given, growth)
+    _leave_out_heads(network, given, path)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
     towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
     sides = tuple(f"{module}." for module in network.sides.values())
-    fresh = tuple(f"{part}." for part in network.may_be_missing if not take_prefix(given, f"{part}."))
+    parts = [f"{part}." for part in network.may_be_missing]
+    fresh = tuple(part for part in parts if take_prefix(own, part) and not take_prefix(given, part))
     for name in sorted(name for name in own.keys() - given.keys() if name in towers or not name.startswith(sides)):
         if name.startswith(fresh):
             continue
@@ -244,6 +246,15 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
     if fresh:
         logger.warning("--init-from %s has no %s: random here", path, " and no ".join(part[:-1] for part in fresh))
     return [name for name, _ in network.named_parameters() if name in given and name != grown]
+
+
+def _leave_out_heads(network: DualEncoderNetwork, tensors: Tensors, path) -> None:
+    """Take those parts out of a checkpoint's tensors that a network does without."""
+    for part in network.may_be_missing:
+        if getattr(network, part) is None and take_prefix(tensors, f"{part}."):
+            logger.info("--init-from %s: its %s is left out", path, part)
+            for name in [name for name in tensors if name.startswith(f"{part}.")]:
+                del tensors[name]
 
 
 def _resized(whole: WholeDualEncoder, image: Any) -> Tensors:

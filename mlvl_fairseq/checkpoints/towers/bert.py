@@ -20,6 +20,7 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.json_files import Size, read_json
 from mlvl_fairseq.modules.heads import LanguageModelHead
 from mlvl_fairseq.modules.towers.bert import BertConfig, XlmrTowerConfig
+from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ CONFIG = "config.json"
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
 TYPES = "embeddings.token_type_embeddings.weight"
 PARTS = ("embeddings.", "encoder.")  # of a tower; what a file has beside them is told and left out
-KINDS = {BertConfig: ("bert",), XlmrTowerConfig: ("xlm-roberta", "roberta", "bert")}
+ROBERTA = ("xlm-roberta", "roberta", "bert")
+KINDS = {BertConfig: ("bert",), XlmrTowerConfig: ROBERTA, CclmTextConfig: ROBERTA}
 SPARE_ROWS = 127  # tables are padded to multiples of 8, 64 or 128 rows
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of layer normalisation in files of 2018 and 2019
 FAIRSEQ_LAYER = {
@@ -87,6 +89,7 @@ def read_bert(source: WeightSource, config: BertConfig) -> Tensors:
 
 
 @register_tower_weights(XlmrTowerConfig)
+@register_tower_weights(CclmTextConfig)
 def read_xlmr_tower(source: WeightSource, config: XlmrTowerConfig) -> Tensors:
     """What :func:`read_bert` takes, ``model.pt`` of fairseq or its folder, or a checkpoint of task mte_pretraining."""
     if is_huggingface(source):
@@ -118,7 +121,7 @@ def read_stack(source: WeightSource, config: BertConfig) -> TextStack:
         DataError: the file is missing, damaged, or of other dimensions.
     """
     path = source.path
-    if is_huggingface(source) or not isinstance(config, XlmrTowerConfig):
+    if is_huggingface(source) or KINDS[type(config)] != ROBERTA:
         said, tensors, others = _of_huggingface(source)
         config = replace(config, layers=said.num_hidden_layers)
         _compare(said, config, said_in(source))
