@@ -43,8 +43,8 @@ class CclmTaskOptions(FairseqDataclass):
     stream_form: str = field(
         default="fixed",
         metadata={
-            "help": "how streams become batches: fixed, or reference with what is wrong in the published code (boxes cut "
-            "to whole pixels, attributes to their first letter, pictures mirrored though a caption tells a side, "
+            "help": "how streams become batches: fixed, or reference with what is wrong in the published code (boxes "
+            "cut to whole pixels, attributes to their first letter, pictures mirrored though a caption tells a side, "
             "regions that come twice in a batch, epochs whose last batch takes records of the next)",
             "choices": FORMS,
         },
@@ -81,14 +81,15 @@ CclmPretrainingConfig = with_options(
 
 @register_task("cclm_pretraining", dataclass=CclmPretrainingConfig)
 class CclmPretrainingTask(MlvlTask):
-    """Train model ``cclm`` with criterion ``cclm``.
+    """Train model ``cclm`` with criterion ``cclm_pretraining``.
 
     A batch is of one stream, ``stream``: ``image``, ``region``, ``text`` or ``mono``. Its ``net_input`` is what
-    :meth:`~mlvl_fairseq.networks.cclm.CclmNetwork.pretrain` takes; beside it are ``masked_ids`` int64 [B, M] (-100 where
-    nothing is to be told) and, of regions, ``boxes`` float32 [B, 4] (centre, width, height in shares of the image) and
+    :meth:`~mlvl_fairseq.networks.cclm.CclmNetwork.pretrain` takes; beside it are ``masked_ids`` int64 [B, M] (-100
+    where nothing is to be told) and, of regions, ``boxes`` float32 [B, 4] (centre, width, height in shares of the image) and
     ``whole`` bool [B].
 
     Attributes:
+        streams: the kinds that it trains on.
         stream_features_shape: of given features of an image, ``(positions, dimensions)``; None: there are pictures.
         preprocess: what makes pictures to the model's input, once there is a model that takes pictures.
         side: patches a row and a column of an image, likewise.
@@ -132,6 +133,10 @@ class CclmPretrainingTask(MlvlTask):
     def max_positions(self) -> int:
         texts = "parallel_text" in given_kinds(self.cfg)
         return max(self.cfg.max_length, self.cfg.text_max_length if texts else 0)
+
+    @property
+    def streams(self) -> List[str]:
+        return given_kinds(self.cfg)
 
     # The model says what it takes.
     def build_model(self, cfg, from_checkpoint=False):
@@ -269,10 +274,10 @@ class CclmPretrainingTask(MlvlTask):
     def valid_step(self, sample, model, criterion):
         self._look_at(sample)
         loss, size, log = super().valid_step(sample, model, criterion)
-        return loss, size, {**log, f"loss_{sample['stream']}": log["loss"]}
+        return loss, size, {**log, f"{sample['stream']}_loss": log["loss"]}
 
     def score_names(self) -> List[str]:
-        return [f"loss_{STREAM_KINDS[name].stream}" for name, _, _ in self.parts(False)]
+        return [f"{STREAM_KINDS[name].stream}_loss" for name, _, _ in self.parts(False)]
 
     def _look_at(self, sample: Dict) -> None:
         """Tell what of a batch could not be used, whatever process has met it.

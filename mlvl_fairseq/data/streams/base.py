@@ -61,7 +61,8 @@ class Tools:
     """What kinds make rows with.
 
     Attributes:
-        options: of the task. texts: captions to ids. pictures: of records. form: ``fixed``, or ``reference`` as published.
+        options: of the task. texts: captions to ids. pictures: of records.
+        form: ``fixed``, or ``reference`` as published.
         transform: a picture to what the image tower takes; None: features are given. augmentation: in training.
         side: patches a row and a column of an image. masking: of tokens.
     """
@@ -94,7 +95,7 @@ class Tools:
         return self.transform(image)
 
     def shown(self, picture: Picture, cut: Cut, generator: np.random.Generator) -> torch.Tensor:
-        """A part of a picture as the image tower takes it, in training with changes that leave everything in its place."""
+        """A part of a picture as the image tower takes it, in training with changes that move nothing."""
         if self.transform is None or isinstance(picture.content, torch.Tensor):
             return picture.content
         size = (self.transform.size, self.transform.size)
@@ -109,8 +110,9 @@ class StreamKind(ABC):
     """A kind of stream.
 
     Attributes:
-        name: of the option with its training files; ``valid_<name>``: with those of validation. stream: what its batches
-            are called. batch: of the option with its rows a batch; 0 there: as many as ``--batch-size`` says.
+        name: of the option with its training files; ``valid_<name>``: with those of validation.
+        stream: what its batches are called.
+        batch: name of the option with its rows a batch; 0 there: as many as ``--batch-size`` says.
         options: what it brings to a task.
         is_main: whether an iteration has a batch of this kind or of another main one; of the others it may have one of
             each. turn: of its batch in an iteration, the main one last.

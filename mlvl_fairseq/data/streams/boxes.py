@@ -40,8 +40,8 @@ def within(box: Box, width: float, height: float) -> Optional[Box]:
 
 
 def draw_cut(anchor: Box, size: Tuple[int, int], generator: np.random.Generator) -> Cut:
-    """A part of a picture that shows a box whole (X-VLM, Zeng et al. 2022): each edge is drawn between the box's and the
-    picture's. `size`: width and height of the picture; the box is inside."""
+    """A part of a picture that shows a box whole (X-VLM, Zeng et al. 2022): each edge is drawn between the box's and
+    the picture's. `size`: width and height of the picture; the box is inside."""
     width, height = size
     left = generator.integers(0, math.floor(anchor.x), endpoint=True)
     top = generator.integers(0, math.floor(anchor.y), endpoint=True)
@@ -68,8 +68,8 @@ def target(box: Box, size: float) -> Tuple[float, float, float, float]:
 
 
 def covered(box: Sequence[float], patch: float, side: int) -> torch.Tensor:
-    """bool [side * side], row by row: the patches that a box (left, top, width, height, in pixels) touches, at least one
-    a row and a column. `patch`: height and width of a patch in pixels. `side`: patches a row."""
+    """bool [side * side], row by row: the patches that a box (left, top, width, height, in pixels) touches, one at least
+    in each direction. `patch`: height and width of a patch in pixels. `side`: patches a row."""
     x, y, width, height = box
     columns, rows = _range(x, width, patch, side), _range(y, height, patch, side)
     grid = torch.zeros(side, side, dtype=torch.bool)

@@ -45,8 +45,8 @@ class StreamsDataset(FairseqDataset):
 
     Args:
         streams: of one split. pad: id of padding. seed: of what is drawn.
-        form: ``fixed``, or ``reference``: batches of regions have exactly as many rows as they are to have, some of them
-            twice where there are too few; and no two rows are taken to show the same thing.
+        form: ``fixed``, or ``reference``: batches of regions have exactly as many rows as they are to have, some twice
+            where there are too few; and no two rows are taken to show the same thing.
     """
 
     def __init__(self, streams: Sequence[Stream], pad: int, seed: int, form: str = "fixed"):

@@ -76,11 +76,9 @@ class Records:
         content = file.read(self._descriptor(number), int(record - self._starts[number]))
         if content.text is None:
             raise DataError("has no text (.json or .txt) beside its picture", file.path, content.line)
-        if not content.is_json:
-            return Record(
-                {"caption": _utf8(content.text, file.path, content.line)}, content.picture, file.path, content.line
-            )
-        return Record(_object(content.text, file.path, content.line), content.picture, file.path, content.line)
+        where = file.path, content.line
+        fields = _object(content.text, *where) if content.is_json else {"caption": _utf8(content.text, *where)}
+        return Record(fields, content.picture, *where)
 
     def _descriptor(self, number: int) -> int:
         """Of an open file. Reads say where they are, so that processes can share one."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.data.text import Tokenizer
-from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING, cleaning
+from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING, cleaning, first_words
 from mlvl_fairseq.errors import UserError
 
 FORMS = ("fixed", "reference")
@@ -114,7 +114,7 @@ class Texts:
         else:
             text = self.clean(text)
             if self.max_words:
-                text = " ".join(text.split(" ")[: self.max_words])
+                text = first_words(text, self.max_words)
             pieces = self.tokenizer.encode_batch([text])[0] if text.strip() else []
         if not pieces:
             raise record.error("nothing is left of the text", field)

@@ -18,7 +18,8 @@ class ImageTextOptions:
         default="",
         metadata={
             "help": "images with captions: files, folders and patterns, separated by commas, of JSON lines "
-            '{"binary": base64 or "image": name, "caption": {language: text} or [{language: text}, ...]}, or tar archives'
+            '{"binary": base64 or "image": name, "caption": {language: text} or [{language: text}, ...]}; or tar '
+            "archives"
         },
     )
     valid_image_text: str = field(default="", metadata={"help": "the same for validation"})

@@ -13,8 +13,8 @@ class MonolingualOptions:
     monolingual: str = field(
         default="",
         metadata={
-            "help": 'images with captions in one language, JSON lines {"binary" or "image": ..., "desc": text or [text, '
-            "...]}, see --image-text"
+            "help": 'images with captions in one language, JSON lines {"binary" or "image": ..., "desc": text or '
+            "[text, ...]}, see --image-text"
         },
     )
     valid_monolingual: str = field(default="", metadata={"help": "the same for validation"})
