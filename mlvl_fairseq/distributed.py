@@ -118,6 +118,8 @@ class _Exchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         return _exchange(grad, ctx.sent, ctx.received), None, None
+
+
 def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
     """The tensor, whose gradient is multiplied on its way back."""
     return tensor if factor == 1 else _ScaleGradient.apply(tensor, factor)
