@@ -54,6 +54,7 @@ class Network(nn.Module, ABC):
     (:meth:`restore`). What else it offers has a default here.
 
     Attributes:
+        family: its name in :data:`NETWORKS`.
         frozen_files: options that say where files are now that training kept frozen: name -> help.
         freezing_presets: names for ``--trainable`` -> rules, see :mod:`mlvl_fairseq.networks.freezing`.
         language_modules: names of submodules (each may be None) whose parameters belong to single languages.
@@ -64,6 +65,7 @@ class Network(nn.Module, ABC):
         heads: regular expression of the parameters behind the towers that take both into one space.
     """
 
+    family: ClassVar[str]
     frozen_files: ClassVar[Dict[str, str]] = {}
     freezing_presets: ClassVar[Dict[str, Sequence[str]]] = {}
     language_modules: ClassVar[Sequence[str]] = ()
@@ -189,7 +191,7 @@ def register_network(family: str) -> Callable[[Type[Network]], Type[Network]]:
     """Class decorator: the network of a family, see :attr:`WeightFormat.family`."""
 
     def register(network: Type[Network]) -> Type[Network]:
-        NETWORKS[family] = network
+        NETWORKS[family], network.family = network, family
         return network
 
     return register

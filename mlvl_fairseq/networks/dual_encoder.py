@@ -1,14 +1,15 @@
 """A dual encoder of any image tower and any text tower, as LilT aligns them (Khan and Fu 2023): each gives one vector,
 which a linear projection takes into the space of both."""
 
-from dataclasses import asdict, dataclass, field, make_dataclass
-from typing import Any, Dict, Optional, Tuple, Union, get_args, get_origin
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, ClassVar, Dict, Optional, Tuple, Union, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.check import holding
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource, add_prefix
+from mlvl_fairseq.checkpoints.towers.base import read_tower
 from mlvl_fairseq.data.images.transforms import ImageTransform, transform_names
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
@@ -25,7 +26,7 @@ from mlvl_fairseq.modules.towers.base import (
 )
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
 from mlvl_fairseq.networks.frozen_tower import FrozenTower, draws, is_frozen
-from mlvl_fairseq.networks.peft import add_parts
+from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
 from mlvl_fairseq.options import choice
 
 Transform = choice("Transform", *transform_names())
@@ -187,6 +188,8 @@ class DualEncoderNetwork(Network):
         temp: the temperature, or logit_scale: the logarithm of its inverse.
         frozen_dropout: whether dropout works in frozen parts in training. transform: name of what cuts pictures.
         longest: tokens of a text.
+        own_options: dataclasses of what a checkpoint says of it beside its towers' dimensions.
+        may_be_missing: submodules that a checkpoint to start from may lack as a whole.
         added: number of parameters that a preset added to the towers.
     """
 
@@ -199,6 +202,8 @@ class DualEncoderNetwork(Network):
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
     language_architectures = ARCHITECTURES  # with --text-tower clip_text_...
+    own_options: ClassVar[Tuple[type, ...]] = (DualEncoderOptions, PeftOptions, LoraOptions)
+    may_be_missing: ClassVar[Tuple[str, ...]] = ()
     added = 0
 
     def __init__(
@@ -243,11 +248,20 @@ class DualEncoderNetwork(Network):
         """See :class:`Network`. Low-rank updates are merged into the weights."""
         from mlvl_fairseq.networks.dual_encoder_files import read_whole
 
-        whole = read_whole(source, **frozen)
+        whole = read_whole(source, cls.family, **frozen)
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
         network.longest = min(network.longest, whole.max_length or network.longest)
         return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
+
+    @classmethod
+    def public_tensors(cls, side: str, path, options, configs: TowerConfigs) -> Tensors:
+        """What a public file of a side has for such a network, by the network's names.
+
+        Raises:
+            DataError: the file does not fit. UserError: this tower does not start from files.
+        """
+        return add_prefix(read_tower(getattr(configs, side), path), f"{cls.sides[side]}.")
 
     @property
     def embed_dim(self) -> int:
@@ -344,6 +358,11 @@ def rest_frozen(module: nn.Module) -> None:
 
 
 def describe(configs: TowerConfigs) -> str:
-    """Dimensions as text, those among them that no tensor shows (heads, pooling)."""
+    """Dimensions as text, those among them that no tensor shows (heads, pooling). What a config does not show in its
+    ``repr`` makes no difference to vectors."""
     parts = (("image", configs.image), ("text", configs.text))
-    return "; ".join(f"{side} {type(config).__name__} {sorted(asdict(config).items())}" for side, config in parts)
+    return "; ".join(f"{side} {type(config).__name__} {sorted(_shown(config).items())}" for side, config in parts)
+
+
+def _shown(config: Any) -> Dict[str, Any]:
+    return {one.name: getattr(config, one.name) for one in fields(config) if one.repr}
