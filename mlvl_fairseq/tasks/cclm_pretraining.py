@@ -85,8 +85,8 @@ class CclmPretrainingTask(MlvlTask):
 
     A batch is of one stream, ``stream``: ``image``, ``region``, ``text`` or ``mono``. Its ``net_input`` is what
     :meth:`~mlvl_fairseq.networks.cclm.CclmNetwork.pretrain` takes; beside it are ``masked_ids`` int64 [B, M] (-100
-    where nothing is to be told) and, of regions, ``boxes`` float32 [B, 4] (centre, width, height in shares of the image) and
-    ``whole`` bool [B].
+    where nothing is to be told) and, of regions, ``boxes`` float32 [B, 4] (centre, width, height in shares of the
+    image) and ``whole`` bool [B].
 
     Attributes:
         streams: the kinds that it trains on.

@@ -68,8 +68,11 @@ def target(box: Box, size: float) -> Tuple[float, float, float, float]:
 
 
 def covered(box: Sequence[float], patch: float, side: int) -> torch.Tensor:
-    """bool [side * side], row by row: the patches that a box (left, top, width, height, in pixels) touches, one at least
-    in each direction. `patch`: height and width of a patch in pixels. `side`: patches a row."""
+    """bool [side * side], row by row: the patches that a box touches, one at least in each direction.
+
+    Args:
+        box: left, top, width and height in pixels. patch: height and width of a patch in pixels. side: patches a row.
+    """
     x, y, width, height = box
     columns, rows = _range(x, width, patch, side), _range(y, height, patch, side)
     grid = torch.zeros(side, side, dtype=torch.bool)
