@@ -28,6 +28,11 @@ class KeysValues(NamedTuple):
         mask = None if self.mask is None else _take(self.mask, rows)
         return KeysValues([(_take(key, rows), _take(value, rows)) for key, value in self.layers], mask)
 
+    def first(self, count: int) -> "KeysValues":
+        """Those of the first rows, not copied."""
+        mask = None if self.mask is None else self.mask[:count]
+        return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
+
     @property
     def nbytes(self) -> int:
         """Memory of keys and values."""
@@ -36,11 +41,6 @@ class KeysValues(NamedTuple):
 
 def _take(tensor: Tensor, rows: Tensor) -> Tensor:
     return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
-
-    def first(self, count: int) -> "KeysValues":
-        """Those of the first rows, not copied."""
-        mask = None if self.mask is None else self.mask[:count]
-        return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
 
 
 class FusionEncoder(nn.Module):
