@@ -23,8 +23,8 @@ WORDS = {
     "de": ("rot blau grün", "Haus Baum Ball", "steht liegt rollt"),
 }
 OPTIONS = (
-    "--task cclm_pretraining --arch cclm_tiny --criterion cclm_pretraining --optimizer grouped_adamw --adam-eps 1e-2 --lr 1e-2 "
-    "--lr-scheduler fixed --clip-norm 1 --text-dropout 0 --text-attention-dropout 0 --negatives gather "
+    "--task cclm_pretraining --arch cclm_tiny --criterion cclm_pretraining --optimizer grouped_adamw --adam-eps 1e-2 "
+    "--lr 1e-2 --lr-scheduler fixed --clip-norm 1 --text-dropout 0 --text-attention-dropout 0 --negatives gather "
     "--no-epoch-checkpoints --num-workers 0 --cpu --log-format json --log-interval 1 --max-update 4 "
     "--disable-validation --required-batch-size-multiple 1"
 ).split()
