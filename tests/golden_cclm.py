@@ -8,7 +8,8 @@ import torch
 from golden import FIXTURES, load_golden
 from golden_lilt import cut
 
-from mlvl_fairseq.modules.towers.bert import BertConfig
+from mlvl_fairseq.modules import hard_negatives
+from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.swin import SwinConfig
 from mlvl_fairseq.networks.cclm import CclmNetwork
 
@@ -16,7 +17,6 @@ TABLE = load_golden("cclm_losses")
 STEPS = TABLE["steps"]
 GRADIENTS = TABLE["gradients"]  # names of tensors, in the order of a step's `grad_norms`
 ROWS, VOCABULARY, WIDTH, POSITIONS = 4, 120, 32, 70
-TOKEN_TYPES = "text_encoder.bert.embeddings.token_type_embeddings.weight"
 RENAMED = [
     (r"^vision_encoder\.patch_embed\.proj\.", "visual_encoder.features.0.0."),
     (r"^vision_encoder\.patch_embed\.norm\.", "visual_encoder.features.0.2."),
@@ -48,21 +48,26 @@ def published_weights():
 
 
 def golden_network(**options):
-    """With the published code's weights; the one row of token types lies in the table of positions."""
+    """With the published code's weights."""
     swin = SwinConfig(64, 4, 4, (2, 2, 2, 2), (1, 2, 2, 4), 2)
-    bert = BertConfig(VOCABULARY, WIDTH, 6, 4, 64, POSITIONS, dropout=0.0, attention_dropout=0.0, norm_eps=1e-5)
-    network = CclmNetwork(swin.build(), bert.build(), 16, 6, **options)
-    weights = published_weights()
-    types = weights.pop(TOKEN_TYPES)
-    ours = {}
-    for name, tensor in weights.items():
-        ours[our_name(name)] = tensor
-    ours["text_encoder.embeddings.position_embeddings.weight"] = (
-        ours["text_encoder.embeddings.position_embeddings.weight"] + types
-    )
+    text = CclmTextConfig(VOCABULARY, WIDTH, 6, 4, 64, POSITIONS, dropout=0.0, attention_dropout=0.0)
+    network = CclmNetwork(swin.build(), text.build(), 16, 6, **options)
+    ours = {our_name(name): tensor for name, tensor in published_weights().items()}
     buffers = {name: tensor for name, tensor in network.state_dict().items() if "relative_position_index" in name}
     network.load_state_dict({**buffers, **ours})
     return network.train()  # nothing in it is random but the negatives
+
+
+def draw_likeliest(monkeypatch):
+    """Draw what is likeliest, as the numbers were computed. Returns the list of weights that it was drawn by."""
+    given = []
+
+    def draw(weights, generator=None):
+        given.append(weights)
+        return weights.argmax(1)
+
+    monkeypatch.setattr(hard_negatives, "draw", draw)
+    return given
 
 
 def _texts(tokens, mask):
@@ -81,11 +86,13 @@ def golden_batch(step):
         inputs.update(images=arrays("region_image"), image_of=arrays("region_idx_to_group_img"))
         inputs["patches"] = arrays("region_image_atts")[:, 1:].bool()
         batch.update(boxes=arrays("region_target_bbox"), whole=arrays("region_is_image").bool())
-    elif step == "para_text":
+    elif step.startswith("para_text"):
         batch["stream"] = "text"
         second, second_last = _texts("text_ids_2", "text_atts_2")
         inputs.update(view_tokens=tokens, view_eos_positions=last, tokens=second, eos_positions=second_last)
         inputs["images"] = None
+        if step == "para_text_tlm":
+            inputs["masked_eos_positions"] = last
     else:
         inputs["images"] = arrays("image")
     if step == "image_two_captions":
