@@ -33,14 +33,14 @@ class KeysValues(NamedTuple):
         """Memory of keys and values."""
         return sum(part.nbytes for layer in self.layers for part in layer)
 
-
-def _take(tensor: Tensor, rows: Tensor) -> Tensor:
-    return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
-
     def first(self, count: int) -> "KeysValues":
         """Those of the first rows, not copied."""
         mask = None if self.mask is None else self.mask[:count]
         return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
+
+
+def _take(tensor: Tensor, rows: Tensor) -> Tensor:
+    return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
 
 
 class FusionEncoder(nn.Module):
