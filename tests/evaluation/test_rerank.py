@@ -33,10 +33,11 @@ def network():
 
 @pytest.fixture
 def encoder(network, monkeypatch):
-    """The golden network. A caption is the number of its row of ids; files are the golden images."""
+    """The golden network. A caption ends with the number of its row of ids; files are the golden images."""
     lengths = np.sum(GOLDEN["attention_mask"], axis=1)
     tokenizer = SimpleNamespace(pad=1, name="golden", of_language=lambda lang: tokenizer)
-    tokenizer.tokenize = lambda captions, longest: [GOLDEN["input_ids"][int(c)][: lengths[int(c)]] for c in captions]
+    rows = {f"caption number {row}": GOLDEN["input_ids"][row][: lengths[row]] for row in range(10)}
+    tokenizer.tokenize = lambda captions, longest: [rows[caption] for caption in captions]
     model = Encoder(network, tokenizer, "sha", [], "cclm.pt")
     pictures = {name: LoadedImage(torch.from_numpy(image)) for name, image in zip(NAMES, ARRAYS["images"])}
     monkeypatch.setattr(Encoder, "image_files", lambda self, root, names, *_: [model.pictures[name] for name in names])
@@ -46,7 +47,9 @@ def encoder(network, monkeypatch):
 
 @pytest.fixture
 def captions(tmp_path):
-    rows = [{"image": name, "caption": [str(2 * row), str(2 * row + 1)]} for row, name in enumerate(NAMES)]
+    rows = [
+        {"image": name, "caption": [f"caption number {2 * row + k}" for k in (0, 1)]} for row, name in enumerate(NAMES)
+    ]
     for lang in ("en", "de"):
         (tmp_path / f"{lang}.json").write_text(json.dumps(rows))
     return {"captions": str(tmp_path / "{lang}.json"), "lang": ["en"], "image_root": str(tmp_path)}
@@ -142,7 +145,7 @@ def test_several_languages_share_images(encoder, captions, monkeypatch, caplog):
     caplog.set_level("INFO")
     encoded.clear()
     without_room = Rerank(RerankOptions(**captions, rerank_k=3))
-    without_room.options.memory = 0.01
+    without_room.options.memory = 1e-4
     again = scored(encoder, without_room)
     assert sum(encoded) > 10 and "an image was encoded again, as --memory" in caplog.text
     for lang in ("en", "de"):
