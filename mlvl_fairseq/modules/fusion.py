@@ -28,15 +28,15 @@ class KeysValues(NamedTuple):
         mask = None if self.mask is None else _take(self.mask, rows)
         return KeysValues([(_take(key, rows), _take(value, rows)) for key, value in self.layers], mask)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of keys and values."""
-        return sum(part.nbytes for layer in self.layers for part in layer)
-
     def first(self, count: int) -> "KeysValues":
         """Those of the first rows, not copied."""
         mask = None if self.mask is None else self.mask[:count]
         return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(part.nbytes for layer in self.layers for part in layer)
 
 
 def _take(tensor: Tensor, rows: Tensor) -> Tensor:
