@@ -248,8 +248,8 @@ class CclmNetwork(DualEncoderNetwork):
         eos_positions: Tensor,
         images: Optional[Tensor],
         ids: Tensor,
-        masked_tokens: Tensor,
-        masked_positions: Tensor,
+        masked_tokens: Optional[Tensor] = None,
+        masked_positions: Optional[Tensor] = None,
         view_tokens: Optional[Tensor] = None,
         view_eos_positions: Optional[Tensor] = None,
         image_of: Optional[Tensor] = None,
@@ -266,7 +266,7 @@ class CclmNetwork(DualEncoderNetwork):
             images: of the views, see :meth:`encode_image`; None: the views are texts.
             ids: int64 [B]; rows with the same one are no negatives of each other in matching.
             masked_tokens: the text of masked language modelling, with masks in it: of `tokens`, or where views are
-                texts of `view_tokens`, which are then read beside `tokens`.
+                texts of `view_tokens`, which are then read beside `tokens`. None: no such.
             masked_positions: int64 [B, M], where something is to be told; what is not real is told, too.
             view_tokens, view_eos_positions: views that are texts, int64 [B, S] and [B].
             image_of, patches: views that are regions of `images`, see :meth:`encode_regions`.
@@ -292,7 +292,7 @@ class CclmNetwork(DualEncoderNetwork):
         found, views = {"text": text.vector, "image": view.vector}, None
         if masked_eos_positions is None:
             views = self._match_pairs(found, text, view, ids)
-        if self.lm_head is not None:
+        if self.lm_head is not None and masked_tokens is not None:
             last = eos_positions if masked_eos_positions is None else masked_eos_positions
             if view_tokens is not None and masked_eos_positions is None:
                 last, views = view_eos_positions, self.fusion.keys_values(text.states, text.mask)
