@@ -78,6 +78,22 @@ def gather_with_grad(local: Tensor) -> Tensor:
     return GatheredRows(local)(local)
 
 
+def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
+    """The tensor, whose gradient is multiplied on its way back."""
+    return tensor if factor == 1 else _ScaleGradient.apply(tensor, factor)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.factor, None
+
+
 class FetchedRows:
     """A way to get some rows of other ranks, and no more than those. Making one is a collective operation.
 

@@ -86,11 +86,13 @@ def golden_batch(step):
         inputs.update(images=arrays("region_image"), image_of=arrays("region_idx_to_group_img"))
         inputs["patches"] = arrays("region_image_atts")[:, 1:].bool()
         batch.update(boxes=arrays("region_target_bbox"), whole=arrays("region_is_image").bool())
-    elif step == "para_text":
+    elif step.startswith("para_text"):
         batch["stream"] = "text"
         second, second_last = _texts("text_ids_2", "text_atts_2")
         inputs.update(view_tokens=tokens, view_eos_positions=last, tokens=second, eos_positions=second_last)
         inputs["images"] = None
+        if step == "para_text_tlm":
+            inputs["masked_eos_positions"] = last
     else:
         inputs["images"] = arrays("image")
     if step == "image_two_captions":

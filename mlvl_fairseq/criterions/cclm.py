@@ -95,7 +95,7 @@ class CclmPretrainingCriterion(Criterion):
         task={"streams": "streams of pairs"},
         batch=("stream", "masked_ids"),
         model=("temperature", "lm_head"),
-        outputs=("text", "image", "masked"),
+        outputs=("text", "image"),
     )
 
     def __init__(self, cfg: CclmPretrainingConfig, task):
@@ -137,11 +137,11 @@ class CclmPretrainingCriterion(Criterion):
 
     def _sums(self, model, features, sample, counts: Tensor) -> Dict[str, Summed]:
         """What is averaged over something else than rows."""
-        words = model.text_encoder.embeddings.word_embeddings.weight
-        labels = sample["masked_ids"]
-        sums = {
-            "mlm": masked_lm_loss(features["masked"], labels, counts, lambda x: model.lm_head(x, words), len(words))
-        }
+        sums = {}
+        if "masked" in features:
+            words = model.text_encoder.embeddings.word_embeddings.weight
+            states, labels = features["masked"], sample["masked_ids"]
+            sums["mlm"] = masked_lm_loss(states, labels, counts, lambda x: model.lm_head(x, words), len(words))
         if "matching" in features:
             sums["matching"] = matching_loss(features["matching"], features["drawn"] & counts.repeat(3))
         if "boxes" in features:

@@ -24,14 +24,23 @@ class KeysValues(NamedTuple):
     mask: Optional[Tensor] = None
 
     def __getitem__(self, rows: Tensor) -> "KeysValues":
-        """Those of some rows, int64 [R]: a row may be taken several times."""
-        mask = None if self.mask is None else self.mask[rows]
-        return KeysValues([(key[rows], value[rows]) for key, value in self.layers], mask)
+        """Those of some rows, int64 [R]: a row may be taken several times. Of a single view no copy is made."""
+        mask = None if self.mask is None else _take(self.mask, rows)
+        return KeysValues([(_take(key, rows), _take(value, rows)) for key, value in self.layers], mask)
 
     def first(self, count: int) -> "KeysValues":
         """Those of the first rows, not copied."""
         mask = None if self.mask is None else self.mask[:count]
         return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(part.nbytes for layer in self.layers for part in layer)
+
+
+def _take(tensor: Tensor, rows: Tensor) -> Tensor:
+    return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
 
 
 class FusionEncoder(nn.Module):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Type
 
 from torch import Tensor, nn
 
@@ -28,6 +28,20 @@ class Encoded(NamedTuple):
     states: Optional[Tensor] = None
     mask: Optional[Tensor] = None
     auxiliary_loss: Optional[Tensor] = None
+
+
+class Views(Protocol):
+    """Images as texts are matched with them: what depends on an image alone, computed once for however many texts.
+
+    Attributes:
+        nbytes: memory of all of them.
+    """
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> "Views":
+        """Those of some rows, int64 [R]: a row may be taken several times."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,10 @@ class Network(nn.Module, ABC):
         frozen_files: options that say where files are now that training kept frozen: name -> help.
         freezing_presets: names for ``--trainable`` -> rules, see :mod:`mlvl_fairseq.networks.freezing`.
         language_modules: names of submodules (each may be None) whose parameters belong to single languages.
-        match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs.
+        match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs: higher is better,
+            and only scores of one network compare. It does so in two steps, of which the first is done once an image:
+        image_keys_values: ``image_keys_values(image: Encoded) -> Views`` of B images, by their `states`;
+        match_views: ``match_views(text: Encoded, views: Views) -> [R]`` of R texts, by their `states`, with R views.
         encode_chunk: rows encoded at a time; 0: all.
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
         language_architectures: names for ``--arch`` of a network that can learn one language after another.
@@ -70,6 +87,8 @@ class Network(nn.Module, ABC):
     freezing_presets: ClassVar[Dict[str, Sequence[str]]] = {}
     language_modules: ClassVar[Sequence[str]] = ()
     match: Optional[Callable[[Encoded, Encoded], Tensor]] = None
+    image_keys_values: Optional[Callable[[Encoded], Views]] = None
+    match_views: Optional[Callable[[Encoded, Views], Tensor]] = None
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""

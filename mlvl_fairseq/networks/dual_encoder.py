@@ -34,17 +34,24 @@ Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
 TRANSFORM = "imagenet_square"
 PLAIN = {int, float, str, bool}  # types of dimensions that options can say
+STAGES = Tuple[int, ...]  # as numbers separated by commas
 
 
 def dimension_names(side: str, kind: TowerKind) -> Dict[str, str]:
-    """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``."""
-    fields = [name for name, own in kind.config.__dataclass_fields__.items() if _plain(own.type)]
-    named = {name if name.startswith(f"{side}_") else f"{side}_{name}": name for name in fields}
-    return {option: name for option, name in named.items() if name != "vocab_size"}
+    """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``,
+    ``image_stage_layers`` -> ``layers`` where each stage has a number of its own."""
+    found = {}
+    for name, own in kind.config.__dataclass_fields__.items():
+        if _plain(own.type) and name != "vocab_size":
+            given = f"stage_{name}" if own.type == STAGES else name
+            found[given if given.startswith(f"{side}_") else f"{side}_{given}"] = name
+    return found
 
 
 def _plain(kind: Any) -> Optional[type]:
     """The type behind Optional[type], where options can say it."""
+    if kind == STAGES:
+        return str
     inner = [one for one in get_args(kind) if one is not type(None)] if get_origin(kind) is Union else [kind]
     return inner[0] if len(inner) == 1 and inner[0] in PLAIN else None
 
@@ -174,8 +181,23 @@ def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -
         if values[given] is not None:
             absent = f"--{side}-tower {name} has no --{given.replace('_', '-')}"
             raise UserError(f"{absent}: leave it out, and an --arch that sets it (--arch dual_encoder sets none)")
-    dimensions = {own[given]: values[given] for given in own}
+    dimensions = {own[given]: _parsed(values[given], towers[name], own[given], given) for given in own}
     return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
+
+
+def stage_numbers(numbers: Tuple[int, ...]) -> str:
+    """How options say the numbers of stages."""
+    return ",".join(map(str, numbers))
+
+
+def _parsed(value: Any, kind: TowerKind, name: str, option: str) -> Any:
+    """The value of an option as a config has it. Raises UserError: no numbers."""
+    if value is None or kind.config.__dataclass_fields__[name].type != STAGES:
+        return value
+    numbers = value.split(",")
+    if not all(number.isdecimal() and len(number) < 5 for number in numbers):
+        raise UserError(f"--{option.replace('_', '-')} {value}: give a number for each stage, as 2,2,6,2")
+    return tuple(map(int, numbers))
 
 
 @register_network("dual_encoder")
