@@ -2,7 +2,7 @@
 thing: an image, or its translation. What one does to images, the other does to texts."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,19 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "embed_dim": 16,
     },
 }
+
+
+def take_shape(options, shape: Optional[Tuple[int, ...]]) -> None:
+    """Let options say the shape of given features, so that the checkpoint does.
+
+    Raises:
+        UserError: there are pictures.
+    """
+    if shape is None:
+        raise UserError(f"--image-tower {options.image_tower} takes given features, and the data have pictures")
+    options.image_feature_dim = shape[-1] if options.image_feature_dim is None else options.image_feature_dim
+    if len(shape) > 1 and options.image_positions is None:
+        options.image_positions = shape[0]
 
 
 class View(NamedTuple):
