@@ -161,6 +161,8 @@ class CclmNetwork(DualEncoderNetwork):
         add_heads(self, heads, text.config)
         if self.itm_head is None:
             self.match = None
+        if self.bbox_head is None:
+            self.locate = None
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "CclmNetwork":
@@ -243,6 +245,10 @@ class CclmNetwork(DualEncoderNetwork):
     def match_views(self, text: Encoded, views: KeysValues) -> Tensor:
         """Scores [R] of texts and their views: the logit of the class "match", as published."""
         return self.itm_head(self.fuse(text, views)[:, 0])[:, MATCH]
+
+    def locate(self, text: Encoded, views: KeysValues) -> Tensor:
+        """Boxes [R, 4] of what texts say of their images, see :class:`Network`."""
+        return self.bbox_head(self.fuse(text, views)[:, 0]).sigmoid()
 
     def match(self, image: Encoded, text: Encoded) -> Tensor:
         """See :class:`Network`."""
