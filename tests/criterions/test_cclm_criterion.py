@@ -42,6 +42,18 @@ def test_losses_and_gradients_are_those_of_the_published_code(step, monkeypatch)
         assert_golden(0.0 if gradient is None else gradient.norm(), norm, rtol=2e-4, atol=2e-6, msg=name)
 
 
+def test_losses_are_the_same_under_autocast(monkeypatch):
+    """Products of matrices in bfloat16; similarities, boxes and cross-entropies in float32."""
+    draw_likeliest(monkeypatch)
+    batch = golden_batch("region")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, rows, log = new_criterion(**REFERENCE)(golden_network(), batch)
+    (loss / rows).backward()
+    assert loss.dtype == torch.float32
+    for name, value in STEPS["region"]["losses"].items():
+        assert float(log[f"region_{NAMES.get(name[5:], name[5:])}"]) / rows == pytest.approx(value, rel=0.03), name
+
+
 def small_batch(stream="image"):
     """Rows 0 and 2 are of one thing."""
     features = {"text": det((3, 4), 1, 0), "image": det((3, 4), 1, 1), "matching": det((9, 2), 1, 2)}

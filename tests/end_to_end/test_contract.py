@@ -40,7 +40,7 @@ TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 
 
 
 @pytest.fixture(scope="module")
-def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir):
+def required(corpus, trikd_corpus, pieces, parallel, classes, streams, user_dir):
     """What each task cannot do without."""
     given = {
         "image_text_retrieval": [corpus],
@@ -48,6 +48,7 @@ def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir):
         "trikd": [trikd_corpus, "--sentencepiece", pieces],
         "mte_pretraining": [parallel / "bin"],
         "image_classification": [classes],
+        "cclm_pretraining": ["--image-text", streams / "images.jsonl", "--tokenizer-folder", streams / "pieces"],
     }
     assert given.keys() == set(TASKS)
     return lambda task: [*given[task], "--user-dir", user_dir, "--task", task, *TRAINING]
@@ -63,6 +64,7 @@ def small(teacher, mte):
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
+        "cclm": "--image-tower swin_nano --image-width 8 --text-tower cclm_xlmr_nano --text-width 32".split(),
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
     }
     return lambda model: ["--arch", model, *given[model]]
