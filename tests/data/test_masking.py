@@ -123,3 +123,16 @@ def test_a_text_without_anything_to_mask_comes_back():
 def test_numbers_that_say_nothing_are_refused(options):
     with pytest.raises(UserError, match="masking"):
         new_masking(**options)
+
+
+def test_what_is_chosen_already_begins_no_span():
+    """Three of four tokens by spans of two; the shares are those of all orders, worked out by hand."""
+    masking, rng = new_masking(probability=0.5, span_probability=1.0, longest_span=2), np.random.default_rng(0)
+    found = {}
+    for _ in range(4000):
+        positions = tuple(masking(text_of(6), rng).positions.tolist())
+        found[positions] = found.get(positions, 0) + 1
+    shares = {(1, 2, 3): 19 / 96, (1, 2, 4): 27 / 96, (1, 3, 4): 7 / 96, (2, 3, 4): 43 / 96}
+    assert found.keys() == shares.keys()
+    for positions, share in shares.items():
+        assert abs(found[positions] / 4000 - share) < 3 * math.sqrt(share * (1 - share) / 4000), positions
