@@ -59,6 +59,7 @@ def test_number_of_masks_rounds_halves_to_the_even_number():
     masking = new_masking(most=20)
     assert {length: masking.number(int(length)) for length in GOLDEN["round_half_even"]} == GOLDEN["round_half_even"]
     assert new_masking(most=12).number(40) == 12
+    assert [new_masking(probability=0.5).number(length) for length in (3, 5, 7, 9)] == [2, 2, 4, 4]
     assert masking.number(1) == 1
 
 
