@@ -114,6 +114,15 @@ def test_rows_of_one_thing_are_no_negatives_of_each_other(positives):
     assert logged(**options)[1]["image_itc"] == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_negatives_that_are_none_do_not_count():
+    features, sample = small_batch()
+    features["drawn"][[4, 7, 8]] = False
+    _, rows, log = new_criterion()(small_model(features), sample)
+    logits, labels = features["matching"].double().log_softmax(1), [1, 1, 1, 0, None, 0, 0, None, None]
+    expected = [-float(logits[row, label]) for row, label in enumerate(labels) if label is not None]
+    assert float(log["image_itm"]) / rows == pytest.approx(sum(expected) / 6, rel=1e-6)
+
+
 def test_a_network_without_heads_is_contrasted_only():
     features, sample = small_batch()
     bare = {side: features[side] for side in ("text", "image")}
