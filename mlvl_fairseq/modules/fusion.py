@@ -39,7 +39,6 @@ class KeysValues(NamedTuple):
         return sum(part.nbytes for layer in self.layers for part in layer)
 
 
-
 def _take(tensor: Tensor, rows: Tensor) -> Tensor:
     return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
 
