@@ -83,7 +83,7 @@ def encoder():
     torch.manual_seed(0)
     image = SwinConfig(image_size=32, width=4, layers=(1, 1), heads=(1, 2), window=4)
     text = BertConfig(vocab_size=10, width=8, layers=1, heads=2, ffn_width=16, max_positions=9)
-    network = CclmNetwork(image.build(), text.build(), 8, fusion_layers=2, transform="lilt").eval()
+    network = CclmNetwork(image.build(), text.build(), 8, fusion_layers=2, transform="clip").eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
