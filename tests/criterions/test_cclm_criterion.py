@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 from golden import assert_golden
 from golden_cclm import GRADIENTS, STEPS, draw_likeliest, golden_batch, golden_network, our_name
 
