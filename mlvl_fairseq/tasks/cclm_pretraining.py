@@ -107,7 +107,7 @@ class CclmPretrainingTask(MlvlTask):
         self.stream_features_shape = self.pictures.shape
         self.preprocess, self.side = None, 0
         self._records: Dict[str, Records] = {}
-        self.state.merge_state_dict(tokenizer.checkpoint_state())
+        self.state.merge_state_dict(tokenizer.prepared(str(cfg.cleaning)).checkpoint_state())
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
