@@ -122,6 +122,12 @@ def test_what_an_epoch_leaves_is_told():
     assert TrainingOrder([images(43, 4)], 2, 1, epoch_records=16).iterations == 2
 
 
+@pytest.mark.parametrize("share, number", [(0.0, IMAGE), (1.0, REGION)])
+def test_a_stream_may_have_no_turn(share, number):
+    order = TrainingOrder([regions(share=share), images()], 1, 1)
+    assert {of for _, of, _ in sequence(order, 3)} == {number}
+
+
 def test_only_text():
     order = TrainingOrder([text(20, 4)], 1, 1)
     assert [number for _, number, _ in sequence(order, 1)] == [TEXT] * 5
