@@ -18,7 +18,7 @@ from mlvl_fairseq.tasks.cclm_pretraining import CclmPretrainingConfig, CclmPretr
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pieces")
     (folder / "text").write_text("ein hund im park\na dog in the park\n" * 5)
-    sentencepiece.train_sentencepiece([folder / "text"], folder, 25)
+    sentencepiece.train_sentencepiece([folder / "text"], folder, 18)
     return folder
 
 
