@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
-from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, add_prefix
+from mlvl_fairseq.checkpoints.source import Tensors, WeightSource
 from mlvl_fairseq.checkpoints.towers.bert import read_stack
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.towers.bert import BertConfig
@@ -14,7 +14,7 @@ from mlvl_fairseq.modules.towers.bert import BertConfig
 logger = logging.getLogger(__name__)
 ODD, ALL = "odd", "all"
 LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
-TEXT, FUSION, HEAD = "text_encoder.", "fusion.", "lm_head."
+TEXT, FUSION = "text_encoder.", "fusion."
 
 
 @dataclass
@@ -47,7 +47,7 @@ def text_tensors(path, options: Any, config: BertConfig) -> Tensors:
     places: Dict[int, List[int]] = {}
     for place, number in enumerate(picked):
         places.setdefault(number, []).append(place)
-    tensors = add_prefix(stack.head, HEAD)
+    tensors = dict(stack.head)
     for name, tensor in stack.tensors.items():
         layer = LAYER.fullmatch(name)
         if layer is None:

@@ -1,5 +1,5 @@
-"""Released checkpoints of CCLM and X-VLM as ours: towers, fusion encoder and heads are found from the names and shapes of
-tensors; what the file's own configuration says has to agree."""
+"""Released checkpoints of CCLM and X-VLM as ours: towers, fusion encoder and heads are found from the names and shapes
+of tensors; what the file's own configuration says has to agree."""
 
 import logging
 from dataclasses import fields
@@ -13,7 +13,8 @@ import torch
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors, without_values
 from mlvl_fairseq.checkpoints.formats.cclm import CROSS, CclmFile, image_width, read_cclm
-from mlvl_fairseq.checkpoints.source import Tensors
+from mlvl_fairseq.checkpoints.source import Tensors, add_prefix, take_prefix
+from mlvl_fairseq.checkpoints.towers.base import resized
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
@@ -60,22 +61,27 @@ def convert_cclm(path, folder, sentencepiece=None, wordpiece=None, text_heads: O
     configs, every = configs_of(options, len(tokenizer))
     build = partial(CclmNetwork.of_options, every, configs)
     tensors = _with_maps_of_texts(file)
-    indices = {name for name in without_values(build).state_dict() if name.endswith("relative_position_index")}
-    check_tensors(path, "a CCLM as found", build, tensors, ignore=indices)
+    tower = "visual_encoder."
+    tensors.update(add_prefix(resized(take_prefix(tensors, tower), configs.image, path), tower))  # adds the indices
+    check_tensors(path, "a CCLM as found", build, tensors)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    network = build()
-    network.load_state_dict(tensors, strict=False)
     content = {
         "cfg": {
             "model": {**MODEL, **options},
             "task": {**TASK, "max_length": file.said.max_tokens or LENGTH, "tokenizer_folder": str(where)},
         },
-        "model": network.state_dict(),
+        "model": tensors,
         "task_state": tokenizer.checkpoint_state(),
     }
     save_checkpoint(content, folder / NAME)
-    _tell(file, network, options)
+    total = sum(parameter.numel() for parameter in without_values(build).parameters())
+    logger.info(
+        "%s: %s parameters: %s", path, f"{total:,}", ", ".join(f"{one} {said}" for one, said in options.items())
+    )
+    logger.info("%s: left out %d tensors that follow from others", path, len(file.dropped))
+    if file.token_types > 1:
+        logger.info("%s: left out %d rows of token types that are not used", path, file.token_types - 1)
     return folder / NAME
 
 
@@ -83,8 +89,8 @@ def _tokenizer(file: CclmFile, sentencepiece, wordpiece) -> Tuple[Tokenizer, Any
     rows = file.text["vocab_size"]
     if bool(sentencepiece) == bool(wordpiece):
         raise UserError(
-            f"{file.source} reads texts with {rows:,} tokens: give --sentencepiece FOLDER of xlm-roberta-large (CCLM) or "
-            "--wordpiece FOLDER of bert-base-uncased (X-VLM)"
+            f"{file.source} reads texts with {rows:,} tokens: give --sentencepiece FOLDER of xlm-roberta-large (CCLM) "
+            "or --wordpiece FOLDER of bert-base-uncased (X-VLM)"
         )
     kind, option = (SentencePieceTokenizer, "sentencepiece") if sentencepiece else (WordPieceTokenizer, "wordpiece")
     where = sentencepiece or wordpiece
@@ -122,8 +128,8 @@ def options_of(file: CclmFile, text_kind: type, text_heads: Optional[int] = None
     if heads is None:
         raise UserError(
             f"{file.source}: the text encoder has width {width}, the published ones "
-            f"{' and '.join(map(str, sorted(PUBLISHED_HEADS)))}: tensors do not show how many attention heads there are; "
-            "give --text-heads"
+            f"{' and '.join(map(str, sorted(PUBLISHED_HEADS)))}: tensors do not show how many attention heads there "
+            "are; give --text-heads"
         )
     there = [name for name, kind in HEADS.items() if any(one.startswith(f"{kind.attribute}.") for one in file.tensors)]
     own = file.tensors.get("vision_proj.weight")
@@ -173,11 +179,3 @@ def _with_maps_of_texts(file: CclmFile) -> Tensors:
             tensors[f"{name}.bias"] = torch.zeros(width)
     logger.warning("%s: was trained on images only: keys and values of texts as views are random", file.source)
     return tensors
-
-
-def _tell(file: CclmFile, network: CclmNetwork, options: Mapping[str, Any]) -> None:
-    total = sum(parameter.numel() for parameter in network.parameters())
-    logger.info("%s: %s parameters: %s", file.source, f"{total:,}", ", ".join(f"{n} {v}" for n, v in options.items()))
-    logger.info("%s: left out %d tensors that follow from others", file.source, len(file.dropped))
-    if file.token_types > 1:
-        logger.info("%s: left out %d rows of token types that are not used", file.source, file.token_types - 1)

@@ -10,11 +10,12 @@ from typing import Iterable, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mlvl_fairseq.checkpoints.check import check_tensors
 from mlvl_fairseq.checkpoints.formats.xlmr import FairseqXlmr, XlmrWeights, read_xlmr
 from mlvl_fairseq.checkpoints.huggingface import read_weights
-from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, as_float32
+from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, as_float32, count_layers
 from mlvl_fairseq.checkpoints.towers.base import register_tower_weights
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.json_files import Size, read_json
@@ -103,7 +104,8 @@ class TextStack:
 
     Attributes:
         tensors: in a tower's names, of all layers. layers: how many.
-        head: of masked tokens, in the names of :class:`mlvl_fairseq.modules.heads.LanguageModelHead`; empty: none.
+        head: of masked tokens, ``lm_head.`` and names in :class:`mlvl_fairseq.modules.heads.LanguageModelHead`; empty:
+            none.
     """
 
     tensors: Tensors
@@ -123,17 +125,20 @@ def read_stack(source: WeightSource, config: BertConfig) -> TextStack:
     path = source.path
     if is_huggingface(source) or KINDS[type(config)] != ROBERTA:
         said, tensors, others = _of_huggingface(source)
-        config = replace(config, layers=said.num_hidden_layers)
+        config = replace(config, layers=count_layers(tensors, "encoder.layer.", path))
+        _require(said.num_hidden_layers, config.layers, "layers", said_in(source), "num_hidden_layers")
         _compare(said, config, said_in(source))
-        head = masked_token_head(others, config, path)
-        _tell_left_out({name: tensor for name, tensor in others.items() if not HEAD.search(name)}, path)
-        return TextStack(_as_tower(said, tensors, config, path), config.layers, head)
-    file = WeightSource(path / FAIRSEQ_FILE) if path.is_dir() else source
-    weights = FairseqXlmr().read(file)
-    config = replace(config, layers=weights.config.layers)
-    model = {name: tensor for name, tensor in file.state["model"].items() if HEAD.search(str(name))}
-    head = masked_token_head(as_float32(model, path), config, path)
-    return TextStack(_of_fairseq_file(source, weights, config), config.layers, head)
+        _tell_left_out((name for name in others if not HEAD.search(name)), path)
+        tensors = _as_tower(said, tensors, config, path)
+    else:
+        file = WeightSource(path / FAIRSEQ_FILE) if path.is_dir() else source
+        weights = FairseqXlmr().read(file)
+        config = replace(config, layers=weights.config.layers)
+        tensors = _of_fairseq_file(source, weights, config)
+        model = {name: tensor for name, tensor in file.state["model"].items() if HEAD.search(str(name))}
+        others = as_float32(model, path)
+    check_tensors(path, "a text tower of these dimensions", config.build, tensors)
+    return TextStack(tensors, config.layers, masked_token_head(others, config, path))
 
 
 def masked_token_head(tensors: Tensors, config: BertConfig, path) -> Tensors:
@@ -147,13 +152,16 @@ def masked_token_head(tensors: Tensors, config: BertConfig, path) -> Tensors:
     for name, tensor in tensors.items():
         part = HEAD.search(name)
         if part and part["part"] in HEAD_PARTS:
-            found[HEAD_PARTS[part["part"]]] = tensor
-    if found and len(found[HEAD_BIAS] if HEAD_BIAS in found and found[HEAD_BIAS].dim() else ()) > config.vocab_size:
-        found[HEAD_BIAS] = found[HEAD_BIAS][: config.vocab_size]  # as the embedding is cut
+            rows = part["part"] == HEAD_BIAS and tensor.dim() == 1 and len(tensor) <= config.vocab_size + SPARE_ROWS
+            ours = f"lm_head.{HEAD_PARTS[part['part']]}"
+            found[ours] = tensor[: config.vocab_size] if rows else tensor  # as the embedding is cut
     if found:
-        make = partial(LanguageModelHead, config.width, config.vocab_size, config.norm_eps)
-        check_tensors(path, "a head of masked tokens of these dimensions", make, found)
+        check_tensors(path, "a head of masked tokens of these dimensions", partial(_new_head, config), found)
     return found
+
+
+def _new_head(config: BertConfig) -> nn.Module:
+    return nn.ModuleDict({"lm_head": LanguageModelHead(config.width, config.vocab_size, config.norm_eps)})
 
 
 def is_huggingface(source: WeightSource) -> bool:

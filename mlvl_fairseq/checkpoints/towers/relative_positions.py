@@ -52,7 +52,7 @@ def resize_relative(table: Tensor, window: int, path, field: str) -> Tensor:
     known = [-distance for distance in reversed(known)] + [0.0] + known
     wanted = list(range(1 - window, window))
     heads = []
-    for values in table.double().T:
+    for values in table.detach().double().T:
         spline = RectBivariateSpline(known, known, values.reshape(side, side).numpy(), kx=DEGREE, ky=DEGREE)
         heads.append(torch.from_numpy(spline(wanted, wanted)).flatten())
     return torch.stack(heads, 1).to(table.dtype)

@@ -68,6 +68,10 @@ class SentencePieceTokenizer(Tokenizer):
     """Text to ids of an XLM-R folder and back. The ids are those that ``fairseq-preprocess`` and the hub interface of
     `XLMRModel` give for pieces made with ``--bpe sentencepiece``.
 
+    Attributes:
+        processor: of SentencePiece. piece_ids: the dictionary's id of every piece, by SentencePiece's id.
+        clean: what is done to a text before.
+
     Args:
         folder: with ``sentencepiece.bpe.model`` and, unless it is Hugging Face's, ``dict.txt``.
         cleaning: what is done to texts before, a name of :mod:`mlvl_fairseq.data.text.cleaning`.
@@ -78,11 +82,11 @@ class SentencePieceTokenizer(Tokenizer):
     """
 
     def __init__(self, folder, cleaning: str = NO_CLEANING):
-        self.folder, self.cleaning, self._clean = Path(folder), cleaning, named_cleaning(cleaning)
+        self.folder, self.cleaning, self.clean = Path(folder), cleaning, named_cleaning(cleaning)
         self._dictionary = load_xlmr_dictionary(self.folder)
         self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
-        self._processor = load_sentencepiece(self.folder / MODEL_FILE)
-        self._ids = self._dictionary_ids()
+        self.processor = load_sentencepiece(self.folder / MODEL_FILE)
+        self.piece_ids = self._dictionary_ids()
 
     @classmethod
     def detect(cls, folder: Path) -> bool:
@@ -135,7 +139,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _dictionary_ids(self) -> List[int]:
         """The dictionary's id of every piece, by SentencePiece's id."""
-        processor, unknown = self._processor, self.dictionary.unk()
+        processor, unknown = self.processor, self.dictionary.unk()
         pieces = [processor.id_to_piece(i) for i in range(len(processor))]
         special = [processor.is_control(i) or processor.is_unknown(i) for i in range(len(processor))]
         missing = [p for p, skip in zip(pieces, special) if not skip and p not in self.dictionary]
@@ -167,15 +171,15 @@ class SentencePieceTokenizer(Tokenizer):
         return file.read_bytes() if file.exists() else _dictionary_of(self.folder).encode()
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
-        cleaned = [self._clean(text) for text in texts]
-        return [[self._ids[i] for i in ids] for ids in self._processor.encode(cleaned, out_type=int)]
+        cleaned = [self.clean(text) for text in texts]
+        return [[self.piece_ids[i] for i in ids] for ids in self.processor.encode(cleaned, out_type=int)]
 
     def __len__(self) -> int:
         return len(self.dictionary)
 
     def tokens(self, text: str) -> List[str]:
         """The pieces of a text; an unknown one is given as it is written."""
-        return self._processor.encode(self._clean(text), out_type=str)
+        return self.processor.encode(self.clean(text), out_type=str)
 
     def decode(self, tokens: Iterable[Union[int, str]]) -> str:
         """The text of ids or pieces; special symbols but ``<unk>`` are left out."""

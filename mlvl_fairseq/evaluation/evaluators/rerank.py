@@ -94,7 +94,8 @@ class Rerank(CaptionRetrieval):
             raise UserError("--image-features: a fusion encoder looks at the patches of images: give --image-root DIR")
 
     def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
-        family = next(name for name, network in NETWORKS.items() if isinstance(encoder.network, network))
+        families = {network: name for name, network in NETWORKS.items()}
+        family = next(families[kind] for kind in type(encoder.network).__mro__ if kind in families)
         reference = {"ties": "last", "rest": REFERENCE} if self.options.rest == REFERENCE else {}
         return {**super().signature_keys(encoder), "rerank": self.options.rerank_k, "fusion": family, **reference}
 
