@@ -14,6 +14,7 @@ from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
+from stream_files import write_streams
 
 import mlvl_fairseq
 from mlvl_fairseq.configs import compose_config, list_configs
@@ -40,7 +41,12 @@ TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 
 
 
 @pytest.fixture(scope="module")
-def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir):
+def streams(tmp_path_factory):
+    return write_streams(tmp_path_factory.mktemp("streams"))
+
+
+@pytest.fixture(scope="module")
+def required(corpus, trikd_corpus, pieces, parallel, classes, streams, user_dir):
     """What each task cannot do without."""
     given = {
         "image_text_retrieval": [corpus],
@@ -48,6 +54,7 @@ def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir):
         "trikd": [trikd_corpus, "--sentencepiece", pieces],
         "mte_pretraining": [parallel / "bin"],
         "image_classification": [classes],
+        "cclm_pretraining": [*streams, "--tokenizer-folder", pieces],
     }
     assert given.keys() == set(TASKS)
     return lambda task: [*given[task], "--user-dir", user_dir, "--task", task, *TRAINING]
@@ -63,6 +70,7 @@ def small(teacher, mte):
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
+        "cclm": ["--arch", "cclm_tiny"],
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
     }
     return lambda model: ["--arch", model, *given[model]]
