@@ -14,6 +14,7 @@ from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
+from stream_files import write_streams
 
 import mlvl_fairseq
 from mlvl_fairseq.configs import compose_config, list_configs
