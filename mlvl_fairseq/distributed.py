@@ -136,22 +136,6 @@ class _Exchange(torch.autograd.Function):
         return _exchange(grad, ctx.sent, ctx.received), None, None
 
 
-def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
-    """The tensor, whose gradient is multiplied on its way back."""
-    return tensor if factor == 1 else _ScaleGradient.apply(tensor, factor)
-
-
-class _ScaleGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return grad * ctx.factor, None
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local: Tensor, sizes: List[int], first: int) -> Tensor:

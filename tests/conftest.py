@@ -36,6 +36,9 @@ def run_here():
     def run(command, *arguments):
         package = "fairseq_cli" if command.startswith("fairseq-") else "mlvl_fairseq.cli"
         entry = importlib.import_module(f"{package}.{command.partition('-')[2].replace('-', '_')}")
+        from composing import compose_once
+
+        compose_once()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [command, *map(str, arguments)])
             return entry.cli_main()

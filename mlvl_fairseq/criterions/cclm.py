@@ -8,10 +8,12 @@ import torch
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
+from omegaconf import II
 from torch import Tensor
 
 from mlvl_fairseq.criterions.base import COUNTS, Criterion, Needs, Term
 from mlvl_fairseq.distributed import scale_gradient, sum_over_ranks, world_size
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import POSITIVES, contrastive_loss
 from mlvl_fairseq.losses.boxes import box_losses
 from mlvl_fairseq.losses.masked_lm import masked_lm_loss
@@ -68,6 +70,7 @@ class CclmPretrainingConfig(FairseqDataclass):
             "all of the batch (as published)"
         },
     )
+    ddp_backend: str = II("distributed_training.ddp_backend")
 
 
 class Names(NamedTuple):
@@ -78,6 +81,7 @@ class Names(NamedTuple):
 
 
 TEXTS, IMAGES = Names("ttc", "ttm"), Names("itc", "itm")  # by what a text's view is
+DDP_BACKEND = "legacy_ddp"  # the one that lets an update leave parameters out, and losses use them beside `forward`
 MEANS = ("matching", "mlm", "l1", "giou")  # means over what a batch holds differently many of than rows
 
 
@@ -101,6 +105,11 @@ class CclmPretrainingCriterion(Criterion):
     def __init__(self, cfg: CclmPretrainingConfig, task):
         for option in (name for name in vars(CclmPretrainingConfig()) if name.endswith("_weight")):
             check_number(cfg, option)
+        if world_size() > 1 and cfg.ddp_backend != DDP_BACKEND:
+            raise UserError(
+                f"--ddp-backend {cfg.ddp_backend}: a batch of texts leaves the image tower without gradients, which "
+                f"it does not allow on several ranks: give --ddp-backend {DDP_BACKEND}"
+            )
         super().__init__(cfg, task)
 
     def features(self, model, sample) -> Dict[str, Tensor]:

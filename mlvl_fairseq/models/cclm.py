@@ -8,9 +8,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.checkpoints.source import fingerprint
-from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
@@ -69,7 +68,7 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
         """
         if takes_features(cfg):
-            take_shape(cfg, task.stream_features_shape)
+            network.take_shape(cfg, task.stream_features_shape)
         configs = TowerConfigs.of_options(cfg, len(task.source_dictionary))
         model = cls.of_options(cfg, configs)
         check_text(model.text_encoder, str(cfg.text_tower), task)
@@ -77,11 +76,7 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
         given = start_from(model, cfg, configs)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))
         tell_what_stays_random(model, frozen, given)
-        for option, names in given.items():
-            own = {name: weight for name, weight in model.named_parameters() if name in names and name in frozen}
-            if own:
-                where = f"--{option.replace('_', '-')} holds, or with another --preset or --trainable"
-                model.leave_out(PARTS[option], list(own), fingerprint(own), where)
+        model.leave_out_frozen(given, frozen, PARTS)
         return model
 
     @classmethod
@@ -98,19 +93,6 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
 
     def max_positions(self) -> int:
         return self.max_length
-
-
-def take_shape(cfg: CclmConfig, shape) -> None:
-    """Let the config say the shape of given features, so that the checkpoint does.
-
-    Raises:
-        UserError: there are pictures.
-    """
-    if shape is None:
-        raise UserError(f"--image-tower {cfg.image_tower} takes given features, and the data have pictures")
-    cfg.image_feature_dim = shape[-1] if cfg.image_feature_dim is None else cfg.image_feature_dim
-    if len(shape) > 1 and cfg.image_positions is None:
-        cfg.image_positions = shape[0]
 
 
 register_architectures("cclm", network.ARCHITECTURES)

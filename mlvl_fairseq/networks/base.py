@@ -76,6 +76,8 @@ class Network(nn.Module, ABC):
             and only scores of one network compare. It does so in two steps, of which the first is done once an image:
         image_keys_values: ``image_keys_values(image: Encoded) -> Views`` of B images, by their `states`;
         match_views: ``match_views(text: Encoded, views: Views) -> [R]`` of R texts, by their `states`, with R views.
+        locate: where a network can, ``locate(text: Encoded, views: Views) -> [R, 4]``: where in each of R images what a
+            text says is, as centre, width and height of a box, in shares of the image.
         encode_chunk: rows encoded at a time; 0: all.
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
         language_architectures: names for ``--arch`` of a network that can learn one language after another.
@@ -89,6 +91,7 @@ class Network(nn.Module, ABC):
     match: Optional[Callable[[Encoded, Encoded], Tensor]] = None
     image_keys_values: Optional[Callable[[Encoded], Views]] = None
     match_views: Optional[Callable[[Encoded, Views], Tensor]] = None
+    locate: Optional[Callable[[Encoded, Views], Tensor]] = None
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""

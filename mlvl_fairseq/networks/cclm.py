@@ -2,7 +2,7 @@
 thing: an image, or its translation. What one does to images, the other does to texts."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,19 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
 }
 
 
+def take_shape(options, shape: Optional[Tuple[int, ...]]) -> None:
+    """Let options say the shape of given features, so that the checkpoint does.
+
+    Raises:
+        UserError: there are pictures.
+    """
+    if shape is None:
+        raise UserError(f"--image-tower {options.image_tower} takes given features, and the data have pictures")
+    options.image_feature_dim = shape[-1] if options.image_feature_dim is None else options.image_feature_dim
+    if len(shape) > 1 and options.image_positions is None:
+        options.image_positions = shape[0]
+
+
 class View(NamedTuple):
     """What a text is read beside: images or texts.
 
@@ -148,6 +161,8 @@ class CclmNetwork(DualEncoderNetwork):
         add_heads(self, heads, text.config)
         if self.itm_head is None:
             self.match = None
+        if self.bbox_head is None:
+            self.locate = None
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "CclmNetwork":
@@ -230,6 +245,10 @@ class CclmNetwork(DualEncoderNetwork):
     def match_views(self, text: Encoded, views: KeysValues) -> Tensor:
         """Scores [R] of texts and their views: the logit of the class "match", as published."""
         return self.itm_head(self.fuse(text, views)[:, 0])[:, MATCH]
+
+    def locate(self, text: Encoded, views: KeysValues) -> Tensor:
+        """Boxes [R, 4] of what texts say of their images, see :class:`Network`."""
+        return self.bbox_head(self.fuse(text, views)[:, 0]).sigmoid()
 
     def match(self, image: Encoded, text: Encoded) -> Tensor:
         """See :class:`Network`."""

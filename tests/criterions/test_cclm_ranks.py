@@ -9,7 +9,7 @@ import torch.distributed as dist
 from golden import assert_golden
 from golden_cclm import TABLE
 
-from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion
+from mlvl_fairseq.criterions.cclm import DDP_BACKEND, CclmPretrainingConfig, CclmPretrainingCriterion
 
 GOLDEN = TABLE["contrastive"]
 CASES = {"no_idx": "diagonal", "idx": "mean"}
@@ -72,7 +72,9 @@ def run(sample, features, **options):
     """The loss summed over rows and the gradients of all that the model gives, of its temperature and its words."""
     leaves = {name: tensor.requires_grad_() for name, tensor in features.items() if tensor.is_floating_point()}
     model = Outputs({**features, **leaves})
-    criterion = CclmPretrainingCriterion(CclmPretrainingConfig(**options), SimpleNamespace(streams=["region"]))
+    criterion = CclmPretrainingCriterion(
+        CclmPretrainingConfig(**options, ddp_backend=DDP_BACKEND), SimpleNamespace(streams=["region"])
+    )
     loss, _, log = criterion(model, sample)
     loss.backward()
     found = {name: tensor.grad for name, tensor in leaves.items()}

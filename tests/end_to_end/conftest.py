@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composing import compose_once
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from small_mte import write_small_mte
 
 from mlvl_fairseq.data.corpus import Corpus
@@ -93,8 +95,17 @@ def succeed(run):
     return command
 
 
+@pytest.fixture(scope="session")
+def composed(cll):
+    """The options of learning a language have been composed once, so that processes forked from here need not do it."""
+    from mlvl_fairseq.continual.training_options import parse_training
+
+    compose_once()
+    convert_namespace_to_omegaconf(parse_training([str(option) for option in cll("en")]))
+
+
 @pytest.fixture
-def fork(run_here):
+def fork(run_here, composed):
     """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, with
     everything imported already; what it writes goes to `log`. It is ended with the test."""
     started = []
@@ -239,7 +250,7 @@ def sequence_options(teacher):
 
 
 @pytest.fixture(scope="session")
-def learn(succeed, corpus, sequence_options):
+def learn(succeed, corpus, sequence_options, composed):
     """``learn(folder, method, order, ...)``: mlvl-cll on the corpus; gives the folder."""
 
     def sequence(folder, method="cll_clip", order="en,de", *more):

@@ -117,6 +117,7 @@ class StreamKind(ABC):
         is_main: whether an iteration has a batch of this kind or of another main one; of the others it may have one of
             each. turn: of its batch in an iteration, the main one last.
         needs_patches: whether rows say which patches of an image they cover.
+        repeats_rows: whether, as published, rows come twice where records give too few.
     """
 
     name: ClassVar[str]
@@ -126,6 +127,7 @@ class StreamKind(ABC):
     is_main: ClassVar[bool] = True
     turn: ClassVar[int] = 2
     needs_patches: ClassVar[bool] = False
+    repeats_rows: ClassVar[bool] = False
 
     def __init__(self, tools: Tools):
         self.tools = tools

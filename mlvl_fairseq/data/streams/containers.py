@@ -218,5 +218,8 @@ def _members(path: str, size: int) -> Iterator[Tuple[str, int, int]]:
                     raise DataError(f"is truncated in '{member.name}'; copy it again", path)
                 if member.isreg():
                     yield member.name, member.offset_data, member.size
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a cut header for the end
+                raise DataError("has no end: it is truncated; copy it again", path)
     except tarfile.TarError as error:
         raise DataError(f"is a damaged tar archive ({error}); copy it again", path) from None

@@ -73,7 +73,7 @@ class StreamsDataset(FairseqDataset):
             return {}
         stream = self.streams[epoch_stream_record(samples[0].place)[1]]
         rows = [(number, row) for number, sample in enumerate(samples) for row in sample.item.rows]
-        chosen = self._choose(rows, stream.rows, samples[0].place)
+        chosen = self._choose(rows, stream, samples[0].place)
         batch = {
             "id": torch.tensor([samples[number].place for number, _ in chosen], dtype=torch.long),
             "nsentences": len(chosen),
@@ -86,12 +86,12 @@ class StreamsDataset(FairseqDataset):
         }
         return {**batch, **self._inputs(samples, chosen)} if chosen else batch
 
-    def _choose(self, rows: List[tuple], size: int, place: int) -> List[tuple]:
-        """At most `size` of the rows, by the order of images; as published exactly so many."""
-        generator = self._generator(place, len(rows))
+    def _choose(self, rows: List[tuple], stream: Stream, place: int) -> List[tuple]:
+        """At most so many of the rows as a batch has, in the order of images; as published exactly so many."""
+        size, generator = stream.rows, self._generator(place, len(rows))
         if len(rows) > size:
             return [rows[i] for i in np.sort(generator.choice(len(rows), size, replace=False))]
-        if self.form == "reference" and rows:
+        if self.form == "reference" and stream.kind.repeats_rows and rows:
             return rows + [rows[i] for i in np.sort(generator.integers(len(rows), size=size - len(rows)))]
         return rows
 

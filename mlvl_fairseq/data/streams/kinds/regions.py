@@ -58,7 +58,7 @@ class Regions(StreamKind):
 
     name, stream, batch = "regions", "region", "region_batch_size"
     options = RegionOptions
-    needs_patches = True
+    needs_patches = repeats_rows = True
 
     @classmethod
     def share(cls, options) -> Optional[float]:
