@@ -78,6 +78,64 @@ def gather_with_grad(local: Tensor) -> Tensor:
     return GatheredRows(local)(local)
 
 
+def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
+    """The tensor, whose gradient is multiplied on its way back."""
+    return tensor if factor == 1 else _ScaleGradient.apply(tensor, factor)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.factor, None
+
+
+class FetchedRows:
+    """A way to get some rows of other ranks, and no more than those. Making one is a collective operation.
+
+    Args:
+        wanted: int64 [R], as numbers among the rows of all ranks. sizes: how many rows each rank has.
+    """
+
+    def __init__(self, wanted: Tensor, sizes: List[int]):
+        firsts = torch.tensor([0, *sizes], device=wanted.device).cumsum(0)
+        owner = torch.bucketize(wanted, firsts[1:], right=True)
+        order = owner.argsort(stable=True)
+        self._back = order.argsort()
+        counts = torch.bincount(owner, minlength=len(sizes))
+        asked = torch.empty_like(counts)
+        dist.all_to_all_single(asked, counts)
+        self._received, self._sent = counts.tolist(), asked.tolist()
+        self._rows = _exchange((wanted - firsts[owner])[order], self._sent, self._received)
+
+    def __call__(self, local: Tensor) -> Tensor:
+        """[B, ...] of this rank -> the wanted rows [R, ...]. Each rank has to take part with the same shape of a row.
+        Gradients go back to where a row came from, and are added up there."""
+        return _Exchange.apply(local[self._rows], self._received, self._sent)[self._back]
+
+
+def _exchange(rows: Tensor, received: List[int], sent: List[int]) -> Tensor:
+    """The first ``sent[0]`` rows go to rank 0, the next ones to rank 1 and so on; what comes is in this order, too."""
+    out = rows.new_empty(sum(received), *rows.shape[1:])
+    dist.all_to_all_single(out, rows.contiguous(), received, sent)
+    return out
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, received: List[int], sent: List[int]) -> Tensor:
+        ctx.received, ctx.sent = received, sent
+        return _exchange(rows, received, sent)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return _exchange(grad, ctx.sent, ctx.received), None, None
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local: Tensor, sizes: List[int], first: int) -> Tensor:

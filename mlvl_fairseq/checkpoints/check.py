@@ -54,7 +54,9 @@ def check_tensors(
 
 
 def holding(make: Callable[[], Module], tensors: Mapping[str, torch.Tensor]) -> Module:
-    """The module that `make` builds, with these very tensors (not copies); they fit, see :func:`check_tensors`."""
+    """The module that `make` builds, with these very tensors (not copies); they fit, see :func:`check_tensors`. Buffers
+    of whole numbers, which files are read as float32 with, become such again."""
     module = without_values(make)
-    module.load_state_dict(tensors, assign=True)
+    whole = {name: own.dtype for name, own in module.state_dict().items() if not own.is_floating_point()}
+    module.load_state_dict({name: t.to(whole.get(name, t.dtype)) for name, t in tensors.items()}, assign=True)
     return module

@@ -13,6 +13,8 @@ examples:
   mlvl-convert mclip mclip_base.pt models/mclip --sentencepiece xlmr.base
   mlvl-evaluate --checkpoint models/mclip/trikd.pt --lang de --captions test.de.json --image-root images
   mlvl-convert lilt checkpoint_14.pth models/lilt --wordpiece bert-base-uncased
+  mlvl-convert cclm model_state_epoch_29.th models/cclm --sentencepiece xlm-roberta-large
+  mlvl-convert trim-vocabulary models/cclm/cclm.pt captions.txt models/cclm_small --held-out test.txt
 """
 
 
@@ -23,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     formats = parser.add_subparsers(metavar="FORMAT", required=True)
     for name, conversion in sorted(CONVERSIONS.items()):
         own = formats.add_parser(name, help=conversion.help, description=conversion.description)
-        own.add_argument("checkpoint", help=conversion.checkpoint)
+        conversion.add_inputs(own)
         own.add_argument("out", help="folder to write to")
         conversion.add_options(own)
         own.set_defaults(convert=conversion.convert)

@@ -68,10 +68,10 @@ def alternating_epoch(sizes: Sequence[int], batch: int, epoch: int, seed: int) -
     """
     steps = alternating_steps(sizes, batch)
     places = (epoch - 1) * steps * batch + np.arange(steps * batch)
-    return [_of_rounds(size, places, [seed, number]).reshape(steps, batch) for number, size in enumerate(sizes)]
+    return [of_rounds(size, places, [seed, number]).reshape(steps, batch) for number, size in enumerate(sizes)]
 
 
-def _of_rounds(size: int, places: np.ndarray, seed: List[int]) -> np.ndarray:
+def of_rounds(size: int, places: np.ndarray, seed: List[int]) -> np.ndarray:
     """What is at these places of an endless row of permutations of `size` captions."""
     rounds, offsets = np.divmod(places, size)
     orders = {number: np.random.default_rng([*seed, number]).permutation(size) for number in np.unique(rounds)}

@@ -5,8 +5,9 @@ encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.networks import NETWORKS, Network
+from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.runs.folder import refuse_run_folder
+
+Keep = Callable[[np.ndarray, Encoded], None]
 
 
 def frozen_files() -> Dict[str, str]:
@@ -175,21 +179,35 @@ class Encoder:
         policy: BadImagePolicy = BadImagePolicy(),
         high_bit_depth: str = "clip",
         allow_outside_root: bool = False,
+        keep: Optional[Keep] = None,
     ) -> np.ndarray:
         """Image files under `root` to float32 [names, embed_dim], with the network's preprocessing and a progress bar.
 
         Args:
             batch_size: images at a time. num_workers: processes that read them.
             policy: what to do about files that cannot be read; with ``skip`` their features are zeros.
-            high_bit_depth: see :class:`ImageTransform`. allow_outside_root: whether names may leave `root`.
+            high_bit_depth, allow_outside_root: see :meth:`image_files`. keep: see :meth:`encode_image_dataset`.
 
         Raises:
             UserError: the model has no image tower.
             DataError: a file cannot be read and `policy` does not allow it, or its name leaves `root`.
         """
+        images = self.image_files(root, names, high_bit_depth, allow_outside_root)
+        return self.encode_image_dataset(images, names, batch_size, num_workers, policy, str(root), keep)
+
+    def image_files(
+        self, root, names: Sequence[str], high_bit_depth: str = "clip", allow_outside_root: bool = False
+    ) -> ImageDataset:
+        """Image files under `root`, made to the network's input.
+
+        Args:
+            high_bit_depth: see :class:`ImageTransform`. allow_outside_root: whether names may leave `root`.
+
+        Raises:
+            UserError: the model has no image tower.
+        """
         transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
-        images = ImageDataset(root, names, transform, allow_outside=allow_outside_root)
-        return self.encode_image_dataset(images, names, batch_size, num_workers, policy, str(root))
+        return ImageDataset(root, names, transform, allow_outside=allow_outside_root)
 
     def encode_image_dataset(
         self,
@@ -199,12 +217,15 @@ class Encoder:
         num_workers: int = 0,
         policy: BadImagePolicy = BadImagePolicy(),
         source: str = "images",
+        keep: Optional[Keep] = None,
     ) -> np.ndarray:
         """Pictures from anywhere to float32 [names, embed_dim], a batch in memory at a time, with a progress bar.
 
         Args:
             images: a `LoadedImage` for each name, made by :attr:`preprocess`. names: for messages.
             batch_size, num_workers, policy: see :meth:`encode_image_files`. source: what the images are of.
+            keep: is called with what the network makes of the images of each batch that could be read, on its device,
+                and their rows (int64 [g]); None: nothing but vectors is kept.
 
         Raises:
             UserError: the model has no image tower.
@@ -214,7 +235,9 @@ class Encoder:
         features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
         for batch in tqdm(batches, desc="images", unit=" batches"):
             rows = slice(done, done + len(batch.problems))
-            features[rows], problems = encode_image_batch(batch, names[rows], self._encode_pixels, self.embed_dim)
+            readable = done + np.flatnonzero([problem is None for problem in batch.problems])
+            encode = partial(self._encode_pixels, keep=keep and partial(keep, readable))
+            features[rows], problems = encode_image_batch(batch, names[rows], encode, self.embed_dim)
             for bad, problem in enumerate(filter(None, problems), bad + 1):
                 policy.accept(problem, bad)
             doubts += filter(None, batch.doubts)
@@ -222,8 +245,11 @@ class Encoder:
         tell_of_doubts(doubts, len(doubts), len(names), source)
         return features
 
-    def _encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.encode_images(pixels))
+    def _encode_pixels(self, pixels: torch.Tensor, keep: Optional[Callable[[Encoded], None]] = None) -> torch.Tensor:
+        encoded = self.network.encode_image(pixels.to(self.device))
+        if keep is not None:
+            keep(encoded)
+        return encoded.vector
 
     @torch.no_grad()
     def encode_features(self, features, batch_size: int = 4096) -> np.ndarray:

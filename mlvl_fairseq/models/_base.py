@@ -1,12 +1,11 @@
-"""What our models share: named dimensions, and frozen weights that their fingerprint stands for in checkpoints."""
+"""What our models share: frozen weights that their fingerprint stands for in checkpoints."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Collection, Dict, List, Mapping, Sequence, Tuple
 
-from fairseq.models import register_model_architecture
 from torch import Tensor
 
-from mlvl_fairseq.checkpoints.source import fill_in, fingerprint_of, fingerprint_tensor
+from mlvl_fairseq.checkpoints.source import fill_in, fingerprint, fingerprint_of, fingerprint_tensor
 from mlvl_fairseq.errors import UserError
 
 LEFT_OUT = ("frozen_fingerprint", "image_fingerprint", "text_fingerprint")  # of what an option may name
@@ -56,6 +55,19 @@ class LeavesOutFrozen:
         self.register_buffer(buffer, fingerprint_tensor(digest))
         self.left_out = (*self.left_out, LeftOut(buffer, list(names), where))
 
+    def leave_out_frozen(self, given: Mapping[str, Sequence[str]], frozen: Collection[str], parts: Mapping) -> None:
+        """:meth:`leave_out` what came from files and does not train.
+
+        Args:
+            given: option -> names of the parameters that are of its file. frozen: names of parameters.
+            parts: option -> what its file is.
+        """
+        for option, names in given.items():
+            own = {name: weight for name, weight in self.named_parameters() if name in names and name in frozen}
+            if own:
+                where = f"--{option.replace('_', '-')} holds, or with another --preset or --trainable"
+                self.leave_out(parts[option], list(own), fingerprint(own), where)
+
     def leave_out_module(self, module: str, digest: str, where: str, part: str = "") -> None:
         """:meth:`leave_out` a frozen module, which need not be there; `part`: by default its name."""
         own = getattr(self, module)
@@ -85,17 +97,3 @@ class LeavesOutFrozen:
             digest = fingerprint_of(getattr(self, part.buffer))
             state.update(fill_in(state, frozen, state.get(prefix + part.buffer), complaint, digest))
         super().upgrade_state_dict_named(state, name)
-
-
-def register_architectures(model: str, architectures: Dict[str, Dict[str, Any]]) -> None:
-    """Make ``--arch NAME`` set options of `model`, where the command line does not say otherwise."""
-    for name, dimensions in architectures.items():
-        _register(model, name, dimensions)
-
-
-def _register(model: str, name: str, dimensions: Dict[str, Any]) -> None:
-    @register_model_architecture(model, name)
-    def set_dimensions(args):
-        for key, value in dimensions.items():
-            if not hasattr(args, key):
-                setattr(args, key, value)

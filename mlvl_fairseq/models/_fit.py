@@ -35,7 +35,7 @@ def for_tasks_that_fit(build_model: Callable) -> Callable:
 
 def check_text(tower: TextTower, name: str, task) -> None:
     """Raises UserError: the text tower was made for other tokens than the task's, or for shorter texts."""
-    if task.tokenizer.option != tower.tokenizer and task.default_freeze:
+    if task.tokenizer.option != tower.tokenizer and getattr(task, "default_freeze", ""):
         raise UserError(
             f"--text-tower {name} does not fit this --task: languages are learned by growing the vocabulary "
             f"of CLIP, and it takes the tokens of a {tower.tokenizer} tokenizer: continue a model whose text tower is "

@@ -10,7 +10,8 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_weights
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions

@@ -8,9 +8,9 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
@@ -80,11 +80,7 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         given = start_from(model, cfg, configs, task.growth)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
         tell_what_stays_random(model, frozen, given)
-        for option, names in given.items():
-            own = {name: weight for name, weight in model.named_parameters() if name in names and name in frozen}
-            if own:
-                where = f"--{option.replace('_', '-')} holds, or with another --preset or --trainable"
-                model.leave_out(PARTS[option], list(own), fingerprint(own), where)
+        model.leave_out_frozen(given, frozen, PARTS)
         return model
 
     @classmethod

@@ -11,7 +11,8 @@ from torch import nn
 
 from mlvl_fairseq.checkpoints.formats.mte import FINGERPRINT, read_mte
 from mlvl_fairseq.checkpoints.source import fingerprint
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder

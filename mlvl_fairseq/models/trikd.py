@@ -11,7 +11,8 @@ from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models._base import LeavesOutFrozen, register_architectures
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.networks import trikd as network

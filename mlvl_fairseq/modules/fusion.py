@@ -24,9 +24,23 @@ class KeysValues(NamedTuple):
     mask: Optional[Tensor] = None
 
     def __getitem__(self, rows: Tensor) -> "KeysValues":
-        """Those of some rows, int64 [R]: a row may be taken several times."""
-        mask = None if self.mask is None else self.mask[rows]
-        return KeysValues([(key[rows], value[rows]) for key, value in self.layers], mask)
+        """Those of some rows, int64 [R]: a row may be taken several times. Of a single view no copy is made."""
+        mask = None if self.mask is None else _take(self.mask, rows)
+        return KeysValues([(_take(key, rows), _take(value, rows)) for key, value in self.layers], mask)
+
+    def first(self, count: int) -> "KeysValues":
+        """Those of the first rows, not copied."""
+        mask = None if self.mask is None else self.mask[:count]
+        return KeysValues([(key[:count], value[:count]) for key, value in self.layers], mask)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(part.nbytes for layer in self.layers for part in layer)
+
+
+def _take(tensor: Tensor, rows: Tensor) -> Tensor:
+    return tensor.expand(len(rows), *tensor.shape[1:]) if len(tensor) == 1 else tensor[rows]
 
 
 class FusionEncoder(nn.Module):
@@ -46,12 +60,12 @@ class FusionEncoder(nn.Module):
         """Views, given by states [B, N, width] of images or texts and bool [B, N] where these have a meaning."""
         return KeysValues([layer.crossattention.self.keys_values(states, image) for layer in self.layer], mask)
 
-    def forward(self, x: Tensor, mask: Tensor, views: KeysValues, at: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
         """Read texts beside their views.
 
         Args:
             x: [R, T, width], states of the text encoder. mask: bool [R, T], False at padding.
-            views: of R rows.
+            views: of R rows; None: texts are read by themselves, without cross-attention.
             at: int64 [R, P], the positions whose states are wanted, which are all that the last layer computes; None:
                 all positions.
 
@@ -59,9 +73,10 @@ class FusionEncoder(nn.Module):
             [R, P or T, width].
         """
         seen = mask[:, None, None]
-        looked_at = None if views.mask is None else views.mask[:, None, None]
+        looked_at = None if views is None or views.mask is None else views.mask[:, None, None]
         last = len(self.layer) - 1
-        for number, (layer, view) in enumerate(zip(self.layer, views.layers, strict=True)):
+        own = [None] * len(self.layer) if views is None else views.layers
+        for number, (layer, view) in enumerate(zip(self.layer, own, strict=True)):
             x = layer(x, seen, view, looked_at, at if number == last else None)
         return x
 
@@ -77,14 +92,16 @@ class FusionLayer(Layer):
         self,
         x: Tensor,
         seen: Optional[Tensor],
-        view: Tuple[Tensor, Tensor],
+        view: Optional[Tuple[Tensor, Tensor]],
         looked_at: Optional[Tensor],
         at: Optional[Tensor] = None,
     ) -> Tensor:
-        """`seen`: bool [R, 1, 1, T]. `view`: key and value. `looked_at`: bool [R, 1, 1, N]. `at`: int64 [R, P]."""
+        """`seen`: bool [R, 1, 1, T]. `view`: key and value; None: no cross-attention. `looked_at`: bool [R, 1, 1, N].
+        `at`: int64 [R, P]."""
         read = x if at is None else x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         x = self.attention.output(self.attention.self(read, x, seen), read)
-        x = self.crossattention(x, view, looked_at)
+        if view is not None:
+            x = self.crossattention(x, view, looked_at)
         return self.output(F.gelu(self.intermediate.dense(x)), x)
 
 

@@ -18,7 +18,7 @@ def stages(config) -> Tuple[nn.Sequential, nn.LayerNorm]:
         config: :class:`mlvl_fairseq.modules.towers.swin.SwinConfig`.
     """
     sizes = [config.patch_size] * 2, config.width, list(config.layers), list(config.heads), [config.window] * 2
-    whole = SwinTransformer(*sizes, stochastic_depth_prob=0.0, num_classes=1, block=AdaptedBlock)
+    whole = SwinTransformer(*sizes, stochastic_depth_prob=config.drop_path, num_classes=1, block=AdaptedBlock)
     return whole.features, whole.norm
 
 
@@ -40,7 +40,12 @@ class AdaptedBlock(SwinTransformerBlock):
         shift = [0 if own else size // 2 for own, size in zip(attention.shift_size, window)]
         norm = partial(nn.LayerNorm, eps=EPS)
         block = AdaptedBlock(
-            self.norm1.normalized_shape[0], attention.num_heads, window_size=window, shift_size=shift, norm_layer=norm
+            self.norm1.normalized_shape[0],
+            attention.num_heads,
+            window_size=window,
+            shift_size=shift,
+            norm_layer=norm,
+            stochastic_depth_prob=self.stochastic_depth.p,
         )
         for module in block.modules():
             if isinstance(module, nn.Linear):
@@ -49,5 +54,5 @@ class AdaptedBlock(SwinTransformerBlock):
         return block
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(self.adapter1(x)))
-        return x + self.mlp(self.norm2(self.adapter2(x)))
+        x = x + self.stochastic_depth(self.attn(self.norm1(self.adapter1(x))))
+        return x + self.stochastic_depth(self.mlp(self.norm2(self.adapter2(x))))

@@ -76,9 +76,17 @@ class MultiheadSelfAttention(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
     def forward(
-        self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None, at: Optional[torch.Tensor] = None
+        self,
+        x: torch.Tensor,
+        adapter: Optional[BlockAdapter] = None,
+        at: Optional[torch.Tensor] = None,
+        seen: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``."""
+        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``.
+
+        `seen`: bool, broadcast to ``[B, heads, T, T]``, the keys that are looked at, where there is neither an adapter
+        nor `at`; None: as ``causal`` says.
+        """
         query, key, value = self.project(x) if at is None else self._project_at(x, at)
         prefix = adapter and adapter.prefix
         if adapter and adapter.query is not None:
@@ -87,7 +95,7 @@ class MultiheadSelfAttention(nn.Module):
             value = value + self._split_heads(adapter.value(x))
         if prefix is not None:
             key, value = self._prepend(prefix.key, key), self._prepend(prefix.value, value)
-        return self.out_proj(self.attend(query, key, value, self._mask(x, prefix, at)))
+        return self.out_proj(self.attend(query, key, value, self._mask(x, prefix, at) if seen is None else seen))
 
     def _project_at(self, x: torch.Tensor, at: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As :meth:`project`, the query for position `at` only: ``[B, heads, 1, width / heads]``."""
@@ -154,9 +162,13 @@ class ResidualAttentionBlock(nn.Module):
         self.adapter1, self.adapter2 = nn.Identity(), nn.Identity()
 
     def forward(
-        self, x: torch.Tensor, adapter: Optional[BlockAdapter] = None, at: Optional[torch.Tensor] = None
+        self,
+        x: torch.Tensor,
+        adapter: Optional[BlockAdapter] = None,
+        at: Optional[torch.Tensor] = None,
+        seen: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at)
+        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at, seen)
         x = x + self.mlp(self.ln_2(self.adapter2(x)))
         return x if adapter is None or adapter.output is None else adapter.output(x)
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Type
 
 from torch import Tensor, nn
 
@@ -30,6 +30,20 @@ class Encoded(NamedTuple):
     auxiliary_loss: Optional[Tensor] = None
 
 
+class Views(Protocol):
+    """Images as texts are matched with them: what depends on an image alone, computed once for however many texts.
+
+    Attributes:
+        nbytes: memory of all of them.
+    """
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> "Views":
+        """Those of some rows, int64 [R]: a row may be taken several times."""
+
+
 @dataclass(frozen=True)
 class Restored:
     """A network read from a file, in evaluation mode, and what belongs to it.
@@ -54,20 +68,30 @@ class Network(nn.Module, ABC):
     (:meth:`restore`). What else it offers has a default here.
 
     Attributes:
+        family: its name in :data:`NETWORKS`.
         frozen_files: options that say where files are now that training kept frozen: name -> help.
         freezing_presets: names for ``--trainable`` -> rules, see :mod:`mlvl_fairseq.networks.freezing`.
         language_modules: names of submodules (each may be None) whose parameters belong to single languages.
-        match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs.
+        match: where a network can, ``match(image: Encoded, text: Encoded) -> [B]`` scores pairs: higher is better,
+            and only scores of one network compare. It does so in two steps, of which the first is done once an image:
+        image_keys_values: ``image_keys_values(image: Encoded) -> Views`` of B images, by their `states`;
+        match_views: ``match_views(text: Encoded, views: Views) -> [R]`` of R texts, by their `states`, with R views.
+        locate: where a network can, ``locate(text: Encoded, views: Views) -> [R, 4]``: where in each of R images what a
+            text says is, as centre, width and height of a box, in shares of the image.
         encode_chunk: rows encoded at a time; 0: all.
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
         language_architectures: names for ``--arch`` of a network that can learn one language after another.
         heads: regular expression of the parameters behind the towers that take both into one space.
     """
 
+    family: ClassVar[str]
     frozen_files: ClassVar[Dict[str, str]] = {}
     freezing_presets: ClassVar[Dict[str, Sequence[str]]] = {}
     language_modules: ClassVar[Sequence[str]] = ()
     match: Optional[Callable[[Encoded, Encoded], Tensor]] = None
+    image_keys_values: Optional[Callable[[Encoded], Views]] = None
+    match_views: Optional[Callable[[Encoded, Views], Tensor]] = None
+    locate: Optional[Callable[[Encoded, Views], Tensor]] = None
     encode_chunk: int = 0
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
@@ -189,7 +213,7 @@ def register_network(family: str) -> Callable[[Type[Network]], Type[Network]]:
     """Class decorator: the network of a family, see :attr:`WeightFormat.family`."""
 
     def register(network: Type[Network]) -> Type[Network]:
-        NETWORKS[family] = network
+        NETWORKS[family], network.family = network, family
         return network
 
     return register

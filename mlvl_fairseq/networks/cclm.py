@@ -2,22 +2,41 @@
 thing: an image, or its translation. What one does to images, the other does to texts."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
-from mlvl_fairseq.modules.hard_negatives import draw_negatives
-from mlvl_fairseq.modules.heads import LanguageModelHead, MlpHead
-from mlvl_fairseq.modules.towers.base import ImageTower
+from mlvl_fairseq.modules.hard_negatives import Rows
+from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
-from mlvl_fairseq.networks.base import Encoded, Restored, register_network
-from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, TowerConfigs
+from mlvl_fairseq.networks.base import Encoded, register_network
+from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
+from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, add_heads
+from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
+from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, DualEncoderOptions, TowerConfigs, Transform
+from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
+from mlvl_fairseq.options import choice
 
 MATCH = 1  # the class of pairs that belong together
+Negatives = choice("Negatives", *NEGATIVES)
+
+
+def _help_of(option: str) -> Mapping[str, Any]:
+    return DualEncoderOptions.__dataclass_fields__[option].metadata
+
+
+@dataclass
+class CclmTowerOptions(DualEncoderOptions):
+    """The towers of a dual encoder, by default those of CCLM."""
+
+    image_tower: str = field(default="swin_base", metadata=_help_of("image_tower"))
+    text_tower: str = field(default="cclm_xlmr_large", metadata=_help_of("text_tower"))
+    transform: Transform = field(default=Transform.lilt, metadata=_help_of("transform"))
 
 
 @dataclass
@@ -33,12 +52,60 @@ class FusionOptions:
             "help": "project images as texts are, which needs towers of the same width; by default each has its own"
         },
     )
+    heads: str = field(
+        default=ALL,
+        metadata={
+            "help": f"what stands on the fusion encoder, with commas: {ALL}; what is left out is neither there nor "
+            "trained"
+        },
+    )
+    negatives: Negatives = field(
+        default=Negatives.local,
+        metadata={
+            "help": "rows that hard negatives for matching are drawn from: local, of the own rank, as published; "
+            "gather, of all ranks"
+        },
+    )
 
 
+SWIN = {"image_tower": "swin_base", "image_drop_path": 0.1}
 ARCHITECTURES: Dict[str, Dict[str, Any]] = {
-    "cclm": {},
-    "cclm_base": {"image_tower": "swin_base", "text_tower": "xlmr_large", "text_layers": 6},
+    "cclm_base": SWIN,
+    "cclm_base_384": {**SWIN, "image_size": 384, "image_window": 12},
+    "cclm_clip": {"image_tower": "clip_vit_b16"},
+    "cclm_deit": {"image_tower": "vit_base", "image_size": 224},
+    # for pictures of 64 pixels and vocabularies of a few thousand pieces, on a CPU
+    "cclm_nano": {
+        "image_tower": "swin_nano",
+        "image_drop_path": 0.1,
+        "text_tower": "cclm_xlmr_nano",
+        "fusion_layers": 3,
+        "embed_dim": 128,
+    },
+    # the same, for tests
+    "cclm_tiny": {
+        "image_tower": "swin_nano",
+        "image_width": 8,
+        "text_tower": "cclm_xlmr_nano",
+        "text_width": 32,
+        "text_layers": 2,
+        "fusion_layers": 2,
+        "embed_dim": 16,
+    },
 }
+
+
+def take_shape(options, shape: Optional[Tuple[int, ...]]) -> None:
+    """Let options say the shape of given features, so that the checkpoint does.
+
+    Raises:
+        UserError: there are pictures.
+    """
+    if shape is None:
+        raise UserError(f"--image-tower {options.image_tower} takes given features, and the data have pictures")
+    options.image_feature_dim = shape[-1] if options.image_feature_dim is None else options.image_feature_dim
+    if len(shape) > 1 and options.image_positions is None:
+        options.image_positions = shape[0]
 
 
 class View(NamedTuple):
@@ -61,8 +128,14 @@ class CclmNetwork(DualEncoderNetwork):
 
     Attributes:
         fusion: :class:`FusionEncoder`. itm_head: whether a text and its view match, 2 classes (:data:`MATCH`).
-        lm_head: masked tokens. bbox_head: where in the image it is what a text says.
+        lm_head: masked tokens. bbox_head: where in the image it is what a text says. A head that is not wanted is None.
+        negatives: a key of :data:`NEGATIVES`.
     """
+
+    own_options = (CclmTowerOptions, FusionOptions, LayersOptions, PeftOptions, LoraOptions)
+    may_be_missing = tuple(kind.attribute for kind in HEADS.values())
+    negatives = "local"
+    language_architectures = ()
 
     def __init__(
         self,
@@ -71,44 +144,71 @@ class CclmNetwork(DualEncoderNetwork):
         embed_dim: int,
         fusion_layers: int,
         one_projection: bool = False,
+        heads: str = ALL,
         **more,
     ):
         super().__init__(image, text, embed_dim, **more)
+        if not isinstance(text, BertTower):
+            raise UserError(f"a fusion encoder goes on where a BERT ends, and a {type(text).__name__} is none")
+        if fusion_layers < 1:
+            raise UserError(f"--fusion-layers {fusion_layers}: a CCLM has one at least")
         self.keep_states()
         if one_projection:
             if image.width != text.width:
                 raise UserError(f"--one-projection needs towers of one width: {image.width} and {text.width} are not")
             self.vision_proj = self.text_proj
         self.fusion = FusionEncoder(text.config, fusion_layers, image.width)
-        self.itm_head, self.bbox_head = MlpHead(text.width, 2), MlpHead(text.width, 4)
-        self.lm_head = LanguageModelHead(text.width, text.vocab_size, text.config.norm_eps)
+        add_heads(self, heads, text.config)
+        if self.itm_head is None:
+            self.match = None
+        if self.bbox_head is None:
+            self.locate = None
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "CclmNetwork":
         """Random weights; see :meth:`DualEncoderNetwork.of_options`. `options`: :class:`FusionOptions`, too."""
-        return cls(
+        network = cls(
             configs.image.build(),
             configs.text.build(),
             options.embed_dim,
             options.fusion_layers,
             options.one_projection,
+            options.heads,
             log_scale=str(options.temperature) == "log_scale",
             frozen_dropout=options.frozen_dropout,
             transform=str(options.transform),
         )
+        network.negatives = str(options.negatives)
+        network.added = add_parts(network, options)
+        return network
 
     @classmethod
-    def restore(cls, file: WeightFormat, source: WeightSource, **frozen) -> Restored:
-        raise NotImplementedError
+    def public_tensors(cls, side: str, path, options, configs: TowerConfigs) -> Tensors:
+        """See :class:`DualEncoderNetwork`; a file of texts has layers for the fusion encoder, too."""
+        if side == "text":
+            return text_tensors(path, options, configs.text)
+        return super().public_tensors(side, path, options, configs)
 
     def encode_image(self, images: Tensor) -> Encoded:
-        """See :class:`Network`; `states` [B, 1 + N, width] begin with what stands for the whole image."""
-        output = self.visual_encoder(images)
-        return Encoded(self.vision_proj(output.vector), self._sequence(output.vector, output.states))
+        """See :class:`DualEncoderNetwork`; `states` [B, 1 + N, width] begin with what stands for the whole image."""
+        return super().encode_image(self._cast(images))
 
-    def _sequence(self, vector: Tensor, states: Tensor) -> Tensor:
-        """States that begin with the vector, as those of a tower with a class token do by themselves."""
-        return states if self.visual_encoder.has_class_token else torch.cat([vector.unsqueeze(1), states], 1)
+    def _cast(self, images: Tensor) -> Tensor:
+        """Given features in the type of the weights that read them."""
+        given = self.visual_encoder.feature_shape is not None
+        return images.to(self.vision_proj.weight.dtype) if given else images
+
+    def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: Tensor) -> Encoded:
+        output: TowerOutput = tower(*inputs)
+        states = output.states if tower is self.text_encoder else self._sequence(output)
+        return Encoded(projection(output.vector), states, output.mask)
+
+    def _sequence(self, output: TowerOutput) -> Tensor:
+        """States of an image that begin with its vector, as those of a tower with a class token do by themselves."""
+        vector = output.vector.unsqueeze(1)
+        if output.states is None:
+            return vector
+        return output.states if self.visual_encoder.has_class_token else torch.cat([vector, output.states], 1)
 
     def encode_regions(self, images: Tensor, image_of: Tensor, patches: Tensor) -> tuple:
         """Parts of images.
@@ -120,17 +220,16 @@ class CclmNetwork(DualEncoderNetwork):
         Returns:
             regions as :class:`View` of B rows, and the whole images' :class:`Encoded` of I rows.
         """
-        regions, whole = self.visual_encoder.regions(images, image_of, patches)
+        regions, whole = self.visual_encoder.regions(self._cast(images), image_of, patches)
         mask = torch.cat([patches.new_ones(len(patches), 1), patches], 1)
-        states = self._sequence(regions.vector, regions.states)
-        image = Encoded(self.vision_proj(whole.vector), self._sequence(whole.vector, whole.states))
-        return View(self.vision_proj(regions.vector), states, mask, True), image
+        image = Encoded(self.vision_proj(whole.vector), self._sequence(whole))
+        return View(self.vision_proj(regions.vector), self._sequence(regions), mask, True), image
 
-    def fuse(self, text: Encoded, views: KeysValues, at: Optional[Tensor] = None) -> Tensor:
+    def fuse(self, text: Encoded, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
         """Texts read beside their views.
 
         Args:
-            text: R texts. views: of R rows, see :meth:`FusionEncoder.keys_values`.
+            text: R texts. views: of R rows, see :meth:`FusionEncoder.keys_values`; None: texts are read by themselves.
             at: int64 [R, P], the positions whose states are wanted; None: the first one.
 
         Returns:
@@ -146,6 +245,10 @@ class CclmNetwork(DualEncoderNetwork):
     def match_views(self, text: Encoded, views: KeysValues) -> Tensor:
         """Scores [R] of texts and their views: the logit of the class "match", as published."""
         return self.itm_head(self.fuse(text, views)[:, 0])[:, MATCH]
+
+    def locate(self, text: Encoded, views: KeysValues) -> Tensor:
+        """Boxes [R, 4] of what texts say of their images, see :class:`Network`."""
+        return self.bbox_head(self.fuse(text, views)[:, 0]).sigmoid()
 
     def match(self, image: Encoded, text: Encoded) -> Tensor:
         """See :class:`Network`."""
@@ -164,27 +267,31 @@ class CclmNetwork(DualEncoderNetwork):
         eos_positions: Tensor,
         images: Optional[Tensor],
         ids: Tensor,
-        masked_tokens: Tensor,
-        masked_positions: Tensor,
+        masked_tokens: Optional[Tensor] = None,
+        masked_positions: Optional[Tensor] = None,
         view_tokens: Optional[Tensor] = None,
         view_eos_positions: Optional[Tensor] = None,
         image_of: Optional[Tensor] = None,
         patches: Optional[Tensor] = None,
         second_tokens: Optional[Tensor] = None,
         second_eos_positions: Optional[Tensor] = None,
+        masked_eos_positions: Optional[Tensor] = None,
     ) -> Dict[str, Tensor]:
-        """A batch of pairs (view, text), of one stream (CCLM, section 3.2).
+        """A batch of pairs (view, text), of one stream (CCLM, section 3.2). What needs a head that is not there is left
+        out.
 
         Args:
             tokens, eos_positions: the texts, int64 [B, T] and [B].
             images: of the views, see :meth:`encode_image`; None: the views are texts.
             ids: int64 [B]; rows with the same one are no negatives of each other in matching.
-            masked_tokens: the text of masked language modelling, with masks in it: of `tokens`, or where views are texts
-                of `view_tokens`, which are then read beside `tokens`.
+            masked_tokens: the text of masked language modelling, with masks in it: of `tokens`, or where views are
+                texts of `view_tokens`, which are then read beside `tokens`. None: no such.
             masked_positions: int64 [B, M], where something is to be told; what is not real is told, too.
             view_tokens, view_eos_positions: views that are texts, int64 [B, S] and [B].
             image_of, patches: views that are regions of `images`, see :meth:`encode_regions`.
             second_tokens, second_eos_positions: another caption of each image.
+            masked_eos_positions: int64 [B], where `masked_tokens` end that are both texts in one. They are read by
+                themselves, and nothing is matched: translation language modelling (TLM, Conneau and Lample 2019).
 
         Returns:
             ``text``, ``image`` (of the views) and, where given, ``second`` [B, embed_dim], not normalised;
@@ -192,38 +299,70 @@ class CclmNetwork(DualEncoderNetwork):
             view; ``drawn`` bool [3B], False where there was no other; ``masked`` [B, M, width], states for
             :attr:`lm_head`; with regions ``boxes`` [B, 4], centre, width and height in shares of the image.
         """
-        text = self.encode_text(tokens, eos_positions)
-        whole = None
+        text, whole = self._in_chunks(self.encode_text, tokens, eos_positions), None
         if view_tokens is not None:
-            own = self.encode_text(view_tokens, view_eos_positions)
+            own = self._in_chunks(self.encode_text, view_tokens, view_eos_positions)
             view = View(own.vector, own.states, own.mask, False)
         elif image_of is not None:
             view, whole = self.encode_regions(images, image_of, patches)
         else:
-            own = self.encode_image(images)
+            own = self._in_chunks(self.encode_image, images)
             view = View(own.vector, own.states, own.mask, True)
-        found = {"text": text.vector, "image": view.vector}
-        views = self.fusion.keys_values(view.states, view.mask, view.is_image)
-        found.update(self._matching(text, view, views, ids))
-        if view_tokens is not None:
-            masked = self.encode_text(masked_tokens, view_eos_positions)
-            views = self.fusion.keys_values(text.states, text.mask)
-        else:
-            masked = self.encode_text(masked_tokens, eos_positions)
-        found["masked"] = self.fuse(masked, views, masked_positions)
-        if whole is not None:
-            seen = self.image_keys_values(whole)[image_of]
-            found["boxes"] = self.bbox_head(self.fuse(text, seen)[:, 0]).sigmoid()
+        found, views = {"text": text.vector, "image": view.vector}, None
+        if masked_eos_positions is None:
+            views = self._match_pairs(found, text, view, ids)
+        if self.lm_head is not None and masked_tokens is not None:
+            last = eos_positions if masked_eos_positions is None else masked_eos_positions
+            if view_tokens is not None and masked_eos_positions is None:
+                last, views = view_eos_positions, self.fusion.keys_values(text.states, text.mask)
+            masked = self._in_chunks(self.encode_text, masked_tokens, last)
+            found["masked"] = self._fused(masked, views, masked_positions)
+        if whole is not None and self.bbox_head is not None:
+            seen, first = self.image_keys_values(whole)[image_of], torch.zeros_like(ids)[:, None]
+            found["boxes"] = self.bbox_head(self._fused(text, seen, first)[:, 0]).sigmoid()
         if second_tokens is not None:
-            found["second"] = self.encode_text(second_tokens, second_eos_positions).vector
+            found["second"] = self._in_chunks(self.encode_text, second_tokens, second_eos_positions).vector
         return found
 
-    def _matching(self, text: Encoded, view: View, views: KeysValues, ids: Tensor) -> Dict[str, Tensor]:
-        """All pairs in one pass, whose keys and values are those of B views."""
-        negatives = draw_negatives(text.vector, view.vector, self.temperature, ids)
-        own = torch.arange(len(ids), device=ids.device)
-        text_rows = torch.cat([own, own, negatives.texts])
-        pairs = Encoded(text.vector, text.states[text_rows], text.mask[text_rows])
-        states = self.fuse(pairs, views[torch.cat([own, negatives.images, own])])
-        drawn = torch.cat([torch.ones_like(negatives.found), negatives.found, negatives.found])
-        return {"matching": self.itm_head(states[:, 0]), "drawn": drawn}
+    def _match_pairs(self, found: Dict[str, Tensor], text: Encoded, view: View, ids: Tensor) -> KeysValues:
+        """Put ``matching`` and ``drawn`` into `found`: all pairs in one pass, keys and values computed once a view.
+        Returns these of the B views."""
+        if self.itm_head is None:
+            return self.fusion.keys_values(view.states, view.mask, view.is_image)
+        pairs, texts, own = Rows(text.vector, view.vector, ids), States(text.states, text.mask), States(*view[1:3])
+        pool = NEGATIVES[self.negatives](pairs, texts, own, self.temperature)
+        views, rows = self.fusion.keys_values(*pool.views, view.is_image), torch.arange(len(ids), device=ids.device)
+        texts, negatives = Encoded(text.vector, *pool.texts), pool.negatives
+        text_rows, view_rows = torch.cat([rows, rows, negatives.texts]), torch.cat([rows, negatives.images, rows])
+        states = self._fused(texts, views, torch.zeros_like(text_rows)[:, None], text_rows, view_rows)
+        found["matching"] = self.itm_head(states[:, 0])
+        found["drawn"] = torch.cat([torch.ones_like(negatives.found), negatives.found, negatives.found])
+        return views.first(len(ids))
+
+    def _in_chunks(self, encode: Callable[..., Encoded], *tensors: Tensor) -> Encoded:
+        """Rows in chunks of ``encode_chunk``."""
+
+        def parts(*rows: Tensor) -> Dict[str, Tensor]:
+            return {name: part for name, part in encode(*rows)._asdict().items() if part is not None}
+
+        return Encoded(**in_chunks(parts, tensors, self.encode_chunk))
+
+    def _fused(
+        self,
+        text: Encoded,
+        views: Optional[KeysValues],
+        at: Tensor,
+        text_rows: Optional[Tensor] = None,
+        view_rows: Optional[Tensor] = None,
+    ) -> Tensor:
+        """:meth:`fuse` of some rows, int64 [R], in chunks; None: of all."""
+        every = torch.arange(len(at), device=at.device)
+        if text_rows is None and not 0 < self.encode_chunk < len(at):
+            return self.fuse(text, views, at)
+        rows = (every if text_rows is None else text_rows), (every if view_rows is None else view_rows)
+
+        def fuse(of_text: Tensor, of_view: Tensor, at: Tensor) -> Tensor:
+            own = Encoded(text.vector, text.states[of_text], text.mask[of_text])
+            return self.fuse(own, views and views[of_view], at)
+
+        return in_chunks(fuse, (*rows, at), self.encode_chunk)

@@ -1,14 +1,15 @@
 """A dual encoder of any image tower and any text tower, as LilT aligns them (Khan and Fu 2023): each gives one vector,
 which a linear projection takes into the space of both."""
 
-from dataclasses import asdict, dataclass, field, make_dataclass
-from typing import Any, Dict, Optional, Tuple, Union, get_args, get_origin
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, ClassVar, Dict, Optional, Tuple, Union, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.check import holding
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource, add_prefix
+from mlvl_fairseq.checkpoints.towers.base import read_tower
 from mlvl_fairseq.data.images.transforms import ImageTransform, transform_names
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
@@ -25,7 +26,7 @@ from mlvl_fairseq.modules.towers.base import (
 )
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
 from mlvl_fairseq.networks.frozen_tower import FrozenTower, draws, is_frozen
-from mlvl_fairseq.networks.peft import add_parts
+from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
 from mlvl_fairseq.options import choice
 
 Transform = choice("Transform", *transform_names())
@@ -33,17 +34,24 @@ Temperature = choice("Temperature", "clamped", "log_scale")
 BOUNDS = (0.001, 0.5)  # of the clamped temperature
 TRANSFORM = "imagenet_square"
 PLAIN = {int, float, str, bool}  # types of dimensions that options can say
+STAGES = Tuple[int, ...]  # as numbers separated by commas
 
 
 def dimension_names(side: str, kind: TowerKind) -> Dict[str, str]:
-    """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``."""
-    fields = [name for name, own in kind.config.__dataclass_fields__.items() if _plain(own.type)]
-    named = {name if name.startswith(f"{side}_") else f"{side}_{name}": name for name in fields}
-    return {option: name for option, name in named.items() if name != "vocab_size"}
+    """Option -> field of a kind of tower: ``image_width`` -> ``width``, ``image_size`` -> ``image_size``,
+    ``image_stage_layers`` -> ``layers`` where each stage has a number of its own."""
+    found = {}
+    for name, own in kind.config.__dataclass_fields__.items():
+        if _plain(own.type) and name != "vocab_size":
+            given = f"stage_{name}" if own.type == STAGES else name
+            found[given if given.startswith(f"{side}_") else f"{side}_{given}"] = name
+    return found
 
 
 def _plain(kind: Any) -> Optional[type]:
     """The type behind Optional[type], where options can say it."""
+    if kind == STAGES:
+        return str
     inner = [one for one in get_args(kind) if one is not type(None)] if get_origin(kind) is Union else [kind]
     return inner[0] if len(inner) == 1 and inner[0] in PLAIN else None
 
@@ -173,8 +181,23 @@ def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -
         if values[given] is not None:
             absent = f"--{side}-tower {name} has no --{given.replace('_', '-')}"
             raise UserError(f"{absent}: leave it out, and an --arch that sets it (--arch dual_encoder sets none)")
-    dimensions = {own[given]: values[given] for given in own}
+    dimensions = {own[given]: _parsed(values[given], towers[name], own[given], given) for given in own}
     return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
+
+
+def stage_numbers(numbers: Tuple[int, ...]) -> str:
+    """How options say the numbers of stages."""
+    return ",".join(map(str, numbers))
+
+
+def _parsed(value: Any, kind: TowerKind, name: str, option: str) -> Any:
+    """The value of an option as a config has it. Raises UserError: no numbers."""
+    if value is None or kind.config.__dataclass_fields__[name].type != STAGES:
+        return value
+    numbers = value.split(",")
+    if not all(number.isdecimal() and len(number) < 5 for number in numbers):
+        raise UserError(f"--{option.replace('_', '-')} {value}: give a number for each stage, as 2,2,6,2")
+    return tuple(map(int, numbers))
 
 
 @register_network("dual_encoder")
@@ -187,6 +210,8 @@ class DualEncoderNetwork(Network):
         temp: the temperature, or logit_scale: the logarithm of its inverse.
         frozen_dropout: whether dropout works in frozen parts in training. transform: name of what cuts pictures.
         longest: tokens of a text.
+        own_options: dataclasses of what a checkpoint says of it beside its towers' dimensions.
+        may_be_missing: submodules that a checkpoint to start from may lack as a whole.
         added: number of parameters that a preset added to the towers.
     """
 
@@ -199,6 +224,8 @@ class DualEncoderNetwork(Network):
     sides = {"image": "visual_encoder", "text": "text_encoder"}
     heads = r"^(vision|text)_proj\."
     language_architectures = ARCHITECTURES  # with --text-tower clip_text_...
+    own_options: ClassVar[Tuple[type, ...]] = (DualEncoderOptions, PeftOptions, LoraOptions)
+    may_be_missing: ClassVar[Tuple[str, ...]] = ()
     added = 0
 
     def __init__(
@@ -243,11 +270,20 @@ class DualEncoderNetwork(Network):
         """See :class:`Network`. Low-rank updates are merged into the weights."""
         from mlvl_fairseq.networks.dual_encoder_files import read_whole
 
-        whole = read_whole(source, **frozen)
+        whole = read_whole(source, cls.family, **frozen)
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
         network.longest = min(network.longest, whole.max_length or network.longest)
         return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
+
+    @classmethod
+    def public_tensors(cls, side: str, path, options, configs: TowerConfigs) -> Tensors:
+        """What a public file of a side has for such a network, by the network's names.
+
+        Raises:
+            DataError: the file does not fit. UserError: this tower does not start from files.
+        """
+        return add_prefix(read_tower(getattr(configs, side), path), f"{cls.sides[side]}.")
 
     @property
     def embed_dim(self) -> int:
@@ -344,6 +380,11 @@ def rest_frozen(module: nn.Module) -> None:
 
 
 def describe(configs: TowerConfigs) -> str:
-    """Dimensions as text, those among them that no tensor shows (heads, pooling)."""
+    """Dimensions as text, those among them that no tensor shows (heads, pooling). What a config does not show in its
+    ``repr`` makes no difference to vectors."""
     parts = (("image", configs.image), ("text", configs.text))
-    return "; ".join(f"{side} {type(config).__name__} {sorted(asdict(config).items())}" for side, config in parts)
+    return "; ".join(f"{side} {type(config).__name__} {sorted(_shown(config).items())}" for side, config in parts)
+
+
+def _shown(config: Any) -> Dict[str, Any]:
+    return {one.name: getattr(config, one.name) for one in fields(config) if one.repr}

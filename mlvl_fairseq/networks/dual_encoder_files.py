@@ -1,17 +1,18 @@
 """Dual encoders out of files: whole ones out of checkpoints, whose frozen weights are where they were taken from, and
 towers out of public files."""
 
+import functools
 import logging
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Optional, Sequence
+from typing import Any, Collection, Dict, List, Optional, Sequence, Type
 
 import torch
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors, holding, without_values
-from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import DualEncoderFile
+from mlvl_fairseq.checkpoints.formats.trained_dual_encoder import TrainedDualEncoder
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
     WeightSource,
@@ -19,26 +20,27 @@ from mlvl_fairseq.checkpoints.source import (
     fill_in,
     fingerprint,
     format_of,
+    take_prefix,
 )
-from mlvl_fairseq.checkpoints.towers.base import load_tower
+from mlvl_fairseq.checkpoints.towers.base import resized
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.low_rank import merge_lora
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
+from mlvl_fairseq.networks.base import NETWORKS
 from mlvl_fairseq.networks.dual_encoder import (
     DualEncoderNetwork,
-    DualEncoderOptions,
     TowerConfigs,
     describe,
     dimension_options,
 )
-from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions
 from mlvl_fairseq.options import with_options
 
 logger = logging.getLogger(__name__)
 
 PARTS = {"image_weights": "image", "text_weights": "text", "init_from": "frozen"}  # option -> what a file leaves out
+LORA = ("lora_targets", "lora_alpha")  # what low-rank updates do not show by themselves
 
 
 @dataclass
@@ -50,16 +52,11 @@ class _Origins:
     text_weights: Optional[str] = None
 
 
-SavedOptions = with_options(
-    _Origins,
-    [
-        DualEncoderOptions,
-        dimension_options("image", IMAGE_TOWERS),
-        dimension_options("text", TEXT_TOWERS),
-        PeftOptions,
-        LoraOptions,
-    ],
-)
+@functools.cache
+def saved_options(network: Type[DualEncoderNetwork]) -> type:
+    """What the checkpoints of a kind of network say of the model."""
+    dimensions = [dimension_options("image", IMAGE_TOWERS), dimension_options("text", TEXT_TOWERS)]
+    return with_options(_Origins, [*network.own_options, *dimensions])
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,13 @@ class WholeDualEncoder:
     """A checkpoint with all its weights.
 
     Attributes:
-        options: of the model. configs: of its towers. tensors: by name. tokenizer: what cut its captions.
+        network: what it is of. options: of the model. configs: of its towers. tensors: by name.
+        tokenizer: what cut its captions.
         max_length: tokens of a caption. languages: learned in sequence. source: the file.
         tokenizer_folder: where its tokenizer was found, if files of it are needed.
     """
 
+    network: Type[DualEncoderNetwork]
     options: Any
     configs: TowerConfigs
     tensors: Tensors
@@ -83,41 +82,47 @@ class WholeDualEncoder:
 
     def build(self) -> DualEncoderNetwork:
         """A network of these dimensions, with what the preset adds."""
-        return DualEncoderNetwork.of_options(self.options, self.configs)
+        return self.network.of_options(self.options, self.configs)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights, and of what they do not show."""
-        lora = f"{self.options.lora_targets} {self.options.lora_alpha}"
+        lora = " ".join(str(getattr(self.options, name)) for name in LORA if hasattr(self.options, name))
         basis = f"{describe(self.configs)}; {self.options.transform}; {lora}; {self.tokenizer.fingerprint}"
         return fingerprint({"basis": torch.tensor(list(basis.encode())), **self.tensors})
 
 
-def read_whole(source: WeightSource, tokenizer_folder=None, **moved: Optional[str]) -> WholeDualEncoder:
+def read_whole(
+    source: WeightSource, family: Optional[str] = None, tokenizer_folder=None, **moved: Optional[str]
+) -> WholeDualEncoder:
     """Read a checkpoint, and what it left out from where that was taken from.
 
     Args:
+        family: of networks, which it has to be of; None: any with two towers.
         tokenizer_folder: of the tokenizer. moved: `init_from`, `image_weights`, `text_weights`: where these are now.
 
     Raises:
         DataError: a file is missing, damaged, or holds tensors that the network lacks or lacks some of the network's.
-        UserError: a frozen file is not there or another one.
+        UserError: a frozen file is not there or another one, or it is of another family.
     """
-    file: DualEncoderFile = format_of(source, "dual_encoder").read(source)
+    form = format_of(source, family)
+    if not isinstance(form, TrainedDualEncoder):
+        raise UserError(f"{source.path} holds a model of the family '{form.family}', which is no dual encoder")
+    file, network = form.read(source), NETWORKS[form.family]
     given, tokenizer_folder = tokenizer_folder, tokenizer_folder or file.tokenizer_folder
-    options, text = file.options(SavedOptions), file.tokenizer(tokenizer_folder)
+    options, text = file.options(saved_options(network)), file.tokenizer(tokenizer_folder)
     if given and isinstance(text, WordPieceTokenizer) and not text.is_of(given):
         raise UserError(f"{given} holds another tokenizer than {source.path}, which needs none: its own is in it")
     configs = TowerConfigs.of_options(options, len(text))
     whole = WholeDualEncoder(
-        options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
+        network, options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
     )
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)
     for option, part in PARTS.items():
         if part in file.fingerprints:
             path = moved.get(option) or getattr(options, option)
-            every = _origin_tensors(option, path, file, configs)
+            every = _origin_tensors(option, path, whole)
             frozen = {name: every[name] for name in every.keys() & expected.keys() - file.tensors.keys()}
             complaint = f"{path} does not hold the frozen weights that {source.path} was trained with"
             tensors = fill_in(tensors, frozen, file.fingerprints[part], complaint)
@@ -135,8 +140,10 @@ def write_merged(whole: WholeDualEncoder, path) -> None:
     network = holding(whole.build, whole.tensors)
     merge_lora(network)
     options = {name: str(value) if isinstance(value, Enum) else value for name, value in vars(whole.options).items()}
-    words = [word for word in whole.options.preset.split("+") if word.partition("_")[0] != "lora"]
-    options.update({"_name": "dual_encoder", "preset": "+".join(words) or "proj", **dict.fromkeys(PARTS)})
+    options.update({"_name": whole.network.family, **dict.fromkeys(PARTS)})
+    if "preset" in options:
+        words = [word for word in options["preset"].split("+") if word.partition("_")[0] != "lora"]
+        options["preset"] = "+".join(words) or "proj"
     content = {
         "cfg": {"model": options, "task": {"tokenizer_folder": whole.tokenizer_folder, "max_length": whole.max_length}},
         "model": network.state_dict(),
@@ -145,20 +152,16 @@ def write_merged(whole: WholeDualEncoder, path) -> None:
     save_checkpoint(content, path)
 
 
-def _origin_tensors(option: str, path: Optional[str], file: DualEncoderFile, configs: TowerConfigs) -> Tensors:
+def _origin_tensors(option: str, path: Optional[str], whole: WholeDualEncoder) -> Tensors:
     flag = f"--{option.replace('_', '-')}"
     if path is None or not Path(path).exists():
         raise UserError(
-            f"{file.source.path} needs the frozen weights it was trained with, and {path} is not there: say where they "
-            f"are with {flag}"
+            f"{whole.source.path} needs the frozen weights it was trained with, and {path} is not there: say where "
+            f"they are with {flag}"
         )
     if option == "init_from":
-        return read_whole(file.source.origin(path)).tensors
-    side = PARTS[option]
-    config = getattr(configs, side)
-    tower = config.build()
-    load_tower(tower, config, path)
-    return add_prefix(tower.state_dict(), f"{DualEncoderNetwork.sides[side]}.")
+        return read_whole(whole.source.origin(path), whole.network.family).tensors
+    return whole.network.public_tensors(PARTS[option], path, whole.options, whole.configs)
 
 
 def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs, growth=None) -> Dict[str, List[str]]:
@@ -177,7 +180,7 @@ def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs,
     files = {side: getattr(options, f"{side}_weights") for side in network.sides}
     if not options.init_from:
         given = {side: path for side, path in files.items() if path}
-        return {f"{side}_weights": load_side(network, side, getattr(configs, side), given[side]) for side in given}
+        return {f"{side}_weights": load_side(network, side, options, configs, given[side]) for side in given}
     if any(files.values()):
         raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
     return {"init_from": load_all(network, configs, options.init_from, growth)}
@@ -197,14 +200,15 @@ def tell_what_stays_random(network: DualEncoderNetwork, frozen: Sequence[str], g
             logger.warning("%s: it has no --%s-weights", what, side)
 
 
-def load_side(network: DualEncoderNetwork, side: str, config: Any, path) -> List[str]:
-    """Put a public file into a tower. Returns names of the network's parameters that are of it.
+def load_side(network: DualEncoderNetwork, side: str, options: Any, configs: TowerConfigs, path) -> List[str]:
+    """Put a public file into a side of a network. Returns names of the network's parameters that are of it.
 
     Raises:
         DataError: the file does not fit. UserError: this tower does not start from files.
     """
-    load_tower(network.get_submodule(network.sides[side]), config, path)
-    return _bare_names(network, side, config)
+    tensors = network.public_tensors(side, path, options, configs)
+    network.load_state_dict(tensors, strict=False)
+    return [name for name, _ in network.named_parameters() if name in tensors]
 
 
 def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=None) -> List[str]:
@@ -220,21 +224,47 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
         DataError: the file is damaged or missing. UserError: it has parts that the network lacks, or lacks others than
             added ones.
     """
-    whole = read_whole(WeightSource(path))
-    own, given = network.state_dict(), dict(whole.tensors)
+    whole = read_whole(WeightSource(path), network.family)
+    own, given = network.state_dict(), _resized(whole, configs.image)
     grown = _grow(network, given, growth)
+    _leave_out_heads(network, given, path)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
     towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
     sides = tuple(f"{module}." for module in network.sides.values())
+    parts = [f"{part}." for part in network.may_be_missing]
+    fresh = tuple(part for part in parts if take_prefix(own, part) and not take_prefix(given, part))
     for name in sorted(name for name in own.keys() - given.keys() if name in towers or not name.startswith(sides)):
+        if name.startswith(fresh):
+            continue
         raise UserError(f"--init-from {path} has no {name}, which this model has: give its towers and --temperature")
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
             found, wanted = list(tensor.shape), list(own[name].shape)
             raise UserError(f"--init-from {path} has {name} of shape {found}, this model {wanted}")
     network.load_state_dict(given, strict=False)
+    if fresh:
+        logger.warning("--init-from %s has no %s: random here", path, " and no ".join(part[:-1] for part in fresh))
     return [name for name, _ in network.named_parameters() if name in given and name != grown]
+
+
+def _leave_out_heads(network: DualEncoderNetwork, tensors: Tensors, path) -> None:
+    """Take those parts out of a checkpoint's tensors that a network does without."""
+    for part in network.may_be_missing:
+        if getattr(network, part) is None and take_prefix(tensors, f"{part}."):
+            logger.info("--init-from %s: its %s is left out", path, part)
+            for name in [name for name in tensors if name.startswith(f"{part}.")]:
+                del tensors[name]
+
+
+def _resized(whole: WholeDualEncoder, image: Any) -> Tensors:
+    """The tensors of a checkpoint, its image tower for pictures of the size that the config `image` says."""
+    if image == whole.configs.image or type(image) is not type(whole.configs.image):
+        return dict(whole.tensors)
+    prefix = f"{whole.network.sides['image']}."
+    own = take_prefix(whole.tensors, prefix)
+    tables = add_prefix(resized(own, image, whole.source.path), prefix)
+    return {**{name: tensor for name, tensor in whole.tensors.items() if not name.startswith(prefix)}, **tables}
 
 
 def _grow(network: DualEncoderNetwork, tensors: Tensors, growth) -> Optional[str]:

@@ -83,5 +83,6 @@ def is_frozen(tower: Tower) -> bool:
 
 
 def draws(tower: Tower) -> bool:
-    """Whether its config has dropout: in training, it gives another vector each time unless it is put to rest."""
-    return any(value for name, value in vars(getattr(tower, "config", tower)).items() if "dropout" in name)
+    """Whether its config has dropout or drops branches: in training, it gives another vector each time unless it is put
+    to rest."""
+    return any(value for name, value in vars(getattr(tower, "config", tower)).items() if "drop" in name)

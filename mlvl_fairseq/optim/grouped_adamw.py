@@ -29,7 +29,8 @@ class GroupedAdamWConfig(FairseqDataclass):
         default="default",
         metadata={
             "help": "what decays: default, all but vectors, biases, temperatures, class tokens and tables of "
-            "positions; reference, all but vectors and biases (LilT's published code); or, beginning with the latter, "
+            "positions; reference, all but vectors and biases (LilT's published code); cclm, the same, no tables of "
+            "positions within windows, but norms within heads (CCLM's published code); or, beginning with reference, "
             "rules on parameter names, separated by spaces: +PATTERN decays and -PATTERN does not what the regular "
             "expression finds, later rules win (write the = in --weight-decay-rules='-temp$')"
         },

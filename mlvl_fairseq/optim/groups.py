@@ -21,6 +21,7 @@ POSITIONS = r"(^|[._])(pos_embed|position(al)?_embeddings?|embed_positions|posit
 DECAY_PRESETS: Dict[str, Tuple[str, ...]] = {
     "default": tuple(f"-{pattern}" for pattern in (SCALARS, CLASS_TOKENS, POSITIONS)),
     "reference": (),
+    "cclm": (r"-relative_position_bias_table$", r"+^(itm|bbox)_head\.1\.weight$"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Sequence
+from typing import Sequence, Tuple
 
 from PIL import Image, ImageChops, ImageDraw
 
@@ -15,6 +15,7 @@ CELL = 16  # pixels: the patch size of the ViT the pictures are meant for
 OVERSAMPLING = 8
 # All in cells. Body + outline + rim + the largest shift (1/16 each side) fill exactly one cell.
 BODY, OUTLINE, RIM = 11.8 / 16, 0.55 / 16, 0.55 / 16
+Box = Tuple[int, int, int, int]
 RIM_STEPS = 24  # directions a silhouette is moved in to grow its rim
 
 
@@ -32,9 +33,25 @@ def draw_picture(place: str, objects: Sequence[PlacedObject], cell: int = CELL) 
     picture = draw_background(place, GRID * cell).copy()
     for item in objects:
         sticker = draw_sticker(item.kind, item.colour, cell)
-        corner = tuple(round((at + shift / 16) * cell) for at, shift in zip(item.cell, item.shift))
-        picture.paste(sticker, corner, sticker)
+        picture.paste(sticker, _corner(item, cell), sticker)
     return picture
+
+
+def bounding_box(objects: Sequence[PlacedObject], cell: int = CELL) -> Box:
+    """The smallest box around objects as :func:`draw_picture` draws them, rims included: ``(x, y, width, height)`` in
+    pixels, from the top left."""
+    bounds = []
+    for item in objects:
+        left, top = _corner(item, cell)
+        inner = draw_sticker(item.kind, item.colour, cell).getchannel("A").getbbox()
+        bounds.append((left + inner[0], top + inner[1], left + inner[2], top + inner[3]))
+    x, y = (min(bound[side] for bound in bounds) for side in (0, 1))
+    return x, y, max(bound[2] for bound in bounds) - x, max(bound[3] for bound in bounds) - y
+
+
+def _corner(item: PlacedObject, cell: int) -> Tuple[int, int]:
+    x, y = (round((at + shift / 16) * cell) for at, shift in zip(item.cell, item.shift))
+    return x, y
 
 
 @lru_cache(maxsize=None)

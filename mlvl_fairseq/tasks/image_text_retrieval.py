@@ -1,7 +1,7 @@
 """Contrastive training of a dual encoder: from scratch, from CLIP's weights, or with frozen parts."""
 
 from dataclasses import dataclass, field, replace
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from fairseq.tasks import register_task
 
@@ -56,6 +56,11 @@ class ImageTextRetrievalTask(CachesFrozenTowers, LimitsSamples, CaptionTask):
         for lang in langs:
             corpus.require("train", lang)
         return cls(cfg, vocabulary_of(cfg, corpus, langs), langs)
+
+    @property
+    def stream_features_shape(self) -> Optional[Tuple[int, ...]]:
+        """Shape of an image's given features; None: there are pictures."""
+        return (self.image_feature_dim,) if self.image_feature_dim else None
 
     @property
     def growth(self) -> GrowthOptions:

@@ -24,6 +24,7 @@ from mlvl_fairseq.json_files import Count, Size, checked
 from mlvl_fairseq.modules.expandable_embedding import apply_idle_decay
 
 SIDES = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
+FUSION = "fusion."  # of what else has these sides
 LEFT_OUT = ("image", "text", "frozen")  # parts of the network that a file may leave out
 Schema = TypeVar("Schema")
 
@@ -94,7 +95,16 @@ class TrainedDualEncoder(WeightFormat):
     is_ours = True
 
     def detect(self, source: WeightSource) -> bool:
+        return self.has_sides(source) and not self.fuses(source)
+
+    @staticmethod
+    def has_sides(source: WeightSource) -> bool:
         return any(name.startswith(SIDES) for name in source.model())
+
+    @staticmethod
+    def fuses(source: WeightSource) -> bool:
+        """Whether it has a fusion encoder, too."""
+        return any(name.startswith(FUSION) for name in source.model())
 
     def read(self, source: WeightSource) -> DualEncoderFile:
         state, content = dict(source.model()), source.read(_Content)

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from typing import Any, Callable, Dict, Set, Type
 
-from mlvl_fairseq.checkpoints.check import check_tensors
+from mlvl_fairseq.checkpoints.check import check_tensors, without_values
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, fingerprint
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.towers.base import Tower
@@ -12,6 +12,8 @@ from mlvl_fairseq.modules.towers.base import Tower
 Reader = Callable[[WeightSource, Any], Tensors]
 READERS: Dict[Type[Any], Reader] = {}
 CLASSIFIERS: Set[Type[Any]] = set()
+Resizing = Callable[[Tensors, Any, Any], Tensors]
+RESIZINGS: Dict[Type[Any], Resizing] = {}
 
 
 def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> Callable[[Reader], Reader]:
@@ -29,25 +31,63 @@ def register_tower_weights(config: Type[Any], of_classifiers: bool = False) -> C
     return register
 
 
-def load_tower(tower: Tower, config: Any, path) -> str:
-    """Put the weights of a file into a tower. Adapters and appended blocks, which no such file has, stay fresh.
+def register_resizing(config: Type[Any]) -> Callable[[Resizing], Resizing]:
+    """Decorator of a function ``(tensors, config, path) -> tensors`` that makes tables of positions of such a tower, in
+    its own names, those of another size of pictures, which `config` says."""
+
+    def register(resizing: Resizing) -> Resizing:
+        RESIZINGS[config] = resizing
+        return resizing
+
+    return register
+
+
+def resized(tensors: Tensors, config: Any, path) -> Tensors:
+    """The tensors of a tower, by its own names, with tables of positions as `config` says.
 
     Args:
-        tower: what ``config.build()`` gave, with or without adapters and appended blocks.
-        config: the dimensions it was built with. path: a file or folder, see the modules of this folder.
+        path: of the file they are from, for messages.
 
-    Returns:
-        sha256 (hex) of the tensors.
+    Raises:
+        DataError: a table is no such.
+    """
+    _import_all()
+    return RESIZINGS[type(config)](tensors, config, path) if type(config) in RESIZINGS else tensors
+
+
+def read_tower(config: Any, path) -> Tensors:
+    """The weights of a file, by the names of the tower that `config` builds.
+
+    Args:
+        path: a file or folder, see the modules of this folder.
 
     Raises:
         DataError: the file is missing, damaged, or of other dimensions. UserError: there is no reader for this kind of
             tower.
     """
     _import_all()
+    name = type(without_values(config.build)).__name__
     if type(config) not in READERS:
-        raise UserError(f"{path}: a {type(tower).__name__} does not start from weights")
+        raise UserError(f"{path}: a {name} does not start from weights")
     tensors = READERS[type(config)](WeightSource(path), config)
-    check_tensors(path, f"a {type(tower).__name__} of these dimensions", config.build, tensors)
+    check_tensors(path, f"a {name} of these dimensions", config.build, tensors)
+    return tensors
+
+
+def load_tower(tower: Tower, config: Any, path) -> str:
+    """Put the weights of a file into a tower. Adapters and appended blocks, which no such file has, stay fresh.
+
+    Args:
+        tower: what ``config.build()`` gave, with or without adapters and appended blocks.
+        config: the dimensions it was built with. path: see :func:`read_tower`.
+
+    Returns:
+        sha256 (hex) of the tensors.
+
+    Raises:
+        DataError, UserError: see :func:`read_tower`.
+    """
+    tensors = read_tower(config, path)
     tower.load_state_dict(tensors, strict=False)
     return fingerprint(tensors)
 

@@ -4,7 +4,7 @@ import logging
 
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource
-from mlvl_fairseq.checkpoints.towers.base import register_tower_weights
+from mlvl_fairseq.checkpoints.towers.base import register_resizing, register_tower_weights
 from mlvl_fairseq.checkpoints.towers.positions import resize_positions
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.towers.clip_vit import ClipViTConfig
@@ -23,7 +23,12 @@ def read_clip_vit(source: WeightSource, config: ClipViTConfig) -> Tensors:
         found, wanted = getattr(weights.vision_config, name), getattr(config, name)
         if found != wanted:
             raise UserError(f"{source.path}: its image tower has {name} {found}, not {wanted}: choose another tower")
-    grid = config.image_size // config.patch_size
     tensors = {name: tensor for name, tensor in weights.vision.items() if name != PROJECTION}
     logger.info("%s: the image tower without its projection to CLIP's space", source.path)
-    return {**tensors, TABLE: resize_positions(tensors[TABLE], 1, grid, source.path, TABLE)}
+    return resize_clip_vit(tensors, config, source.path)
+
+
+@register_resizing(ClipViTConfig)
+def resize_clip_vit(tensors: Tensors, config: ClipViTConfig, path) -> Tensors:
+    grid = config.image_size // config.patch_size
+    return {**tensors, TABLE: resize_positions(tensors[TABLE], 1, grid, path, TABLE)}

@@ -3,7 +3,7 @@
 import re
 
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource
-from mlvl_fairseq.checkpoints.towers.base import register_tower_weights
+from mlvl_fairseq.checkpoints.towers.base import register_resizing, register_tower_weights
 from mlvl_fairseq.checkpoints.towers.positions import resize_positions
 from mlvl_fairseq.checkpoints.towers.public import public_tensors
 from mlvl_fairseq.errors import DataError
@@ -34,7 +34,22 @@ def _fitting(source: WeightSource, tensors: Tensors, config: ViTConfig, leading:
         raise DataError(message, source.path, field=DISTILLED)
     if TABLE not in tensors:
         raise DataError("tensor is missing; this is no vision transformer", source.path, field=TABLE)
+    return _resized(tensors, config, source.path, leading)
+
+
+@register_resizing(ViTConfig)
+def resize_vit(tensors: Tensors, config: ViTConfig, path) -> Tensors:
+    return _resized(tensors, config, path, leading=1)
+
+
+@register_resizing(DeiT3Config)
+def resize_deit3(tensors: Tensors, config: DeiT3Config, path) -> Tensors:
+    return _resized(tensors, config, path, leading=0)
+
+
+def _resized(tensors: Tensors, config: ViTConfig, path, leading: int) -> Tensors:
+    """With positions for pictures of the config's size."""
     table = tensors[TABLE]
     if table.dim() != 3 or len(table) != 1:
-        raise DataError(f"tensor has shape {list(table.shape)}, expected [1, rows, width]", source.path, field=TABLE)
-    return {**tensors, TABLE: resize_positions(table[0], leading, config.grid, source.path, TABLE)[None]}
+        raise DataError(f"tensor has shape {list(table.shape)}, expected [1, rows, width]", path, field=TABLE)
+    return {**tensors, TABLE: resize_positions(table[0], leading, config.grid, path, TABLE)[None]}

@@ -17,6 +17,10 @@ class Conversion(ABC):
     description: ClassVar[str]
     checkpoint: ClassVar[str]
 
+    def add_inputs(self, parser: ArgumentParser) -> None:
+        """What is read, before the folder to write to."""
+        parser.add_argument("checkpoint", help=self.checkpoint)
+
     def add_options(self, parser: ArgumentParser) -> None:
         """Options beside the checkpoint and the folder to write to."""
 

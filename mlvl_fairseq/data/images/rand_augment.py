@@ -9,7 +9,7 @@ a channel whose least value is not 0 becomes white; Sharpness does not cut its v
 
 import math
 from functools import partial
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -29,16 +29,17 @@ _ROWS = 32  # at once: stays in the cache
 Change = Callable[[Image.Image], Image.Image]
 
 
-def rand_augment(image: Image.Image, form: str, generator) -> Image.Image:
+def rand_augment(image: Image.Image, form: str, generator, names: Optional[Sequence[str]] = None) -> Image.Image:
     """A picture changed by operations drawn with replacement, each done with probability 1/2.
 
     Args:
         image: RGB. form: ``fixed`` or ``reference``, see above; ``none`` changes nothing.
         generator: what draws: numpy's ``Generator``, or its ``RandomState`` as in the published code.
+        names: of the operations to draw from; None: all ten.
     """
     if form == "none":
         return image
-    for name in generator.choice(NAMES, OPERATIONS):
+    for name in generator.choice(names or NAMES, OPERATIONS):
         if generator.random() <= PROBABILITY:
             image = changed(image, str(name), form, generator)
     return image

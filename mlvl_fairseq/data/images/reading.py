@@ -42,18 +42,23 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
         DataError: the file is missing, no regular file, no image of a common format, truncated, too large or too
             narrow.
     """
+    _require_image_file(path)
+    return decode_image(path, path, mode, max_pixels)
+
+
+def decode_image(file, name, mode: Optional[str] = None, max_pixels: int = MAX_PIXELS) -> "Image.Image":
+    """As :func:`load_image`, of a path or of an open file; `name`: how messages call it."""
     from PIL import Image
 
     try:
-        _require_image_file(path)
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            _check_size(image.width, image.height, max_pixels, path)
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            _check_size(image.width, image.height, max_pixels, name)
             image.load()
             return image.copy() if mode is None else image.convert(mode)
     except DataError:
         raise
     except Exception as error:  # decoders fail on damaged files with almost anything
-        raise DataError(f"cannot be decoded ({type(error).__name__}: {_reason(error)})", path) from None
+        raise DataError(f"cannot be decoded ({type(error).__name__}: {_reason(error)})", name) from None
 
 
 def _require_image_file(path) -> None:

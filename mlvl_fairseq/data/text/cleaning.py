@@ -10,6 +10,7 @@ MAX_WORDS = 30  # of a caption that LilT reads
 
 CLEANINGS: Dict[str, Callable[[str], str]] = {}
 _LEFT_OUT = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
+_TO_SPACES = str.maketrans(dict.fromkeys(",.'!?\"()*#:;~-/", " "))
 _GAP = re.compile(r"\s{2,}")
 
 
@@ -38,10 +39,28 @@ def none(text: str) -> str:
     return text
 
 
+@register_cleaning("cclm")
+def cclm(text: str) -> str:
+    """Captions as CCLM (Zeng et al. 2023) was published, which has it from ALBEF (Li et al. 2021): lower case, ASCII
+    punctuation and hyphens to spaces, of which one is left between words."""
+    text = _GAP.sub(" ", text.lower().translate(_TO_SPACES).replace("<person>", "person"))
+    return text.rstrip("\n").strip(" ")
+
+
+@register_cleaning("cclm_question")
+def cclm_question(text: str) -> str:
+    """Questions, likewise: as :func:`cclm`, but that spaces stay as many as they are, except at the end."""
+    return text.lower().translate(_TO_SPACES).rstrip(" ")
+
+
 @register_cleaning("lilt")
 def lilt(text: str) -> str:
     """As LilT (Khan et al. 2023) was published, which has it from ALBEF (Li et al. 2021): lower case, ASCII punctuation
     left out (of other writings it stays), hyphens and slashes to spaces, and the first :data:`MAX_WORDS` words."""
     text = text.lower().translate(_LEFT_OUT).replace("<person>", "person")
-    words = _GAP.sub(" ", text).rstrip("\n").strip(" ").split(" ")
-    return " ".join(words[:MAX_WORDS])
+    return first_words(_GAP.sub(" ", text).rstrip("\n").strip(" "), MAX_WORDS)
+
+
+def first_words(text: str, number: int) -> str:
+    """The beginning of a text: so many words, which one space separates."""
+    return " ".join(text.split(" ")[:number])

@@ -1,12 +1,12 @@
 """SentencePiece text and XLM-R's dictionary: the folder layout of fairseq's XLM-R releases.
 
 An XLM-R folder holds ``sentencepiece.bpe.model`` and ``dict.txt`` (one line a piece, in the order of ids), and
-``model.pt`` if it has weights.
+``model.pt`` if it has weights. Hugging Face's has no ``dict.txt``: its ids are those of the pieces' own order, as in
+the releases.
 """
 
 import hashlib
 import io
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Sequence, Union
 
@@ -14,6 +14,8 @@ import sentencepiece
 from tqdm import tqdm
 
 from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
+from mlvl_fairseq.data.text.cleaning import NO_CLEANING
+from mlvl_fairseq.data.text.cleaning import cleaning as named_cleaning
 from mlvl_fairseq.data.text_files import sentences
 from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import atomic_path, open_file, read_text, write_text
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE, DICTIONARY_FILE = "sentencepiece.bpe.model", "dict.txt"
 MASK = "<mask>"
-STATE = "sentencepiece"
+STATE, CLEANING_STATE = "sentencepiece", "sentencepiece_cleaning"
 SPACE = "\u2581"  # SentencePiece's mark of a space
 LONGEST_LINE = 4192  # bytes; SentencePiece leaves longer lines out of training
 
@@ -34,7 +36,7 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     pieces, and ``<mask>`` last (250,002 entries in the release). It has no tokens for languages.
 
     Args:
-        path: an XLM-R folder, or a ``dict.txt``.
+        path: an XLM-R folder, which may be Hugging Face's, or a ``dict.txt``.
 
     Raises:
         DataError: the file is missing or no such dictionary.
@@ -42,9 +44,8 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     from fairseq.data import Dictionary
 
     path = Path(path)
+    dictionary, text = Dictionary(), _dictionary_of(path)
     path = path / DICTIONARY_FILE if path.is_dir() else path
-    dictionary = Dictionary()
-    text = read_text(path, "give XLM-R's folder, which holds dict.txt")
     try:
         dictionary.add_from_file(io.StringIO(text))
     except (ValueError, RuntimeError) as error:
@@ -54,24 +55,38 @@ def load_xlmr_dictionary(path) -> "Dictionary":
     return dictionary
 
 
+def _dictionary_of(path: Path) -> str:
+    """What ``dict.txt`` says, or would."""
+    file = path / DICTIONARY_FILE if path.is_dir() else path
+    if path.is_dir() and not file.exists() and (path / MODEL_FILE).exists():
+        return _dictionary_text(load_sentencepiece(path / MODEL_FILE))
+    return read_text(file, "give XLM-R's folder, which holds dict.txt")
+
+
 @register_tokenizer("sentencepiece", "XLM-R's pieces: folder with sentencepiece.bpe.model and dict.txt")
 class SentencePieceTokenizer(Tokenizer):
     """Text to ids of an XLM-R folder and back. The ids are those that ``fairseq-preprocess`` and the hub interface of
     `XLMRModel` give for pieces made with ``--bpe sentencepiece``.
 
+    Attributes:
+        processor: of SentencePiece. piece_ids: the dictionary's id of every piece, by SentencePiece's id.
+        clean: what is done to a text before.
+
     Args:
-        folder: with ``sentencepiece.bpe.model`` and ``dict.txt``.
+        folder: with ``sentencepiece.bpe.model`` and, unless it is Hugging Face's, ``dict.txt``.
+        cleaning: what is done to texts before, a name of :mod:`mlvl_fairseq.data.text.cleaning`.
 
     Raises:
-        DataError: a file is missing or damaged, or the two do not belong together.
+        DataError: a file is missing or damaged, or the two do not belong together. UserError: there is no such
+            cleaning.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, cleaning: str = NO_CLEANING):
+        self.folder, self.cleaning, self.clean = Path(folder), cleaning, named_cleaning(cleaning)
         self._dictionary = load_xlmr_dictionary(self.folder)
         self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
-        self._processor = load_sentencepiece(self.folder / MODEL_FILE)
-        self._ids = self._dictionary_ids()
+        self.processor = load_sentencepiece(self.folder / MODEL_FILE)
+        self.piece_ids = self._dictionary_ids()
 
     @classmethod
     def detect(cls, folder: Path) -> bool:
@@ -91,23 +106,32 @@ class SentencePieceTokenizer(Tokenizer):
 
     def write_dictionary(self, path) -> None:
         """The folder's own ``dict.txt``, byte for byte."""
-        shutil.copyfile(self.folder / DICTIONARY_FILE, path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self._dictionary_bytes)
+
+    def prepared(self, cleaning: str = NO_CLEANING, ends_texts: bool = True) -> "SentencePieceTokenizer":
+        if not ends_texts:
+            return super().prepared(cleaning, ends_texts)
+        return SentencePieceTokenizer(self.folder, cleaning)
 
     def checkpoint_state(self) -> Dict:
         """Only which one it was: the folder is needed beside a checkpoint."""
-        return {STATE: self.fingerprint}
+        cleaned = {} if self.cleaning == NO_CLEANING else {CLEANING_STATE: self.cleaning}
+        return {STATE: self._digest, **cleaned}
 
     @classmethod
     def from_state(cls, state, source=None, folder=None):
         if STATE not in state:
             return None
-        digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", "restore it from a good copy")
+        advice = "restore it from a good copy"
+        digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", advice)
+        cleaning = checked(state.get(CLEANING_STATE, NO_CLEANING), str, source, f"task_state.{CLEANING_STATE}", advice)
         if folder is None or not (Path(folder) / MODEL_FILE).exists():
             raise UserError(
                 f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: say where, --tokenizer-folder"
             )
-        tokenizer = cls(folder)
-        if tokenizer.fingerprint != digest:
+        tokenizer = cls(folder, cleaning)
+        if tokenizer._digest != digest:
             raise UserError(
                 f"{folder} is not the tokenizer that {source} was trained with: say where, --tokenizer-folder"
             )
@@ -115,7 +139,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _dictionary_ids(self) -> List[int]:
         """The dictionary's id of every piece, by SentencePiece's id."""
-        processor, unknown = self._processor, self.dictionary.unk()
+        processor, unknown = self.processor, self.dictionary.unk()
         pieces = [processor.id_to_piece(i) for i in range(len(processor))]
         special = [processor.is_control(i) or processor.is_unknown(i) for i in range(len(processor))]
         missing = [p for p, skip in zip(pieces, special) if not skip and p not in self.dictionary]
@@ -126,24 +150,36 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        return f"spm-{self.fingerprint[:12]}"
+        return f"spm-{self._digest[:12]}{'' if self.cleaning == NO_CLEANING else f'-{self.cleaning}'}"
 
     @property
     def fingerprint(self) -> str:
+        """Of the two files, and of the cleaning."""
+        if self.cleaning == NO_CLEANING:
+            return self._digest
+        return hashlib.sha256(f"{self._digest} {self.cleaning}".encode()).hexdigest()
+
+    @property
+    def _digest(self) -> str:
         """Of the two files."""
-        files = (self.folder / MODEL_FILE, self.folder / DICTIONARY_FILE)
-        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
-        return hashlib.sha256(b"".join(digests)).hexdigest()
+        contents = ((self.folder / MODEL_FILE).read_bytes(), self._dictionary_bytes)
+        return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
+
+    @property
+    def _dictionary_bytes(self) -> bytes:
+        file = self.folder / DICTIONARY_FILE
+        return file.read_bytes() if file.exists() else _dictionary_of(self.folder).encode()
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
-        return [[self._ids[i] for i in ids] for ids in self._processor.encode(list(texts), out_type=int)]
+        cleaned = [self.clean(text) for text in texts]
+        return [[self.piece_ids[i] for i in ids] for ids in self.processor.encode(cleaned, out_type=int)]
 
     def __len__(self) -> int:
         return len(self.dictionary)
 
     def tokens(self, text: str) -> List[str]:
         """The pieces of a text; an unknown one is given as it is written."""
-        return self._processor.encode(text, out_type=str)
+        return self.processor.encode(self.clean(text), out_type=str)
 
     def decode(self, tokens: Iterable[Union[int, str]]) -> str:
         """The text of ids or pieces; special symbols but ``<unk>`` are left out."""

@@ -23,7 +23,7 @@ from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature
-from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.inference.encoder import Encoder, Keep
 from mlvl_fairseq.json_files import checked
 from mlvl_fairseq.runs.result_folder import ResultFolder
 
@@ -103,8 +103,9 @@ class ImageOptions(GivenFeatures):
         if bool(self.image_root) == bool(self.image_features) or bool(self.image_list) != bool(self.image_features):
             raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
 
-    def encode_images(self, encoder: Encoder, names: List[str]) -> "ImageFeatures":
-        """Features in the encoder's space, in the order of `names`; those that cannot be used are left out.
+    def encode_images(self, encoder: Encoder, names: List[str], keep: Optional[Keep] = None) -> "ImageFeatures":
+        """Features in the encoder's space, in the order of `names`; those that cannot be used are left out. `keep`: see
+        :meth:`Encoder.encode_image_dataset`, of images from files.
 
         Raises:
             UserError: the model has no image tower, or takes features of another dimension; or no image can be used.
@@ -124,6 +125,7 @@ class ImageOptions(GivenFeatures):
                 policy,
                 self.high_bit_depth,
                 allow_outside_root=self.allow_outside_root,
+                keep=keep,
             )
             bad = np.flatnonzero(~features.any(axis=1))
         return ImageFeatures.usable(names, features, bad)

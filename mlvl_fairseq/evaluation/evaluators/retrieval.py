@@ -29,7 +29,9 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 
 @dataclass(kw_only=True)
-class RetrievalOptions(ImageOptions, ReadingOptions):
+class CaptionOptions(ImageOptions, ReadingOptions):
+    """Which captions and images."""
+
     captions: str = option(
         "caption file; {lang} stands for the language, where each of several languages has a file of its own",
         identity=None,
@@ -46,6 +48,10 @@ class RetrievalOptions(ImageOptions, ReadingOptions):
         "language of the captions, or several: en,de,fr or a named order as order222", metavar="LIST", languages=True
     )
     split: str = option("name of the split, for the signature and for files that hold several", "test")
+
+
+@dataclass(kw_only=True)
+class RetrievalOptions(CaptionOptions):
     n_fold: int = option("average over N parts of the images", 1, metavar="N")
     recall: str = option(
         "texts found for an image are ranked among all texts, or, as mCLIP's evaluation does it, among the best ones "
@@ -63,46 +69,18 @@ class RetrievalOptions(ImageOptions, ReadingOptions):
     )
 
 
-@register_evaluator("retrieval")
-class Retrieval(Evaluator):
-    """Image-text retrieval scores of a model on caption files.
+class CaptionRetrieval(Evaluator):
+    """What all kinds of retrieval between images and captions share."""
 
-    txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
-    """
-
-    Options = RetrievalOptions
-    metrics = METRICS
     keys = {
         "folds": "folds of images whose scores are averaged",
         "captions": "which captions count for an image; 'any': its best ranked one among all; 'deduplicated': that "
         "among the best ones of distinct images",
         "ties": "order of equal scores: 'index' lets the smaller index win, 'last' the larger one",
-        "top": "how many of a query's best candidates count, where not all do",
         TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
-    examples = """\
-  mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
-      --image-features val.npy --image-list val.txt
-  mlvl-evaluate --checkpoint ViT-B-32.pt --captions test.de.json --lang de --image-root images --json scores.json
-  # 36 languages; what is finished in the folder stays finished
-  mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
-      --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
-  # Multi30k: a caption a line, image names beside them; COCO: its annotation file and a list of the test images
-  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \\
-      --caption-images test_2016_flickr.txt --image-root flickr30k
-  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \\
-      --image-root coco
-  # COCO's 1K protocol: the average over five parts of the 5,000 images
-  mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
-"""
-
-    options: RetrievalOptions
-
-    def __init__(self, options: RetrievalOptions):
-        super().__init__(options)
-        if options.top_k and options.recall != "standard":
-            raise UserError(f"--top-k {options.top_k} does not go with --recall {options.recall}: leave one out")
+    options: CaptionOptions
 
     def read(self) -> Dict[str, CaptionTable]:
         options, images = self.options, self.options.caption_images
@@ -136,9 +114,47 @@ class Retrieval(Evaluator):
         """What a kind of retrieval adds to the signature beside the keys of all retrieval. Nothing by default."""
         return {}
 
+    def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
+        """What signatures say beside the keys of all retrieval."""
+        own = {TRANSFORM: own_transform(encoder)} if self.options.image_root else {}
+        return {**own, **self.options.picture_keys(), **self.own_keys()}
+
+
+@register_evaluator("retrieval")
+class Retrieval(CaptionRetrieval):
+    """Image-text retrieval scores of a model on caption files.
+
+    txt_*: image to text; img_*: text to image; R@1/5/10 in %; r_mean: the mean of the six.
+    """
+
+    Options = RetrievalOptions
+    metrics = METRICS
+    keys = {**CaptionRetrieval.keys, "top": "how many of a query's best candidates count, where not all do"}
+    examples = """\
+  mlvl-evaluate --checkpoint runs/teir/06-ar/checkpoint_best.pt --captions val.nl.json --lang nl \\
+      --image-features val.npy --image-list val.txt
+  mlvl-evaluate --checkpoint ViT-B-32.pt --captions test.de.json --lang de --image-root images --json scores.json
+  # 36 languages; what is finished in the folder stays finished
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang order222 --captions 'xm3600/test.{lang}.json' \\
+      --image-features xm3600.npy --image-list xm3600.txt --output-dir scores/clip
+  # Multi30k: a caption a line, image names beside them; COCO: its annotation file and a list of the test images
+  mlvl-evaluate --checkpoint trikd.pt --lang de,fr,cs --captions 'test_2016_flickr.{lang}' \\
+      --caption-images test_2016_flickr.txt --image-root flickr30k
+  mlvl-evaluate --checkpoint trikd.pt --lang en --captions captions_val2014.json --caption-images karpathy_test.txt \\
+      --image-root coco
+  # COCO's 1K protocol: the average over five parts of the 5,000 images
+  mlvl-evaluate --checkpoint ViT-B-16.pt --lang en --captions coco/test.en.json --image-root coco --n-fold 5
+"""
+
+    options: RetrievalOptions
+
+    def __init__(self, options: RetrievalOptions):
+        super().__init__(options)
+        if options.top_k and options.recall != "standard":
+            raise UserError(f"--top-k {options.top_k} does not go with --recall {options.recall}: leave one out")
+
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
-        own = {TRANSFORM: own_transform(encoder)} if options.image_root else {}
         scores, ranks = rank_retrieval(
             encoder,
             features,
@@ -149,7 +165,7 @@ class Retrieval(Evaluator):
             options.split,
             options.n_fold,
             options.recall,
-            {**own, **options.picture_keys(), **self.own_keys()},
+            self.signature_keys(encoder),
             options.top_k,
         )
         signature = scores.pop("signature")

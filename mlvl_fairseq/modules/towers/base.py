@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import NoPlaceError, UserError
+
+LOCAL_LAYERS = 4  # of a vision transformer with regions (X-VLM, Zeng et al. 2022)
 
 
 class TowerOutput(NamedTuple):
@@ -110,11 +113,47 @@ class ImageTower(Tower):
 
         Returns:
             those of B parts, their states those of all patches of their images; and of I images.
+
+        Raises:
+            UserError: this kind of tower knows no patches.
         """
         whole = self(images)
+        if whole.states is None:
+            raise UserError(f"a {type(self).__name__} has no patches, which regions of images are made of")
         states = whole.states[image_of]
         shares = patches / patches.sum(1, keepdim=True)
         return TowerOutput(torch.einsum("bn,bnd->bd", shares.to(states.dtype), states), states), whole
+
+    @staticmethod
+    def first_local(blocks: int, local_layers: int) -> int:
+        """Number of the first block in which a region sees itself only: the last `local_layers` do, all where there are
+        fewer.
+
+        Raises:
+            UserError: it is none.
+        """
+        if local_layers < 1:
+            raise UserError(f"local layers {local_layers}: regions of images need one at least")
+        return max(0, blocks - local_layers)
+
+    @staticmethod
+    def side_by_side(x: Tensor, image_of: Tensor, patches: Tensor) -> Tuple[Tensor, Tensor]:
+        """For towers with a class token: a copy of an image's states for each region, with the images behind them.
+
+        Args:
+            x: [I, 1 + N, width]. image_of, patches: see :meth:`regions`.
+
+        Returns:
+            [B + I, 1 + N, width], and bool [B + I, 1, 1, 1 + N], the tokens that each looks at.
+        """
+        seen = torch.cat([patches, patches.new_ones(len(x), patches.shape[1])])
+        return torch.cat([x[image_of], x]), F.pad(seen, (1, 0), value=True)[:, None, None]
+
+    @staticmethod
+    def apart(states: Tensor, regions: int) -> Tuple[TowerOutput, TowerOutput]:
+        """What :meth:`side_by_side` put together: of the regions, and of the images."""
+        own, whole = states[:regions], states[regions:]
+        return TowerOutput(own[:, 0], own), TowerOutput(whole[:, 0], whole)
 
     def require_shape(self, images: Tensor) -> None:
         """Raises ValueError: images or features are not what :meth:`forward` takes."""

@@ -1,8 +1,8 @@
 """BERT (Devlin et al. 2019) and XLM-R (Conneau et al. 2020) as text towers, with the adapters of LilT (Khan et al.
 2023, section 3) where Houlsby et al. (2019) put them.
 
-Parameters are named as in Hugging Face's files. There is no pooler and no embedding of token types: row 0 of a file's
-is added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers.bert`.
+Parameters are named as in Hugging Face's files. There is no pooler, and by default no embedding of token types: row 0
+of a file's is added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers.bert`.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ POOLINGS: Dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # states [B, T, wid
     "mean": lambda states, mask: (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True),
 }
 FIRST_TOKEN = "cls"  # the pooling that reads nothing else
-TOKEN_TYPES = ("fold", "drop")
+TOKEN_TYPES = ("fold", "drop", "keep")
 
 
 @register_text_tower(
@@ -48,7 +48,8 @@ class BertConfig:
         dropout, attention_dropout: probabilities. norm_eps: of layer normalisation.
         pooling: a key of :data:`POOLINGS`: the first token's state, or the mean of all.
         token_types: what becomes of a file's embedding of token types: ``fold`` adds its row 0 to all positions, which
-            gives BERT's own output; ``drop`` leaves it out, as LilT published it.
+            gives BERT's own output; ``drop`` leaves it out, as LilT published it; ``keep`` has it as a parameter of
+            its own, as CCLM is published, with the same output.
         first_position: row of the first token in the table of positions. pad: id of padding.
     """
 
@@ -171,7 +172,8 @@ class XlmrTower(BertTower):
 
 
 class Embeddings(nn.Module):
-    """Ids [B, T] -> [B, T, width]: word and position. The rows of words can grow."""
+    """Ids [B, T] -> [B, T, width]: word and position, and where it is kept the one token type. The rows of words can
+    grow."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -181,10 +183,16 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.position_embeddings.weight, std=STD)
+        self.token_type_embeddings: Optional[nn.Embedding] = None
+        if config.token_types == "keep":
+            self.token_type_embeddings = nn.Embedding(1, config.width)
+            nn.init.normal_(self.token_type_embeddings.weight, std=STD)
 
     def forward(self, tokens: Tensor) -> Tensor:
         first = self.first_position
         positions = self.position_embeddings.weight[first : first + tokens.shape[1]]
+        if self.token_type_embeddings is not None:
+            positions = positions + self.token_type_embeddings.weight
         return self.dropout(self.LayerNorm(self.word_embeddings(tokens) + positions))
 
 

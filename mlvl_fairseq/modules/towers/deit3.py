@@ -1,6 +1,7 @@
 """DeiT-III (Touvron et al. 2022): a vision transformer with scaled branches and no position for the class token."""
 
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,8 @@ class ScaledBlock(Block):
         super().__init__(width, heads)
         self.gamma_1, self.gamma_2 = (nn.Parameter(torch.full((width,), INITIAL_SCALE)) for _ in range(2))
 
-    def attention_branch(self, x: Tensor, first_only: bool) -> Tensor:
-        return self.gamma_1 * super().attention_branch(x, first_only)
+    def attention_branch(self, x: Tensor, first_only: bool, seen: Optional[Tensor]) -> Tensor:
+        return self.gamma_1 * super().attention_branch(x, first_only, seen)
 
     def mlp_branch(self, x: Tensor) -> Tensor:
         return self.gamma_2 * super().mlp_branch(x)

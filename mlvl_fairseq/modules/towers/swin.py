@@ -1,6 +1,6 @@
 """Swin (Liu et al. 2021), torchvision's modules; with the adapters of LilT (Khan et al. 2023, section 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Tuple
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from mlvl_fairseq.modules.towers.base import ImageTower, Parts, TowerOutput, reg
 
 @register_image_tower(
     {
+        "swin_nano": {"image_size": 64, "width": 32, "layers": (2, 2, 2), "heads": (1, 2, 4), "window": 4},
         "swin_tiny": {},
         "swin_small": {"layers": (2, 2, 18, 2)},
         "swin_base": {"width": 128, "layers": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
@@ -23,6 +24,8 @@ class SwinConfig:
     Attributes:
         image_size, patch_size: height and width in pixels. width: of the first stage, doubled by each later one.
         layers, heads: blocks and attention heads of each stage. window: height and width of a window in patches.
+        drop_path: how often training leaves a branch of the last block out, of the blocks before it linearly less often
+            (stochastic depth, Huang et al. 2016).
     """
 
     image_size: int = 224
@@ -31,6 +34,7 @@ class SwinConfig:
     layers: Tuple[int, ...] = (2, 2, 6, 2)
     heads: Tuple[int, ...] = (3, 6, 12, 24)
     window: int = 7
+    drop_path: float = field(default=0.0, repr=False)
 
     def build(self) -> "SwinTower":
         return SwinTower(self)
@@ -57,6 +61,8 @@ class SwinTower(ImageTower):
     def _require_sizes(config: SwinConfig) -> None:
         if config.patch_size < 1 or config.image_size < 1 or config.image_size % config.patch_size:
             raise UserError(f"image size {config.image_size} is not a multiple of the patch size {config.patch_size}")
+        if not 0 <= config.drop_path < 1:
+            raise UserError(f"drop path {config.drop_path:g} is no probability below 1")
         if len(config.layers) != len(config.heads) or min(config.layers, default=0) < 1 or sum(config.layers) < 2:
             message = f"layers {config.layers} and heads {config.heads}: each stage needs some of both"
             raise UserError(message + ", and a Swin has two blocks at least")

@@ -1,8 +1,8 @@
 """The vision transformer (Dosovitskiy et al. 2021) as DeiT (Touvron et al. 2021) and DINO (Caron et al. 2021) publish
 its weights, with the adapters of LilT (Khan et al. 2023, section 3)."""
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, field
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
-from mlvl_fairseq.modules.towers.base import ImageTower, Parts, TowerOutput, register_image_tower
+from mlvl_fairseq.modules.towers.base import LOCAL_LAYERS, ImageTower, Parts, TowerOutput, register_image_tower
 
 EPS = 1e-6  # of layer normalisation
 STD = 0.02  # of fresh weights; published as a normal distribution cut at 100 standard deviations
@@ -31,6 +31,8 @@ class ViTConfig:
 
     Attributes:
         image_size, patch_size: height and width in pixels. width: of the states. layers: blocks. heads: of attention.
+        local_layers: of the blocks, so many of the last, as many as there are, look at nothing but a region, see
+            :meth:`ImageTower.regions`.
     """
 
     image_size: int = 256
@@ -38,6 +40,7 @@ class ViTConfig:
     width: int = 768
     layers: int = 12
     heads: int = 12
+    local_layers: int = field(default=LOCAL_LAYERS, repr=False)
 
     def build(self) -> "ViTTower":
         return ViTTower(self)
@@ -60,6 +63,8 @@ class ViTTower(ImageTower):
     Parameters are named as in DeiT's files. With `keeps_states` the states are those of all tokens, the class token's
     first, [B, 1 + N, width]; without, the last block computes no more than the class token's.
     """
+
+    has_class_token = True
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -111,6 +116,18 @@ class ViTTower(ImageTower):
         x = self.norm(x)
         return TowerOutput(x[:, 0], x if self.keeps_states else None)
 
+    def regions(self, images: Tensor, image_of: Tensor, patches: Tensor) -> Tuple[TowerOutput, TowerOutput]:
+        """See :class:`ImageTower`; in the last `local_layers` blocks a region sees its own patches and its class token
+        only."""
+        self.require_shape(images)
+        x, seen = self.embed(self.patch_embed(images)), None
+        first_local = self.first_local(len(self.blocks), self.config.local_layers)
+        for number, block in enumerate(self.blocks):
+            if number == first_local:
+                x, seen = self.side_by_side(x, image_of, patches)
+            x = block(x, seen=seen)
+        return self.apart(self.norm(x), len(image_of))
+
 
 class PatchEmbedding(nn.Module):
     """Pictures [B, 3, H, W] -> [B, N, width], row by row."""
@@ -128,7 +145,8 @@ class Block(nn.Module):
     """``x + attn(LN(a_1(x)))``, then ``x + mlp(LN(a_2(x)))``, [B, T, width] -> [B, T, width].
 
     The adapters a_1, a_2 stand on the inputs of the two branches; without, they are the identity. With `first_only`
-    nothing but the first token's state is computed: [B, 1, width].
+    nothing but the first token's state is computed: [B, 1, width]. `seen`: bool [B, 1, 1, T], tokens that are looked
+    at; None: all.
     """
 
     def __init__(self, width: int, heads: int):
@@ -144,14 +162,14 @@ class Block(nn.Module):
         width = self.norm1.normalized_shape[0]
         self.adapter1, self.adapter2 = LayerwiseAdapter(width, reduction), LayerwiseAdapter(width, reduction)
 
-    def attention_branch(self, x: Tensor, first_only: bool) -> Tensor:
-        return self.attn(self.norm1(self.adapter1(x)), first_only)
+    def attention_branch(self, x: Tensor, first_only: bool, seen: Optional[Tensor]) -> Tensor:
+        return self.attn(self.norm1(self.adapter1(x)), first_only, seen)
 
     def mlp_branch(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(self.adapter2(x)))
 
-    def forward(self, x: Tensor, first_only: bool = False) -> Tensor:
-        x = (x[:, :1] if first_only else x) + self.attention_branch(x, first_only)
+    def forward(self, x: Tensor, first_only: bool = False, seen: Optional[Tensor] = None) -> Tensor:
+        x = (x[:, :1] if first_only else x) + self.attention_branch(x, first_only, seen)
         return x + self.mlp_branch(x)
 
 
@@ -166,15 +184,16 @@ class Attention(nn.Module):
         self.qkv = _linear(width, 3 * width)
         self.proj = _linear(width, width)
 
-    def forward(self, x: Tensor, first_only: bool = False) -> Tensor:
-        """[B, T, width] -> [B, T, width]; with `first_only` [B, 1, width]."""
+    def forward(self, x: Tensor, first_only: bool = False, seen: Optional[Tensor] = None) -> Tensor:
+        """[B, T, width] -> [B, T, width]; with `first_only` [B, 1, width]. `seen`: see :class:`Block`."""
         if first_only:
             weight, bias, width = self.qkv.weight, self.qkv.bias, x.shape[-1]
             query = F.linear(x[:, :1], weight[:width], bias[:width])
             key, value = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
         else:
             query, key, value = self.qkv(x).chunk(3, dim=-1)
-        mixed = F.scaled_dot_product_attention(*(self._split_heads(part) for part in (query, key, value)))
+        query, key, value = (self._split_heads(part) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -75,7 +75,21 @@ class Language(ABC):
                 side_a=self.sides[plan.relation],
                 side_b=self.sides[inverse],
             )
-        return text[0].title() + text[1:] + self.stop  # Georgian has no capital letters but upper() knows some
+        text = text[0].title() + text[1:] + self.stop  # Georgian has no capital letters but upper() knows some
+        return self.spelled(text)
+
+    def named(self, group: Group) -> str:
+        """What a region is called: the group by itself, without capital letter and full stop."""
+        return self.spelled(self.single["phrase"].format(a=_Slot(self, group)))
+
+    def side(self, relation: str) -> str:
+        """Where a group lies in the picture, as it stands before :meth:`named` in the sentence ``sides``."""
+        before, _, _ = self.pair["sides"].partition("{a")
+        return self.spelled(before.format(side_a=self.sides[relation]).strip())
+
+    def spelled(self, text: str) -> str:
+        """What is put together, as it is written; by default the same."""
+        return text
 
     def inflect(self, group: Group, form: str) -> str:
         """The group, or the word that agrees with it, in the form a template asks for."""

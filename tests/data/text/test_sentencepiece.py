@@ -154,3 +154,28 @@ def test_standard_input_that_is_not_utf8_is_named_with_its_line(run_here, folder
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert f"error: standard input:{line}: " in said and "is not UTF-8; convert it first" in said
+
+
+def test_texts_are_cleaned_before(folder):
+    plain, cleaned = SentencePieceTokenizer(folder), SentencePieceTokenizer(folder).prepared("lilt")
+    assert cleaned.encode_batch(["A BIG, dog!"]) == plain.encode_batch(["a big dog"])
+    assert cleaned.tokens("A BIG, dog!") == plain.tokens("a big dog") != plain.tokens("A BIG, dog!")
+    assert cleaned.fingerprint != plain.fingerprint and cleaned.name == f"{plain.name}-lilt"
+    again = SentencePieceTokenizer.from_state(cleaned.checkpoint_state(), "file", folder)
+    assert again.fingerprint == cleaned.fingerprint and again.cleaning == "lilt"
+    assert SentencePieceTokenizer.from_state(plain.checkpoint_state(), "file", folder).fingerprint == plain.fingerprint
+    with pytest.raises(UserError, match="no cleaning|cleaning"):
+        plain.prepared("soap")
+    with pytest.raises(DataError, match="task_state.sentencepiece_cleaning"):
+        SentencePieceTokenizer.from_state({**plain.checkpoint_state(), "sentencepiece_cleaning": 3}, "file", folder)
+
+
+def test_a_folder_of_hugging_face_has_no_dictionary(folder, tmp_path):
+    """Its ids are those of the pieces' own order."""
+    model = "sentencepiece.bpe.model"
+    (tmp_path / model).write_bytes((folder / model).read_bytes())
+    tokenizer, other = SentencePieceTokenizer(tmp_path), SentencePieceTokenizer(folder)
+    assert tokenizer.encode_batch(TEXTS) == other.encode_batch(TEXTS)
+    assert tokenizer.fingerprint == other.fingerprint  # the dictionary that training wrote
+    tokenizer.write_dictionary(tmp_path / "written.txt")
+    assert (tmp_path / "written.txt").read_bytes() == (folder / "dict.txt").read_bytes()

@@ -108,9 +108,8 @@ class ConstructedLanguage(Language):
             parts["number"] = noun_class.article
         return self._join(*(parts[part] for part in self._order if parts[part]))
 
-    def caption(self, plan) -> str:
-        """The plan as a sentence; letters with a form for the end of a word get it."""
-        text = super().caption(plan)
+    def spelled(self, text: str) -> str:
+        """Letters with a form for the end of a word get it."""
         for letter, final in self._finals.items():
             text = re.sub(rf"{letter}(?!\w)", final, text)
         return text

@@ -1,0 +1,89 @@
+"""Where in an image a text's thing is: boxes, how well they overlap, and the losses of X-VLM (Zeng et al. 2022, section
+3.2) and CCLM.
+
+A box is either (centre x, centre y, width, height) or its corners (left, top, right, bottom), in shares of the image.
+"""
+
+from typing import NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from mlvl_fairseq.losses.sums import Summed
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """Centres and sizes [..., 4] -> corners [..., 4]."""
+    x, y, width, height = boxes.unbind(-1)
+    return torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
+
+
+def to_centres(corners: Tensor) -> Tensor:
+    """Corners [..., 4] -> centres and sizes [..., 4]."""
+    left, top, right, bottom = corners.unbind(-1)
+    return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
+
+
+def iou(first: Tensor, second: Tensor) -> Tuple[Tensor, Tensor]:
+    """Intersection over union, and the union.
+
+    Args:
+        first, second: corners [..., 4], which broadcast: ``iou(a[:, None], b[None])`` is of all pairs.
+
+    Returns:
+        [...] each. Two boxes without an area have an intersection over union of 0.
+    """
+    shared = _area(torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:]))
+    union = _area(first[..., :2], first[..., 2:]) + _area(second[..., :2], second[..., 2:]) - shared
+    return _ratio(shared, union), union
+
+
+def giou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised intersection over union (Rezatofighi et al. 2019), from -1 to 1: apart from the intersection it sees
+    how far two boxes are from each other. Arguments and shapes as of :func:`iou`."""
+    overlap, union = iou(first, second)
+    hull = _area(torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:]))
+    return overlap - _ratio(hull - union, hull)
+
+
+def _area(low: Tensor, high: Tensor) -> Tensor:
+    return (high - low).clamp(min=0).prod(-1)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """0 of nothing, with a gradient that is zero."""
+    return part / whole.where(whole > 0, torch.ones_like(whole))
+
+
+class BoxLosses(NamedTuple):
+    """Attributes: l1: distance of centres and sizes. giou: ``1 - giou``."""
+
+    l1: Summed
+    giou: Summed
+
+
+def box_losses(predicted: Tensor, target: Tensor, kept: Tensor, one_spoils_all: bool = False) -> BoxLosses:
+    """Losses of predicted boxes, summed over rows.
+
+    A box is degenerate whose right or lower edge lies before the other one: GIoU has no meaning for it. Its row counts
+    in L1 only.
+
+    Args:
+        predicted, target: centres and sizes [B, 4]. kept: bool [B], rows that count.
+        one_spoils_all: a single degenerate box takes GIoU from all rows, as published.
+    """
+    predicted, target = predicted[kept].float(), target[kept].float()
+    rows = kept.sum()
+    found, wanted = to_corners(predicted), to_corners(target)
+    sane = _is_sane(found) & _is_sane(wanted)
+    if one_spoils_all:
+        sane = sane.all().expand_as(sane)
+    gious = giou(found[sane], wanted[sane])
+    return BoxLosses(
+        Summed((predicted - target).abs().sum(), rows),
+        Summed((1 - gious).sum(), rows if one_spoils_all else sane.sum()),
+    )
+
+
+def _is_sane(corners: Tensor) -> Tensor:
+    return (corners[..., 2:] >= corners[..., :2]).all(-1)

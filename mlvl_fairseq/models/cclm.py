@@ -1,0 +1,98 @@
+"""Model ``cclm`` of fairseq: options, what is frozen and what is saved. The network:
+:mod:`mlvl_fairseq.networks.cclm`."""
+
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model
+
+from mlvl_fairseq.checkpoints.check import without_values
+from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._base import LeavesOutFrozen
+from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
+from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
+from mlvl_fairseq.networks import cclm as network
+from mlvl_fairseq.networks.cclm_files import LayersOptions
+from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_options, takes_features
+from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
+from mlvl_fairseq.networks.freezing import Counts, freeze, freezing_options
+from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
+from mlvl_fairseq.options import with_options
+
+RANDOM_LAYERS = 50_000  # the number of the seed that draws layers for unlock_random
+
+
+@dataclass
+class CclmTrainingOptions(FairseqDataclass):
+    image_weights: Optional[str] = field(
+        default=None, metadata={"help": "a public file that the image tower starts from, e.g. of Swin or CLIP"}
+    )
+    text_weights: Optional[str] = field(
+        default=None,
+        metadata={"help": "a public file or folder of XLM-R that the text tower and the fusion encoder start from"},
+    )
+    init_from: Optional[str] = field(
+        default=None, metadata={"help": "start from all weights of this checkpoint of the same model"}
+    )
+
+
+CclmConfig = with_options(
+    CclmTrainingOptions,
+    [
+        network.CclmTowerOptions,
+        dimension_options("image", IMAGE_TOWERS),
+        dimension_options("text", TEXT_TOWERS),
+        network.FusionOptions,
+        LayersOptions,
+        PeftOptions,
+        LoraOptions,
+        ChunkOptions,
+        freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
+    ],
+)
+
+
+@register_model("cclm", dataclass=CclmConfig)
+class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
+    origin_option = "--image-weights, --text-weights or --init-from"
+    needs_of_task = {"tokenizer": "tokenizer", "stream_features_shape": "pairs of a text and a view"}
+
+    @classmethod
+    @for_tasks_that_fit
+    def build_model(cls, cfg: CclmConfig, task) -> "CclmModel":
+        """Build for ``cclm_pretraining``, or as a dual encoder for ``image_text_retrieval``.
+
+        Raises:
+            UserError: the options do not fit together. DataError: a file to start from does not fit them.
+        """
+        if takes_features(cfg):
+            network.take_shape(cfg, task.stream_features_shape)
+        configs = TowerConfigs.of_options(cfg, len(task.source_dictionary))
+        model = cls.of_options(cfg, configs)
+        check_text(model.text_encoder, str(cfg.text_tower), task)
+        model.encode_chunk = ChunkOptions.checked(cfg)
+        given = start_from(model, cfg, configs)
+        frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))
+        tell_what_stays_random(model, frozen, given)
+        model.leave_out_frozen(given, frozen, PARTS)
+        return model
+
+    @classmethod
+    def count(cls, cfg: CclmConfig, vocab_size: Optional[int] = None) -> Counts:
+        """How much of it trains, of so many tokens (None: as published); nothing is loaded, nothing takes memory."""
+        model = without_values(cls.of_options, cfg, TowerConfigs.of_options(cfg, vocab_size))
+        model.freeze(cfg)
+        return Counts.of(model, model.added)
+
+    def freeze(self, cfg: CclmConfig, seed: int = 0) -> List[str]:
+        """Freeze what ``--preset`` and ``--trainable`` say. Returns names of parameters."""
+        rules = rules_of_preset(self, cfg, seed)
+        return freeze(self, cfg.trainable, rules, f"--preset {cfg.preset}", {"preset": rules}, self.added)
+
+    def max_positions(self) -> int:
+        return self.max_length
+
+
+register_architectures("cclm", network.ARCHITECTURES)

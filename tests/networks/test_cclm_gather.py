@@ -1,0 +1,116 @@
+"""Hard negatives out of the rows of all ranks: two ranks are what one process with both batches is."""
+
+import multiprocessing
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from mlvl_fairseq.distributed import FetchedRows
+from mlvl_fairseq.modules import hard_negatives
+from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
+from mlvl_fairseq.modules.towers.features import FeatureGridConfig
+from mlvl_fairseq.networks.cclm import CclmNetwork
+
+RANKS = ((0, 3), (3, 5))  # the rows of each
+WIDTHS = ((6, 7), (8, 5))  # tokens of texts, and of views, of each rank
+STREAMS = ("image", "text")
+
+
+def network():
+    torch.manual_seed(2)
+    text = CclmTextConfig(40, 12, 1, 3, max_positions=9, dropout=0.0, attention_dropout=0.0)
+    found = CclmNetwork(FeatureGridConfig(4, 5).build(), text.build(), 6, 2).double().train()
+    with torch.no_grad():
+        for name, parameter in found.named_parameters():
+            if name != "temp":
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return found
+
+
+def batch(stream, rank=None):
+    """Of a rank, or both."""
+    generator = torch.Generator().manual_seed(5)
+    found = {"ids": torch.tensor([1, 2, 3, 2, 3]), "images": None}
+    for kind, name in enumerate(("", "view_")[: 1 + (stream == "text")]):
+        tokens, last = torch.randint(4, 40, (5, 9), generator=generator), torch.tensor([3, 4, 2, 4, 1])
+        found[f"{name}tokens"], found[f"{name}eos_positions"] = tokens, last
+        if rank is not None:
+            found[f"{name}tokens"] = tokens[:, : WIDTHS[rank][kind]]
+    if stream == "image":
+        found["images"] = torch.randn(5, 4, 5, dtype=torch.float64, generator=generator)
+    rows = slice(*RANKS[rank]) if rank is not None else slice(None)
+    return {name: None if value is None else value[rows] for name, value in found.items()}
+
+
+def matched(network, inputs, rows):
+    """Logits, and the gradient of a sum that depends on each of them differently."""
+    found = network(**inputs)
+    factors = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(6))[:, slice(*rows)]
+    logits = found["matching"].unflatten(0, (3, -1))
+    parameters = [p for name, p in network.named_parameters() if not name.startswith(("lm_head", "bbox_head"))]
+    gradients = torch.autograd.grad((logits * factors).sum(), parameters, allow_unused=True)
+    assert found["drawn"].all()
+    return logits.detach(), [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
+
+
+def unlikeliest(weights, generator=None):
+    """A draw that can be told beforehand."""
+    return torch.where(weights > 0, weights, 9).argmin(1)
+
+
+def run_rank(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    hard_negatives.draw = unlikeliest
+    model = network()
+    model.negatives = "gather"
+    found = {stream: matched(model, batch(stream, rank), RANKS[rank]) for stream in STREAMS}
+    own = torch.arange(*RANKS[rank]).double().requires_grad_()
+    wanted = torch.tensor([[4, 1, 0, 1], [2, 3]][rank])
+    rows = FetchedRows(wanted, [3, 2])(own)
+    (rows * torch.tensor([[1.0, 10, 100, 1000], [5, 50]][rank])).sum().backward()
+    torch.save({**found, "fetched": (rows.detach(), own.grad)}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of two ranks has."""
+    folder = tmp_path_factory.mktemp("ranks")
+    fork = multiprocessing.get_context("fork")  # has imported everything already
+    processes = [fork.Process(target=run_rank, args=(rank, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_ranks_together_are_one_process(ranks, stream, monkeypatch):
+    given = []
+
+    def draw(weights, generator):
+        given.append(unlikeliest(weights))
+        return given[-1]
+
+    monkeypatch.setattr(hard_negatives, "draw", draw)
+    model = network()
+    logits, gradients = matched(model, batch(stream), (0, 5))
+    drawn = torch.stack(given)
+    assert (drawn[:, :3] >= 3).any() and (drawn[:, 3:] < 3).any()  # both ranks draw of the other one
+    found = torch.cat([rank[stream][0] for rank in ranks], 1)
+    torch.testing.assert_close(found, logits)
+    sums = [one + other for one, other in zip(*(rank[stream][1] for rank in ranks), strict=True)]
+    assert len(sums) == len(gradients) > 50
+    for one, other in zip(sums, gradients, strict=True):
+        torch.testing.assert_close(one, other.to(one))
+    model.negatives = "gather"  # alone, the same as local
+    again, _ = matched(model, batch(stream), (0, 5))
+    assert torch.equal(again, logits)
+
+
+def test_wanted_rows_come_and_their_gradients_go_back(ranks):
+    assert [rank["fetched"][0].tolist() for rank in ranks] == [[4, 1, 0, 1], [2, 3]]
+    assert [rank["fetched"][1].tolist() for rank in ranks] == [[100, 1010, 5], [50, 1]]
