@@ -274,9 +274,7 @@ class CclmPretrainingTask(MlvlTask):
 
     def valid_step(self, sample, model, criterion):
         self._look_at(sample)
-        with utils.set_torch_seed(
-            self.seed_for(NEGATIVES)
-        ):  # whatever has been drawn before
+        with utils.set_torch_seed(self.seed_for(NEGATIVES)):  # whatever has been drawn before
             loss, size, log = super().valid_step(sample, model, criterion)
         return loss, size, {**log, f"{sample['stream']}_loss": log["loss"]}
 

@@ -14,7 +14,6 @@ from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
-from stream_files import write_streams
 
 import mlvl_fairseq
 from mlvl_fairseq.configs import compose_config, list_configs
@@ -64,11 +63,12 @@ def small(teacher, mte):
     width = "--embed-dim 32 --text-width 32 --text-layers 1 --text-heads 2 --image-size 32 --patch-size 16".split()
     encoder = "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-attention-heads 2".split()
     decoder = "--decoder-layers 1 --decoder-ffn-embed-dim 64 --decoder-attention-heads 2".split()
+    nano = "--text-tower cclm_xlmr_nano --text-width 32 --text-layers 1 --fusion-layers 1".split()
     given = {
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
-        "cclm": "--image-tower swin_nano --image-width 8 --text-tower cclm_xlmr_nano --text-width 32 --text-layers 1 --fusion-layers 1".split(),
+        "cclm": ["--image-tower", "swin_nano", "--image-width", 8, *nano],
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
     }
     return lambda model: ["--arch", model, *given[model]]
