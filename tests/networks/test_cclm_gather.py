@@ -1,10 +1,8 @@
 """Hard negatives out of the rows of all ranks: two ranks are what one process with both batches is."""
 
-import multiprocessing
-
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import run_ranks
 
 from mlvl_fairseq.distributed import FetchedRows
 from mlvl_fairseq.modules import hard_negatives
@@ -59,8 +57,7 @@ def unlikeliest(weights, generator=None):
     return torch.where(weights > 0, weights, 9).argmin(1)
 
 
-def run_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def run_rank(rank):
     hard_negatives.draw = unlikeliest
     model = network()
     model.negatives = "gather"
@@ -69,22 +66,13 @@ def run_rank(rank, folder):
     wanted = torch.tensor([[4, 1, 0, 1], [2, 3]][rank])
     rows = FetchedRows(wanted, [3, 2])(own)
     (rows * torch.tensor([[1.0, 10, 100, 1000], [5, 50]][rank])).sum().backward()
-    torch.save({**found, "fetched": (rows.detach(), own.grad)}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return {**found, "fetched": (rows.detach(), own.grad)}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of two ranks has."""
-    folder = tmp_path_factory.mktemp("ranks")
-    fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return run_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("stream", STREAMS)
