@@ -70,8 +70,8 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
         if takes_features(cfg):
             network.take_shape(cfg, task.stream_features_shape)
         configs = TowerConfigs.of_options(cfg, len(task.source_dictionary))
+        check_text(without_values(configs.text.build), str(cfg.text_tower), task)  # before it takes its memory
         model = cls.of_options(cfg, configs)
-        check_text(model.text_encoder, str(cfg.text_tower), task)
         model.encode_chunk = ChunkOptions.checked(cfg)
         given = start_from(model, cfg, configs)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
@@ -32,7 +33,7 @@ from mlvl_fairseq.tasks._base import MlvlTask
 
 logger = logging.getLogger(__name__)
 
-ORDER, DRAWS, HELD_OUT = 1, 2, 3  # purposes that a run's seed is for
+ORDER, DRAWS, HELD_OUT, NEGATIVES = 1, 2, 3, 4  # purposes that a run's seed is for
 
 
 @dataclass
@@ -107,7 +108,7 @@ class CclmPretrainingTask(MlvlTask):
         self.stream_features_shape = self.pictures.shape
         self.preprocess, self.side = None, 0
         self._records: Dict[str, Records] = {}
-        self.state.merge_state_dict(tokenizer.checkpoint_state())
+        self.state.merge_state_dict(tokenizer.prepared(str(cfg.cleaning)).checkpoint_state())
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -273,7 +274,8 @@ class CclmPretrainingTask(MlvlTask):
 
     def valid_step(self, sample, model, criterion):
         self._look_at(sample)
-        loss, size, log = super().valid_step(sample, model, criterion)
+        with utils.set_torch_seed(self.seed_for(NEGATIVES)):  # whatever has been drawn before
+            loss, size, log = super().valid_step(sample, model, criterion)
         return loss, size, {**log, f"{sample['stream']}_loss": log["loss"]}
 
     def score_names(self) -> List[str]:

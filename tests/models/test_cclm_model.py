@@ -97,7 +97,10 @@ def test_given_features_say_their_shape():
 @pytest.mark.parametrize(
     "task, message",
     [
-        (task_of(tokenizer="wordpiece"), "--text-tower cclm_xlmr_nano takes ids of a sentencepiece tokenizer"),
+        (
+            task_of(tokenizer="wordpiece"),
+            "cclm_xlmr_nano does not fit: it takes ids of a sentencepiece tokenizer",
+        ),
         (task_of(longest=81), "--max-length 81 is more than the text tower's 80 tokens"),
         (SimpleNamespace(tokenizer=None), "this --arch does not fit --task SimpleNamespace: the task has no pairs of"),
     ],

@@ -63,15 +63,15 @@ def test_a_text_of_which_nothing_is_left(pieces, text):
 
 def test_every_caption_and_language_is_drawn_equally_often(pieces):
     value = [{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]
-    draw, texts = rng(), tools(pieces).texts
-    counts = Counter(texts.choose(value, draw, record(), "caption").text for _ in range(2000))
+    draw, texts, given = rng(), tools(pieces).texts, record()
+    counts = Counter(texts.choose(value, draw, given, "caption").text for _ in range(2000))
     assert counts.keys() == {"a", "b", "c", "d"} and min(counts.values()) > 430
 
 
 def test_golden_two_captions(pieces):
     """Ordered pairs of two of three languages, each as likely: 3000 draws within 4 standard deviations of 500."""
-    draw, texts = rng(), tools(pieces).texts
-    pairs = (texts.choose_two([{"d": "D", "e": "E", "z": "Z"}], draw, record(), "caption") for _ in range(3000))
+    draw, texts, given = rng(), tools(pieces).texts, record()
+    pairs = (texts.choose_two([{"d": "D", "e": "E", "z": "Z"}], draw, given, "caption") for _ in range(3000))
     counts = Counter("-".join(caption.text for caption in pair) for pair in pairs)
     assert counts.keys() == GOLDEN["two_captions"].keys() and sum(GOLDEN["two_captions"].values()) == 3000
     assert all(abs(count - 500) < 4 * 20.4 for count in counts.values())
