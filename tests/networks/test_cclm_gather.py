@@ -37,19 +37,23 @@ def batch(stream, rank=None):
             found[f"{name}tokens"] = tokens[:, : WIDTHS[rank][kind]]
     if stream == "image":
         found["images"] = torch.randn(5, 4, 5, dtype=torch.float64, generator=generator)
+    masked = found["view_tokens" if stream == "text" else "tokens"]
+    found["masked_tokens"] = masked.index_fill(1, torch.tensor([1]), 3)
+    found["masked_positions"] = torch.ones(5, 1, dtype=torch.long)
     rows = slice(*RANKS[rank]) if rank is not None else slice(None)
     return {name: None if value is None else value[rows] for name, value in found.items()}
 
 
 def matched(network, inputs, rows):
-    """Logits, and the gradient of a sum that depends on each of them differently."""
+    """Logits of the pairs and states of masked tokens [rows, 18], and the gradient of a sum that depends on each of
+    them differently."""
     found = network(**inputs)
-    factors = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(6))[:, slice(*rows)]
-    logits = found["matching"].unflatten(0, (3, -1))
+    outputs = torch.cat([*found["matching"].unflatten(0, (3, -1)), found["masked"][:, 0]], 1)
+    factors = torch.randn(5, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(6))[slice(*rows)]
     parameters = [p for name, p in network.named_parameters() if not name.startswith(("lm_head", "bbox_head"))]
-    gradients = torch.autograd.grad((logits * factors).sum(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad((outputs * factors).sum(), parameters, allow_unused=True)
     assert found["drawn"].all()
-    return logits.detach(), [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
+    return outputs.detach(), [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
 
 
 def unlikeliest(weights, generator=None):
@@ -85,18 +89,17 @@ def test_ranks_together_are_one_process(ranks, stream, monkeypatch):
 
     monkeypatch.setattr(hard_negatives, "draw", draw)
     model = network()
-    logits, gradients = matched(model, batch(stream), (0, 5))
+    outputs, gradients = matched(model, batch(stream), (0, 5))
     drawn = torch.stack(given)
     assert (drawn[:, :3] >= 3).any() and (drawn[:, 3:] < 3).any()  # both ranks draw of the other one
-    found = torch.cat([rank[stream][0] for rank in ranks], 1)
-    torch.testing.assert_close(found, logits)
+    torch.testing.assert_close(torch.cat([rank[stream][0] for rank in ranks]), outputs)
     sums = [one + other for one, other in zip(*(rank[stream][1] for rank in ranks), strict=True)]
     assert len(sums) == len(gradients) > 50
     for one, other in zip(sums, gradients, strict=True):
         torch.testing.assert_close(one, other.to(one))
     model.negatives = "gather"  # alone, the same as local
     again, _ = matched(model, batch(stream), (0, 5))
-    assert torch.equal(again, logits)
+    assert torch.equal(again, outputs)
 
 
 def test_wanted_rows_come_and_their_gradients_go_back(ranks):

@@ -201,6 +201,14 @@ def test_what_needs_a_head_that_is_not_there_is_left_out(new_network):
     assert found.keys() == expected.keys() - {"masked"}
 
 
+@pytest.mark.parametrize("stream", STREAMS)
+def test_masked_words_are_read_the_same_without_other_heads(new_network, stream):
+    network, alone = new_network(), new_network(heads="masked_lm")
+    shared = {name: tensor for name, tensor in network.state_dict().items() if "_head." not in name}
+    alone.load_state_dict(shared, strict=False)
+    torch.testing.assert_close(alone(**batch(stream))["masked"], network(**batch(stream))["masked"])
+
+
 def test_images_projected_as_texts(new_network):
     network = new_network(one_projection=True)
     assert network.vision_proj is network.text_proj

@@ -128,9 +128,7 @@ class SentencePieceTokenizer(Tokenizer):
         digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", advice)
         cleaning = checked(state.get(CLEANING_STATE, NO_CLEANING), str, source, f"task_state.{CLEANING_STATE}", advice)
         if folder is None or not (Path(folder) / MODEL_FILE).exists():
-            raise UserError(
-                f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: {SAY_WHERE}"
-            )
+            raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: {SAY_WHERE}")
         tokenizer = cls(folder, cleaning)
         if tokenizer._digest != digest:
             raise UserError(f"{folder} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
