@@ -299,8 +299,11 @@ def test_images_of_another_width_keep_their_keys_and_values(sentencepiece, tmp_p
     maps = [name for name in tensors if re.search(r"crossattention\.self\.(key|value)\.weight", name)]
     shapes |= dict.fromkeys(maps, (32, 16))
     tensors |= {name: torch.randn(shape, generator=torch.Generator().manual_seed(1)) for name, shape in shapes.items()}
+    types = "text_encoder.bert.embeddings.token_type_embeddings.weight"
+    tensors[types] = torch.stack([tensors[types][0], torch.ones(32)])
     path = convert_cclm(save(tmp_path / "file.th", tensors), tmp_path / "out", sentencepiece, text_heads=HEADS)
     state = Encoder.load(path).network.state_dict()
+    assert torch.equal(state[our_name(types)], tensors[types][:1])
     assert len(maps) == 12 and "keys and values of texts as views are random" in caplog.text
     for name in maps:
         own = our_name(name)
