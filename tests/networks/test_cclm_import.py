@@ -321,3 +321,10 @@ def test_one_projection_of_images_and_texts(sentencepiece, tmp_path):
     network = Encoder.load(path).network
     assert network.vision_proj is network.text_proj
     assert torch.equal(network.text_proj.weight, tensors["text_proj.weight"])
+
+
+def test_the_configuration_says_how_large_pictures_are(monkeypatch):
+    """Without it they are one window in the last stage."""
+    tensors, said = published_file("retrieval"), ({"image_res": 384}, {})
+    sizes = [read_without_numbers(monkeypatch, dict(tensors), one).image["image_size"] for one in said]
+    assert sizes == [384, 224]
