@@ -33,6 +33,7 @@ from mlvl_fairseq.tasks._base import MlvlTask
 
 logger = logging.getLogger(__name__)
 
+COUNTS = ("unused_rows", "absent_rows", "clipped_boxes")  # of a batch, told beside its losses
 ORDER, DRAWS, HELD_OUT, NEGATIVES = 1, 2, 3, 4  # purposes that a run's seed is for
 
 
@@ -132,8 +133,7 @@ class CclmPretrainingTask(MlvlTask):
         return load_xlmr_dictionary(filename)
 
     def max_positions(self) -> int:
-        texts = "parallel_text" in given_kinds(self.cfg)
-        return max(self.cfg.max_length, self.cfg.text_max_length if texts else 0)
+        return max(STREAM_KINDS[name].longest_text(self.cfg) for name in given_kinds(self.cfg))
 
     @property
     def streams(self) -> List[str]:
@@ -290,7 +290,7 @@ class CclmPretrainingTask(MlvlTask):
         known = len(self.bad_records.known)
         self.bad_records.tell(sample["problems"])
         told = {"bad_records": len(self.bad_records.known) - known}
-        for name, value in {**told, **{name: sample[name] for name in ("unused_rows", "absent_rows")}}.items():
+        for name, value in {**told, **{name: sample[name] for name in COUNTS}}.items():
             if value:
                 metrics.log_scalar_sum(name, value)
         if not sample["nsentences"]:

@@ -115,6 +115,7 @@ def test_batches_of_a_stream_have_its_size(setup):
 
 
 def test_longest_text(setup):
+    assert setup(parallel_text="FILE", tlm=True).max_positions() == 128
     assert setup(parallel_text="FILE").max_positions() == 64 and setup(image_text="FILE").max_positions() == 40
 
 
