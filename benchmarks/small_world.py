@@ -200,8 +200,8 @@ class SmallWorld:
 
     @cached_property
     def streams(self) -> Path:
-        """CCLM's streams, ``{train,valid}/*.jsonl``; pictures with captions as ``image_text.tar``, too; and numbers that
-        stand for pictures, ``grids.npy``, with regions that say their pictures' size, ``sized.jsonl``."""
+        """CCLM's streams, ``{train,valid}/*.jsonl``; pictures with captions as ``image_text.tar``, too; and what
+        stands for pictures, ``grids.npy``, with regions that say their pictures' size, ``sized.jsonl``."""
         sizes = f"--train {self.pictures + 8} --valid {HELD_OUT} --test {HELD_OUT} --languages {ORDER}"
         own = "--streams en,de --parallel 40 --monolingual 8"
         world = self.once("cclm_world", f"mlvl-picture-world {self.folder}/cclm_world {sizes} {own}")
