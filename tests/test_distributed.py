@@ -2,12 +2,14 @@
 
 import math
 import multiprocessing
+import time
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from mlvl_fairseq.distributed import gather_values, rank, sum_over_ranks, world_size
+from mlvl_fairseq.distributed import first_rank_first, gather_values, rank, sum_over_ranks, world_size
 
 VALUES = {0: [["de", 3, "Wörter\n"], {"bleu": math.inf}], 1: [None]}  # of each rank
 
@@ -27,7 +29,11 @@ def exchange(number):
 
 def run_rank(number, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=2)
-    torch.save(exchange(number), f"{folder}/{number}.pt")
+    with first_rank_first():
+        time.sleep(0.3 * (1 - number))
+        there = Path(folder, "made").exists()
+        Path(folder, "made").touch()
+    torch.save({**exchange(number), "was there": there}, f"{folder}/{number}.pt")
     dist.destroy_process_group()
 
 
@@ -52,6 +58,7 @@ def test_every_rank_has_what_all_gave(exchanged):
         assert found["values"] == [*VALUES[0], *VALUES[1]]
         assert found["values of the first rank only"] == [["a", 1]]
         assert found["no values"] == []
+        assert found["was there"] is (number == 1)
 
 
 def test_alone():

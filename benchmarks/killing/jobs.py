@@ -13,6 +13,7 @@ from typing import Callable, Dict, Optional
 from small_world import ORDER, SmallWorld
 
 AT_WORK = "at_work.txt"  # in the output: what a training is doing
+CCLM = "--epoch-records 8 --max-epoch 3 --save-interval-updates 5"  # two iterations an epoch, of three batches each
 Prepare = Callable[[SmallWorld, Path], str]  # world, output folder -> command line
 
 
@@ -163,14 +164,14 @@ def train_mte(world: SmallWorld, out: Path) -> str:
 @job(share=6, change=tell_every_batch)
 def train_cclm(world: SmallWorld, out: Path) -> str:
     """On four streams in turns, with validation."""
-    more = "--augment --max-epoch 2 --save-interval-updates 3 --validate-interval-updates 6"
+    more = f"--augment {CCLM}"
     return f"fairseq-train {world.cclm_options()} {more} --save-dir {out}"
 
 
 @job(share=4, change=tell_every_batch)
 def train_cclm_workers(world: SmallWorld, out: Path) -> str:
     """Of tar archives, read by two processes."""
-    more = "--augment --max-epoch 2 --save-interval-updates 3 --validate-interval-updates 6"
+    more = f"--augment {CCLM}"
     options = world.cclm_options("image_text.tar").replace("--num-workers 0", "--num-workers 2")
     return f"fairseq-train {options} {more} --save-dir {out}"
 
@@ -178,7 +179,7 @@ def train_cclm_workers(world: SmallWorld, out: Path) -> str:
 @job(share=4, change=tell_every_batch)
 def train_cclm_joint(world: SmallWorld, out: Path) -> str:
     """An update is made of a batch of text, one in one language, and one of images or regions."""
-    more = "--augment --max-epoch 2 --save-interval-updates 2 --update-freq 3"
+    more = f"--augment {CCLM} --update-freq 3"
     return f"fairseq-train {world.cclm_options()} {more} --save-dir {out}"
 
 
@@ -186,7 +187,7 @@ def train_cclm_joint(world: SmallWorld, out: Path) -> str:
 def train_cclm_grids(world: SmallWorld, out: Path) -> str:
     """On given features of pictures."""
     options = f"--image-features {world.streams}/grids.npy --image-tower feature_grid"
-    more = "--max-epoch 2 --save-interval-updates 3 --validate-interval-updates 6"
+    more = CCLM
     return f"fairseq-train {world.cclm_options(regions='sized.jsonl')} {options} {more} --save-dir {out}"
 
 
