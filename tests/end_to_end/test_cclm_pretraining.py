@@ -72,8 +72,8 @@ def test_joint_updates_and_records_that_cannot_be_used(training, logged, caplog,
     path.write_text(path.read_text() + "{broken\n")
     text = write(tmp_path / "text.jsonl", rows("parallel_text", 9))
     streams = ["--regions", write(tmp_path / "regions.jsonl", regions), "--parallel-text", text, "--region-images", 1]
-    own = ["--image-text", path, "--region-probability", 0.5, "--disable-validation", "--save-dir", tmp_path]
-    given = training(*streams, *own, "--update-freq", 2, "--max-epoch", 3, "--num-workers", 1, "--tlm")
+    own = ["--image-text", path, "--tlm", "--text-max-length", 40, "--disable-validation", "--save-dir", tmp_path]
+    given = training(*streams, *own, "--update-freq", 2, "--max-epoch", 3, "--num-workers", 1)
     ended, _ = logged("train", *given)
     assert "(--bad-record skip goes on without what cannot be used)" in ended.error
     ended, epochs = logged("train", *given, "--bad-record", "skip")

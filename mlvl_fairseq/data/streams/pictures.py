@@ -115,7 +115,7 @@ class Pictures:
                 raise record.error(f"is no base64 ({error}); truncated, or a name? (--image-root)", key) from None
             return self._decoded(content, record, key)
         if self.folder is None:
-            raise UserError(f"{record.path}:{record.line} field '{key}' names a picture: say with --image-root where")
+            raise record.error("names a picture: say with --image-root where", key)
         try:
             image = load_image(self.folder.path(value), None)
         except DataError as error:

@@ -14,7 +14,7 @@ from mlvl_fairseq.data.streams.boxes import Box, Cut, covered, draw_cut, visible
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.data.streams.sides import tells_sides, tells_sides_as_published
 from mlvl_fairseq.data.text.cleaning import cclm, cclm_question, first_words
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError
 
 CAPTIONS = {"de": "der hund", "en": "the dog"}
 ELEMENTS = [  # of a picture of 100 x 60; in it the golden numbers come from the first one's crop, 50 x 54
@@ -340,7 +340,7 @@ def test_pictures_by_name(pieces, tmp_path):
     absent = Record({"image": "b.png", "caption": "a"}, None, "a.jsonl", 7)
     with pytest.raises(DataError, match="a.jsonl:7 field 'image': .*b.png: no such image"):
         kind("image_text", pieces, image_root=str(tmp_path)).item(absent, Least())
-    with pytest.raises(UserError, match="--image-root"):
+    with pytest.raises(DataError, match="a.jsonl:7 field 'image': names a picture: say with --image-root where"):
         kind("image_text", pieces).item(named, Least())
     beside = Record({"caption": "a"}, base64.b64decode(picture()), "000.tar", 1)
     assert torch.equal(kind("image_text", pieces).item(beside, Least()).image, by_name.image)
