@@ -51,6 +51,7 @@ from mlvl_fairseq.networks.base import Encoded  # noqa: E402
 from mlvl_fairseq.networks.cclm import CclmNetwork, View  # noqa: E402
 from mlvl_fairseq.optim.grouped_adamw import FairseqGroupedAdamW, GroupedAdamWConfig  # noqa: E402
 
+PARTS = ("image", "text", MATCHING := "matching")
 EMBED_DIM, LR, BEGIN, PAD, END, FIRST_PIECE = 256, 1e-4, 0, 1, 2, 4
 
 
@@ -72,6 +73,9 @@ def text_config(vocab_size: int, width: int, heads: int, layers: int) -> CclmTex
 
 SIZES = {
     "tiny": Size(SwinConfig(32, width=8, layers=(1, 1), heads=(1, 2), window=4), text_config(500, 16, 2, 2), 8),
+    "nano": Size(
+        SwinConfig(64, width=32, layers=(2, 2, 2), heads=(1, 2, 4), window=4), text_config(2000, 128, 4, 3), 32, 12, 14
+    ),
     "small": Size(SwinConfig(96, width=32, heads=(1, 2, 4, 8), window=3), text_config(8000, 256, 4, 6), 32),
     "base": Size(SwinConfig(), text_config(32_000, 768, 12, 6), 8),
 }
@@ -312,11 +316,13 @@ def compare(name: str, args: argparse.Namespace) -> None:
     """Print the rows of a size: what is compared, seconds of both, ratio, MiB of both, ratio, first losses apart."""
     size, numbers = SIZES[name], range(args.steps + 1)
     size = size._replace(rows=args.batch_size or size.rows)
-    for stream in ("image", "text"):
+    for stream in [part for part in args.parts if part != MATCHING]:
         batches = [random_batch(stream, size, seed) for seed in numbers]
         makes = [partial(ours, size), partial(theirs, size)]
         apart = losses_apart(size, batches[0])
         report(f"{name} | {stream}: ours, torchvision + transformers", makes, batches, f"{apart:.1e}")
+    if MATCHING not in args.parts:
+        return
     batches = [random_states(size, seed) for seed in numbers]
     two = {"two as published": True, "two passes": False}
     for way, published in two.items():
@@ -334,7 +340,8 @@ def report(what: str, makes: List[Callable[[], Trainee]], batches: List[Dict], a
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small", "base"], help="default: small base")
-    parser.add_argument("--batch-size", type=int, help="default: 32 (small), 8 (base)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument("--batch-size", type=int, help="default: 32 (nano, small), 8 (base)")
     parser.add_argument("--steps", type=int, default=5, help="of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args()
