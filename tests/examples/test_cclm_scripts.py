@@ -81,7 +81,7 @@ def test_published_settings(train):
     assert (args.image_text, args.parallel_text, args.regions) == ("cc3m", "wiki", "")
     assert (args.tokenizer_folder, args.text_weights, args.image_weights) == ("xlmr", "xlmr", "swin.pth")
     assert (args.arch, args.batch_size, args.lr, args.max_update) == ("cclm_base", 128, [1e-4], 166_320)
-    assert (args.warmup_updates, args.total_num_update, args.epoch_records) == (5000, 166_320, 2_838_361)
+    assert (args.warmup_updates, int(args.total_num_update), args.epoch_records) == (5000, 166_320, 2_838_361)
     assert args.positives == "masked" and args.stream_form == "fixed"
     arguments = ("imgs", "boxes", "wiki", "xlmr", "swin.pth", "--task", "pretrain_cclm_4m")
     ((_, args),) = train("pretrain_4m.sh", *arguments, PRESET="reference")
@@ -97,7 +97,7 @@ def test_flags_and_keys(train):
     assert gpus == "2" and args.distributed_world_size == 1 and args.cpu
     assert (args.seed, args.init_from, args.lr) == (9, "first.pt", [3e-5])
     assert (args.image_batch_size, args.region_batch_size, args.text_batch_size) == (64, 64, 64)
-    assert (args.max_update, args.total_num_update, args.warmup_updates) == (600, 600, 60)  # 3 x 100 iterations of two
+    assert (args.max_update, int(args.total_num_update), args.warmup_updates) == (600, 600, 60)  # 3 x 100 iterations of two
     assert args.no_careful_flip and args.lr_scales.startswith("3:crossattention|")
 
 
