@@ -3,7 +3,8 @@
 
 Prints one word a line, for fairseq-train; words like NAME=VALUE before the first option are its environment. FLAG is
 one of run.py's (`--dist 1 --epoch 30 --seed 42`), KEY=VALUE, behind --overrides, what stands in Pretrain_3m.yaml, with
-dots: `regions.batch_size=64`. What is not among them is refused. The table of README.md is what `published.py table` prints.
+dots: `regions.batch_size=64`. What is not among them is refused. The table of README.md is what `published.py table`
+prints.
 """
 
 import argparse
@@ -159,8 +160,12 @@ def read_flags(task: str, words: Sequence[str]) -> argparse.Namespace:
         UserError: a flag that is none of pre-training, another task, or a path of HDFS.
     """
     parser = argparse.ArgumentParser(prog=task, add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag, kind in (("task", str), ("dist", str), ("bs", int), ("epoch", int), ("lr", float), ("seed", int)):
-        parser.add_argument(f"--{flag}", type=kind)
+    parser.add_argument("--task")
+    parser.add_argument("--dist")
+    parser.add_argument("--bs", type=int)
+    parser.add_argument("--epoch", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--checkpoint")
     parser.add_argument("--output_dir")
     for flag in NOT_HERE:

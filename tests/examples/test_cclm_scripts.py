@@ -97,7 +97,11 @@ def test_flags_and_keys(train):
     assert gpus == "2" and args.distributed_world_size == 1 and args.cpu
     assert (args.seed, args.init_from, args.lr) == (9, "first.pt", [3e-5])
     assert (args.image_batch_size, args.region_batch_size, args.text_batch_size) == (64, 64, 64)
-    assert (args.max_update, int(args.total_num_update), args.warmup_updates) == (600, 600, 60)  # 3 x 100 iterations of two
+    assert (args.max_update, int(args.total_num_update), args.warmup_updates) == (
+        600,
+        600,
+        60,
+    )  # 3 x 100 iterations of two
     assert args.no_careful_flip and args.lr_scales.startswith("3:crossattention|")
 
 
