@@ -1,12 +1,13 @@
 """What two ranks exchange, and what one process has that is alone."""
 
 import math
+import time
 
 import pytest
 import torch
 from ranks import run_ranks
 
-from mlvl_fairseq.distributed import gather_values, rank, sum_over_ranks, world_size
+from mlvl_fairseq.distributed import first_rank_first, gather_values, rank, sum_over_ranks, world_size
 
 VALUES = {0: [["de", 3, "Wörter\n"], {"bleu": math.inf}], 1: [None]}  # of each rank
 
@@ -47,3 +48,14 @@ def test_alone():
         "values of the first rank only": [["a", 1]],
         "no values": [],
     }
+
+
+def test_the_first_rank_goes_first(tmp_path):
+    def enter(number):
+        with first_rank_first():
+            time.sleep(0.3 * (1 - number))  # which would let the other one in before it
+            there = (tmp_path / "made").exists()
+            (tmp_path / "made").touch()
+        return there
+
+    assert run_ranks(enter, tmp_path) == [False, True]

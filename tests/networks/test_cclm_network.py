@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules import hard_negatives
+from mlvl_fairseq.modules import hard_negatives, length_groups
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.clip_text_tower import ClipTextTowerConfig
 from mlvl_fairseq.modules.towers.clip_vit import ClipViTConfig
@@ -159,6 +159,19 @@ def test_a_batch_is_what_its_pairs_are_one_by_one(new_network, stream, image):
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if image == "clip" else {}  # which normalises in float32
     assert_alike(network, found, one_by_one(network, inputs), **tolerance)
     assert found["drawn"].tolist() == [True] * 15
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_texts_of_like_length_are_fused_together(new_network, stream, monkeypatch):
+    monkeypatch.setattr(length_groups, "ROWS_A_GROUP", 1)  # else a batch as small as this is one group
+    network, inputs, shapes = new_network(), batch(stream), []
+    hook = network.fusion.register_forward_hook(lambda _, given, __: shapes.append(given[0].shape[:2]))
+    found = network(**inputs)
+    hook.remove()
+    ends = sorted(3 * (inputs["eos_positions"] + 1).tolist())  # of the 15 pairs, each text thrice
+    drawn = [ends[3], ends[7], ends[11], ends[14]]
+    assert [tuple(shape) for shape in shapes[:4]] == [(4, drawn[0]), (4, drawn[1]), (4, drawn[2]), (3, drawn[3])]
+    assert_alike(network, found, one_by_one(network, inputs))
 
 
 @pytest.mark.parametrize("stream", STREAMS)
