@@ -53,7 +53,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=7.4", "pytest-xdist>=3.3"],
+        "test": ["pytest>=7.4", "pytest-xdist>=3.7"],
         "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },

@@ -1,10 +1,11 @@
 """Is a run that was killed at any moment and started again the run that nothing had disturbed?
 
-Draws a picture world, trains a teacher, and learns three languages with experience replay and TEIR. Then the same run
-is killed (`kill -9` of all its processes) in training, while a checkpoint is written, in validation, while a language
-is finished, in evaluation, and between languages, and started again. At the end every tensor of every checkpoint
-(weights, replay memory, optimizer) and every score is compared, byte for byte. Control: a run whose memory is lost
-between kill and restart must be found to differ. Exit status 0: all is as it should be.
+Draws a picture world, trains a teacher, and learns three languages with experience replay and TEIR. Then the same run,
+whose earlier languages are copied, is killed (`kill -9` of all its processes) in training, while a checkpoint is
+written, in validation, while a language is finished, in evaluation, and between languages, and started again. At the
+end every tensor of every checkpoint (weights, replay memory, optimizer) and every score is compared, byte for byte.
+Control: a run whose memory is lost between kill and restart must be found to differ. Exit status 0: all is as it
+should be.
 
     python benchmarks/exact_resume.py --kills 20        # about four minutes
 """
@@ -206,7 +207,7 @@ class Harness:
     """
 
     def __init__(self, folder: Path, corpus: Path, teacher: Path, method: str):
-        self.folder, self.whole = folder, folder / "undisturbed"
+        self.folder, self.whole, self.killed = folder, folder / "undisturbed", folder / "killed"
         order = ["--method", method, "--order", ",".join(LANGUAGES), "--init-from", str(teacher)]
         self.options = [*order, *shlex.split(f"{MODEL} {TRAINING} {SEQUENCE}")]
         self.corpus = corpus
@@ -225,14 +226,25 @@ class Harness:
         return Command([str(self.corpus), str(run), *self.options], run.with_suffix(".log"))
 
     def kill_and_restart(self, moment: Moment, between: Optional[Callable[[Path], None]] = None) -> "Outcome":
-        """Kill a run at a moment and start it again. `between` may change its folder."""
-        run = self.folder / "killed"
-        shutil.rmtree(run, ignore_errors=True)
-        killed = self._start(run).kill_when(lambda: moment.reached(run))
+        """Kill a run at a moment and start it again. `between` may change the folder of the moment's language."""
+        return self.restart(moment, between) if self.kill(moment) else Outcome(moment, None, [])
+
+    def kill(self, moment: Moment) -> bool:
+        """Kill a run at a moment; False: it ended before. Its earlier languages are those of the undisturbed run."""
+        shutil.rmtree(self.killed, ignore_errors=True)
+        shutil.copytree(self.whole, self.killed, ignore=partial(self._from, moment.step))
+        return self._start(self.killed).kill_when(lambda: moment.reached(self.killed))
+
+    def _from(self, step: int, folder: str, names: List[str]) -> List[str]:
+        """Folders of the languages from one on."""
+        return [name for name in names if name in {f"{i:02d}-{LANGUAGES[i]}" for i in range(step, len(LANGUAGES))}]
+
+    def restart(self, moment: Moment, between: Optional[Callable[[Path], None]] = None) -> "Outcome":
+        """Start the killed run again, see `kill_and_restart`."""
         if between is not None:
-            between(run / f"{moment.step:02d}-{LANGUAGES[moment.step]}")
-        status = self._start(run).wait() if killed else None
-        return Outcome(moment, status, self.differences(run) if status == 0 else [])
+            between(self.killed / f"{moment.step:02d}-{LANGUAGES[moment.step]}")
+        status = self._start(self.killed).wait()
+        return Outcome(moment, status, self.differences(self.killed) if status == 0 else [])
 
     def differences(self, run: Path) -> List[str]:
         """Files, and places in checkpoints, that are not those of the undisturbed run."""

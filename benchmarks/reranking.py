@@ -1,7 +1,7 @@
 """Second stage of CCLM's retrieval: pairs in batches, against one query at a time as published.
 
-Random weights and random images (as states, 145 of them, which is what a Swin gives at 384 pixels) with random captions
-of 6 to 40 tokens, 16 on average. As published (Zeng et al. 2023, its evaluation): captions are padded to 40 tokens; for each
+Random weights, random images (as states, 145 of them, which is what a Swin gives at 384 pixels), random captions of 6
+to 40 tokens, 16 on average. As published (Zeng et al. 2023, its evaluation): captions are padded to 40 tokens; for each
 query its candidates go through the fusion encoder with keys and values computed for every pair, all layers for all
 positions; both directions by themselves. What `mlvl-evaluate rerank` does differently is taken over a step at a time:
 

@@ -7,4 +7,5 @@ cd "$repository"
 python -c 'from importlib.metadata import version; version("timm"), version("transformers")' 2>/dev/null ||
     pip_install --no-build-isolation --editable "$repository[interop]"
 export OMP_NUM_THREADS=1 # one thread a process: more only get into each other's way
-python -m pytest tests -n 2 --dist loadfile --disable-warnings "$@"
+# files as they come, see tests/conftest.py: by itself xdist begins with those that hold most tests
+python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --disable-warnings "$@"

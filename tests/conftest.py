@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = ROOT / "mlvl_fairseq"
 
 
+def pytest_collection_modifyitems(items):
+    """Whole trainings first: when they come last, one process is at work on them and the others on nothing."""
+    items.sort(key=lambda item: item.path.parent.name != "end_to_end")
+
+
 @pytest.fixture(scope="session")
 def root():
     """The checkout."""

@@ -23,19 +23,6 @@ for arm in "${arms[@]}"; do one_of ARMS "$arm" four_streams no_parallel; done
 world=$out/world pieces=$out/pieces
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Runs a command with its output in a file; of one that fails the last lines are shown.
-logged() { # LOG COMMAND ...
-  mkdir -p "$(dirname "$1")"
-  "${@:2}" >>"$1" 2>&1 || { tail -n 5 "$1" >&2; fail "$2 failed; log: $1"; }
-}
-
-# Ends what still runs in the background, whatever ends the script.
-stop_jobs() {
-  local running
-  running=$(jobs -rp)
-  # shellcheck disable=SC2086  # a list of process ids
-  [[ -z $running ]] || { kill $running && wait; }
-}
 trap stop_jobs EXIT
 
 mlvl-picture-world "$world" --languages "$languages" --train "${PICTURES:-3000}" --valid 100 \

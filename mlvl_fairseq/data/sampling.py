@@ -75,7 +75,8 @@ def of_rounds(size: int, places: np.ndarray, seed: List[int]) -> np.ndarray:
     """What is at these places of an endless row of permutations of `size` captions."""
     rounds, offsets = np.divmod(places, size)
     orders = {number: np.random.default_rng([*seed, number]).permutation(size) for number in np.unique(rounds)}
-    return np.concatenate([orders[number][offsets[rounds == number]] for number in orders])
+    found = [orders[number][offsets[rounds == number]] for number in orders]
+    return np.concatenate(found) if found else offsets
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:

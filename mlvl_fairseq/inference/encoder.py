@@ -86,6 +86,12 @@ class Encoder:
         return cls(**vars(restored), source=str(path), device=torch.device(device))
 
     @property
+    def family(self) -> str:
+        """What kind of network it is, as it is registered."""
+        names = {network: name for name, network in NETWORKS.items()}
+        return next(names[kind] for kind in type(self.network).__mro__ if kind in names)
+
+    @property
     def embed_dim(self) -> int:
         """Dimension of the space of captions and images."""
         return self.network.embed_dim

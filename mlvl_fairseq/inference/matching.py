@@ -8,7 +8,7 @@ What a pair costs beyond its own layers is paid once:
 
 Memory is bounded: states of images and of texts have a limit each (images beyond it are encoded again when their turn
 comes, texts beyond it go in blocks, shortest first, and each image's keys and values are computed once a block); beside
-them there are the keys and values of a few images, and one batch.
+them there are the keys and values of a few images, and one batch, with copies of those unless they are of one image.
 """
 
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple

@@ -43,7 +43,8 @@ def check_text(tower: TextTower, name: str, task) -> None:
         )
     if task.tokenizer.option != tower.tokenizer:
         raise UserError(
-            f"--text-tower {name} takes ids of a {tower.tokenizer} tokenizer, not {task.tokenizer.option}'s: "
+            f"--text-tower {name} does not fit: it takes ids of a {tower.tokenizer} tokenizer, not "
+            f"{task.tokenizer.option}'s: "
             "give --tokenizer-folder FOLDER"
         )
     if task.max_positions() > tower.max_length:

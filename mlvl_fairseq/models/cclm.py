@@ -14,7 +14,7 @@ from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import cclm as network
-from mlvl_fairseq.networks.cclm_files import LayersOptions
+from mlvl_fairseq.networks.cclm_files import LayersOptions, check_layers
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_options, takes_features
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
 from mlvl_fairseq.networks.freezing import Counts, freeze, freezing_options
@@ -67,11 +67,12 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
         """
+        check_layers(cfg)
         if takes_features(cfg):
             network.take_shape(cfg, task.stream_features_shape)
         configs = TowerConfigs.of_options(cfg, len(task.source_dictionary))
+        check_text(without_values(configs.text.build), str(cfg.text_tower), task)  # before it takes its memory
         model = cls.of_options(cfg, configs)
-        check_text(model.text_encoder, str(cfg.text_tower), task)
         model.encode_chunk = ChunkOptions.checked(cfg)
         given = start_from(model, cfg, configs)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))

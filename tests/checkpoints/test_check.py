@@ -65,3 +65,9 @@ def test_tensors_that_fit_and_those_that_need_not_be_there():
 def test_impossible_dimensions():
     with pytest.raises(DataError, match="model.pt: no .*layer has these dimensions: no width"):
         check_tensors("model.pt", "layer", lambda: Layer(0), TENSORS)
+
+
+def test_whole_numbers_that_were_read_as_float32_become_such_again():
+    module = holding(Layer, {**TENSORS, "size": TENSORS["size"].float()})
+    assert module.size.dtype == torch.int64 and torch.equal(module.size, TENSORS["size"])
+    assert module.weight.dtype == torch.float32

@@ -42,6 +42,18 @@ def test_losses_and_gradients_are_those_of_the_published_code(step, monkeypatch)
         assert_golden(0.0 if gradient is None else gradient.norm(), norm, rtol=2e-4, atol=2e-6, msg=name)
 
 
+def test_losses_are_the_same_under_autocast(monkeypatch):
+    """Products of matrices in bfloat16; similarities, boxes and cross-entropies in float32."""
+    draw_likeliest(monkeypatch)
+    batch = golden_batch("region")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, rows, log = new_criterion(**REFERENCE)(golden_network(), batch)
+    (loss / rows).backward()
+    assert loss.dtype == torch.float32
+    for name, value in STEPS["region"]["losses"].items():
+        assert float(log[f"region_{NAMES.get(name[5:], name[5:])}"]) / rows == pytest.approx(value, rel=0.03), name
+
+
 def small_batch(stream="image"):
     """Rows 0 and 2 are of one thing."""
     features = {"text": det((3, 4), 1, 0), "image": det((3, 4), 1, 1), "matching": det((9, 2), 1, 2)}
@@ -100,6 +112,15 @@ def test_rows_of_one_thing_are_no_negatives_of_each_other(positives):
     expected = -0.5 * sum(x.log_softmax(1).diag().sum() for x in (logits, logits.t())) / 3
     options = {} if positives == "masked" else {"positives": positives}
     assert logged(**options)[1]["image_itc"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_negatives_that_are_none_do_not_count():
+    features, sample = small_batch()
+    features["drawn"][[4, 7, 8]] = False
+    _, rows, log = new_criterion()(small_model(features), sample)
+    logits, labels = features["matching"].double().log_softmax(1), [1, 1, 1, 0, None, 0, 0, None, None]
+    expected = [-float(logits[row, label]) for row, label in enumerate(labels) if label is not None]
+    assert float(log["image_itm"]) / rows == pytest.approx(sum(expected) / 6, rel=1e-6)
 
 
 def test_a_network_without_heads_is_contrasted_only():

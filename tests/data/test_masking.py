@@ -59,6 +59,7 @@ def test_number_of_masks_rounds_halves_to_the_even_number():
     masking = new_masking(most=20)
     assert {length: masking.number(int(length)) for length in GOLDEN["round_half_even"]} == GOLDEN["round_half_even"]
     assert new_masking(most=12).number(40) == 12
+    assert [new_masking(probability=0.5).number(length) for length in (3, 5, 7, 9)] == [2, 2, 4, 4]
     assert masking.number(1) == 1
 
 
@@ -123,3 +124,16 @@ def test_a_text_without_anything_to_mask_comes_back():
 def test_numbers_that_say_nothing_are_refused(options):
     with pytest.raises(UserError, match="masking"):
         new_masking(**options)
+
+
+def test_what_is_chosen_already_begins_no_span():
+    """Three of four tokens by spans of two; the shares are those of all orders, worked out by hand."""
+    masking, rng = new_masking(probability=0.5, span_probability=1.0, longest_span=2), np.random.default_rng(0)
+    found = {}
+    for _ in range(4000):
+        positions = tuple(masking(text_of(6), rng).positions.tolist())
+        found[positions] = found.get(positions, 0) + 1
+    shares = {(1, 2, 3): 19 / 96, (1, 2, 4): 27 / 96, (1, 3, 4): 7 / 96, (2, 3, 4): 43 / 96}
+    assert found.keys() == shares.keys()
+    for positions, share in shares.items():
+        assert abs(found[positions] / 4000 - share) < 3 * math.sqrt(share * (1 - share) / 4000), positions

@@ -10,6 +10,7 @@ from mlvl_fairseq.data.sampling import (
     alternating_steps,
     apportion,
     mixed_epoch,
+    of_rounds,
     one_language_epoch,
     sampling_shares,
 )
@@ -95,3 +96,8 @@ def test_a_larger_data_set_goes_on_where_it_was():
     assert len({tuple(epoch) for epoch in epochs}) == 25
     again = alternating_epoch([25, 100], 8, 7, seed=1)[1]
     assert again.reshape(-1).tolist() == epochs[6].tolist() != alternating_epoch([25, 100], 8, 7, seed=2)[1].tolist()
+
+
+def test_an_epoch_without_a_batch_of_a_stream_draws_nothing_of_it():
+    found = of_rounds(5, np.arange(0), [1])
+    assert found.shape == (0,) and found.dtype == np.int64

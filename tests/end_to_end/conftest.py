@@ -18,6 +18,7 @@ import torch
 from composing import compose_once
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from small_mte import write_small_mte
+from small_streams import write_small_streams
 
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.feature_manifest import array_path, feature_manifest_path, read_feature_manifest
@@ -265,6 +266,15 @@ def pieces(corpus, succeed, tmp_path_factory):
     """A SentencePiece folder in the layout of XLM-R's."""
     folder = tmp_path_factory.mktemp("pieces")
     succeed("mlvl-sentencepiece", folder, "--train", *corpus.glob("captions/train.??.txt"), "--vocab-size", 150)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def streams(succeed, tmp_path_factory):
+    """Files of CCLM's streams, and ``pieces``: a SentencePiece folder for them."""
+    folder = tmp_path_factory.mktemp("streams")
+    write_small_streams(folder)
+    succeed("mlvl-sentencepiece", folder / "pieces", "--train", folder / "train.txt", "--vocab-size", 36)
     return folder
 
 

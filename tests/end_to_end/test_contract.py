@@ -35,19 +35,23 @@ for recipe in RECIPES:
 NETWORKS = defaultdict(list)  # likewise
 for network, task in sorted({(ARCH_MODEL_NAME_REGISTRY[r["model"]["_name"]], r["task"]["_name"]) for r in RECIPES}):
     NETWORKS[task].append(network)
-NO_RECIPE = {"cll_retrieval": ["dual_encoder"]}  # with a text tower of CLIP's; alone, an architecture has another
+# With a text tower of CLIP's, with the tokenizer of XLM-R; alone, they have another.
+NO_RECIPE = {"cll_retrieval": ["dual_encoder"], "image_text_retrieval": ["cclm"]}
 TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
 
 
 @pytest.fixture(scope="module")
-def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir):
+def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir, tmp_path_factory):
     """What each task cannot do without."""
+    texts = tmp_path_factory.mktemp("streams") / "texts.jsonl"
+    texts.write_text("".join(f'{{"source_text": "ball {n}", "target_text": "Ball {n}"}}\n' for n in range(16)))
     given = {
         "image_text_retrieval": [corpus],
         "cll_retrieval": [corpus, "--lang", "en", "--update-all-rows"],
         "trikd": [trikd_corpus, "--sentencepiece", pieces],
         "mte_pretraining": [parallel / "bin"],
         "image_classification": [classes],
+        "cclm_pretraining": ["--parallel-text", texts, "--tokenizer-folder", pieces],
     }
     assert given.keys() == set(TASKS)
     return lambda task: [*given[task], "--user-dir", user_dir, "--task", task, *TRAINING]
@@ -59,10 +63,12 @@ def small(teacher, mte):
     width = "--embed-dim 32 --text-width 32 --text-layers 1 --text-heads 2 --image-size 32 --patch-size 16".split()
     encoder = "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-attention-heads 2".split()
     decoder = "--decoder-layers 1 --decoder-ffn-embed-dim 64 --decoder-attention-heads 2".split()
+    nano = "--text-tower cclm_xlmr_nano --text-width 32 --text-layers 1 --fusion-layers 1".split()
     given = {
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
+        "cclm": ["--image-tower", "swin_nano", "--image-width", 8, *nano],
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
     }
     return lambda model: ["--arch", model, *given[model]]

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import time
+from functools import partial
 
 import pytest
+import torch
 from fairseq.trainer import Trainer
 from processes import assert_group_ends, needs_proc, updates_in, updates_of
 from run_comparison import assert_same_run
@@ -113,12 +116,11 @@ def test_stopped_before_the_first_update_at_once(german, fork, monkeypatch, tmp_
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_stop_after_the_same_update(german, fork, succeed, during_update, monkeypatch, rank, tmp_path):
+def test_ranks_stop_after_the_same_update(german, fork, during_update, monkeypatch, tmp_path):
     """Only one of them gets the signal."""
 
     def train(folder):
-        options = german(folder, "--batch-size", 8, "--distributed-world-size", 2)
+        options = german(folder, "--batch-size", 8, "--distributed-world-size", 2, "--max-epoch", 1)
         ranks = ["--distributed-no-spawn", "--distributed-init-method", f"file://{folder}.ranks"]
         logs = [tmp_path / f"log.{rank}" for rank in range(2)]
         processes = [
@@ -129,17 +131,21 @@ def test_ranks_stop_after_the_same_update(german, fork, succeed, during_update, 
         return statuses, logs[0].read_text()
 
     assert train(tmp_path / "whole")[0] == [0, 0]
-    during_update(4, lambda: os.kill(os.getpid(), signal.SIGINT), rank)
-    statuses, log = train(tmp_path / "run")
-    assert statuses == [130, 130] and "stopped by SIGINT at update 4;" in log
-    monkeypatch.undo()
+    for rank, update in enumerate((2, 4)):
+        during_update(update, lambda: os.kill(os.getpid(), signal.SIGINT), rank)
+        statuses, log = train(tmp_path / "run")
+        assert statuses == [130, 130] and f"stopped by SIGINT at update {update};" in log
+        monkeypatch.undo()
     assert train(tmp_path / "run")[0] == [0, 0]
     assert_as_whole(tmp_path / "run", tmp_path / "whole")
 
 
 @needs_proc
-def test_ranks_that_fairseq_train_spawns(german, fork, succeed, tmp_path):
-    """It passes the signal on to them and ends with their status."""
+def test_ranks_that_fairseq_train_spawns(german, fork, monkeypatch, tmp_path):
+    """It passes the signal on to them and ends with their status. (They are forked: test_distributed_on_cpu.py spawns
+    them as users' are.)"""
+    start = partial(torch.multiprocessing.start_processes, start_method="fork")
+    monkeypatch.setattr(torch.multiprocessing, "spawn", start)
     log = tmp_path / "log"
     options = german(tmp_path / "run", "--batch-size", 8, "--distributed-world-size", 2, "--max-epoch", 2000)
     process = fork(log, "fairseq-train", *options)
@@ -153,14 +159,22 @@ def test_ranks_that_fairseq_train_spawns(german, fork, succeed, tmp_path):
     assert updates_of(tmp_path / "run" / "checkpoint_last.pt") == reached >= 3
 
 
+@pytest.fixture(scope="module")
+def english_and_german(learn, tmp_path_factory):
+    """A whole sequence, and what to start another one with."""
+    options = ["--max-epoch", "2"]
+    whole = learn(tmp_path_factory.mktemp("sequence") / "whole", METHOD, "en,de", *options)
+    return whole, options
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_stopped_sequence_goes_on_exactly(
-    number, learn, fork, during_update, monkeypatch, corpus, sequence_options, read_json, tmp_path
+    number, english_and_german, learn, fork, during_update, monkeypatch, corpus, sequence_options, read_json, tmp_path
 ):
     """The driver gets the signal. It passes it on, waits, and does not finish the language."""
-    options = ["--max-epoch", 2]
-    whole = learn(tmp_path / "whole", METHOD, "en,de", *map(str, options))
+    whole, options = english_and_german
     run, log = tmp_path / "run", tmp_path / "log"
+    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("01-de"))  # English is learned already
     during_update(9, lambda: os.kill(os.getppid(), number))
     order = ["--method", METHOD, "--order", "en,de"]
     driver = fork(log, "mlvl-cll", corpus, run, *order, *sequence_options, *options)
@@ -172,7 +186,7 @@ def test_stopped_sequence_goes_on_exactly(
     assert set(costs) == {"binarize", "train"} and costs["train"]["runs"] == 1 and costs["train"]["seconds"] > 0
 
     monkeypatch.undo()
-    learn(run, METHOD, "en,de", *map(str, options))
+    learn(run, METHOD, "en,de", *options)
     assert_same_run(run, whole)
     again = read_json(run / "01-de" / "costs.json")
     assert {job: entry["runs"] for job, entry in again.items()} == {

@@ -97,7 +97,10 @@ def test_given_features_say_their_shape():
 @pytest.mark.parametrize(
     "task, message",
     [
-        (task_of(tokenizer="wordpiece"), "--text-tower cclm_xlmr_nano takes ids of a sentencepiece tokenizer"),
+        (
+            task_of(tokenizer="wordpiece"),
+            "cclm_xlmr_nano does not fit: it takes ids of a sentencepiece tokenizer",
+        ),
         (task_of(longest=81), "--max-length 81 is more than the text tower's 80 tokens"),
         (SimpleNamespace(tokenizer=None), "this --arch does not fit --task SimpleNamespace: the task has no pairs of"),
     ],
@@ -110,3 +113,8 @@ def test_tasks_that_do_not_fit(task, message):
 def test_rows_in_chunks_are_not_negative():
     with pytest.raises(UserError, match="--encode-chunk -1 is no number of rows"):
         build(encode_chunk=-1)
+
+
+def test_layers_are_picked_of_a_file():
+    with pytest.raises(UserError, match="--layers-from odd picks layers of --text-weights, which is not given"):
+        build(layers_from="odd")

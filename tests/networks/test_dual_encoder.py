@@ -1,17 +1,20 @@
 """The dual encoder of LilT: outputs and gradients of the published code, its temperature, what is frozen and rests."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from golden import load_golden
 from golden_lilt import NETWORK, NETWORK_PRESETS, arrays, first_gradients, golden_batch, golden_network
 from torch import nn
 
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.towers.bert import BertConfig
 from mlvl_fairseq.modules.towers.features import FeaturesConfig
 from mlvl_fairseq.modules.towers.vit import ViTConfig
-from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork
+from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, TowerConfigs, stage_numbers
 from mlvl_fairseq.networks.freezing import freeze_parameters
 
 LOSS = load_golden("lilt_training")["contrastive_loss"]
@@ -151,3 +154,16 @@ def test_given_features_go_through_the_projection():
     torch.testing.assert_close(network.encode_features(features).vector, network.vision_proj(features))
     own = torch.randn(3, 8)
     assert new_network().feature_dim == 8 and torch.equal(new_network().encode_features(own).vector, own)
+
+
+def test_numbers_of_each_stage_are_options():
+    options = {"image_tower": "swin_tiny", "image_size": 32, "image_width": 4, "image_window": 2}
+    options.update(image_stage_layers="1,2", image_stage_heads="2,4", text_tower="bert_tiny")
+    config = TowerConfigs.of_options(SimpleNamespace(**options)).image
+    assert (config.layers, config.heads, config.window) == ((1, 2), (2, 4), 2)
+    assert stage_numbers(config.layers) == "1,2"
+    for wrong in ("1,,2", "one", "", "1.5,2", "12345"):
+        with pytest.raises(UserError, match=f"--image-stage-layers {wrong}: give a number for each stage"):
+            TowerConfigs.of_options(SimpleNamespace(**{**options, "image_stage_layers": wrong}))
+    with pytest.raises(UserError, match="--image-tower vit_tiny has no --image-stage-layers"):
+        TowerConfigs.of_options(SimpleNamespace(image_tower="vit_tiny", image_stage_layers="1", text_tower="bert_tiny"))

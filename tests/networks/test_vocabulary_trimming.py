@@ -161,7 +161,7 @@ def message_of(pieces, template):
 
 
 def test_the_worst_piece_stays(folder):
-    """An unknown character costs 10 more than it. Without 'a' (-45) an unknown one with 'bc' would have -20 - 10 - 1 and
+    """An unknown character scores 10 below it. Without 'a' (-45) an unknown one with 'bc' would have -20 - 10 - 1 and
     win against 'ab' and 'c' with -40."""
     special = [("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3)]
     pieces = [("\u2581", -1, 1), ("a", -45, 1), ("ab", -20, 1), ("c", -20, 1), ("bc", -1, 1), ("d", -2, 1)]

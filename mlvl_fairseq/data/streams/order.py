@@ -128,6 +128,9 @@ class TrainingOrder:
         before = sum((self.turns(earlier).sum(1) for earlier in range(1, epoch)), np.zeros(len(self.streams), int))
         parts = []
         for row, stream in enumerate(self.streams):
+            if not turns[row].any():
+                parts.append(iter(()))
+                continue
             first, size = int(before[row]), self.ranks * stream.batch
             numbers = np.arange(first * size, (first + int(turns[row].sum())) * size)
             drawn = stream.records[of_rounds(len(stream.records), numbers, [self.seed, stream.number])]

@@ -26,7 +26,6 @@ from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, recalls
 from mlvl_fairseq.evaluation.metrics.two_stage import best_candidates, published_ranks, reranked
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.inference.matching import MEMORY, ImageStates, match_pairs, require_match
-from mlvl_fairseq.networks import NETWORKS
 
 logger = logging.getLogger(__name__)
 FIRST = "first_"  # metrics of the first stage
@@ -94,10 +93,13 @@ class Rerank(CaptionRetrieval):
             raise UserError("--image-features: a fusion encoder looks at the patches of images: give --image-root DIR")
 
     def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
-        families = {network: name for name, network in NETWORKS.items()}
-        family = next(families[kind] for kind in type(encoder.network).__mro__ if kind in families)
         reference = {"ties": "last", "rest": REFERENCE} if self.options.rest == REFERENCE else {}
-        return {**super().signature_keys(encoder), "rerank": self.options.rerank_k, "fusion": family, **reference}
+        return {
+            **super().signature_keys(encoder),
+            "rerank": self.options.rerank_k,
+            "fusion": encoder.family,
+            **reference,
+        }
 
     def encode_images(self, encoder: Encoder, names: List[str]) -> ImagesWithStates:
         options = self.options

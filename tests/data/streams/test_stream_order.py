@@ -86,6 +86,10 @@ def test_shares_are_probabilities():
     share = order.turns(1).mean(1)
     assert share == pytest.approx([0.25, 0.3, 0.7], abs=0.03)
     assert not (order.turns(1)[1] & order.turns(1)[2]).any()
+    assert (order.turns(1) != order.turns(2)).any() and (order.turns(2) == order.turns(2)).all()
+    both = stream(MONO, 9, 2, 0.6)  # of what the stream before it leaves
+    three = TrainingOrder([regions(share=0.5), both, images(8000)], 1, 1).turns(1)
+    assert (three.sum(0) == 1).all() and three.mean(1) == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
 @pytest.mark.parametrize("epochs", [1, 7])
@@ -120,6 +124,12 @@ def test_what_an_epoch_leaves_is_told():
     published = TrainingOrder([images(43, 4)], 2, 1, whole_batches=False)
     assert (published.iterations, published.left) == (6, 0)
     assert TrainingOrder([images(43, 4)], 2, 1, epoch_records=16).iterations == 2
+
+
+@pytest.mark.parametrize("share, number", [(0.0, IMAGE), (1.0, REGION)])
+def test_a_stream_may_have_no_turn(share, number):
+    order = TrainingOrder([regions(share=share), images()], 1, 1)
+    assert {of for _, of, _ in sequence(order, 3)} == {number}
 
 
 def test_only_text():
