@@ -1,5 +1,5 @@
-"""Fine-tuned CCLMs against the published code's numbers: classes of texts beside one image and two, answers, which image
-a text is about; and what they start from."""
+"""Fine-tuned CCLMs against the published code's numbers: classes of texts beside one image and two, answers, which
+image a text is about; and what they start from."""
 
 import pytest
 import torch
