@@ -17,7 +17,7 @@ from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
 from mlvl_fairseq.networks.base import Encoded, register_network
 from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
-from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, HeadOptions, add_heads, is_beside_contrast
+from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, HeadOptions, add_heads, compares_images, is_beside_contrast
 from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions
 from mlvl_fairseq.networks.cclm_start import started
@@ -88,7 +88,9 @@ class CclmNetwork(DualEncoderNetwork):
         options = HeadOptions(ALL if heads is None else heads, images_per_text, num_labels, decoder_layers)
         add_heads(self, options.heads, text.config, options, fusion_layers)
         if not is_beside_contrast(options.heads):
-            self.vision_proj, self.text_proj = nn.Identity(), nn.Identity()
+            kept = compares_images(options.heads)  # no gradient reaches it
+            self.vision_proj = self.vision_proj.requires_grad_(False) if kept else nn.Identity()
+            self.text_proj = nn.Identity()
             self.register_parameter("temp" if hasattr(self, "temp") else "logit_scale", None)
         if self.itm_head is None:
             self.match = None

@@ -67,17 +67,6 @@ def save(path, tensors, config=SAID):
 
 
 @pytest.fixture(scope="module")
-def sentencepiece(tmp_path_factory):
-    """A tokenizer of as many tokens as the small text encoder has."""
-    folder = tmp_path_factory.mktemp("spm")
-    syllables = [first + second for first in "bcdfghklmnprstvwz" for second in "aeiou"]
-    words = [syllables[i % 85] + syllables[i * 7 % 83] + "lmnrs"[i % 5] for i in range(400)]
-    (folder / "text").write_text("\n".join(words), encoding="utf-8")
-    train_sentencepiece([folder / "text"], folder, VOCABULARY - 2)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def converted(sentencepiece, tmp_path_factory):
     folder = tmp_path_factory.mktemp("converted")
     found = {}
