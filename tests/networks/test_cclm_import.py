@@ -67,17 +67,6 @@ def save(path, tensors, config=SAID):
 
 
 @pytest.fixture(scope="module")
-def sentencepiece(tmp_path_factory):
-    """A tokenizer of as many tokens as the small text encoder has."""
-    folder = tmp_path_factory.mktemp("spm")
-    syllables = [first + second for first in "bcdfghklmnprstvwz" for second in "aeiou"]
-    words = [syllables[i % 85] + syllables[i * 7 % 83] + "lmnrs"[i % 5] for i in range(400)]
-    (folder / "text").write_text("\n".join(words), encoding="utf-8")
-    train_sentencepiece([folder / "text"], folder, VOCABULARY - 2)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def converted(sentencepiece, tmp_path_factory):
     folder = tmp_path_factory.mktemp("converted")
     found = {}
@@ -139,7 +128,7 @@ LAYER = "text_encoder.bert.encoder.layer"
         (without("text_encoder.bert.embeddings.word_embeddings.weight"), "word_embeddings"),
         (without("text_encoder.bert.embeddings.token_type_embeddings.weight"), "token_type_embeddings.weight'"),
         (without("text_proj.weight"), "field 'text_proj.weight': tensor is missing"),
-        ({"cls_head.0.weight": torch.ones(2)}, "field 'cls_head.0.weight': unknown tensor; a CCLM as found"),
+        ({"cls_token.weight": torch.ones(2)}, "field 'cls_token.weight': unknown tensor; a CCLM as found"),
         ({"temp": "text"}, "field 'temp': is a str, not a tensor"),
         ({"temp": torch.ones(3)}, r"field 'temp': tensor has shape \[3\], expected \[\]"),
         ({"vision_encoder.patch_embed.proj.weight": torch.ones(3)}, "its image encoder is no Swin"),
