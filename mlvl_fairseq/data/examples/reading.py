@@ -9,7 +9,7 @@ from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.data.captions.reading import LANG
 from mlvl_fairseq.data.captions.table import MISSING_IMAGE, POLICIES, Problems, shown
-from mlvl_fairseq.data.examples.base import EXAMPLE_READERS, Draft, ExampleBuilder, ExampleReader, Examples
+from mlvl_fairseq.data.examples.base import EXAMPLE_READERS, Draft, Example, ExampleBuilder, ExampleReader, Examples
 from mlvl_fairseq.data.examples.images import ExampleImages, fill, leaves_root
 from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.errors import DataError, UserError
@@ -83,6 +83,7 @@ def read_examples(
     format: str = "auto",
     lang: Optional[str] = None,
     classes: Sequence[str] = (),
+    template: str = "",
     keep_unlabelled: bool = False,
     on_problem: str = "skip",
     max_problems: Optional[int] = None,
@@ -96,6 +97,7 @@ def read_examples(
         format: a name in :func:`example_readers`, or ``"auto"`` to tell by content.
         lang: of the texts; None: as the file says.
         classes: the labels there are, in the order of their numbers; by default the format's.
+        template: of image names where `images` is None; by default the published layout.
         keep_unlabelled: keep, with the label None, examples that annotators did not agree on, and questions without an
             answer; they are counted either way.
         on_problem: ``"skip"`` counts and leaves out examples that cannot be used; ``"error"`` raises at the first.
@@ -113,7 +115,7 @@ def read_examples(
     problems = Problems(on_problem, max_problems, things="examples")
     rows = ExampleBuilder(path, known, problems, keep_unlabelled, lang)
     reader.read(path, rows)
-    examples = _with_images(rows, reader, images)
+    examples = _with_images(rows, images, [template] if template else reader.layouts)
     if not examples:
         first = next(iter(problems.examples.values()), [""])[0]
         raise DataError(f"no usable example: {problems.brief()}; first: {first}" if first else "is empty", path)
@@ -122,14 +124,14 @@ def read_examples(
     return Examples(path, reader.name, examples, known, reader.images_per_text, problems)
 
 
-def _with_images(rows: ExampleBuilder, reader: ExampleReader, images: Optional[ExampleImages]) -> List:
+def _with_images(rows: ExampleBuilder, images: Optional[ExampleImages], layouts: Sequence[str]) -> List[Example]:
     """The examples with names of their images, without those whose images are not all there."""
     every = [image for draft in rows.drafts for image in draft.images]
     if images is None:
-        names = fill(reader.layouts[0], every, rows.path)
+        names = fill(layouts[0], every, rows.path)
         absent = set()
     else:
-        names = images.named(every, reader.layouts, rows.path)
+        names = images.named(every, layouts, rows.path)
         absent = set(images.missing(names).tolist())
     found, row = [], 0
     for draft in rows.drafts:
