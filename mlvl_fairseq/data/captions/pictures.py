@@ -65,7 +65,8 @@ def file_names(images: Sequence[str], folder: Optional[ImageFolder], path) -> li
 
     ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
     in ``folder``, if it is known. What is not there, but is in the folder that its data set has for it
-    (``COCO_val2014_...`` in ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
+    (``COCO_val2014_...`` in ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is
+    told with its number.
 
     Args:
         images: names as :func:`~mlvl_fairseq.data.image_names.image_name` has them. path: where they stand.
