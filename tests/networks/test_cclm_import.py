@@ -139,7 +139,7 @@ LAYER = "text_encoder.bert.encoder.layer"
         (without("text_encoder.bert.embeddings.word_embeddings.weight"), "word_embeddings"),
         (without("text_encoder.bert.embeddings.token_type_embeddings.weight"), "token_type_embeddings.weight'"),
         (without("text_proj.weight"), "field 'text_proj.weight': tensor is missing"),
-        ({"cls_head.0.weight": torch.ones(2)}, "field 'cls_head.0.weight': unknown tensor; a CCLM as found"),
+        ({"cls_token.weight": torch.ones(2)}, "field 'cls_token.weight': unknown tensor; a CCLM as found"),
         ({"temp": "text"}, "field 'temp': is a str, not a tensor"),
         ({"temp": torch.ones(3)}, r"field 'temp': tensor has shape \[3\], expected \[\]"),
         ({"vision_encoder.patch_embed.proj.weight": torch.ones(3)}, "its image encoder is no Swin"),
