@@ -38,7 +38,9 @@ def write_small_examples(folder):
     (folder / "xvnli.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in xvnli))
     (folder / "gqa.json").write_text(json.dumps(gqa))
     (folder / "nlvr.json").write_text(json.dumps(nlvr))
-    xgqa = {r["question_id"]: {"question": "Haus", "imageId": r["img_id"], "answer": next(iter(r["label"]))} for r in gqa}
+    xgqa = {
+        r["question_id"]: {"question": "Haus", "imageId": r["img_id"], "answer": next(iter(r["label"]))} for r in gqa
+    }
     (folder / "xgqa.json").write_text(json.dumps(xgqa))
     (folder / "answers.json").write_text(json.dumps({"green": 2, "red": 0, "blue": 1}))
     return folder
