@@ -76,6 +76,12 @@ def overrides(request):
             files = {"image_text": "images", "parallel_text": "texts", "regions": "regions"}
             own = [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
             own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", "dataset.batch_size=6", *CCLM]
+        elif "examples" in config["task"]:
+            files = {"image_text_classification": "xvnli.jsonl", "visual_question_answering": "gqa.json"}
+            folder, name = value("examples"), files[task]
+            own = [f"task.{kind}={folder / name}" for kind in ("examples", "valid_examples")]
+            own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", f"task.image_root={folder / 'images'}"]
+            own += ["dataset.batch_size=12", "model._name=cclm_tiny"]
         elif "tokenizer_folder" in config["task"]:
             own = [
                 f"task.data={value('wordpiece_corpus')}",
@@ -326,12 +332,14 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
     for config in (overlay, f"{overlay}_small"):
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
-        quirk = {"cclm": "--mask-special"}.get(overlay, "--frozen-dropout")
+        fine_tuned = overlay in ("cclm_entailment", "cclm_questions")
+        quirk = "--example-form" if fine_tuned else {"cclm": "--mask-special"}.get(overlay, "--frozen-dropout")
         assert quirk in quirky and quirk not in plain
         if overlay.startswith("trikd"):
             assert quirky[quirky.index("--transform") + 1] == "mclip" and "--transform" not in plain
         best = quirky[quirky.index("--best-checkpoint-metric") + 1] if "--best-checkpoint-metric" in quirky else "loss"
-        assert best == "loss" and "--maximize-best-checkpoint-metric" not in quirky
+        assert best == ("accuracy" if fine_tuned else "loss")
+        assert ("--maximize-best-checkpoint-metric" in quirky) == fine_tuned
 
 
 def test_wrong_configs_are_told(run, tmp_path):
