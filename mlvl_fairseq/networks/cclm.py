@@ -19,6 +19,7 @@ from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
 from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, add_heads
 from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, DualEncoderOptions, TowerConfigs, Transform
+from mlvl_fairseq.networks.frozen_tower import FrozenTower
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
 from mlvl_fairseq.options import choice
 
@@ -224,6 +225,13 @@ class CclmNetwork(DualEncoderNetwork):
         mask = torch.cat([patches.new_ones(len(patches), 1), patches], 1)
         image = Encoded(self.vision_proj(whole.vector), self._sequence(whole))
         return View(self.vision_proj(regions.vector), self._sequence(regions), mask, True), image
+
+    def frozen_tower(self, side: str) -> Optional[FrozenTower]:
+        """See :class:`DualEncoderNetwork`. Raises UserError: matching reads more of a tower than its vectors."""
+        tower = super().frozen_tower(side)
+        if tower is not None and self.itm_head is not None:
+            raise UserError(f"matching reads all states of the {side} tower (--heads without matching does not)")
+        return tower
 
     def fuse(self, text: Encoded, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
         """Texts read beside their views.
