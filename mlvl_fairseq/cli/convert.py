@@ -1,4 +1,4 @@
-"""`mlvl-convert`: checkpoints of other programs as this plugin's."""
+"""`mlvl-convert`: released files of other programs, checkpoints above all, as this plugin's."""
 
 import argparse
 import logging
@@ -15,6 +15,8 @@ examples:
   mlvl-convert lilt checkpoint_14.pth models/lilt --wordpiece bert-base-uncased
   mlvl-convert cclm model_state_epoch_29.th models/cclm --sentencepiece xlm-roberta-large
   mlvl-convert trim-vocabulary models/cclm/cclm.pt captions.txt models/cclm_small --held-out test.txt
+  mlvl-convert wit-pixels iglue/datasets/wit/annotations/test_ar.jsonl data/wit --pixels images/wit_test
+  mlvl-convert marvl iglue/datasets/marvl/zero_shot/annotations/*.jsonl data/marvl
 """
 
 

@@ -13,8 +13,10 @@ from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
-from mlvl_fairseq.networks import cclm as network
+from mlvl_fairseq.networks.cclm import CclmNetwork
 from mlvl_fairseq.networks.cclm_files import LayersOptions
+from mlvl_fairseq.networks.cclm_heads import HeadOptions
+from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions, take_shape, take_task
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_options, takes_features
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
 from mlvl_fairseq.networks.freezing import Counts, freeze, freezing_options
@@ -41,10 +43,11 @@ class CclmTrainingOptions(FairseqDataclass):
 CclmConfig = with_options(
     CclmTrainingOptions,
     [
-        network.CclmTowerOptions,
+        CclmTowerOptions,
         dimension_options("image", IMAGE_TOWERS),
         dimension_options("text", TEXT_TOWERS),
-        network.FusionOptions,
+        FusionOptions,
+        HeadOptions,
         LayersOptions,
         PeftOptions,
         LoraOptions,
@@ -55,20 +58,22 @@ CclmConfig = with_options(
 
 
 @register_model("cclm", dataclass=CclmConfig)
-class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
+class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
     origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {"tokenizer": "tokenizer", "stream_features_shape": "pairs of a text and a view"}
 
     @classmethod
     @for_tasks_that_fit
     def build_model(cls, cfg: CclmConfig, task) -> "CclmModel":
-        """Build for ``cclm_pretraining``, or as a dual encoder for ``image_text_retrieval``.
+        """Build for ``cclm_pretraining``, or as a dual encoder for ``image_text_retrieval``; with the heads that a task
+        asks for (:func:`take_task`).
 
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
         """
         if takes_features(cfg):
-            network.take_shape(cfg, task.stream_features_shape)
+            take_shape(cfg, task.stream_features_shape)
+        take_task(cfg, task)
         configs = TowerConfigs.of_options(cfg, len(task.source_dictionary))
         check_text(without_values(configs.text.build), str(cfg.text_tower), task)  # before it takes its memory
         model = cls.of_options(cfg, configs)
@@ -95,4 +100,4 @@ class CclmModel(LeavesOutFrozen, network.CclmNetwork, BaseFairseqModel):
         return self.max_length
 
 
-register_architectures("cclm", network.ARCHITECTURES)
+register_architectures("cclm", ARCHITECTURES)

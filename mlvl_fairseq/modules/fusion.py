@@ -50,15 +50,30 @@ class FusionEncoder(nn.Module):
         config: of the text side. layers: how many.
         image_width: of the states of images. Where it is the text's, images and texts as views share key and value
             maps, as published; otherwise images have maps of their own.
+        views: that a text is read beside, each in a layer of its own: there are so many copies of every layer, which
+            follow each other and share key and value maps (Zeng et al. 2023, for MaRVL).
     """
 
-    def __init__(self, config: BertConfig, layers: int, image_width: int):
+    def __init__(self, config: BertConfig, layers: int, image_width: int, views: int = 1):
         super().__init__()
-        self.layer = nn.ModuleList(FusionLayer(config, image_width) for _ in range(layers))
+        self.views, self.layer = views, nn.ModuleList()
+        for number in range(layers * views):
+            first = self.layer[number - number % views].crossattention.self if number % views else None
+            self.layer.append(FusionLayer(config, image_width, first))
 
     def keys_values(self, states: Tensor, mask: Optional[Tensor] = None, image: bool = False) -> KeysValues:
-        """Views, given by states [B, N, width] of images or texts and bool [B, N] where these have a meaning."""
-        return KeysValues([layer.crossattention.self.keys_values(states, image) for layer in self.layer], mask)
+        """Views of B texts, given by states [B, N, width] of images or texts and bool [B, N] where these have a
+        meaning. Several views: states [B * views, N, width], those of a text one after the other, and no mask."""
+        if self.views > 1 and mask is not None:
+            raise ValueError("a text that is read beside several views sees all of each")
+        layers: List[Tuple[Tensor, Tensor]] = []
+        for number, layer in enumerate(self.layer):
+            view = number % self.views
+            if view == 0:
+                every = layer.crossattention.self.keys_values(states, image)
+            key, value = (part[view :: self.views] for part in every)
+            layers.append((key, value))
+        return KeysValues(layers, mask)
 
     def forward(self, x: Tensor, mask: Tensor, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
         """Read texts beside their views.
@@ -82,11 +97,11 @@ class FusionEncoder(nn.Module):
 
 
 class FusionLayer(Layer):
-    """BERT's layer with cross-attention in the middle."""
+    """BERT's layer with cross-attention in the middle; `maps`: see :class:`_CrossAttention`."""
 
-    def __init__(self, config: BertConfig, image_width: int):
+    def __init__(self, config: BertConfig, image_width: int, maps: "Optional[_CrossAttention]" = None):
         super().__init__(config)
-        self.crossattention = CrossAttention(config, image_width)
+        self.crossattention = CrossAttention(config, image_width, maps)
 
     def forward(
         self,
@@ -96,8 +111,8 @@ class FusionLayer(Layer):
         looked_at: Optional[Tensor],
         at: Optional[Tensor] = None,
     ) -> Tensor:
-        """`seen`: bool [R, 1, 1, T]. `view`: key and value; None: no cross-attention. `looked_at`: bool [R, 1, 1, N].
-        `at`: int64 [R, P]."""
+        """`seen`: bool [R, 1, 1, T], or [R, 1, T, T] where not every position sees the same.
+        `view`: key and value; None: no cross-attention. `looked_at`: bool [R, 1, 1, N]. `at`: int64 [R, P]."""
         read = x if at is None else x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         x = self.attention.output(self.attention.self(read, x, seen), read)
         if view is not None:
@@ -108,9 +123,9 @@ class FusionLayer(Layer):
 class CrossAttention(nn.Module):
     """Attention of a text [R, T, width] to its view, with its residual and its norm."""
 
-    def __init__(self, config: BertConfig, image_width: int):
+    def __init__(self, config: BertConfig, image_width: int, maps: "Optional[_CrossAttention]" = None):
         super().__init__()
-        self.self = _CrossAttention(config, image_width)
+        self.self = _CrossAttention(config, image_width, maps)
         self.output = SubLayerOutput(config.width, config)
 
     def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
@@ -118,13 +133,20 @@ class CrossAttention(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    def __init__(self, config: BertConfig, image_width: int):
+    """`maps`: another one, whose maps to keys and values are its own, too."""
+
+    def __init__(self, config: BertConfig, image_width: int, maps: "Optional[_CrossAttention]" = None):
         super().__init__()
         self.heads, self.dropout = config.heads, config.attention_dropout
-        self.query, self.key, self.value = (new_linear(config.width, config.width) for _ in range(3))
-        if image_width != config.width:
-            self.image_key, self.image_value = (new_linear(image_width, config.width) for _ in range(2))
         self.own_maps = image_width != config.width
+        if maps is not None:
+            self.query, self.key, self.value = new_linear(config.width, config.width), maps.key, maps.value
+        else:
+            self.query, self.key, self.value = (new_linear(config.width, config.width) for _ in range(3))
+        if self.own_maps and maps is not None:
+            self.image_key, self.image_value = maps.image_key, maps.image_value
+        elif self.own_maps:
+            self.image_key, self.image_value = (new_linear(image_width, config.width) for _ in range(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, N, width] -> [B, heads, N, width / heads]."""

@@ -79,6 +79,10 @@ class LanguageModelHead(nn.Module):
         self.dense, self.LayerNorm = nn.Linear(width, width), nn.LayerNorm(width, eps=norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
+    def hidden(self, states: torch.Tensor) -> torch.Tensor:
+        """States [..., width] -> what the embedding of words is compared with, [..., width]."""
+        return self.LayerNorm(F.gelu(self.dense(states)))
+
     def forward(self, states: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """States [K, width] and the embedding [V, width] -> logits [K, V]."""
-        return F.linear(self.LayerNorm(F.gelu(self.dense(states))), words, self.bias)
+        return F.linear(self.hidden(states), words, self.bias)

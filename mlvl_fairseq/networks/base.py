@@ -6,7 +6,7 @@ from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optio
 
 from torch import Tensor, nn
 
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
@@ -161,6 +161,18 @@ class Network(nn.Module, ABC):
     def encode_features(self, features: Tensor) -> Encoded:
         """Given image features [B, feature_dim]. A network without a head of its own takes those of its space."""
         return Encoded(features)
+
+    def started(self, tensors: Tensors, options=None) -> Tensors:
+        """What parts begin as that a file does not have, made of what it has.
+
+        Args:
+            tensors: of the file, by the network's names. options: what a checkpoint says of its model; None: the file
+                is a public one.
+
+        Raises:
+            UserError: they do not go together.
+        """
+        return {}
 
     def frozen_tower(self, side: str) -> Optional[FrozenTower]:
         """A tower in which nothing trains, and whose vectors :meth:`forward` takes instead of what the tower takes: [B,

@@ -1,8 +1,7 @@
 """CCLM (Zeng et al. 2023): a dual encoder with a fusion encoder, in which a text looks at another view of the same
 thing: an image, or its translation. What one does to images, the other does to texts."""
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -16,97 +15,16 @@ from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
 from mlvl_fairseq.networks.base import Encoded, register_network
 from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
-from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, add_heads
+from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, HeadOptions, add_heads, is_beside_contrast
 from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
-from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, DualEncoderOptions, TowerConfigs, Transform
+from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions
+from mlvl_fairseq.networks.cclm_start import started
+from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, TowerConfigs
 from mlvl_fairseq.networks.frozen_tower import FrozenTower
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
-from mlvl_fairseq.options import choice
 
 MATCH = 1  # the class of pairs that belong together
-Negatives = choice("Negatives", *NEGATIVES)
-
-
-def _help_of(option: str) -> Mapping[str, Any]:
-    return DualEncoderOptions.__dataclass_fields__[option].metadata
-
-
-@dataclass
-class CclmTowerOptions(DualEncoderOptions):
-    """The towers of a dual encoder, by default those of CCLM."""
-
-    image_tower: str = field(default="swin_base", metadata=_help_of("image_tower"))
-    text_tower: str = field(default="cclm_xlmr_large", metadata=_help_of("text_tower"))
-    transform: Transform = field(default=Transform.lilt, metadata=_help_of("transform"))
-
-
-@dataclass
-class FusionOptions:
-    """What a CCLM has beside its towers; ``--arch`` sets them all at once."""
-
-    fusion_layers: int = field(
-        default=6, metadata={"help": "layers of the fusion encoder, of the text tower's dimensions"}
-    )
-    one_projection: bool = field(
-        default=False,
-        metadata={
-            "help": "project images as texts are, which needs towers of the same width; by default each has its own"
-        },
-    )
-    heads: str = field(
-        default=ALL,
-        metadata={
-            "help": f"what stands on the fusion encoder, with commas: {ALL}; what is left out is neither there nor "
-            "trained"
-        },
-    )
-    negatives: Negatives = field(
-        default=Negatives.local,
-        metadata={
-            "help": "rows that hard negatives for matching are drawn from: local, of the own rank, as published; "
-            "gather, of all ranks"
-        },
-    )
-
-
-SWIN = {"image_tower": "swin_base", "image_drop_path": 0.1}
-ARCHITECTURES: Dict[str, Dict[str, Any]] = {
-    "cclm_base": SWIN,
-    "cclm_base_384": {**SWIN, "image_size": 384, "image_window": 12},
-    "cclm_clip": {"image_tower": "clip_vit_b16"},
-    "cclm_deit": {"image_tower": "vit_base", "image_size": 224},
-    # for pictures of 64 pixels and vocabularies of a few thousand pieces, on a CPU
-    "cclm_nano": {
-        "image_tower": "swin_nano",
-        "image_drop_path": 0.1,
-        "text_tower": "cclm_xlmr_nano",
-        "fusion_layers": 3,
-        "embed_dim": 128,
-    },
-    # the same, for tests
-    "cclm_tiny": {
-        "image_tower": "swin_nano",
-        "image_width": 8,
-        "text_tower": "cclm_xlmr_nano",
-        "text_width": 32,
-        "text_layers": 2,
-        "fusion_layers": 2,
-        "embed_dim": 16,
-    },
-}
-
-
-def take_shape(options, shape: Optional[Tuple[int, ...]]) -> None:
-    """Let options say the shape of given features, so that the checkpoint does.
-
-    Raises:
-        UserError: there are pictures.
-    """
-    if shape is None:
-        raise UserError(f"--image-tower {options.image_tower} takes given features, and the data have pictures")
-    options.image_feature_dim = shape[-1] if options.image_feature_dim is None else options.image_feature_dim
-    if len(shape) > 1 and options.image_positions is None:
-        options.image_positions = shape[0]
+__all__ = ["ARCHITECTURES", "MATCH", "CclmNetwork", "View"]
 
 
 class View(NamedTuple):
@@ -129,12 +47,14 @@ class CclmNetwork(DualEncoderNetwork):
 
     Attributes:
         fusion: :class:`FusionEncoder`. itm_head: whether a text and its view match, 2 classes (:data:`MATCH`).
-        lm_head: masked tokens. bbox_head: where in the image it is what a text says. A head that is not wanted is None.
+        lm_head: masked tokens. bbox_head: where in the image it is what a text says. Other heads:
+            :mod:`mlvl_fairseq.networks.cclm_heads`. A head that is not wanted is None; beside those of fine-tuning
+            alone there are no projections and no temperature, and an encoded vector is its tower's.
         negatives: a key of :data:`NEGATIVES`.
     """
 
-    own_options = (CclmTowerOptions, FusionOptions, LayersOptions, PeftOptions, LoraOptions)
-    may_be_missing = tuple(kind.attribute for kind in HEADS.values())
+    own_options = (CclmTowerOptions, FusionOptions, HeadOptions, LayersOptions, PeftOptions, LoraOptions)
+    may_be_missing = (*(head.attribute for head in HEADS.values()), "vision_proj", "text_proj", "temp", "logit_scale")
     negatives = "local"
     language_architectures = ()
 
@@ -145,7 +65,10 @@ class CclmNetwork(DualEncoderNetwork):
         embed_dim: int,
         fusion_layers: int,
         one_projection: bool = False,
-        heads: str = ALL,
+        heads: Optional[str] = None,
+        images_per_text: int = 1,
+        num_labels: int = 0,
+        decoder_layers: Optional[int] = None,
         **more,
     ):
         super().__init__(image, text, embed_dim, **more)
@@ -158,8 +81,14 @@ class CclmNetwork(DualEncoderNetwork):
             if image.width != text.width:
                 raise UserError(f"--one-projection needs towers of one width: {image.width} and {text.width} are not")
             self.vision_proj = self.text_proj
-        self.fusion = FusionEncoder(text.config, fusion_layers, image.width)
-        add_heads(self, heads, text.config)
+        if images_per_text < 1:
+            raise UserError(f"--images-per-text {images_per_text} is no number of images")
+        self.fusion = FusionEncoder(text.config, fusion_layers, image.width, images_per_text)
+        options = HeadOptions(ALL if heads is None else heads, images_per_text, num_labels, decoder_layers)
+        add_heads(self, options.heads, text.config, options, fusion_layers)
+        if not is_beside_contrast(options.heads):
+            self.vision_proj, self.text_proj = nn.Identity(), nn.Identity()
+            self.register_parameter("temp" if hasattr(self, "temp") else "logit_scale", None)
         if self.itm_head is None:
             self.match = None
         if self.bbox_head is None:
@@ -175,6 +104,9 @@ class CclmNetwork(DualEncoderNetwork):
             options.fusion_layers,
             options.one_projection,
             options.heads,
+            options.images_per_text or 1,
+            options.num_labels,
+            options.decoder_layers,
             log_scale=str(options.temperature) == "log_scale",
             frozen_dropout=options.frozen_dropout,
             transform=str(options.transform),
@@ -190,6 +122,15 @@ class CclmNetwork(DualEncoderNetwork):
             return text_tensors(path, options, configs.text)
         return super().public_tensors(side, path, options, configs)
 
+    def started(self, tensors: Tensors, options=None) -> Tensors:
+        """See :class:`Network`: copies of fusion layers where texts are read beside several images, and what
+        heads begin as."""
+        return started(self, tensors, (options and options.images_per_text) or 1)
+
+    @property
+    def embed_dim(self) -> int:
+        return getattr(self.vision_proj, "out_features", self.text_encoder.width)
+
     def encode_image(self, images: Tensor) -> Encoded:
         """See :class:`DualEncoderNetwork`; `states` [B, 1 + N, width] begin with what stands for the whole image."""
         return super().encode_image(self._cast(images))
@@ -197,7 +138,7 @@ class CclmNetwork(DualEncoderNetwork):
     def _cast(self, images: Tensor) -> Tensor:
         """Given features in the type of the weights that read them."""
         given = self.visual_encoder.feature_shape is not None
-        return images.to(self.vision_proj.weight.dtype) if given else images
+        return images.to(next(self.fusion.parameters()).dtype) if given else images
 
     def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: Tensor) -> Encoded:
         output: TowerOutput = tower(*inputs)
@@ -262,12 +203,46 @@ class CclmNetwork(DualEncoderNetwork):
         """See :class:`Network`."""
         return self.match_views(text, self.image_keys_values(image))
 
-    def forward(self, tokens: Tensor, eos_positions: Tensor, images=None, lang=None, **pairs) -> Dict[str, Tensor]:
-        """Without `pairs` as :class:`Network`; with them what pre-training asks, see :meth:`pretrain`."""
-        if not pairs:
+    def forward(
+        self,
+        tokens: Tensor,
+        eos_positions: Tensor,
+        images: Optional[Tensor] = None,
+        lang: Optional[str] = None,
+        head: Optional[str] = None,
+        **more: Tensor,
+    ) -> Dict[str, Tensor]:
+        """With `head` what that one says, see its `run`: then `images` are [B * images_per_text, ...], those of a text
+        one after the other. Without, and without `more`, as :class:`Network`; with `more` what pre-training asks, see
+        :meth:`pretrain`.
+
+        Raises:
+            UserError: the network has no such head.
+        """
+        if head is not None:
+            return self._ask(head, tokens, eos_positions, images, **more)
+        if not more:
             return super().forward(tokens, eos_positions, images, lang)
         self.clamp_temperature()
-        return self.pretrain(tokens, eos_positions, images, **pairs)
+        return self.pretrain(tokens, eos_positions, images, **more)
+
+    def _ask(self, head: str, tokens: Tensor, eos_positions: Tensor, images: Optional[Tensor], **more: Tensor):
+        if head not in HEADS or getattr(self, HEADS[head].attribute) is None:
+            raise UserError(f"this CCLM has no head '{head}': train one with --heads {head}")
+        text = self._in_chunks(self.encode_text, tokens, eos_positions)
+        image = None if images is None else self._in_chunks(self.encode_image, images)
+        return HEADS[head].run(self, text, image, **more)
+
+    def first_states(self, text: Encoded, image: Optional[Encoded]) -> Tensor:
+        """States [B, width] of ``<s>`` of texts that are read beside their images; None: by themselves."""
+        views = None if image is None else self.image_keys_values(image)
+        return self._fused(text, views, torch.zeros_like(text.mask[:, :1], dtype=torch.long))[:, 0]
+
+    def all_states(self, text: Encoded, image: Optional[Encoded]) -> Encoded:
+        """As :meth:`first_states`, of all tokens."""
+        views = None if image is None else self.image_keys_values(image)
+        every = torch.arange(text.mask.shape[1], device=text.mask.device).expand_as(text.mask)
+        return Encoded(text.vector, self._fused(text, views, every), text.mask)
 
     def pretrain(
         self,

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Optional, Sequence, Type
+from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Type
 
 import torch
 
@@ -207,8 +207,9 @@ def load_side(network: DualEncoderNetwork, side: str, options: Any, configs: Tow
         DataError: the file does not fit. UserError: this tower does not start from files.
     """
     tensors = network.public_tensors(side, path, options, configs)
-    network.load_state_dict(tensors, strict=False)
-    return [name for name, _ in network.named_parameters() if name in tensors]
+    derived = network.started(tensors)
+    network.load_state_dict({**tensors, **derived}, strict=False)
+    return [name for name, _ in network.named_parameters() if name in tensors and name not in derived]
 
 
 def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=None) -> List[str]:
@@ -227,15 +228,17 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
     whole = read_whole(WeightSource(path), network.family)
     own, given = network.state_dict(), _resized(whole, configs.image)
     grown = _grow(network, given, growth)
+    derived = network.started(given, whole.options)
+    given.update(derived)
     _leave_out_heads(network, given, path)
     for name in sorted(given.keys() - own.keys()):
         raise UserError(f"--init-from {path} has {name}, which this model lacks: give its --preset, or other towers")
     towers = {name for side in network.sides for name in _bare_names(network, side, getattr(configs, side))}
     sides = tuple(f"{module}." for module in network.sides.values())
-    parts = [f"{part}." for part in network.may_be_missing]
-    fresh = tuple(part for part in parts if take_prefix(own, part) and not take_prefix(given, part))
+    fresh = tuple(part for part in network.may_be_missing if _of(part, own) and not _of(part, given))
+    missing = {name for part in fresh for name in _of(part, own)}
     for name in sorted(name for name in own.keys() - given.keys() if name in towers or not name.startswith(sides)):
-        if name.startswith(fresh):
+        if name in missing:
             continue
         raise UserError(f"--init-from {path} has no {name}, which this model has: give its towers and --temperature")
     for name, tensor in given.items():
@@ -244,17 +247,23 @@ def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=No
             raise UserError(f"--init-from {path} has {name} of shape {found}, this model {wanted}")
     network.load_state_dict(given, strict=False)
     if fresh:
-        logger.warning("--init-from %s has no %s: random here", path, " and no ".join(part[:-1] for part in fresh))
-    return [name for name, _ in network.named_parameters() if name in given and name != grown]
+        logger.warning("--init-from %s has no %s: random here", path, " and no ".join(fresh))
+    return [name for name, _ in network.named_parameters() if name in given.keys() - derived.keys() - {grown}]
 
 
 def _leave_out_heads(network: DualEncoderNetwork, tensors: Tensors, path) -> None:
     """Take those parts out of a checkpoint's tensors that a network does without."""
+    own = network.state_dict()
     for part in network.may_be_missing:
-        if getattr(network, part) is None and take_prefix(tensors, f"{part}."):
+        if _of(part, tensors) and not _of(part, own):
             logger.info("--init-from %s: its %s is left out", path, part)
-            for name in [name for name in tensors if name.startswith(f"{part}.")]:
+            for name in _of(part, tensors):
                 del tensors[name]
+
+
+def _of(part: str, names: Iterable[str]) -> List[str]:
+    """Those of a submodule, or the parameter itself."""
+    return [name for name in names if name == part or name.startswith(f"{part}.")]
 
 
 def _resized(whole: WholeDualEncoder, image: Any) -> Tensors:

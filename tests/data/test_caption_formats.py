@@ -39,7 +39,7 @@ CONTENTS = {
     "json indented": json.dumps([{"image": name, "caption": text} for name, text in PAIRS], indent="\t"),
     "json other names": json.dumps([{"img_path": name, "sentences": [text]} for name, text in PAIRS]),
     "jsonl": json_lines({"image": name, "caption": text} for name, text in PAIRS),
-    "jsonl xflickr": json_lines({"sentences": [text], "id": name[:-4], "img_path": name} for name, text in PAIRS),
+    "xflickrco": json_lines({"sentences": [text], "id": name[:-4], "img_path": name} for name, text in PAIRS),
     "jsonl objects": json_lines(
         {"file_name": name, "url": f"http://a.org/{name}", "captions": [{"caption": text}]} for name, text in PAIRS
     ),
@@ -381,7 +381,10 @@ def test_files_in_cocos_folders_and_with_endings(tmp_path, caplog):
     caplog.set_level("INFO")
     table = read_captions(tmp_path / "c", image_root=str(root))
     assert table.images == [here, f"train2014/{there}", other, "sub/key.JPG", "two"]
-    assert f"1 image names: found in the folder that COCO has for it ('{there}' is 'train2014/{there}')" in caplog.text
+    assert (
+        f"1 image names: found in the folder that its data set has for it ('{there}' is 'train2014/{there}')"
+        in caplog.text
+    )
     assert "1 image names: found with the ending of its file ('sub/key' is 'sub/key.JPG')" in caplog.text
     assert read_captions(tmp_path / "c").images == names
 

@@ -112,7 +112,7 @@ def read_rows(rows: Iterable[tuple[int, Any]], source: CaptionSource, table: Tab
     for number, row in chain(head, rows):
         if not isinstance(row, dict):
             table.skip(WRONG_TYPE, f"expected an object, found {type_name(row)}", number)
-        elif _is_of_other_language(row, fields.get("language"), source.lang):
+        elif is_of_other_language(row, fields.get("language"), source.lang):
             table.other_languages[row[fields["language"]]] += 1
         elif _has_fields(row, fields, number, table):
             _note_id_conflict(row, row[fields["image"]], number, names_by_id, table)
@@ -150,7 +150,7 @@ def names_its_language(row: Any) -> bool:
     return isinstance(row, dict) and bool(find_role("language", row))
 
 
-def _is_of_other_language(row: dict, field: Optional[str], lang: Optional[str]) -> bool:
+def is_of_other_language(row: dict, field: Optional[str], lang: Optional[str]) -> bool:
     """Says a row, by a language code, that it is of another language than ``lang``?"""
     value = row.get(field) if field else None
     if lang is None or not isinstance(value, str) or not _CODE.fullmatch(value):

@@ -64,8 +64,9 @@ def file_names(images: Sequence[str], folder: Optional[ImageFolder], path) -> li
     """The names of files that a file of captions, or a list of features, means by its images.
 
     ``#number`` behind a name is the id of a caption, not a part of the name, unless there is a file of that very name
-    in ``folder``, if it is known. What is not there, but is in the folder that COCO has for it (``COCO_val2014_...`` in
-    ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is told with its number.
+    in ``folder``, if it is known. What is not there, but is in the folder that its data set has for it
+    (``COCO_val2014_...`` in ``val2014``), or is there with an ending (XM3600's keys), gets this name. Each is
+    told with its number.
 
     Args:
         images: names as :func:`~mlvl_fairseq.data.image_names.image_name` has them. path: where they stand.
@@ -85,7 +86,7 @@ def file_names(images: Sequence[str], folder: Optional[ImageFolder], path) -> li
 def _find_in_folders(names: list[str], folder: ImageFolder, path) -> None:
     """Replace the names that are not there by those of their files, if these are there."""
     for why, find in (
-        ("found in the folder that COCO has for it", _in_coco_folder),
+        ("found in the folder that its data set has for it", _in_published_folder),
         ("found with the ending of its file", _with_ending),
     ):
         before = list(names)
@@ -97,13 +98,21 @@ def _find_in_folders(names: list[str], folder: ImageFolder, path) -> None:
         _tell(path, why, list(found), before, names)
 
 
-def _in_coco_folder(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
-    matches = [_COCO.fullmatch(name) for name in names]
-    found = [match and f"{match[1]}/{match[0]}" for match in matches]
-    there = [row for row, name in enumerate(found) if name]
-    for row in images.missing([found[row] for row in there]):
-        found[there[row]] = None
+def _in_published_folder(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:
+    """The first of the folders that COCO and Flickr30k have below a root, and IGLUE below its ``images``."""
+    found: list[Optional[str]] = [None] * len(names)
+    for folders in zip(*map(_published_folders, names)):
+        places = [f"{folder}/{name}" for folder, name in zip(folders, names)]
+        there = set(range(len(names))) - set(images.missing(places).tolist())
+        found = [places[row] if name is None and row in there else name for row, name in enumerate(found)]
     return found
+
+
+def _published_folders(name: str) -> tuple[str, ...]:
+    coco = _COCO.fullmatch(name)
+    if coco:
+        return coco[1], f"coco/{coco[1]}", f"coco/images/{coco[1]}"
+    return ("flickr30k-images",) * 3
 
 
 def _with_ending(names: Sequence[str], images: ImageFolder) -> list[Optional[str]]:

@@ -46,6 +46,7 @@ class Problems:
         on_problem: ``"skip"`` counts an unusable caption and goes on; ``"error"`` raises at the first one.
         max_problems: with ``"skip"``, the number of unusable captions above which reading stops with an error.
         max_examples: examples kept of each kind.
+        things: what a file holds, in messages.
 
     Attributes:
         counts: ``{kind: number}`` of everything that was skipped or noted.
@@ -53,10 +54,17 @@ class Problems:
         left_out: number of captions that are not in the table for any of these reasons.
     """
 
-    def __init__(self, on_problem: str = "skip", max_problems: Optional[int] = None, max_examples: int = 3):
+    def __init__(
+        self,
+        on_problem: str = "skip",
+        max_problems: Optional[int] = None,
+        max_examples: int = 3,
+        things: str = "captions",
+    ):
         if on_problem not in POLICIES:
             raise UserError(f"on_problem is '{on_problem}'; choose one of {', '.join(POLICIES)}")
         self.on_problem, self.max_problems, self.max_examples = on_problem, max_problems, max_examples
+        self.things = things
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self.left_out = 0
@@ -95,14 +103,14 @@ class Problems:
         self._skips += max(captions, 1)
         if self.on_problem == "error":
             how = "count" if kept else "count and leave out"
-            raise DataError(f"{why}; mend it, or choose 'skip' to {how} such captions", path, line, field)
+            raise DataError(f"{why}; mend it, or choose 'skip' to {how} such {self.things}", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
-            limit = f"more than {self.max_problems:,} unusable captions ({self.brief()})"
+            limit = f"more than {self.max_problems:,} unusable {self.things} ({self.brief()})"
             raise DataError(f"{why}; {limit}: mend the file or raise the limit", path, line, field)
 
     def later(self) -> "Problems":
         """For what is found after reading: the same policy, and what was skipped so far counts for its limit."""
-        problems = Problems(self.on_problem, self.max_problems, self.max_examples)
+        problems = Problems(self.on_problem, self.max_problems, self.max_examples, self.things)
         problems._skips = self._skips
         return problems
 
@@ -118,7 +126,7 @@ class Problems:
 
     def summary(self) -> str:
         """The counts with their examples, one line each."""
-        lines = [f"{self.brief()}; {self.left_out:,} captions left out" if self else self.brief()]
+        lines = [f"{self.brief()}; {self.left_out:,} {self.things} left out" if self else self.brief()]
         for kind, count in self.counts.most_common():
             lines += [f"  {kind}: {example}" for example in self.examples[kind]]
             if count > len(self.examples[kind]):

@@ -173,7 +173,7 @@ class XlmrTower(BertTower):
 
 class Embeddings(nn.Module):
     """Ids [B, T] -> [B, T, width]: word and position, and where it is kept the one token type. The rows of words can
-    grow."""
+    grow. `places`: int64 [B, T], how many tokens are before each; None: they follow each other."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -188,9 +188,12 @@ class Embeddings(nn.Module):
             self.token_type_embeddings = nn.Embedding(1, config.width)
             nn.init.normal_(self.token_type_embeddings.weight, std=STD)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, places: Optional[Tensor] = None) -> Tensor:
         first = self.first_position
-        positions = self.position_embeddings.weight[first : first + tokens.shape[1]]
+        if places is None:
+            positions = self.position_embeddings.weight[first : first + tokens.shape[1]]
+        else:
+            positions = self.position_embeddings(first + places)
         if self.token_type_embeddings is not None:
             positions = positions + self.token_type_embeddings.weight
         return self.dropout(self.LayerNorm(self.word_embeddings(tokens) + positions))

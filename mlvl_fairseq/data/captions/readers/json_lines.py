@@ -1,7 +1,9 @@
-"""JSON lines: an object with image and caption, or captions, in each line: xFlickr&CO, WIT's lists and many others."""
+"""JSON lines: an object with image and caption, or captions, in each line."""
 
 from mlvl_fairseq.data.captions.cells import find_role
 from mlvl_fairseq.data.captions.json_rows import iter_lines, names_its_language, object_lines, outline, read_rows
+from mlvl_fairseq.data.captions.readers.wit import looks_like_wit
+from mlvl_fairseq.data.captions.readers.xflickrco import looks_like_xflickrco
 from mlvl_fairseq.data.captions.readers.xm3600 import looks_like_xm3600
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import WRONG_TYPE, TableBuilder
@@ -17,7 +19,9 @@ class JsonLinesReader(CaptionReader):
     def sniff(self, head: str) -> bool:
         objects = object_lines(head)
         names = {name for value in objects for name in value} if objects else _first_keys(head)
-        return bool(find_role("image", names) or find_role("caption", names)) and not looks_like_xm3600(head)
+        if any(looks_like(head) for looks_like in (looks_like_wit, looks_like_xflickrco, looks_like_xm3600)):
+            return False
+        return bool(find_role("image", names) or find_role("caption", names))
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         lines = iter_lines(source.path, lambda number, why: rows.skip(WRONG_TYPE, why, number))
