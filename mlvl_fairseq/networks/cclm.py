@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.answer_decoder import Ranked
+from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
 from mlvl_fairseq.modules.hard_negatives import Rows
@@ -93,6 +95,8 @@ class CclmNetwork(DualEncoderNetwork):
             self.match = None
         if self.bbox_head is None:
             self.locate = None
+        if self.text_decoder is None:
+            self.question = self.rank_answers = None
 
     @classmethod
     def of_options(cls, options, configs: TowerConfigs) -> "CclmNetwork":
@@ -243,6 +247,16 @@ class CclmNetwork(DualEncoderNetwork):
         views = None if image is None else self.image_keys_values(image)
         every = torch.arange(text.mask.shape[1], device=text.mask.device).expand_as(text.mask)
         return Encoded(text.vector, self._fused(text, views, every), text.mask)
+
+    def question(self, text: Encoded, image: Optional[Encoded]) -> KeysValues:
+        """Questions, read beside their images, as the decoder of answers looks at them: computed once for however many
+        answers."""
+        own = self.all_states(text, image)
+        return self.text_decoder.keys_values(own.states, own.mask)
+
+    def rank_answers(self, question: KeysValues, tree: AnswerTree, k: int, first_twice: bool = False) -> Ranked:
+        """See :meth:`AnswerDecoder.rank`. `question`: of :meth:`question`."""
+        return self.text_decoder.rank(question, tree, k, first_twice)
 
     def pretrain(
         self,

@@ -6,14 +6,14 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import check_tensors, without_values
 from mlvl_fairseq.checkpoints.formats.cclm import CROSS, CclmFile, image_width, read_cclm
-from mlvl_fairseq.checkpoints.source import Tensors, add_prefix, take_prefix
+from mlvl_fairseq.checkpoints.source import Tensors, add_prefix, count_layers, take_prefix
 from mlvl_fairseq.checkpoints.towers.base import resized
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
@@ -24,7 +24,7 @@ from mlvl_fairseq.modules.towers.bert import STD, BertConfig
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.swin import SwinConfig
 from mlvl_fairseq.networks.cclm import CclmNetwork
-from mlvl_fairseq.networks.cclm_heads import HEADS
+from mlvl_fairseq.networks.cclm_heads import HEADS, is_beside_contrast
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_names, stage_numbers
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ TASK = {"_name": "image_text_retrieval", "cleaning": CLEANING}
 LENGTH = 40  # tokens of a caption, with <s> and </s>
 MODEL = {"_name": "cclm", "transform": "lilt", "temperature": "clamped"}
 PUBLISHED_HEADS = {1024: 16, 768: 12}  # width of a text encoder -> attention heads
+PUBLISHED_CLASSES = {2: ("False", "True"), 3: ("contradiction", "entailment", "neutral")}  # of NLVR2 and XVNLI
 KEPT_TYPES = {"text_token_types": "keep"}  # of a BERT: as CCLM's own text tower has them
 
 
@@ -72,7 +73,7 @@ def convert_cclm(path, folder, sentencepiece=None, wordpiece=None, text_heads: O
             "task": {**TASK, "max_length": file.said.max_tokens or LENGTH, "tokenizer_folder": str(where)},
         },
         "model": tensors,
-        "task_state": tokenizer.checkpoint_state(),
+        "task_state": {**tokenizer.checkpoint_state(), **_classes(options, path)},
     }
     save_checkpoint(content, folder / NAME)
     total = sum(parameter.numel() for parameter in without_values(build).parameters())
@@ -100,6 +101,17 @@ def _tokenizer(file: CclmFile, sentencepiece, wordpiece) -> Tuple[Tokenizer, Any
     return tokenizer, where
 
 
+def _classes(options: Mapping[str, Any], path) -> Dict[str, List[str]]:
+    """What the rows of head ``labels`` stand for, which the file does not say."""
+    count = options.get("num_labels", 0)
+    if not count:
+        return {}
+    if count not in PUBLISHED_CLASSES:
+        logger.warning("%s: does not say what its %d classes are: they are numbers here", path, count)
+    classes = PUBLISHED_CLASSES.get(count) or [str(number) for number in range(count)]
+    return {"classes": list(classes)}
+
+
 def configs_of(options: Mapping[str, Any], vocab_size: int) -> Tuple[TowerConfigs, Any]:
     """The towers behind :func:`options_of`, and all options of the model."""
     values: Dict[str, Any] = {}
@@ -118,12 +130,7 @@ def options_of(file: CclmFile, text_kind: type, text_heads: Optional[int] = None
     Raises:
         DataError: tensors and configuration do not fit together. UserError: options do not fit the file.
     """
-    projection, width = file.tensors.get("text_proj.weight"), file.text["width"]
-    if projection is None or projection.dim() != 2:
-        raise DataError("tensor is missing or no matrix", file.source, field="text_proj.weight")
-    if file.said.embed_dim not in (None, len(projection)):
-        message = f"is {file.said.embed_dim}, and the tensors show {len(projection)}"
-        raise DataError(message, file.source, field="config.embed_dim")
+    width = file.text["width"]
     heads = text_heads or PUBLISHED_HEADS.get(width)
     if heads is None:
         raise UserError(
@@ -132,17 +139,41 @@ def options_of(file: CclmFile, text_kind: type, text_heads: Optional[int] = None
             "are; give --text-heads"
         )
     there = [name for name, kind in HEADS.items() if any(one.startswith(f"{kind.attribute}.") for one in file.tensors)]
-    own = file.tensors.get("vision_proj.weight")
     return {
-        "embed_dim": len(projection),
+        **(_projections(file) if is_beside_contrast(",".join(there)) else {}),
+        **_fine_tuned(file),
         "fusion_layers": file.fusion_layers,
         "heads": ",".join(there),
-        "one_projection": own is projection,
         "image_drop_path": 0.1,
         **_nearest("image", SwinConfig, file.image),
         **_nearest("text", text_kind, {**file.text, "heads": heads}),
         **(KEPT_TYPES if text_kind is BertConfig else {}),
     }
+
+
+def _projections(file: CclmFile) -> Dict[str, Any]:
+    """Options of what takes texts and images into one space."""
+    projection = file.tensors.get("text_proj.weight")
+    if projection is None or projection.dim() != 2:
+        raise DataError("tensor is missing or no matrix", file.source, field="text_proj.weight")
+    if file.said.embed_dim not in (None, len(projection)):
+        message = f"is {file.said.embed_dim}, and the tensors show {len(projection)}"
+        raise DataError(message, file.source, field="config.embed_dim")
+    return {"embed_dim": len(projection), "one_projection": file.tensors.get("vision_proj.weight") is projection}
+
+
+def _fine_tuned(file: CclmFile) -> Dict[str, Any]:
+    """Options of what a fine-tuned model has beside the towers and the fusion encoder."""
+    found: Dict[str, Any] = {}
+    if file.images_per_text > 1:
+        found["images_per_text"] = file.images_per_text
+    classifier = file.tensors.get("cls_head.3.weight")
+    if classifier is not None:
+        found["num_labels"] = len(classifier) if classifier.dim() else 0
+    layers = count_layers(file.tensors, "text_decoder.layer.", file.source)
+    if layers:
+        found["decoder_layers"] = layers
+    return found
 
 
 def _nearest(side: str, kind: type, wanted: Mapping[str, Any]) -> Dict[str, Any]:
@@ -169,12 +200,16 @@ def _with_maps_of_texts(file: CclmFile) -> Tensors:
     if image_width(file) == width:
         return tensors
     generator = torch.Generator().manual_seed(0)
-    for layer in range(file.fusion_layers):
+    for layer in range(file.fusion_layers * file.images_per_text):
+        first = f"fusion.layer.{layer - layer % file.images_per_text}{CROSS}self."
         for part in ("key", "value"):
             name = f"fusion.layer.{layer}{CROSS}self.{part}"
             for kind in ("weight", "bias"):
                 if f"{name}.{kind}" in tensors:
                     tensors[f"fusion.layer.{layer}{CROSS}self.image_{part}.{kind}"] = tensors.pop(f"{name}.{kind}")
+            if layer % file.images_per_text:
+                tensors.update({f"{name}.{kind}": tensors[f"{first}{part}.{kind}"] for kind in ("weight", "bias")})
+                continue
             tensors[f"{name}.weight"] = torch.randn(width, width, generator=generator) * STD
             tensors[f"{name}.bias"] = torch.zeros(width)
     logger.warning("%s: was trained on images only: keys and values of texts as views are random", file.source)

@@ -1,6 +1,6 @@
 """Checkpoints of CCLM's published code (Zeng et al. 2023), of pre-training (3M, 4M) and of models fine-tuned for
-retrieval, and X-VLM's (Zeng et al. 2022), which have the same names: tensors under ``model``, and under ``config`` the
-whole configuration, plain values. Nothing in them is executed.
+retrieval, XVNLI, xGQA and MaRVL, and X-VLM's (Zeng et al. 2022), which have the same names: tensors under ``model``,
+and under ``config`` the whole configuration, plain values. Nothing in them is executed.
 """
 
 import re
@@ -18,11 +18,18 @@ from mlvl_fairseq.json_files import Size, checked
 
 IMAGE, TEXT, LM = "vision_encoder.", "text_encoder.", "text_encoder.cls.predictions."
 WRAPPED = "text_encoder.bert."  # the text encoder inside the class with the head of masked tokens
+DECODER, DECODER_LM = "text_decoder.bert.", "text_decoder.cls.predictions."
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
 TYPES, POSITION_IDS = "embeddings.token_type_embeddings.weight", "embeddings.position_ids"
 CROSS = ".crossattention."
 CROSS_KEY = f"{CROSS}self.key.weight"
-ALIASES = {f"{LM}decoder.weight": f"{TEXT}{WORDS}", f"{LM}decoder.bias": f"{LM}bias"}
+ALIASES = {
+    f"{LM}decoder.weight": f"{TEXT}{WORDS}",
+    f"{LM}decoder.bias": f"{LM}bias",
+    f"{DECODER_LM}decoder.weight": f"{DECODER}{WORDS}",
+    f"{DECODER_LM}decoder.bias": f"{DECODER_LM}bias",
+}
+SHARED = tuple(f"{CROSS}self.{part}.{kind}" for part in ("key", "value") for kind in ("weight", "bias"))
 LAYER = re.compile(r"encoder\.layer\.(\d{1,4})\.(.+)")
 
 
@@ -44,6 +51,7 @@ class CclmFile:
         dropped: names of the file's tensors that follow from others, or are others' second names.
         said: what its configuration says.
         image, text: dimensions of the towers, by the fields of their configs. fusion_layers: of the fusion encoder.
+        images_per_text: how many copies each of these has; they share key and value maps.
         token_types: rows of the file, of which the first is kept.
         source: the file.
     """
@@ -54,6 +62,7 @@ class CclmFile:
     image: Mapping[str, Any]
     text: Mapping[str, int]
     fusion_layers: int
+    images_per_text: int
     token_types: int
     source: Path
 
@@ -71,15 +80,18 @@ def read_cclm(path) -> CclmFile:
     tensors = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     dropped = _drop(tensors, path)
     image = _swin(tensors, said, path)
-    text, fusion_layers = _bert(tensors, path)
+    text, crossed = _bert(tensors, path)
+    copies = _copies(tensors, crossed)
     types = _matrix(tensors, TEXT + TYPES, path)
     named = {_our_name(name, text["layers"]): tensor for name, tensor in tensors.items() if not name.startswith(IMAGE)}
     swin = torchvision_names(take_prefix(tensors, IMAGE))
     named.update({f"visual_encoder.{name}": tensor for name, tensor in swin.items()})
     named[TEXT + TYPES] = types[:1]
-    if "vision_proj.weight" not in named:  # use_one_cl_proj_only
+    if f"{DECODER}{TYPES}" in tensors:
+        named[_our_name(f"{DECODER}{TYPES}", 0)] = _matrix(tensors, f"{DECODER}{TYPES}", path)[:1]
+    if "vision_proj.weight" not in named:  # use_one_cl_proj_only, or none as in a fine-tuned classifier
         named.update({f"vision_proj.{name}": tensor for name, tensor in take_prefix(named, "text_proj.").items()})
-    return CclmFile(named, dropped, said, image, text, fusion_layers, len(types), Path(path))
+    return CclmFile(named, dropped, said, image, text, len(crossed) // copies, copies, len(types), Path(path))
 
 
 def _unwrapped(name: str) -> str:
@@ -96,7 +108,7 @@ def _drop(tensors: Tensors, path) -> List[str]:
         if alias in tensors and not (name in tensors and torch.equal(tensors[alias], tensors[name])):
             raise DataError(f"is not tied to {name}, as it is in CCLM", path, field=alias)
     buffers = [name for name in tensors if name.startswith(IMAGE) and name.endswith((INDEX, MASK))]
-    dropped = [name for name in (*buffers, TEXT + POSITION_IDS, *ALIASES) if name in tensors]
+    dropped = [name for name in (*buffers, TEXT + POSITION_IDS, DECODER + POSITION_IDS, *ALIASES) if name in tensors]
     for name in dropped:
         del tensors[name]
     return dropped
@@ -126,7 +138,7 @@ def _swin(tensors: Tensors, said: Said, path) -> Dict[str, Any]:
 
 
 def _bert(tensors: Tensors, path) -> tuple:
-    """Dimensions of the text tower, and the number of layers with cross-attention, which stand behind the others."""
+    """Dimensions of the text tower, and the numbers of the layers with cross-attention, which are behind the others."""
     own = take_prefix(tensors, TEXT)
     words = _matrix(tensors, TEXT + WORDS, path)
     total = count_layers(own, "encoder.layer.", path)
@@ -143,12 +155,31 @@ def _bert(tensors: Tensors, path) -> tuple:
         "ffn_width": len(_matrix(tensors, f"{TEXT}encoder.layer.0.intermediate.dense.weight", path)),
         "max_positions": len(_matrix(tensors, TEXT + POSITIONS, path)),
     }
-    return dimensions, len(crossed)
+    return dimensions, crossed
+
+
+def _copies(tensors: Tensors, crossed: List[int]) -> int:
+    """How many copies of each layer with cross-attention there are: 2 in a model of two images (MaRVL), whose layers
+    share key and value maps two by two."""
+
+    def same(first: int) -> bool:
+        names = [[f"{TEXT}encoder.layer.{number}{part}" for number in (first, first + 1)] for part in SHARED]
+        return all(one in tensors and two in tensors and _equal(tensors[one], tensors[two]) for one, two in names)
+
+    return 2 if len(crossed) % 2 == 0 and all(same(first) for first in crossed[::2]) else 1
+
+
+def _equal(one: torch.Tensor, two: torch.Tensor) -> bool:
+    return not one.is_meta and torch.equal(one, two)
 
 
 def _our_name(name: str, text_layers: int) -> str:
     if name.startswith(LM):
         return "lm_head." + name[len(LM) :].removeprefix("transform.")
+    if name.startswith(DECODER_LM):
+        return "text_decoder.lm_head." + name[len(DECODER_LM) :].removeprefix("transform.")
+    if name.startswith(DECODER):
+        return "text_decoder." + name[len(DECODER) :].removeprefix("encoder.")
     layer = LAYER.fullmatch(name.removeprefix(TEXT)) if name.startswith(TEXT) else None
     if layer and int(layer[1]) >= text_layers:
         return f"fusion.layer.{int(layer[1]) - text_layers}.{layer[2]}"

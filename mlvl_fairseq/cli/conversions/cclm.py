@@ -7,12 +7,12 @@ from mlvl_fairseq.cli.conversions.base import Conversion, register_conversion
 
 @register_conversion("cclm")
 class Cclm(Conversion):
-    help = "CCLM's 3M and 4M, fine-tuned retrieval models, X-VLM's, as their published code writes them"
+    help = "CCLM's 3M and 4M, its fine-tuned models, X-VLM's, as their published code writes them"
     description = (
-        "A checkpoint of CCLM (Zeng et al. 2023) or of X-VLM (Zeng et al. 2022) with a Swin as one of model cclm with "
-        "the published preparation of captions and pictures: OUT/cclm.pt. What its encoders and heads are is found "
-        "from the names and shapes of its tensors and has to agree with the configuration in it. Nothing in the file "
-        "is executed."
+        "A checkpoint of CCLM (Zeng et al. 2023), pre-trained or fine-tuned for retrieval, XVNLI, xGQA or MaRVL, or of "
+        "X-VLM (Zeng et al. 2022), with a Swin, as one of model cclm with the published preparation of captions and "
+        "pictures: OUT/cclm.pt. What its encoders and heads are is found from the names and shapes of its tensors and "
+        "has to agree with the configuration in it. Nothing in the file is executed."
     )
     checkpoint = "model_state_epoch_29.th, checkpoint_best.pth, or another one of these"
 
