@@ -159,10 +159,9 @@ def rank_answers(
         tree: of all answers. k: how many are compared, at most all. first_twice: as published. Others:
             :func:`label_scores`.
     """
-    found, decoder = np.empty((len(questions), min(k, len(tree))), np.int64), encoder.network.text_decoder
+    found, network = np.empty((len(questions), min(k, len(tree))), np.int64), encoder.network
     for rows, text, image in _batches(encoder, images, questions, names, lang, batch_size, progress):
-        states = encoder.network.all_states(text, image)
-        ranked = decoder.rank(decoder.keys_values(states.states, states.mask), tree, k, first_twice)
+        ranked = network.rank_answers(network.question(text, image), tree, k, first_twice)
         _finite(ranked.scores.float().cpu().numpy(), encoder)
         found[rows] = ranked.answers.cpu().numpy()
     return found

@@ -117,7 +117,15 @@ def read_whole(
         raise UserError(f"{given} holds another tokenizer than {source.path}, which needs none: its own is in it")
     configs = TowerConfigs.of_options(options, len(text))
     whole = WholeDualEncoder(
-        network, options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder,
+        network,
+        options,
+        configs,
+        file.tensors,
+        text,
+        file.max_length,
+        file.languages,
+        source,
+        tokenizer_folder,
         file.choices,
     )
     expected = without_values(whole.build).state_dict()
