@@ -82,10 +82,13 @@ def show(args: argparse.Namespace, evaluator, scores: Dict[str, Dict[str, object
     from mlvl_fairseq.files import write_json
 
     many = len(scores) > 1
-    average = average_scores(scores, evaluator.metrics)
+    averaged = evaluator.averaged(list(scores))
+    average = average_scores({lang: scores[lang] for lang in averaged}, evaluator.metrics)
+    left_out = [lang for lang in scores if lang not in averaged]
+    average_name = f"average without {', '.join(left_out)}" if left_out else "average"
     result = {"languages": scores, "average": average} if many else next(iter(scores.values()))
     shape = args.format or ("table" if many else "json")
-    print(table(scores, average, evaluator.metrics) if shape == "table" else json.dumps(result, indent=1))
+    print(table(scores, average, evaluator.metrics, average_name) if shape == "table" else json.dumps(result, indent=1))
     if args.json:
         write_json(args.json, result)
     tell_written(args.json, args.output_dir and f"{args.output_dir}/*.{evaluator.options.split}.json")
@@ -109,11 +112,16 @@ def chosen(arguments: List[str]) -> Tuple[str, List[str]]:
     return arguments[0], arguments[1:]
 
 
-def table(scores: Dict[str, Dict[str, object]], average: Dict[str, object], metrics: Tuple[str, ...]) -> str:
+def table(
+    scores: Dict[str, Dict[str, object]],
+    average: Dict[str, object],
+    metrics: Tuple[str, ...],
+    average_name: str = "average",
+) -> str:
     """Markdown: a row for each language and their average, rounded as in reports, and the signature."""
     from mlvl_fairseq.evaluation.report.tables import markdown_table, number
 
-    rows = {**scores, "average": average} if len(scores) > 1 else scores
+    rows = {**scores, average_name: average} if len(scores) > 1 else scores
     cells = [[name, *(number(row[metric], 1) for metric in metrics)] for name, row in rows.items()]
     return f"{markdown_table(['', *metrics], cells)}\n\nsignature: {average['signature']}"
 

@@ -43,6 +43,7 @@ class Encoder:
         fingerprint: sha256 of the weights; two encoders with the same one give the same features.
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
+        choices: labels or answers that a head chooses from, in the order of its rows; none: its file names none.
         device: where it computes.
         transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
     """
@@ -52,6 +53,7 @@ class Encoder:
     fingerprint: str
     languages: List[str]
     source: str
+    choices: Sequence[str] = ()
     device: torch.device = torch.device("cpu")
     transform: Optional[str] = None
 

@@ -53,12 +53,14 @@ class Restored:
         tokenizer: that cut the captions it was trained on.
         fingerprint: sha256 (hex) of the weights; two networks with the same one give the same features.
         languages: the languages learned in sequence; empty for a model that was not trained so.
+        choices: labels or answers that a head chooses from, in the order of its rows; none: the file names none.
     """
 
     network: "Network"
     tokenizer: Tokenizer
     fingerprint: str
     languages: List[str] = field(default_factory=list)
+    choices: List[str] = field(default_factory=list)
 
 
 class Network(nn.Module, ABC):

@@ -23,6 +23,7 @@ from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions
 from mlvl_fairseq.networks.cclm_start import started
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork, TowerConfigs
+from mlvl_fairseq.networks.frozen_tower import FrozenTower
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, add_parts
 
 MATCH = 1  # the class of pairs that belong together
@@ -172,6 +173,13 @@ class CclmNetwork(DualEncoderNetwork):
         mask = torch.cat([patches.new_ones(len(patches), 1), patches], 1)
         image = Encoded(self.vision_proj(whole.vector), self._sequence(whole))
         return View(self.vision_proj(regions.vector), self._sequence(regions), mask, True), image
+
+    def frozen_tower(self, side: str) -> Optional[FrozenTower]:
+        """See :class:`DualEncoderNetwork`. Raises UserError: matching reads more of a tower than its vectors."""
+        tower = super().frozen_tower(side)
+        if tower is not None and self.itm_head is not None:
+            raise UserError(f"matching reads all states of the {side} tower (--heads without matching does not)")
+        return tower
 
     def fuse(self, text: Encoded, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
         """Texts read beside their views.

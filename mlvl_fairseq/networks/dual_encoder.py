@@ -274,7 +274,7 @@ class DualEncoderNetwork(Network):
         network = holding(whole.build, whole.tensors).eval()
         merge_lora(network)
         network.longest = min(network.longest, whole.max_length or network.longest)
-        return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages)
+        return Restored(network, whole.tokenizer, whole.fingerprint, whole.languages, list(whole.choices))
 
     @classmethod
     def public_tensors(cls, side: str, path, options, configs: TowerConfigs) -> Tensors:

@@ -68,6 +68,7 @@ class WholeDualEncoder:
         tokenizer: what cut its captions.
         max_length: tokens of a caption. languages: learned in sequence. source: the file.
         tokenizer_folder: where its tokenizer was found, if files of it are needed.
+        choices: labels or answers that a head chooses from, in the order of its rows.
     """
 
     network: Type[DualEncoderNetwork]
@@ -79,6 +80,7 @@ class WholeDualEncoder:
     languages: List[str]
     source: WeightSource
     tokenizer_folder: Optional[str] = None
+    choices: Sequence[str] = ()
 
     def build(self) -> DualEncoderNetwork:
         """A network of these dimensions, with what the preset adds."""
@@ -115,7 +117,16 @@ def read_whole(
         raise UserError(f"{given} holds another tokenizer than {source.path}, which needs none: its own is in it")
     configs = TowerConfigs.of_options(options, len(text))
     whole = WholeDualEncoder(
-        network, options, configs, file.tensors, text, file.max_length, file.languages, source, tokenizer_folder
+        network,
+        options,
+        configs,
+        file.tensors,
+        text,
+        file.max_length,
+        file.languages,
+        source,
+        tokenizer_folder,
+        file.choices,
     )
     expected = without_values(whole.build).state_dict()
     tensors = dict(file.tensors)

@@ -8,7 +8,7 @@ from fairseq.logging import metrics
 from golden import assert_golden, det
 from golden_cclm import GRADIENTS, STEPS, draw_likeliest, golden_batch, golden_network, our_name
 
-from mlvl_fairseq.criterions import cclm
+from mlvl_fairseq.criterions import _pairs
 from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion
 from mlvl_fairseq.errors import UserError
 
@@ -140,7 +140,7 @@ def test_values_are_means_over_the_rows_of_their_stream():
 
 
 def test_several_ranks_need_a_backend_that_lets_parameters_rest(monkeypatch):
-    monkeypatch.setattr(cclm, "world_size", lambda: 2)
+    monkeypatch.setattr(_pairs, "world_size", lambda: 2)
     with pytest.raises(UserError, match="give --ddp-backend legacy_ddp$"):
         new_criterion(ddp_backend="pytorch_ddp")
     new_criterion(ddp_backend="legacy_ddp")

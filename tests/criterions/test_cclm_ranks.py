@@ -8,7 +8,8 @@ from golden import assert_golden
 from golden_cclm import TABLE
 from ranks import run_ranks
 
-from mlvl_fairseq.criterions.cclm import DDP_BACKEND, CclmPretrainingConfig, CclmPretrainingCriterion
+from mlvl_fairseq.criterions._pairs import DDP_BACKEND
+from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion
 
 GOLDEN = TABLE["contrastive"]
 CASES = {"no_idx": "diagonal", "idx": "mean"}

@@ -35,8 +35,8 @@ for recipe in RECIPES:
 NETWORKS = defaultdict(list)  # likewise
 for network, task in sorted({(ARCH_MODEL_NAME_REGISTRY[r["model"]["_name"]], r["task"]["_name"]) for r in RECIPES}):
     NETWORKS[task].append(network)
-# With a text tower of CLIP's, with the tokenizer of XLM-R; alone, they have another.
-NO_RECIPE = {"cll_retrieval": ["dual_encoder"], "image_text_retrieval": ["cclm"]}
+# With a text tower of CLIP's; alone, it has another.
+NO_RECIPE = {"cll_retrieval": ["dual_encoder"]}
 TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
 
 
@@ -46,7 +46,7 @@ def required(corpus, trikd_corpus, pieces, parallel, classes, examples, user_dir
     texts = tmp_path_factory.mktemp("streams") / "texts.jsonl"
     texts.write_text("".join(f'{{"source_text": "ball {n}", "target_text": "Ball {n}"}}\n' for n in range(16)))
     given = {
-        "image_text_retrieval": [corpus],
+        "image_text_retrieval": [trikd_corpus, "--tokenizer-folder", pieces],
         "cll_retrieval": [corpus, "--lang", "en", "--update-all-rows"],
         "trikd": [trikd_corpus, "--sentencepiece", pieces],
         "mte_pretraining": [parallel / "bin"],

@@ -78,6 +78,14 @@ class DualEncoderFile:
         """Where the tokenizer was in training; None: it is in the file."""
         return (self.content.cfg.task or _Task()).tokenizer_folder
 
+    @property
+    def choices(self) -> List[str]:
+        """Labels or answers that a head chooses from, in the order of its rows; none: there is no such head."""
+        state = self.content.task_state
+        name = next((name for name in ("answers", "classes") if state.get(name)), None)
+        advice = "restore it from a good copy"
+        return checked(state[name], List[str], self.source.path, f"task_state.{name}", advice) if name else []
+
     def tokenizer(self, folder=None) -> Tokenizer:
         """What cut the captions.
 

@@ -261,6 +261,10 @@ class Evaluator(ABC):
     def source(self, data: Any) -> str:
         """The file that one language's data are from, for messages."""
 
+    def averaged(self, languages: Sequence[str]) -> List[str]:
+        """Those of the languages that the average is over. All by default."""
+        return list(languages)
+
     def images(self, data: Any) -> List[str]:
         """The images that one language needs: they are encoded once for all languages. None by default."""
         return []

@@ -86,7 +86,8 @@ def paired_accuracy_bootstrap(
     """The same for classification: the difference of top-k accuracy, ``top1`` for k = 1.
 
     Args:
-        pairs: as above; of the ranks, those of the images count. tops: every k.
+        pairs: as above; of the ranks, those of the texts count, of which an image has one, its class, or several: they
+            are drawn with it. tops: every k.
     """
     if resamples < 1:
         raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
@@ -94,10 +95,8 @@ def paired_accuracy_bootstrap(
     totals = np.zeros((1 + resamples, len(tops)))
     rng = np.random.default_rng(seed)
     for group in _by_images(languages):
-        size = len(group[0].images)
-        gains = np.sum([one.hits for one in group], axis=0)  # an image has the same draw in all of them
-        for rows, counts in _draws(size, resamples, rng):
-            totals[rows] += 100 * (counts @ gains) / size
+        for rows, counts in _draws(len(group[0].images), resamples, rng):
+            totals[rows] += sum(100 * (counts @ one.hits) / (counts @ one.queries[:, 1:]) for one in group)
     totals /= len(languages)
     return {f"top{k}": Difference(float(column[0]), column[1:]) for k, column in zip(tops, totals.T)}
 
@@ -132,9 +131,11 @@ class _Gains:
         example = seeds[0][0]
         if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
             raise UserError("cannot compare image by image: the models were tested on different images")
-        found = [[ranks.image_ranks[:, None] < np.asarray(tops) for ranks in pair] for pair in seeds]
-        hits = np.mean([first.astype(float) - second for first, second in found], axis=0)
-        return cls(example.images, hits, np.ones((len(hits), 1)))
+        found = [[ranks.text_ranks[:, None] < np.asarray(tops) for ranks in pair] for pair in seeds]
+        each = np.mean([first.astype(float) - second for first, second in found], axis=0)
+        hits, texts = np.zeros((len(example.images), len(tops))), np.bincount(example.text_to_image)
+        np.add.at(hits, example.text_to_image, each)
+        return cls(example.images, hits, np.stack([texts, texts], axis=1).astype(float))
 
 
 def _hits(ranks: QueryRanks) -> np.ndarray:

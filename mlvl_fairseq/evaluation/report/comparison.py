@@ -1,7 +1,7 @@
 """Two methods, query by query: is the difference of their final averages more than chance of the test images?"""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mlvl_fairseq.evaluation.signature import parse_signature
 if TYPE_CHECKING:
     from mlvl_fairseq.evaluation.report.summary import MethodReport
 
+ACCURACIES = {"accuracy": 1, **{f"top{k}": k for k in TOP}}  # metric -> an answer is right among so many best ones
 # keys of signatures; what scores without the key are taken for; in words
 _MUST_AGREE = (
     ("data", "not known", "tested on different data"),
@@ -79,7 +80,8 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
             classification, of which top-k accuracies are compared.
         DataError: ranks that do not belong to their score.
     """
-    tops = [k for k in TOP if all(f"top{k}" in method.metrics[0] for method in (first, second))]
+    named = {name: k for name, k in ACCURACIES.items() if all(name in m.metrics[0] for m in (first, second))}
+    tops = list(named.values())
     for method in (first, second) if not tops else ():
         if not set(METRICS) <= set(method.metrics[0]):
             why = f"{method.name} has no retrieval metrics ({', '.join(METRICS)}), but {', '.join(method.metrics[0])}"
@@ -92,12 +94,13 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     ranks = [run.final_ranks(languages) for run in runs]
     recall = _common_recall(first, second, runs, languages)
     for run, found in zip(runs, ranks):
-        _check_ranks(run, found, recall, tops)
+        _check_ranks(run, found, recall, named)
     by_language = [[(one[lang], other[lang]) for one, other in zip(ranks[::2], ranks[1::2])] for lang in languages]
     if first.is_evaluation != second.is_evaluation:
         by_language = [[_same_images(*pair) for pair in language] for language in by_language]
     if tops:
-        differences = paired_accuracy_bootstrap(by_language, tops, resamples)
+        found = paired_accuracy_bootstrap(by_language, tops, resamples)
+        differences = {name: found[f"top{k}"] for name, k in named.items()}
     else:
         differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
     seeds = [other.seed if one.seed is None else one.seed for one, other in pairs]
@@ -152,11 +155,11 @@ def _common_recall(first: "MethodReport", second: "MethodReport", runs: Sequence
     return next(name for name, convention in CONVENTIONS.items() if convention.captions == values[0])
 
 
-def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str, tops: Sequence[int]) -> None:
+def _check_ranks(run: Run, ranks: Dict[str, QueryRanks], recall: str, tops: Mapping[str, int]) -> None:
     """Raises DataError: ranks do not give the scores beside them."""
     for language, queries in ranks.items():
         if tops:
-            scores = {f"top{k}": 100 * float(np.mean(queries.image_ranks < k)) for k in tops}
+            scores = {name: 100 * float(np.mean(queries.text_ranks < k)) for name, k in tops.items()}
         else:
             scores = scores_of_ranks(queries.image_ranks, queries.text_ranks, queries.text_to_image, recall=recall)
         column = run.languages.index(language)
