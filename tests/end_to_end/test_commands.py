@@ -9,6 +9,7 @@ import pytest
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from mlvl_fairseq.cli.options import components
+from mlvl_fairseq.cli.quickstart import Quickstart
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.token_files import open_tokens
 
@@ -94,7 +95,19 @@ def test_tokens_by_hand(run_here, succeed, corpus, user_dir, monkeypatch, tmp_pa
     assert all(np.array_equal(one, other) for one, other in zip(by_hand, ours))
 
 
-def test_quickstart(succeed, tmp_path, read_json, monkeypatch, root):
+@pytest.fixture
+def few_pictures(monkeypatch):
+    """The quickstart validates and tests with 12 pictures instead of hundreds, which is what takes its time."""
+    step = Quickstart.step
+
+    def smaller(self, line, *job, **options):
+        sizes = " --valid 12 --test 12" if line.startswith("mlvl-picture-world") else ""
+        step(self, line + sizes, *job, **options)
+
+    monkeypatch.setattr(Quickstart, "step", smaller)
+
+
+def test_quickstart(succeed, few_pictures, composed, tmp_path, read_json, monkeypatch, root):
     """Every step of it, in a folder whose name wants quoting; and a second call, which does only what is new."""
     monkeypatch.setenv("PYTHONPATH", str(root))
     sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--order", "en,de", "--methods", "cll_clip"]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.source import WeightSource, format_of
 from mlvl_fairseq.checkpoints.towers.relative_positions import resize_relative
 from mlvl_fairseq.cli.export import main as export
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
@@ -208,6 +209,8 @@ def test_files_for_other_models(build, save, weights, tmp_path):
         build(text_weights=weights["text_weights"], fusion_layers=2)
     with pytest.raises(UserError, match="holds a model of the family|no CCLM checkpoint"):
         build(init_from=weights["text_weights"])
+    with pytest.raises(UserError, match="holds a model of the family 'cclm', not 'dual_encoder'"):
+        format_of(WeightSource(path), "dual_encoder")
     (tmp_path / "cut.pt").write_bytes(path.read_bytes()[:-400])
     with pytest.raises(DataError, match="truncated or damaged"):
         build(init_from=str(tmp_path / "cut.pt"))

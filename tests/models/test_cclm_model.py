@@ -128,3 +128,8 @@ def test_tasks_that_do_not_fit(task, message):
 def test_rows_in_chunks_are_not_negative():
     with pytest.raises(UserError, match="--encode-chunk -1 is no number of rows"):
         build(encode_chunk=-1)
+
+
+def test_layers_are_picked_of_a_file():
+    with pytest.raises(UserError, match="--layers-from odd picks layers of --text-weights, which is not given"):
+        build(layers_from="odd")
