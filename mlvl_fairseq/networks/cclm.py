@@ -248,7 +248,8 @@ class CclmNetwork(DualEncoderNetwork):
     def all_states(self, text: Encoded, image: Optional[Encoded]) -> Encoded:
         """As :meth:`first_states`, of all tokens."""
         views = None if image is None else self.image_keys_values(image)
-        every = torch.arange(text.mask.shape[1], device=text.mask.device).expand_as(text.mask)
+        last = text.mask.sum(1, keepdim=True) - 1  # of which there are copies behind the end
+        every = torch.minimum(torch.arange(text.mask.shape[1], device=last.device), last)
         return Encoded(text.vector, self._fused(text, views, every), text.mask)
 
     def question(self, text: Encoded, image: Optional[Encoded]) -> KeysValues:

@@ -1,18 +1,23 @@
 """Fine-tuned CCLMs against the published code's numbers: classes of texts beside one image and two, answers, which
 image a text is about; and what they start from."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from fairseq.dataclass import FairseqDataclass
 from golden import assert_golden
 from golden_cclm import our_name
 from golden_cclm_tuned import TABLE, inputs, pictures, tuned_network
 
 from mlvl_fairseq.checkpoints.check import without_values
+from mlvl_fairseq.criterions.cclm_which_image import CclmWhichImageCriterion
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.cclm import CclmConfig, CclmModel
 from mlvl_fairseq.modules import hard_negatives
 from mlvl_fairseq.modules.answer_tree import AnswerTree
+from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.networks.cclm_heads.which_image import paired, weights_of
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs
@@ -87,6 +92,20 @@ def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatc
             assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
 
 
+@torch.no_grad()
+def test_questions_of_like_length_are_read_together(answering):
+    network, question = answering
+    given, rows = inputs("vqa"), torch.arange(3).repeat(16)
+    text = network.encode_text(given["tokens"][rows], given["eos_positions"][rows])
+    image = network.encode_image(given["images"])
+    many = network.question(text, Encoded(image.vector[rows], image.states[rows]))
+    assert torch.equal(many.mask, question.mask[rows])
+    for every, few in zip(many.layers, question.layers):
+        for one, other in zip(every, few):
+            real = many.mask[:, None, :, None]
+            torch.testing.assert_close(one * real, other[rows] * real, rtol=2e-5, atol=2e-5)
+
+
 def test_answers_have_the_published_loss_and_gradients():
     network, answers = tuned_network("vqa", heads="answers"), torch.tensor(VQA["answers"])
     of = torch.arange(3).repeat_interleave(torch.tensor(VQA["answers_per_question"]))
@@ -117,6 +136,17 @@ def test_which_of_two_images_it_is(monkeypatch):
         return paired(weights, *coins, generator)
 
     monkeypatch.setattr("mlvl_fairseq.networks.cclm_heads.which_image.paired", given)
+    criterion = CclmWhichImageCriterion(FairseqDataclass(), SimpleNamespace(streams=["image"]))
+    batch = {"stream": "image", "nsentences": 4, "ntokens": 30}
+    batch["net_input"] = {**inputs("nlvr_domain"), "ids": torch.arange(4)}
+    loss, size, log = criterion(network, batch)
+    assert_golden(loss / size, golden["loss"])
+    counts = torch.tensor([True, True, False, True])
+    parts = [criterion(network, {**batch, "counts": some})[0] for some in (counts, ~counts)]
+    torch.testing.assert_close(sum(parts), log["loss"])
+    assert min(parts) > 0
+    with pytest.raises(UserError, match="a stream of kind text has no two images"):
+        criterion(network, {**batch, "stream": "text"})
     found = network(**inputs("nlvr_domain"), head="which_image")
     assert_golden(drawn["weights"], golden["weights_rows"], atol=2e-7)
     assert found["labels"].tolist() == golden["labels"] and found["drawn"].all()
