@@ -33,7 +33,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from killing.comparing import change_weight, compared, differences, left_over  # noqa: E402
-from killing.jobs import JOBS, Job  # noqa: E402
+from killing.jobs import AT_WORK, JOBS, Job  # noqa: E402
 from killing.processes import Command, Moment, Watch, draw_moments  # noqa: E402
 from small_world import SmallWorld, import_everything  # noqa: E402
 
@@ -134,6 +134,8 @@ class Harness:
                 command.kill_later(moment, moment.delay * (times[moment.event + 1] - times[moment.event]))
             first = command.wait()
             outcome.statuses.append(first)
+            if (out / AT_WORK).exists():
+                outcome.disturbed += f" ({(out / AT_WORK).read_text() or 'between batches'})"
             if first not in (0, *ENDED_BY[moment.signal]):
                 outcome.problem = f"exit status {first} of {moment.signal}"
             again = Command(job, line, self.log(job), Watch(out)).wait()

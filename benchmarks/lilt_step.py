@@ -15,25 +15,21 @@ timm and transformers come with the extra `interop`.
 """
 
 import argparse
-import ctypes
-import gc
 import os
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Dict, List, NamedTuple
+from typing import Dict, List
 
 THREADS = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv[:-1] else "1"
 os.environ["OMP_NUM_THREADS"] = THREADS
 
-import numpy as np  # noqa: E402  (after the number of threads is set)
-import torch  # noqa: E402
+import torch  # noqa: E402  (after the number of threads is set)
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from peak_memory import measure as measure_memory  # noqa: E402
+from training_steps import Trainee, against, memory_of, steps_in_turn  # noqa: E402
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion  # noqa: E402
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter  # noqa: E402
@@ -52,23 +48,6 @@ SIZES = {  # dimensions of the image tower (width, layers, heads) and of the tex
     "base": ((768, 12, 12), (768, 12, 12)),
 }
 LILT, FULL, LIT = "lwa+ln", "full", "lit"
-
-
-class Trainee(NamedTuple):
-    """A model, the mean loss of a batch, and an optimizer."""
-
-    model: nn.Module
-    loss: Callable[[Dict], Tensor]
-    optimizer: torch.optim.Optimizer
-
-    def step(self, batch: Dict) -> tuple:
-        """CPU seconds and loss."""
-        began = time.process_time()
-        self.optimizer.zero_grad()
-        loss = self.loss(batch)
-        loss.backward()
-        self.optimizer.step()
-        return time.process_time() - began, loss.item()
 
 
 def configs(size: str, image_size: int) -> tuple:
@@ -214,20 +193,6 @@ def with_vectors(batch: Dict, width: int) -> Dict:
     return {**batch, "image_features": torch.randn(len(batch["image_ids"]), width, generator=generator)}
 
 
-def memory_of(make: Callable[[], Trainee], batches: List[Dict]) -> float:
-    """MiB that two steps take beside the model."""
-
-    def work(start: Callable[[], None]) -> None:
-        trainee = make()
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # what making it has freed would hide what the steps take
-        start()
-        for batch in batches:
-            trainee.step(batch)
-
-    return measure_memory(work).extra_mib
-
-
 def compare(size: str, args: argparse.Namespace) -> List[str]:
     """The rows of a size: what is compared, seconds of both, ratio, MiB of both, ratio, first losses apart."""
     width, image_size = SIZES[size][0][0], args.image_size
@@ -251,13 +216,10 @@ def compare(size: str, args: argparse.Namespace) -> List[str]:
     rows = []
     for name, first, second in pairs:
         trainees = [(ways[way](), given[way]) for way in (first, second)]
-        steps = [[trainee.step(own[number]) for trainee, own in trainees] for number in range(args.steps + 1)]
-        losses = [loss for _, loss in steps[0]]  # the first step allocates; the weights are the same before it
+        losses, seconds = steps_in_turn(trainees)
         apart = f"{abs(losses[0] - losses[1]) / losses[1]:.1e}" if "timm" in second else ""
-        one, other = np.array([[seconds for seconds, _ in step] for step in steps[1:]]).T
-        times = f"{np.median(one):.2f} | {np.median(other):.2f} | **{np.median(one / other):.3f}**"
-        mibs = f"{memory[first]:,.0f} | {memory[second]:,.0f} | **{memory[first] / memory[second]:.3f}**"
-        rows.append(f"| {size}/{size} | {name} | {times} | {mibs} | {apart} |")
+        cells = against(*seconds, (memory[first], memory[second]))
+        rows.append(f"| {size}/{size} | {name} | {cells} | {apart} |")
         print(rows[-1], flush=True)
     return rows
 

@@ -1,13 +1,16 @@
 """A small picture world and everything that commands make of it or read beside it, for programs that damage or kill
 things. Every part is made when it is asked for, once a folder."""
 
+import io
+import json
 import os
 import shlex
+import tarfile
 import warnings
 from argparse import Namespace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 from mlvl_fairseq.continual.sequence import USER_DIR
 
@@ -195,6 +198,51 @@ class SmallWorld:
         line = f"fairseq-train {self.mte_options} --max-epoch 1 --save-dir {self.folder}/trained_mte"
         return self.once("trained_mte", line) / "checkpoint_best.pt"
 
+    @cached_property
+    def streams(self) -> Path:
+        """CCLM's streams, ``{train,valid}/*.jsonl``; pictures with captions as ``image_text.tar``, too; and what
+        stands for pictures, ``grids.npy``, with regions that say their pictures' size, ``sized.jsonl``."""
+        sizes = f"--train {self.pictures + 8} --valid {HELD_OUT} --test {HELD_OUT} --languages {ORDER}"
+        own = "--streams en,de --parallel 40 --monolingual 8"
+        world = self.once("cclm_world", f"mlvl-picture-world {self.folder}/cclm_world {sizes} {own}")
+        self._make("cclm_archives_and_grids", partial(self._write_archives_and_grids, world))
+        return world / "streams"
+
+    @staticmethod
+    def _write_archives_and_grids(world: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        names = sorted(path.name for path in (world / "images").iterdir())
+        (world / "streams" / "grids.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        grids = np.random.default_rng(0).normal(size=(len(names), 4, 8)).astype(np.float32)
+        np.save(world / "streams" / "grids.npy", grids)
+        for folder in (world / "streams" / "train", world / "streams" / "valid"):
+            with tarfile.open(folder / "image_text.tar", "w") as archive:
+                for number, row in enumerate(_rows(folder / "image_text.jsonl")):
+                    picture = (world / "images" / row["image"]).read_bytes()
+                    for ending, content in (("png", picture), ("json", json.dumps(row).encode())):
+                        member = tarfile.TarInfo(f"{number:03d}.{ending}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+            sizes = (Image.open(world / "images" / row["image"]).size for row in _rows(folder / "regions.jsonl"))
+            rows = zip(_rows(folder / "regions.jsonl"), sizes)
+            sized = (json.dumps({**row, "width": width, "height": height}) for row, (width, height) in rows)
+            (folder / "sized.jsonl").write_text("".join(f"{line}\n" for line in sized), encoding="utf-8")
+
+    def cclm_options(self, pictures: str = "image_text.jsonl", regions: str = "regions.jsonl") -> str:
+        """fairseq-train's options for pre-training on all streams. `pictures`, `regions`: names of their files."""
+        files = {"image-text": pictures, "regions": regions}
+        files.update({"monolingual": "monolingual.jsonl", "parallel-text": "parallel.jsonl"})
+        given = " ".join(
+            f"--{option} {self.streams}/train/{file} --valid-{option} {self.streams}/valid/{file}"
+            for option, file in files.items()
+        )
+        task = f"--task cclm_pretraining --criterion cclm_pretraining --arch cclm_tiny --tokenizer-folder {self.pieces}"
+        training = TRAINING.replace("row_adamw", "grouped_adamw").replace("--batch-size 8", "--batch-size 4")
+        images = f"--image-root {self.streams.parent}/images"
+        return f"--user-dir {USER_DIR} {task} {given} {images} {training} --no-epoch-checkpoints"
+
     @property
     def trikd_options(self) -> str:
         """fairseq-train's options for triangle distillation."""
@@ -287,6 +335,10 @@ class SmallWorld:
     def evaluate_options(self) -> str:
         files = f"--captions {self.world}/'test.{{lang}}.json' --image-root {self.world}/images"
         return f"--checkpoint {self.teacher} --lang {ORDER} {files}"
+
+
+def _rows(path: Path) -> List[Dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def import_everything() -> None:

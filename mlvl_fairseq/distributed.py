@@ -5,7 +5,8 @@ A process on its own is rank 0 of 1: everything here works there, too, and excha
 """
 
 import json
-from typing import Iterable, List, Sequence
+from contextlib import contextmanager
+from typing import Iterable, Iterator, List, Sequence
 
 import torch
 import torch.distributed as dist
@@ -46,6 +47,19 @@ def gather_values(values: Sequence) -> list:
         own = own.cuda()
     rows = GatheredRows(own)
     return [value for part in rows(own).cpu().split(rows.sizes) for value in json.loads(bytes(part.numpy()))]
+
+
+@contextmanager
+def first_rank_first() -> Iterator[None]:
+    """The first rank goes through it before the others begin, which find what it has written; if it fails, they try,
+    too. A collective operation."""
+    if rank():
+        gather_values([])
+    try:
+        yield
+    finally:
+        if not rank():
+            gather_values([])
 
 
 class GatheredRows:

@@ -69,11 +69,13 @@ def published_tuned(kind):
         inner = name.replace("text_encoder.bert.", "text_encoder.")
         if name.startswith("vision_encoder.") or inner.startswith("text_encoder.e"):
             number, _, rest = inner.removeprefix(layer).partition(".")
-            if kind == "nlvr" and inner.startswith(layer) and int(number) >= 6:
+            if kind.startswith("nlvr") and inner.startswith(layer) and int(number) >= 6:
                 for copy in (0, 1):
                     found[f"{layer}{2 * int(number) - 6 + copy}.{rest}"] = tensor
             else:
                 found[inner] = tensor
+        if kind == "nlvr_domain" and name.startswith("vision_proj."):
+            found[name] = tensor
         if kind == "vqa" and name.startswith("text_encoder."):
             number, _, rest = name.removeprefix("text_encoder.bert.encoder.layer.").partition(".")
             if not number.isdecimal():

@@ -1,13 +1,13 @@
 """What two ranks exchange, and what one process has that is alone."""
 
 import math
-import multiprocessing
+import time
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import run_ranks
 
-from mlvl_fairseq.distributed import gather_values, rank, sum_over_ranks, world_size
+from mlvl_fairseq.distributed import first_rank_first, gather_values, rank, sum_over_ranks, world_size
 
 VALUES = {0: [["de", 3, "Wörter\n"], {"bleu": math.inf}], 1: [None]}  # of each rank
 
@@ -25,24 +25,10 @@ def exchange(number):
     }
 
 
-def run_rank(number, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=2)
-    torch.save(exchange(number), f"{folder}/{number}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def exchanged(tmp_path_factory):
     """What each of two ranks has."""
-    folder = tmp_path_factory.mktemp("ranks")
-    fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(number, folder)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{number}.pt") for number in range(2)]
+    return run_ranks(exchange, tmp_path_factory.mktemp("ranks"))
 
 
 def test_every_rank_has_what_all_gave(exchanged):
@@ -62,3 +48,14 @@ def test_alone():
         "values of the first rank only": [["a", 1]],
         "no values": [],
     }
+
+
+def test_the_first_rank_goes_first(tmp_path):
+    def enter(number):
+        with first_rank_first():
+            time.sleep(0.3 * (1 - number))  # which would let the other one in before it
+            there = (tmp_path / "made").exists()
+            (tmp_path / "made").touch()
+        return there
+
+    assert run_ranks(enter, tmp_path) == [False, True]

@@ -9,6 +9,7 @@ import pytest
 from fairseq import options
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceConfig
 from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.optim.lr_scheduler.polynomial_decay_schedule import PolynomialDecayLRScheduleConfig
 from hydra._internal.utils import get_args_parser
 
 from mlvl_fairseq.cli import evaluate
@@ -39,6 +40,7 @@ def known_options():
     """Every option of our commands, of fairseq's, and of the programs and scripts in benchmarks/ and examples/."""
     parsers = [options.get_training_parser(), options.get_preprocessing_parser()]
     parsers += [options.get_interactive_generation_parser(), gen_parser_for(SentencepieceConfig), get_args_parser()]
+    parsers.append(gen_parser_for(PolynomialDecayLRScheduleConfig))
     for command in COMMANDS:
         parser = import_module(f"mlvl_fairseq.cli.{command.replace('-', '_')}").build_parser()
         if command == "evaluate":

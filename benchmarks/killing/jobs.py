@@ -3,6 +3,7 @@ the command's line.
 """
 
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from functools import partialmethod
@@ -11,6 +12,8 @@ from typing import Callable, Dict, Optional
 
 from small_world import ORDER, SmallWorld
 
+AT_WORK = "at_work.txt"  # in the output: what a training is doing
+CCLM = "--epoch-records 8 --max-epoch 3 --save-interval-updates 5"  # two iterations an epoch, of three batches each
 Prepare = Callable[[SmallWorld, Path], str]  # world, output folder -> command line
 
 
@@ -61,6 +64,27 @@ def write_slowly() -> None:
         time.sleep(0.15)
 
     FeatureWriter.write = and_pause
+
+
+def tell_every_batch() -> None:
+    """A file says which batch is at work, and one for each batch what its loss is: all of that can be interrupted, and
+    all losses must be equal."""
+    from mlvl_fairseq.tasks.cclm_pretraining import CclmPretrainingTask
+
+    def told(name: str):
+        step = getattr(CclmPretrainingTask, name)
+
+        def and_tell(self, sample, *args, **options):
+            folder = Path(sys.argv[sys.argv.index("--save-dir") + 1])
+            place = f"{name}-{sample['stream']}-{int(sample['id'][0])}"
+            (folder / AT_WORK).write_text(f"{name} of {sample['stream']}")
+            result = step(self, sample, *args, **options)
+            (folder / f"{place}.txt").write_text(repr([float(result[0]), int(result[1])]))
+            return result
+
+        setattr(CclmPretrainingTask, name, and_tell)
+
+    told("train_step"), told("valid_step")
 
 
 @job()
@@ -135,6 +159,37 @@ def train_trikd(world: SmallWorld, out: Path) -> str:
 def train_mte(world: SmallWorld, out: Path) -> str:
     """With validation, which translates."""
     return f"fairseq-train {world.mte_options} --max-epoch 2 --save-interval-updates 2 --save-dir {out}"
+
+
+@job(share=6, change=tell_every_batch)
+def train_cclm(world: SmallWorld, out: Path) -> str:
+    """On four streams in turns, with validation."""
+    more = f"--augment {CCLM}"
+    return f"fairseq-train {world.cclm_options()} {more} --save-dir {out}"
+
+
+@job(share=4, change=tell_every_batch)
+def train_cclm_workers(world: SmallWorld, out: Path) -> str:
+    """Of tar archives, read by two processes."""
+    more = f"--augment {CCLM}"
+    options = world.cclm_options("image_text.tar").replace("--num-workers 0", "--num-workers 2")
+    return f"fairseq-train {options} {more} --save-dir {out}"
+
+
+@job(share=4, change=tell_every_batch)
+def train_cclm_joint(world: SmallWorld, out: Path) -> str:
+    """An update is made of a batch of text, one in one language, and one of images or regions."""
+    more = f"--augment {CCLM} --update-freq 3"
+    return f"fairseq-train {world.cclm_options()} {more} --save-dir {out}"
+
+
+@job(share=4, change=tell_every_batch)
+def train_cclm_grids(world: SmallWorld, out: Path) -> str:
+    """On given features of pictures."""
+    towers = "--arch cclm --image-tower feature_grid --text-tower cclm_xlmr_nano --text-width 32 --text-layers 2"
+    more = f"--image-features {world.streams}/grids.npy --fusion-layers 2 --embed-dim 16 {CCLM} --save-dir {out}"
+    options = world.cclm_options(regions="sized.jsonl").replace("--arch cclm_tiny", towers)
+    return f"fairseq-train {options} {more}"
 
 
 @job(share=2)

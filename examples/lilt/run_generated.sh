@@ -21,19 +21,6 @@ IFS=, read -r -a codes <<<"$languages"
 world=$out/world corpus=$out/corpus pieces=$out/pieces text=$out/text
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Runs a command with its output in a file; of one that fails the last lines are shown.
-logged() { # LOG COMMAND ...
-  mkdir -p "$(dirname "$1")"
-  "${@:2}" >>"$1" 2>&1 || { tail -n 5 "$1" >&2; fail "$2 failed; log: $1"; }
-}
-
-# Ends what still runs in the background, whatever ends the script.
-stop_jobs() {
-  local running
-  running=$(jobs -rp)
-  # shellcheck disable=SC2086  # a list of process ids
-  [[ -z $running ]] || { kill $running && wait; }
-}
 trap stop_jobs EXIT
 
 # Pictures: the first ones of training align; of the others only the captions are read. And pictures of classes.

@@ -1,4 +1,4 @@
-# What the scripts of this folder share; sourced, not run. begin COUNT USAGE ARGUMENT... checks how a script was called.
+# What the scripts of this folder and its neighbours share; sourced, not run. begin COUNT USAGE ARGUMENT... checks how a script was called.
 set -euo pipefail
 
 begin() {
@@ -46,4 +46,18 @@ require_pieces() { # XLMR
   for file in dict.txt sentencepiece.bpe.model; do
     [[ -e $1/$file ]] || fail "$1/$file is missing: give XLM-R's folder, or one that mlvl-sentencepiece wrote"
   done
+}
+
+# Runs a command with its output in a file; of one that fails the last lines are shown.
+logged() { # LOG COMMAND ...
+  mkdir -p "$(dirname "$1")"
+  "${@:2}" >>"$1" 2>&1 || { tail -n 5 "$1" >&2; fail "$2 failed; log: $1"; }
+}
+
+# Ends what still runs in the background, whatever ends the script.
+stop_jobs() {
+  local running
+  running=$(jobs -rp)
+  # shellcheck disable=SC2086  # a list of process ids
+  [[ -z $running ]] || { kill $running && wait; }
 }

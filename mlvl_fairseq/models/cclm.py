@@ -14,7 +14,7 @@ from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks.cclm import CclmNetwork
-from mlvl_fairseq.networks.cclm_files import LayersOptions
+from mlvl_fairseq.networks.cclm_files import LayersOptions, check_layers
 from mlvl_fairseq.networks.cclm_heads import HeadOptions
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions, take_shape, take_task
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_options, takes_features
@@ -71,6 +71,7 @@ class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
         Raises:
             UserError: the options do not fit together. DataError: a file to start from does not fit them.
         """
+        check_layers(cfg)
         if takes_features(cfg):
             take_shape(cfg, task.stream_features_shape)
         take_task(cfg, task)

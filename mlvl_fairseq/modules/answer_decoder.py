@@ -86,16 +86,20 @@ class AnswerDecoder(nn.Module):
 
         Args:
             question: of B rows. tree: of A answers. k: how many; at most A.
-            first_twice: count the logarithm of the first piece's probability twice, as published.
+            first_twice: as published, count the logarithm of the first piece's probability twice; of equal ones it is
+                not said then which come first.
         """
         rows, device = len(question.mask), question.mask.device
+        tree = tree.to(device)
         root = tree.piece[:1].expand(rows, 1)
         alone = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
         states = self(root, torch.zeros_like(root), alone, question)[:, 0]
         first, number = tree.first_nodes.unique(return_inverse=True)
         every = torch.arange(rows, device=device).repeat_interleave(len(first))
         likely = self._edges(states, every, tree.piece[first].repeat(rows)).view(rows, -1)[:, number]
-        top = likely.sort(dim=1, descending=True, stable=True).indices[:, : min(k, len(tree))]
+        k = min(k, len(tree))
+        ranked = likely.topk(k) if first_twice else likely.sort(dim=1, descending=True, stable=True)
+        top = ranked.indices[:, :k]
         top = top.gather(1, tree.ends[top].argsort(1))  # what begins alike is computed together
         scores = torch.cat([self._scores(question, tree, part) for part in top.split(AT_ONCE, 1)], 1)
         if first_twice:
@@ -131,5 +135,5 @@ class AnswerDecoder(nn.Module):
         words, hidden = self.embeddings.word_embeddings.weight, self.lm_head.hidden(states)
         chunks = hidden.split(max(1, LOGITS // len(words)))
         total = torch.cat([F.linear(rows, words, self.lm_head.bias).float().logsumexp(1) for rows in chunks])
-        own = (hidden[before] * words[pieces]).float().sum(1) + self.lm_head.bias[pieces].float()
+        own = (hidden[before].float() * words[pieces].float()).sum(1) + self.lm_head.bias[pieces].float()
         return own - total[before]

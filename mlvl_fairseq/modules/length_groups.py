@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 LENGTH_GROUPS = 4
+ROWS_A_GROUP = 8  # at least
 
 
 def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
@@ -17,7 +18,7 @@ def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
     Returns:
         the rows (int64 [R]) of each group, and how many positions are enough for them.
     """
-    groups = LENGTH_GROUPS if last.device.type == "cpu" and len(last) >= 8 * LENGTH_GROUPS else 1
+    groups = LENGTH_GROUPS if last.device.type == "cpu" and len(last) >= ROWS_A_GROUP * LENGTH_GROUPS else 1
     order = last.argsort(stable=True)
     return [(rows, int(last[rows[-1]]) + 1 if groups > 1 else width) for rows in order.chunk(groups)]
 

@@ -13,11 +13,12 @@ from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
 from mlvl_fairseq.modules.hard_negatives import Rows
+from mlvl_fairseq.modules.length_groups import length_groups
 from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
 from mlvl_fairseq.networks.base import Encoded, register_network
 from mlvl_fairseq.networks.cclm_files import LayersOptions, text_tensors
-from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, HeadOptions, add_heads, is_beside_contrast
+from mlvl_fairseq.networks.cclm_heads import ALL, HEADS, HeadOptions, add_heads, compares_images, is_beside_contrast
 from mlvl_fairseq.networks.cclm_negatives import NEGATIVES, States
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES, CclmTowerOptions, FusionOptions
 from mlvl_fairseq.networks.cclm_start import started
@@ -89,7 +90,9 @@ class CclmNetwork(DualEncoderNetwork):
         options = HeadOptions(ALL if heads is None else heads, images_per_text, num_labels, decoder_layers)
         add_heads(self, options.heads, text.config, options, fusion_layers)
         if not is_beside_contrast(options.heads):
-            self.vision_proj, self.text_proj = nn.Identity(), nn.Identity()
+            kept = compares_images(options.heads)  # no gradient reaches it
+            self.vision_proj = self.vision_proj.requires_grad_(False) if kept else nn.Identity()
+            self.text_proj = nn.Identity()
             self.register_parameter("temp" if hasattr(self, "temp") else "logit_scale", None)
         if self.itm_head is None:
             self.match = None
@@ -245,7 +248,8 @@ class CclmNetwork(DualEncoderNetwork):
     def all_states(self, text: Encoded, image: Optional[Encoded]) -> Encoded:
         """As :meth:`first_states`, of all tokens."""
         views = None if image is None else self.image_keys_values(image)
-        every = torch.arange(text.mask.shape[1], device=text.mask.device).expand_as(text.mask)
+        last = text.mask.sum(1, keepdim=True) - 1  # of which there are copies behind the end
+        every = torch.minimum(torch.arange(text.mask.shape[1], device=last.device), last)
         return Encoded(text.vector, self._fused(text, views, every), text.mask)
 
     def question(self, text: Encoded, image: Optional[Encoded]) -> KeysValues:
@@ -352,14 +356,23 @@ class CclmNetwork(DualEncoderNetwork):
         text_rows: Optional[Tensor] = None,
         view_rows: Optional[Tensor] = None,
     ) -> Tensor:
-        """:meth:`fuse` of some rows, int64 [R], in chunks; None: of all."""
+        """:meth:`fuse` of some rows, int64 [R], in chunks, texts of like length together; None: of all."""
         every = torch.arange(len(at), device=at.device)
-        if text_rows is None and not 0 < self.encode_chunk < len(at):
-            return self.fuse(text, views, at)
         rows = (every if text_rows is None else text_rows), (every if view_rows is None else view_rows)
 
         def fuse(of_text: Tensor, of_view: Tensor, at: Tensor) -> Tensor:
-            own = Encoded(text.vector, text.states[of_text], text.mask[of_text])
-            return self.fuse(own, views and views[of_view], at)
+            groups = length_groups(text.mask[of_text].sum(1) - 1, text.mask.shape[1])
+            if len(groups) == 1 and len(of_text) == len(text.mask) and text_rows is None:
+                return self.fuse(text, views, at)
+            parts = [
+                self.fuse(_cut(text, of_text[own], length), views and views[of_view[own]], at[own])
+                for own, length in groups
+            ]
+            return torch.cat(parts)[torch.cat([own for own, _ in groups]).argsort()]
 
         return in_chunks(fuse, (*rows, at), self.encode_chunk)
+
+
+def _cut(text: Encoded, rows: Tensor, length: int) -> Encoded:
+    """Some texts, of which nothing is longer."""
+    return Encoded(text.vector, text.states[rows, :length], text.mask[rows, :length])

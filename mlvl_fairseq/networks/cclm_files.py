@@ -30,6 +30,12 @@ class LayersOptions:
     )
 
 
+def check_layers(options: Any) -> None:
+    """Raises UserError: ``layers_from`` picks layers, and there is no ``text_weights`` that has them."""
+    if options.layers_from is not None and not options.text_weights:
+        raise UserError(f"--layers-from {options.layers_from} picks layers of --text-weights, which is not given")
+
+
 def text_tensors(path, options: Any, config: BertConfig) -> Tensors:
     """An XLM-R or BERT for a CCLM: embeddings, the layers that ``layers_from`` picks, and the head of masked tokens if
     the file has one, by the names of :class:`mlvl_fairseq.networks.cclm.CclmNetwork`.

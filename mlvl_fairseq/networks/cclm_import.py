@@ -140,7 +140,7 @@ def options_of(file: CclmFile, text_kind: type, text_heads: Optional[int] = None
         )
     there = [name for name, kind in HEADS.items() if any(one.startswith(f"{kind.attribute}.") for one in file.tensors)]
     return {
-        **(_projections(file) if is_beside_contrast(",".join(there)) else {}),
+        **_projections(file, is_beside_contrast(",".join(there))),
         **_fine_tuned(file),
         "fusion_layers": file.fusion_layers,
         "heads": ",".join(there),
@@ -151,15 +151,21 @@ def options_of(file: CclmFile, text_kind: type, text_heads: Optional[int] = None
     }
 
 
-def _projections(file: CclmFile) -> Dict[str, Any]:
-    """Options of what takes texts and images into one space."""
-    projection = file.tensors.get("text_proj.weight")
+def _projections(file: CclmFile, needed: bool) -> Dict[str, Any]:
+    """Options of what takes texts and images into one space; fine-tuned models need not have it."""
+    name = "text_proj.weight" if needed else "vision_proj.weight"
+    projection = file.tensors.get(name)
+    if projection is None and not needed:
+        return {}
     if projection is None or projection.dim() != 2:
-        raise DataError("tensor is missing or no matrix", file.source, field="text_proj.weight")
+        raise DataError(
+            "tensor is missing or no matrix", file.source, field=f"{'text' if needed else 'vision'}_proj.weight"
+        )
     if file.said.embed_dim not in (None, len(projection)):
         message = f"is {file.said.embed_dim}, and the tensors show {len(projection)}"
         raise DataError(message, file.source, field="config.embed_dim")
-    return {"embed_dim": len(projection), "one_projection": file.tensors.get("vision_proj.weight") is projection}
+    shared = needed and file.tensors.get("vision_proj.weight") is projection
+    return {"embed_dim": len(projection), "one_projection": shared}
 
 
 def _fine_tuned(file: CclmFile) -> Dict[str, Any]:

@@ -27,12 +27,14 @@ from mlvl_fairseq.data.streams.sides import SideOptions
 from mlvl_fairseq.data.streams.texts import FORMS, CaptionOptions, Texts
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.distributed import first_rank_first
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.options import check_number, with_options
 from mlvl_fairseq.tasks._base import MlvlTask
 
 logger = logging.getLogger(__name__)
 
+TOLD = ("bad_records", "unused_rows", "absent_rows", "clipped_boxes")  # of a batch, beside its losses
 ORDER, DRAWS, HELD_OUT, NEGATIVES = 1, 2, 3, 4  # purposes that a run's seed is for
 
 
@@ -132,8 +134,7 @@ class CclmPretrainingTask(MlvlTask):
         return load_xlmr_dictionary(filename)
 
     def max_positions(self) -> int:
-        texts = "parallel_text" in given_kinds(self.cfg)
-        return max(self.cfg.max_length, self.cfg.text_max_length if texts else 0)
+        return max(STREAM_KINDS[name].longest_text(self.cfg) for name in given_kinds(self.cfg))
 
     @property
     def streams(self) -> List[str]:
@@ -192,7 +193,8 @@ class CclmPretrainingTask(MlvlTask):
 
     def records(self, name: str, paths: str) -> Records:
         if paths not in self._records:
-            self._records[paths] = Records(paths, f"--{name.replace('_', '-')}", self.cfg.index_folder)
+            with first_rank_first():  # it makes the indices that are missing
+                self._records[paths] = Records(paths, f"--{name.replace('_', '-')}", self.cfg.index_folder)
         return self._records[paths]
 
     def chosen(self, stream: Stream, training: bool) -> np.ndarray:
@@ -269,35 +271,43 @@ class CclmPretrainingTask(MlvlTask):
 
     # What cannot be used, and losses of each stream.
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        self._look_at(sample)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        told = self._look_at(sample)
+        loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        return loss, size, {**log, **told}
 
     def valid_step(self, sample, model, criterion):
-        self._look_at(sample)
+        told = self._look_at(sample)
         with utils.set_torch_seed(self.seed_for(NEGATIVES)):  # whatever has been drawn before
             loss, size, log = super().valid_step(sample, model, criterion)
-        return loss, size, {**log, f"{sample['stream']}_loss": log["loss"]}
+        return loss, size, {**log, **told, f"{sample['stream']}_loss": log["loss"]}
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        """Log losses, and how much of the batches of all ranks was not used as it is."""
+        for name in TOLD:
+            value = sum(log.get(name, 0) for log in logging_outputs)
+            if value:
+                metrics.log_scalar_sum(name, value)
+        losses = [{name: value for name, value in log.items() if name not in TOLD} for log in logging_outputs]
+        super().reduce_metrics(losses, criterion)
 
     def score_names(self) -> List[str]:
         return [f"{STREAM_KINDS[name].stream}_loss" for name, _, _ in self.parts(False)]
 
-    def _look_at(self, sample: Dict) -> None:
-        """Tell what of a batch could not be used, whatever process has met it.
+    def _look_at(self, sample: Dict) -> Dict[str, int]:
+        """Tell what of a batch could not be used, whatever process has met it; gives how much by the names of
+        :data:`TOLD`.
 
         Raises:
             DataError: it is to be an error, or there is too much. UserError: there is not one row.
         """
         known = len(self.bad_records.known)
         self.bad_records.tell(sample["problems"])
-        told = {"bad_records": len(self.bad_records.known) - known}
-        for name, value in {**told, **{name: sample[name] for name in ("unused_rows", "absent_rows")}}.items():
-            if value:
-                metrics.log_scalar_sum(name, value)
         if not sample["nsentences"]:
             raise UserError(
                 f"no record of a batch of --{sample['records'].replace('_', '-')} can be used: make batches larger, or "
                 f"mend the records ({sample['problems'][0] if sample['problems'] else 'no box is shown'})"
             )
+        return {**{name: sample[name] for name in TOLD[1:]}, "bad_records": len(self.bad_records.known) - known}
 
 
 def given_kinds(cfg) -> List[str]:

@@ -1,13 +1,12 @@
 """The objective of CCLM on two ranks: as one process with all rows, or as published."""
 
-import multiprocessing
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
 from golden import assert_golden
 from golden_cclm import TABLE
+from ranks import run_ranks
 
 from mlvl_fairseq.criterions._pairs import DDP_BACKEND
 from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion
@@ -93,8 +92,7 @@ def run_golden(rows, case, **options):
         functional.normalize = normalize
 
 
-def run_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def run_rank(rank):
     saved = {}
     for split, sizes in SPLITS.items():
         rows = slice(0, sizes[0]) if rank == 0 else slice(ROWS - sizes[1], ROWS)
@@ -107,21 +105,12 @@ def run_rank(rank, folder):
             if split == "stands in" and rank == 1:
                 sample["counts"] = torch.zeros(len(sample["id"]), dtype=torch.bool)
             saved[split, mean_over] = run(sample, features, mean_over=mean_over)[0]
-    torch.save(saved, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return saved
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", CASES)

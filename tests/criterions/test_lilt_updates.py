@@ -1,12 +1,12 @@
 """Two updates of LilT's published training: losses, groups of the optimizer, weights; and negatives of two ranks."""
 
-import multiprocessing
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 from golden_lilt import PRESETS, ROWS, TABLE, golden_batch, golden_network, weights_after_two_updates
+from ranks import run_ranks
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
 from mlvl_fairseq.optim.grouped_adamw import FairseqGroupedAdamW, GroupedAdamWConfig
@@ -65,29 +65,19 @@ def run(negatives, rows):
     return float(loss / size), {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def run_rank(rank):
     results = {negatives: run(negatives, slice(2 * rank, 2 * rank + 2)) for negatives in ("local", "gather")}
     for _, gradients in results.values():
         for gradient in gradients.values():
             dist.all_reduce(gradient)
             gradient /= 2
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of two ranks has after gradients were averaged."""
-    folder, fork = tmp_path_factory.mktemp("ranks"), multiprocessing.get_context("fork")
-    processes = [fork.Process(target=run_rank, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 def test_local_negatives_of_two_ranks_are_the_published_ones(ranks):

@@ -1,6 +1,7 @@
 """Pre-training of CCLM on all kinds of streams: exact restarts, validation, and what cannot be used."""
 
 import json
+import logging
 import random
 
 import pytest
@@ -10,12 +11,13 @@ from test_exact_restart import kill_after
 
 from mlvl_fairseq.checkpoints.comparison import differing
 
-UPDATES = 18  # two epochs of three iterations, each of text, images in one language, and images or regions
+UPDATES = 12  # two epochs of two iterations, each of text, images in one language, and images or regions
+COSTS = ("wps", "wall")  # ends of names
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return write_streams(tmp_path_factory.mktemp("streams"))
+    return write_streams(tmp_path_factory.mktemp("streams"), 11)
 
 
 @pytest.fixture(scope="module")
@@ -26,47 +28,60 @@ def training(pieces, user_dir):
     return lambda *more: [str(option) for option in options(*more)]
 
 
-def logged(out, name):
-    """What the log says of a part of the run, ``train`` or ``valid``: JSON objects."""
-    return [json.loads(line.partition(f"| {name} | ")[2]) for line in out.splitlines() if f"| {name} | " in line]
+@pytest.fixture
+def logged(run, caplog):
+    """``logged("train", ...)``: how fairseq-train ended, and what it logs of ``train`` or ``valid``: JSON objects."""
+
+    def command(name, *arguments):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            ended = run("fairseq-train", *arguments)
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == name]
+        return ended, [{key: value for key, value in line.items() if not key.endswith(COSTS)} for line in lines]
+
+    return command
 
 
-def test_killed_training_ends_as_if_undisturbed(training, files, fork, succeed, run, tmp_path):
+def test_killed_training_ends_as_if_undisturbed(training, files, fork, logged, tmp_path):
     """Killed somewhere in the first epoch, which four streams take turns in, and continued with other workers."""
     saved = ["--max-epoch", 2, "--save-interval-updates", 2, "--keep-interval-updates", 1, "--held-out", 0.25]
-    saved += ["--validate-interval-updates", 1000]
-    whole = run("fairseq-train", *training(*files, *saved, "--save-dir", tmp_path / "whole"))
-    assert whole.status == 0, whole.err[-3000:]
+    saved += ["--region-images", 2]
+    ended, (*_, valid) = logged("valid", *training(*files, *saved, "--save-dir", tmp_path / "whole"))
+    assert ended.status == 0, ended.err[-3000:]
     log, last = tmp_path / "log", tmp_path / "killed" / "checkpoint_last.pt"
     process = fork(log, "fairseq-train", *training(*files, *saved, "--save-dir", last.parent))
-    kill_after(process, log, random.Random(1).randrange(4, 8))
+    kill_after(process, log, random.Random(1).randrange(3, 6))
     undisturbed = tmp_path / "whole" / "checkpoint_last.pt"
     assert 0 < updates_of(last) < UPDATES // 2
-    succeed("fairseq-train", *training(*files, *saved, "--save-dir", last.parent, "--num-workers", 1))
+    ended, again = logged("valid", *training(*files, *saved, "--save-dir", last.parent, "--num-workers", 1))
+    assert ended.status == 0, ended.err[-3000:]
     assert differing(last, undisturbed) == [] and updates_of(last) == updates_of(undisturbed) == UPDATES
-    valid = logged(whole.out + whole.err, "valid")[-1]
-    means = {stream: float(valid[f"valid_{stream}_loss"]) for stream in NAMES.values()}
-    assert min(means.values()) < float(valid["valid_loss"]) < max(means.values())
+    assert again[-1] == valid
+    means = [float(valid[f"valid_{stream}_loss"]) for stream in NAMES.values()]
+    assert min(means) < float(valid["valid_loss"]) < max(means)
 
 
-def test_joint_updates_and_records_that_cannot_be_used(training, run, tmp_path):
-    """A line that is no JSON, a truncated picture, a box outside: left out and counted; or the end, in one line."""
-    images, regions = rows("image_text", 9), rows("regions", 6)
+def test_joint_updates_and_records_that_cannot_be_used(training, logged, caplog, tmp_path):
+    """A line that is no JSON, a truncated picture, boxes outside: left out and counted; or the end, in one line."""
+    images, regions = rows("image_text", 7), rows("regions", 6)
     images[3]["binary"] = images[3]["binary"][:-9]
-    regions[2]["elems"][0]["bb"] = [90, 90, 5, 5]
+    for region in regions:
+        region["elems"][0]["bb"] = [90, 90, 5, 5]
+        region["elems"][1]["bb"] = [40, 30, 30, 5]
     path = write(tmp_path / "images.jsonl", images)
     path.write_text(path.read_text() + "{broken\n")
-    streams = ["--image-text", path, "--regions", write(tmp_path / "regions.jsonl", regions), "--parallel-text"]
-    streams += [write(tmp_path / "text.jsonl", rows("parallel_text", 9)), "--disable-validation"]
-    given = training(*streams, "--update-freq", 2, "--max-epoch", 4, "--num-workers", 1, "--save-dir", tmp_path)
-    ended = run("fairseq-train", *given)
+    text = write(tmp_path / "text.jsonl", rows("parallel_text", 9))
+    streams = ["--regions", write(tmp_path / "regions.jsonl", regions), "--parallel-text", text, "--region-images", 1]
+    own = ["--image-text", path, "--tlm", "--text-max-length", 40, "--disable-validation", "--save-dir", tmp_path]
+    given = training(*streams, *own, "--update-freq", 2, "--max-epoch", 3, "--num-workers", 1)
+    ended, _ = logged("train", *given)
     assert "(--bad-record skip goes on without what cannot be used)" in ended.error
-    ended = run("fairseq-train", *given, "--bad-record", "skip")
+    ended, epochs = logged("train", *given, "--bad-record", "skip")
     assert ended.status == 0, ended.err[-3000:]
-    said = ended.out + ended.err
-    assert updates_of(tmp_path / "checkpoint_last.pt") == 8  # two iterations an epoch, each an update
-    for problem in ("images.jsonl:4 field 'binary': is no base64", "images.jsonl:10: not valid JSON"):
-        assert said.count(problem) == 1
-    assert said.count("regions.jsonl:3 field 'elems[0].bb': [90, 90, 5, 5] is outside") <= 1
-    found = sum(int(epoch.get("train_bad_records", 0)) for epoch in logged(said, "train"))
-    assert found == said.count("| bad record ")
+    assert updates_of(tmp_path / "checkpoint_last.pt") == 6  # two iterations an epoch, each an update
+    for problem in ("images.jsonl:4 field 'binary': is no base64", "images.jsonl:8: not valid JSON"):
+        assert caplog.text.count(problem) == 1
+    outside = caplog.text.count("field 'elems[0].bb': [90, 90, 5, 5] is outside")
+    assert outside and sum(int(epoch.get("train_bad_records", 0)) for epoch in epochs) == outside + 2
+    assert sum(int(epoch.get("train_clipped_boxes", 0)) for epoch in epochs) >= outside
+    assert not any("train_text_ttm" in epoch for epoch in epochs) and "train_text_mlm" in epochs[0]

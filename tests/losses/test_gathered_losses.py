@@ -1,11 +1,12 @@
 """The contrastive loss over several ranks is the loss of one process with all rows, gradients included."""
 
 import itertools
-import multiprocessing
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import run_ranks
 
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.losses import POSITIVES, contrastive_loss
@@ -41,9 +42,8 @@ def run(rows, gather, positives, valid):
     return [loss.detach(), *(parameter.grad for parameter in parameters)]
 
 
-def run_rank(rank, sizes, folder):
-    """Save what one rank has after its losses and gradients were averaged, and what it gathered."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(sizes))
+def run_rank(sizes, rank):
+    """What one rank has after its losses and gradients were averaged, and what it gathered."""
     ends = [0, *itertools.accumulate(sizes)]
     rows = slice(ends[rank], ends[rank + 1])
     losses.MAX_SIMILARITIES = 14  # two rows at a time
@@ -51,22 +51,14 @@ def run_rank(rank, sizes, folder):
     for result in itertools.chain(*results):
         dist.all_reduce(result)
         result /= len(sizes)  # as data-parallel training does
-    torch.save({"results": results, "ids": gather_with_grad(batch()[2][rows])}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return {"results": results, "ids": gather_with_grad(batch()[2][rows])}
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=lambda ranks: f"{ranks} ranks")
 def gathered(request, tmp_path_factory):
-    """What each of the ranks saved."""
-    ranks, folder = request.param, tmp_path_factory.mktemp("ranks")
-    fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(rank, ROWS[ranks], folder)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0] * ranks
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+    """What each of the ranks has."""
+    sizes = ROWS[request.param]
+    return run_ranks(partial(run_rank, sizes), tmp_path_factory.mktemp("ranks"), len(sizes))
 
 
 @pytest.mark.parametrize("case", CASES, ids=", ".join)

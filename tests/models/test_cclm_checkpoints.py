@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.source import WeightSource, format_of
 from mlvl_fairseq.checkpoints.towers.relative_positions import resize_relative
 from mlvl_fairseq.cli.export import main as export
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
@@ -208,6 +209,8 @@ def test_files_for_other_models(build, save, weights, tmp_path):
         build(text_weights=weights["text_weights"], fusion_layers=2)
     with pytest.raises(UserError, match="holds a model of the family|no CCLM checkpoint"):
         build(init_from=weights["text_weights"])
+    with pytest.raises(UserError, match="holds a model of the family 'cclm', not 'dual_encoder'"):
+        format_of(WeightSource(path), "dual_encoder")
     (tmp_path / "cut.pt").write_bytes(path.read_bytes()[:-400])
     with pytest.raises(DataError, match="truncated or damaged"):
         build(init_from=str(tmp_path / "cut.pt"))
@@ -232,3 +235,83 @@ def test_exported_it_needs_no_other_file(build, save, weights, tokenizer, tmp_pa
     assert type(whole.network) is type(left_out.network)
     torch.testing.assert_close(scores(whole.network, tokenizer), scores(left_out.network, tokenizer))
     assert torch.load(tmp_path / "whole.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
+
+
+TUNED = {
+    "labels": {"heads": "labels", "num_labels": 3},
+    "two_images": {"heads": "labels", "num_labels": 2, "images_per_text": 2},
+    "answers": {"heads": "answers"},
+    "which_image": {"heads": "which_image", "images_per_text": 2},
+}
+
+
+def told(network, tokenizer, kind):
+    """What a fine-tuned network says of a batch of three captions."""
+    head, images = TUNED[kind]["heads"], TUNED[kind].get("images_per_text", 1)
+    images = 1 if head == "which_image" else images
+    tokens = torch.full((3, 8), 1)
+    rows = [torch.tensor(tokenizer.tokenize([caption], 8))[0] for caption in CAPTIONS]
+    for row, ids in enumerate(rows):
+        tokens[row, : len(ids)] = ids
+    last = torch.tensor([len(ids) - 1 for ids in rows])
+    more = {}
+    if head == "answers":
+        more = {"answers": tokens, "answer_eos": last, "answer_of": torch.tensor([2, 0, 0])}
+    torch.manual_seed(7)
+    with torch.no_grad():
+        found = network.eval()(tokens, last, torch.randn(3 * images, 3, 48, 48), head=head, **more)
+    return found["answers" if head == "answers" else "logits"]
+
+
+@pytest.mark.parametrize("kind", TUNED)
+def test_a_fine_tuned_one_starts_from_a_pre_trained_one_and_is_read_again(build, save, tokenizer, kind, caplog):
+    before = shake(build())
+    model = build(seed=1, init_from=str(save(before)), **TUNED[kind])
+    assert "its bbox_head is left out" in caplog.text or not caplog.text
+    source, own = before.state_dict(), model.state_dict()
+    for name in ("output.dense.weight", "crossattention.self.query.weight", "crossattention.self.key.bias"):
+        for layer in range(model.fusion.views):
+            assert torch.equal(own[f"fusion.layer.{layer}.{name}"], source[f"fusion.layer.0.{name}"])
+        if kind == "answers":
+            assert torch.equal(own[f"text_decoder.layer.0.{name}"], source[f"fusion.layer.0.{name}"])
+    if kind == "answers":
+        for name in ("embeddings.word_embeddings.weight", "embeddings.LayerNorm.bias"):
+            assert torch.equal(own[f"text_decoder.{name}"], source[f"text_encoder.{name}"])
+        for name in ("bias", "dense.weight"):
+            assert torch.equal(own[f"text_decoder.lm_head.{name}"], source[f"lm_head.{name}"])
+    path = save(shake(model))
+    again, loaded = build(seed=2, init_from=str(path), **TUNED[kind]), Encoder.load(path).network
+    expected = told(model, tokenizer, kind)
+    torch.testing.assert_close(told(loaded, tokenizer, kind), expected)
+    torch.testing.assert_close(told(again, tokenizer, kind), expected)
+
+
+def test_frozen_layers_of_two_images_are_kept_in_the_checkpoint(build, save, tokenizer):
+    """They stand at other places than in the checkpoint that they are copies of."""
+    options = {**TUNED["two_images"], "init_from": str(save(shake(build()))), "trainable": "-. +cls_head"}
+    model = build(seed=1, **options)
+    nn.init.normal_(model.cls_head[0].weight)
+    path = save(model)
+    saved = torch.load(path, weights_only=True)["model"]
+    assert not any(name.startswith("text_encoder.") for name in saved)
+    assert {"fusion.layer.0.output.dense.bias", "fusion.layer.1.crossattention.self.key.bias"} <= saved.keys()
+    expected = told(model, tokenizer, "two_images")
+    torch.testing.assert_close(told(Encoder.load(path).network, tokenizer, "two_images"), expected)
+
+
+def test_a_model_of_one_image_does_not_start_from_one_of_two(build, save):
+    path = save(build(**TUNED["two_images"]))
+    with pytest.raises(UserError, match="--images-per-text 1: the checkpoint .* reads a text beside 2 images"):
+        build(init_from=str(path), **TUNED["labels"])
+
+
+def test_a_public_text_encoder_goes_into_all_copies_and_the_decoder(build, weights):
+    model = build(**TUNED["answers"], **weights)
+    source = torch.load(f"{weights['text_weights']}/pytorch_model.bin", weights_only=True)
+    name = "intermediate.dense.weight"
+    assert torch.equal(model.text_decoder.layer[0].state_dict()[name], source[f"encoder.layer.3.{name}"])
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(model.text_decoder.state_dict()[words], model.text_encoder.state_dict()[words])
+    model = build(**TUNED["two_images"], **weights)
+    for layer in model.fusion.layer:
+        assert torch.equal(layer.state_dict()[name], source[f"encoder.layer.3.{name}"])

@@ -94,6 +94,21 @@ def test_given_features_say_their_shape():
         CclmModel.build_model(cfg, task_of())
 
 
+def test_a_task_says_what_heads_there_are():
+    task = task_of()
+    task.heads, task.images_per_text, task.classes = "labels", 2, ["False", "True"]
+    cfg = CclmConfig(**ARCHITECTURES["cclm_tiny"])
+    model = CclmModel.build_model(cfg, task)
+    assert (cfg.heads, cfg.images_per_text, cfg.num_labels) == ("labels", 2, 2)
+    assert len(model.fusion.layer) == 4 and model.cls_head[3].out_features == 2 and model.itm_head is None
+    found = model(torch.tensor([[0, 5, 2]]), torch.tensor([2]), torch.zeros(2, 3, 64, 64), head="labels")
+    assert found["logits"].shape == (1, 2)
+    cfg = CclmConfig(**ARCHITECTURES["cclm_tiny"])
+    CclmModel.build_model(cfg, task_of())
+    assert (cfg.heads, cfg.images_per_text, cfg.num_labels) == ("matching,masked_lm,boxes", 1, 0)
+    assert CclmModel.build_model(CclmConfig(**ARCHITECTURES["cclm_tiny"], heads=""), task).cls_head is None
+
+
 @pytest.mark.parametrize(
     "task, message",
     [
@@ -113,3 +128,8 @@ def test_tasks_that_do_not_fit(task, message):
 def test_rows_in_chunks_are_not_negative():
     with pytest.raises(UserError, match="--encode-chunk -1 is no number of rows"):
         build(encode_chunk=-1)
+
+
+def test_layers_are_picked_of_a_file():
+    with pytest.raises(UserError, match="--layers-from odd picks layers of --text-weights, which is not given"):
+        build(layers_from="odd")

@@ -205,5 +205,5 @@ def test_what_does_not_fit():
         BertConfig(40, 16, heads=3).build()
     with pytest.raises(UserError, match="pooling 'max' of a text tower: there are cls, mean"):
         BertConfig(40, pooling="max")
-    with pytest.raises(UserError, match="token_types 'keep' of a text tower: there are fold, drop"):
-        BertConfig(40, token_types="keep")
+    with pytest.raises(UserError, match="token_types 'all' of a text tower: there are fold, drop, keep"):
+        BertConfig(40, token_types="all")

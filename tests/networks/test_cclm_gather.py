@@ -1,10 +1,8 @@
 """Hard negatives out of the rows of all ranks: two ranks are what one process with both batches is."""
 
-import multiprocessing
-
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import run_ranks
 
 from mlvl_fairseq.distributed import FetchedRows
 from mlvl_fairseq.modules import hard_negatives
@@ -12,7 +10,7 @@ from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.features import FeatureGridConfig
 from mlvl_fairseq.networks.cclm import CclmNetwork
 
-RANKS = ((0, 3), (3, 5))  # the rows of each
+RANKS = ((0, 2), (2, 5))  # the rows of each
 WIDTHS = ((6, 7), (8, 5))  # tokens of texts, and of views, of each rank
 STREAMS = ("image", "text")
 
@@ -39,19 +37,23 @@ def batch(stream, rank=None):
             found[f"{name}tokens"] = tokens[:, : WIDTHS[rank][kind]]
     if stream == "image":
         found["images"] = torch.randn(5, 4, 5, dtype=torch.float64, generator=generator)
+    masked = found["view_tokens" if stream == "text" else "tokens"]
+    found["masked_tokens"] = masked.index_fill(1, torch.tensor([1]), 3)
+    found["masked_positions"] = torch.ones(5, 1, dtype=torch.long)
     rows = slice(*RANKS[rank]) if rank is not None else slice(None)
     return {name: None if value is None else value[rows] for name, value in found.items()}
 
 
 def matched(network, inputs, rows):
-    """Logits, and the gradient of a sum that depends on each of them differently."""
+    """Logits of the pairs and states of masked tokens [rows, 18], and the gradient of a sum that depends on each of
+    them differently."""
     found = network(**inputs)
-    factors = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(6))[:, slice(*rows)]
-    logits = found["matching"].unflatten(0, (3, -1))
+    outputs = torch.cat([*found["matching"].unflatten(0, (3, -1)), found["masked"][:, 0]], 1)
+    factors = torch.randn(5, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(6))[slice(*rows)]
     parameters = [p for name, p in network.named_parameters() if not name.startswith(("lm_head", "bbox_head"))]
-    gradients = torch.autograd.grad((logits * factors).sum(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad((outputs * factors).sum(), parameters, allow_unused=True)
     assert found["drawn"].all()
-    return logits.detach(), [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
+    return outputs.detach(), [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
 
 
 def unlikeliest(weights, generator=None):
@@ -59,32 +61,22 @@ def unlikeliest(weights, generator=None):
     return torch.where(weights > 0, weights, 9).argmin(1)
 
 
-def run_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def run_rank(rank):
     hard_negatives.draw = unlikeliest
     model = network()
     model.negatives = "gather"
     found = {stream: matched(model, batch(stream, rank), RANKS[rank]) for stream in STREAMS}
     own = torch.arange(*RANKS[rank]).double().requires_grad_()
     wanted = torch.tensor([[4, 1, 0, 1], [2, 3]][rank])
-    rows = FetchedRows(wanted, [3, 2])(own)
+    rows = FetchedRows(wanted, [2, 3])(own)
     (rows * torch.tensor([[1.0, 10, 100, 1000], [5, 50]][rank])).sum().backward()
-    torch.save({**found, "fetched": (rows.detach(), own.grad)}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return {**found, "fetched": (rows.detach(), own.grad)}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of two ranks has."""
-    folder = tmp_path_factory.mktemp("ranks")
-    fork = multiprocessing.get_context("fork")  # has imported everything already
-    processes = [fork.Process(target=run_rank, args=(rank, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return run_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -97,20 +89,19 @@ def test_ranks_together_are_one_process(ranks, stream, monkeypatch):
 
     monkeypatch.setattr(hard_negatives, "draw", draw)
     model = network()
-    logits, gradients = matched(model, batch(stream), (0, 5))
+    outputs, gradients = matched(model, batch(stream), (0, 5))
     drawn = torch.stack(given)
-    assert (drawn[:, :3] >= 3).any() and (drawn[:, 3:] < 3).any()  # both ranks draw of the other one
-    found = torch.cat([rank[stream][0] for rank in ranks], 1)
-    torch.testing.assert_close(found, logits)
+    assert (drawn[:, :2] >= 2).any() and (drawn[:, 2:] < 2).any()  # both ranks draw of the other one
+    torch.testing.assert_close(torch.cat([rank[stream][0] for rank in ranks]), outputs)
     sums = [one + other for one, other in zip(*(rank[stream][1] for rank in ranks), strict=True)]
     assert len(sums) == len(gradients) > 50
     for one, other in zip(sums, gradients, strict=True):
         torch.testing.assert_close(one, other.to(one))
     model.negatives = "gather"  # alone, the same as local
     again, _ = matched(model, batch(stream), (0, 5))
-    assert torch.equal(again, logits)
+    assert torch.equal(again, outputs)
 
 
 def test_wanted_rows_come_and_their_gradients_go_back(ranks):
     assert [rank["fetched"][0].tolist() for rank in ranks] == [[4, 1, 0, 1], [2, 3]]
-    assert [rank["fetched"][1].tolist() for rank in ranks] == [[100, 1010, 5], [50, 1]]
+    assert [rank["fetched"][1].tolist() for rank in ranks] == [[100, 1010], [5, 50, 1]]

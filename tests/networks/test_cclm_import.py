@@ -67,17 +67,6 @@ def save(path, tensors, config=SAID):
 
 
 @pytest.fixture(scope="module")
-def sentencepiece(tmp_path_factory):
-    """A tokenizer of as many tokens as the small text encoder has."""
-    folder = tmp_path_factory.mktemp("spm")
-    syllables = [first + second for first in "bcdfghklmnprstvwz" for second in "aeiou"]
-    words = [syllables[i % 85] + syllables[i * 7 % 83] + "lmnrs"[i % 5] for i in range(400)]
-    (folder / "text").write_text("\n".join(words), encoding="utf-8")
-    train_sentencepiece([folder / "text"], folder, VOCABULARY - 2)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def converted(sentencepiece, tmp_path_factory):
     folder = tmp_path_factory.mktemp("converted")
     found = {}
@@ -139,7 +128,7 @@ LAYER = "text_encoder.bert.encoder.layer"
         (without("text_encoder.bert.embeddings.word_embeddings.weight"), "word_embeddings"),
         (without("text_encoder.bert.embeddings.token_type_embeddings.weight"), "token_type_embeddings.weight'"),
         (without("text_proj.weight"), "field 'text_proj.weight': tensor is missing"),
-        ({"cls_head.0.weight": torch.ones(2)}, "field 'cls_head.0.weight': unknown tensor; a CCLM as found"),
+        ({"cls_token.weight": torch.ones(2)}, "field 'cls_token.weight': unknown tensor; a CCLM as found"),
         ({"temp": "text"}, "field 'temp': is a str, not a tensor"),
         ({"temp": torch.ones(3)}, r"field 'temp': tensor has shape \[3\], expected \[\]"),
         ({"vision_encoder.patch_embed.proj.weight": torch.ones(3)}, "its image encoder is no Swin"),
@@ -290,3 +279,49 @@ def test_an_x_vlm_keeps_its_keys_of_images(monkeypatch):
     assert state["fusion.layer.0.crossattention.self.image_key.weight"].shape == (768, 1024)
     types = file.tensors["text_encoder.embeddings.token_type_embeddings.weight"]
     assert types.shape == (1, 768) and file.token_types == 2
+
+
+def test_images_of_another_width_keep_their_keys_and_values(sentencepiece, tmp_path, caplog):
+    """Those of texts as views, which the file does not have, are random."""
+    tensors = {name: one for name, one in released().items() if not name.startswith("vision_encoder.")}
+    shapes = {**swin_shapes(2, (2, 2, 2, 2), (1, 2, 2, 4), 2), "vision_proj.weight": (16, 16)}
+    maps = [name for name in tensors if re.search(r"crossattention\.self\.(key|value)\.weight", name)]
+    shapes |= dict.fromkeys(maps, (32, 16))
+    tensors |= {name: torch.randn(shape, generator=torch.Generator().manual_seed(1)) for name, shape in shapes.items()}
+    types = "text_encoder.bert.embeddings.token_type_embeddings.weight"
+    tensors[types] = torch.stack([tensors[types][0], torch.ones(32)])
+    path = convert_cclm(save(tmp_path / "file.th", tensors), tmp_path / "out", sentencepiece, text_heads=HEADS)
+    state = Encoder.load(path).network.state_dict()
+    assert torch.equal(state[our_name(types)], tensors[types][:1])
+    assert len(maps) == 12 and "keys and values of texts as views are random" in caplog.text
+    for name in maps:
+        own = our_name(name)
+        of_images = re.sub("self.(key|value)", r"self.image_\1", own)
+        for kind in ("weight", "bias"):
+            given = tensors[name.replace("weight", kind)]
+            assert torch.equal(state[of_images.replace("weight", kind)], given)
+        assert state[own].shape == (32, 32) and float(state[own].std()) == pytest.approx(0.02, rel=0.1)
+        assert not state[own.replace("weight", "bias")].any()
+
+
+def test_one_projection_of_images_and_texts(sentencepiece, tmp_path):
+    tensors = {name: one for name, one in released("retrieval").items() if not name.startswith("vision_proj.")}
+    path = convert_cclm(save(tmp_path / "file.th", tensors), tmp_path / "out", sentencepiece, text_heads=HEADS)
+    network = Encoder.load(path).network
+    assert network.vision_proj is network.text_proj
+    assert torch.equal(network.text_proj.weight, tensors["text_proj.weight"])
+
+
+def test_the_configuration_says_how_large_pictures_are(monkeypatch):
+    """Without it they are one window in the last stage."""
+    tensors, said = published_file("retrieval"), ({"image_res": 384}, {})
+    sizes = [read_without_numbers(monkeypatch, dict(tensors), one).image["image_size"] for one in said]
+    assert sizes == [384, 224]
+
+
+def test_what_follows_from_other_tensors_is_left_out(tmp_path):
+    tensors = released()
+    dropped = read_cclm(save(tmp_path / "file.th", tensors)).dropped
+    assert len(dropped) == 14 and set(dropped) == {
+        name.replace("text_encoder.bert.", "text_encoder.") for name in tensors.keys() - published_weights().keys()
+    }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules import hard_negatives
+from mlvl_fairseq.modules import hard_negatives, length_groups
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.clip_text_tower import ClipTextTowerConfig
 from mlvl_fairseq.modules.towers.clip_vit import ClipViTConfig
@@ -162,6 +162,19 @@ def test_a_batch_is_what_its_pairs_are_one_by_one(new_network, stream, image):
 
 
 @pytest.mark.parametrize("stream", STREAMS)
+def test_texts_of_like_length_are_fused_together(new_network, stream, monkeypatch):
+    monkeypatch.setattr(length_groups, "ROWS_A_GROUP", 1)  # else a batch as small as this is one group
+    network, inputs, shapes = new_network(), batch(stream), []
+    hook = network.fusion.register_forward_hook(lambda _, given, __: shapes.append(given[0].shape[:2]))
+    found = network(**inputs)
+    hook.remove()
+    ends = sorted(3 * (inputs["eos_positions"] + 1).tolist())  # of the 15 pairs, each text thrice
+    drawn = [ends[3], ends[7], ends[11], ends[14]]
+    assert [tuple(shape) for shape in shapes[:4]] == [(4, drawn[0]), (4, drawn[1]), (4, drawn[2]), (3, drawn[3])]
+    assert_alike(network, found, one_by_one(network, inputs))
+
+
+@pytest.mark.parametrize("stream", STREAMS)
 def test_chunks_make_no_difference(new_network, stream, monkeypatch):
     network, rows = new_network(), []
     expected = network(**batch(stream))
@@ -199,6 +212,14 @@ def test_what_needs_a_head_that_is_not_there_is_left_out(new_network):
     assert expected.keys() == names.union(*outputs.values())
     found = network(**batch("region", masked_tokens=None, masked_positions=None))
     assert found.keys() == expected.keys() - {"masked"}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_masked_words_are_read_the_same_without_other_heads(new_network, stream):
+    network, alone = new_network(), new_network(heads="masked_lm")
+    shared = {name: tensor for name, tensor in network.state_dict().items() if "_head." not in name}
+    alone.load_state_dict(shared, strict=False)
+    torch.testing.assert_close(alone(**batch(stream))["masked"], network(**batch(stream))["masked"])
 
 
 def test_images_projected_as_texts(new_network):

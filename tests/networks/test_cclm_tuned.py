@@ -1,14 +1,18 @@
-"""Fine-tuned CCLMs against the published code's numbers: classes of texts beside one image and two, answers, which image
-a text is about; and what they start from."""
+"""Fine-tuned CCLMs against the published code's numbers: classes of texts beside one image and two, answers, which
+image a text is about; and what they start from."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fairseq.dataclass import FairseqDataclass
 from golden import assert_golden
 from golden_cclm import our_name
 from golden_cclm_tuned import TABLE, inputs, pictures, tuned_network
 
 from mlvl_fairseq.checkpoints.check import without_values
+from mlvl_fairseq.criterions.cclm_which_image import CclmWhichImageCriterion
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.cclm import CclmConfig, CclmModel
 from mlvl_fairseq.modules import hard_negatives
@@ -117,6 +121,17 @@ def test_which_of_two_images_it_is(monkeypatch):
         return paired(weights, *coins, generator)
 
     monkeypatch.setattr("mlvl_fairseq.networks.cclm_heads.which_image.paired", given)
+    criterion = CclmWhichImageCriterion(FairseqDataclass(), SimpleNamespace(streams=["image"]))
+    batch = {"stream": "image", "nsentences": 4, "ntokens": 30}
+    batch["net_input"] = {**inputs("nlvr_domain"), "ids": torch.arange(4)}
+    loss, size, log = criterion(network, batch)
+    assert_golden(loss / size, golden["loss"])
+    counts = torch.tensor([True, True, False, True])
+    parts = [criterion(network, {**batch, "counts": some})[0] for some in (counts, ~counts)]
+    torch.testing.assert_close(sum(parts), log["loss"])
+    assert min(parts) > 0
+    with pytest.raises(UserError, match="a stream of kind text has no two images"):
+        criterion(network, {**batch, "stream": "text"})
     found = network(**inputs("nlvr_domain"), head="which_image")
     assert_golden(drawn["weights"], golden["weights_rows"], atol=2e-7)
     assert found["labels"].tolist() == golden["labels"] and found["drawn"].all()

@@ -105,6 +105,19 @@ def test_schedule_is_the_published_one_but_for_the_first_update(name, warmup):
     assert factors[1:] == pytest.approx(GOLDEN[name][1:])
 
 
+@pytest.mark.parametrize("recipe, regions", [("cclm", {}), ("cclm_4m", {"regions": "???", "code_switch": True})])
+def test_a_recipe_has_the_published_settings(recipe, regions):
+    """Of Pretrain_3m.yaml and Pretrain_4m.yaml, whose steps are counted in iterations."""
+    config = compose_config(recipe)
+    task = {"_name": "cclm_pretraining", "augment": True, "epoch_records": config["task"]["epoch_records"], **regions}
+    assert config["task"] == {**task, **dict.fromkeys(("image_text", "parallel_text", "tokenizer_folder"), "???")}
+    optimization, scheduler, checkpoint = (config[name] for name in ("optimization", "lr_scheduler", "checkpoint"))
+    assert (optimization["lr"], optimization["clip_norm"], config["dataset"]["batch_size"]) == ([1e-4], 1.0, 128)
+    assert (scheduler["warmup_updates"], scheduler["end_learning_rate"], scheduler["power"]) == (2 * 2500, 0.0, 1.0)
+    assert (checkpoint["save_interval"], checkpoint["save_interval_updates"]) == (5, 2 * 50_000)
+    assert (config["common"]["seed"], config["common"]["amp"], config["model"]["_name"]) == (42, True, "cclm_base")
+
+
 @pytest.mark.parametrize("recipe, published", [("cclm", "3m"), ("cclm_4m", "4m")])
 def test_a_recipe_has_two_updates_an_iteration(recipe, published):
     config = compose_config(recipe)

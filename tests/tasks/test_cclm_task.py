@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fairseq.logging import metrics
 
+from mlvl_fairseq.criterions.cclm import CclmPretrainingCriterion
 from mlvl_fairseq.data.streams import STREAM_KINDS
 from mlvl_fairseq.data.text import sentencepiece
 from mlvl_fairseq.errors import UserError
@@ -115,7 +117,18 @@ def test_batches_of_a_stream_have_its_size(setup):
 
 
 def test_longest_text(setup):
+    assert setup(parallel_text="FILE", tlm=True).max_positions() == 128
     assert setup(parallel_text="FILE").max_positions() == 64 and setup(image_text="FILE").max_positions() == 40
+
+
+def test_what_was_not_used_on_any_rank_is_told(setup):
+    log = {"loss": 8.0, "sample_size": 4, "nsentences": 4, "ntokens": 20, "image_itc": 8.0, "clipped_boxes": 0}
+    criterion = object.__new__(CclmPretrainingCriterion)
+    criterion.__dict__["training"] = True
+    with metrics.aggregate(new_root=True) as found:
+        setup(image_text="FILE").reduce_metrics([{**log, "bad_records": number} for number in (1, 2)], criterion)
+    values = found.get_smoothed_values()
+    assert (values["bad_records"], values["image_itc"]) == (3, 2.0) and "clipped_boxes" not in values
 
 
 def test_iterator_goes_through_all_epochs(setup):

@@ -1,13 +1,11 @@
 """BLEU and chrF of a validation set that arrives in batches."""
 
 import math
-import multiprocessing
 
 import pytest
 import sacrebleu
-import torch
-import torch.distributed as dist
 from fairseq.logging import metrics
+from ranks import run_ranks
 
 from mlvl_fairseq.data.parallel import parse_directions
 from mlvl_fairseq.tasks._translations import TranslationCollector
@@ -62,22 +60,13 @@ def test_directions_without_sentences_have_no_score():
     assert math.isnan(nothing["bleu"]) and math.isnan(nothing["chrf"])
 
 
-def run_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def run_rank(rank):
     collector = TranslationCollector(DIRECTIONS)
     for direction, ids in BATCHES[rank::2]:
         collector.add(direction, ids, *([texts[direction][i] for i in ids] for texts in (HYPOTHESES, REFERENCES)))
-    torch.save(collector.compute(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return collector.compute()
 
 
 def test_every_rank_has_the_scores_of_all(tmp_path):
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=run_rank, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    for rank in range(2):
-        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(expected())
+    for found in run_ranks(run_rank, tmp_path):
+        assert found == pytest.approx(expected())

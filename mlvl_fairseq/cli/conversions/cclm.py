@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlvl_fairseq.cli.common import positive
 from mlvl_fairseq.cli.conversions.base import Conversion, register_conversion
 
 
@@ -27,7 +28,7 @@ class Cclm(Conversion):
         )
         parser.add_argument(
             "--text-heads",
-            type=int,
+            type=positive,
             metavar="N",
             help="attention heads of the text encoder, where its width is none of the published ones",
         )

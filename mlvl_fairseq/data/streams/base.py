@@ -27,7 +27,8 @@ class Row:
     Attributes:
         tokens: with ``<s>`` and ``</s>``. masked: the text of masked language modelling.
         identity: equal for rows that show the same thing.
-        view: the other view, where it is a text; masking is of it, then. second: another caption of the image.
+        view: the other view, where it is a text; masking is of it, then. masks_both: of both, as one text.
+        second: another caption of the image.
         box: centre, width and height in shares of the image. whole: whether that is all of it.
         patches: bool [N], those that it covers.
     """
@@ -36,6 +37,7 @@ class Row:
     masked: Masked
     identity: int
     view: Optional[List[int]] = None
+    masks_both: bool = False
     second: Optional[List[int]] = None
     box: Optional[Tuple[float, ...]] = None
     whole: bool = False
@@ -48,12 +50,13 @@ class Item:
 
     Attributes:
         rows: none, where it cannot be used. image: as the image tower takes it; None: there is none, or no row.
-        problems: what could not be used, with file and line.
+        problems: what could not be used, with file and line. clipped_boxes: cut at the edge of their picture.
     """
 
     rows: List[Row] = field(default_factory=list)
     image: Optional[torch.Tensor] = None
     problems: List[str] = field(default_factory=list)
+    clipped_boxes: int = 0
 
 
 @dataclass
@@ -141,6 +144,11 @@ class StreamKind(ABC):
     def records_a_batch(cls, options, rows: int) -> int:
         """How many records make a batch of so many rows."""
         return rows
+
+    @classmethod
+    def longest_text(cls, options) -> int:
+        """Tokens of the longest text of a row."""
+        return options.max_length
 
     @classmethod
     def check(cls, options) -> None:

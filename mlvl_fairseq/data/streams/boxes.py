@@ -1,12 +1,13 @@
 """Boxes of parts of pictures: what of a picture is shown, where boxes are then, and which patches they cover."""
 
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 WHOLE = (0.5, 0.5, 1.0, 1.0)
+_FARTHEST = 1e9  # pixels
 
 
 class Box(NamedTuple):
@@ -30,6 +31,16 @@ class Cut(NamedTuple):
     right: int
     bottom: int
     mirrored: bool = False
+
+
+def is_length(value: Any) -> bool:
+    """Whether it is a number of pixels; far beyond what a picture has, numbers would overflow."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _FARTHEST
+
+
+def goes_over(box: Box, width: float, height: float) -> bool:
+    """Whether something of a box is outside a picture."""
+    return min(box.x, box.y) < 0 or box.x + box.width > width or box.y + box.height > height
 
 
 def within(box: Box, width: float, height: float) -> Optional[Box]:

@@ -83,6 +83,7 @@ class StreamsDataset(FairseqDataset):
             "problems": [problem for sample in samples for problem in sample.item.problems],
             "unused_rows": max(0, len(rows) - stream.rows),
             "absent_rows": max(0, stream.rows - len(rows)),
+            "clipped_boxes": sum(sample.item.clipped_boxes for sample in samples),
         }
         return {**batch, **self._inputs(samples, chosen)} if chosen else batch
 
@@ -98,7 +99,7 @@ class StreamsDataset(FairseqDataset):
     def _inputs(self, samples: List[PlacedItem], chosen: List[tuple]) -> Dict:
         rows: List[Row] = [row for _, row in chosen]
         tokens, eos = self._padded([row.tokens for row in rows])
-        masked, _ = self._padded([row.masked.tokens for row in rows])
+        masked, last = self._padded([row.masked.tokens for row in rows])
         net_input = {
             "tokens": tokens,
             "eos_positions": eos,
@@ -109,6 +110,8 @@ class StreamsDataset(FairseqDataset):
         batch = {"net_input": net_input, "masked_ids": _stacked([row.masked.labels for row in rows], NO_LABEL)}
         if rows[0].view is not None:
             net_input["view_tokens"], net_input["view_eos_positions"] = self._padded([row.view for row in rows])
+            if rows[0].masks_both:
+                net_input["masked_eos_positions"] = last
             return batch
         if rows[0].second is not None:
             net_input["second_tokens"], net_input["second_eos_positions"] = self._padded([row.second for row in rows])

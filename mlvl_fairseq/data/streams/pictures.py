@@ -17,6 +17,7 @@ from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
 from mlvl_fairseq.data.images.reading import decode_image, load_image
 from mlvl_fairseq.data.images.transforms import HIGH_BIT_DEPTHS
+from mlvl_fairseq.data.streams.boxes import is_length
 from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.errors import DataError, UserError
@@ -114,7 +115,7 @@ class Pictures:
                 raise record.error(f"is no base64 ({error}); truncated, or a name? (--image-root)", key) from None
             return self._decoded(content, record, key)
         if self.folder is None:
-            raise UserError(f"{record.path}:{record.line} field '{key}' names a picture: say with --image-root where")
+            raise record.error("names a picture: say with --image-root where", key)
         try:
             image = load_image(self.folder.path(value), None)
         except DataError as error:
@@ -141,10 +142,10 @@ class Pictures:
             row = self._rows.get(image_name(name))
             if row is None:
                 raise record.error(f"'{name}' is not in {self._names}", key)
-        if not isinstance(row, int) or not 0 <= row < len(self.features):
+        if type(row) is not int or not 0 <= row < len(self.features):
             raise record.error(f"is no row of the {len(self.features)} that --image-features has", ROW)
         sides = tuple(record.fields.get(side) for side in ("width", "height"))
-        known = all(isinstance(side, (int, float)) and side > 0 for side in sides)
+        known = all(is_length(side) and side > 0 for side in sides)
         grid = torch.from_numpy(np.asarray(self.features[row], np.float32))
         return Picture(grid, sides if known else None, _digest(b"row %d" % row))
 

@@ -7,6 +7,8 @@ from typing import Any, Iterable, Pattern
 
 from mlvl_fairseq.data.streams.texts import all_texts
 
+SIDES = ("left", "right")
+
 
 @dataclass
 class SideOptions:
@@ -28,7 +30,7 @@ def tells_sides(captions: Iterable[Any], options: SideOptions) -> bool:
 def tells_sides_as_published(captions: Iterable[Any]) -> bool:
     """As the published code asks: of a text whether the words are in it, of {language: text} whether they are languages
     of it, which they never are."""
-    return any(word in caption for caption in captions for word in ("left", "right"))
+    return any(word in caption for caption in captions if isinstance(caption, (str, dict, list)) for word in SIDES)
 
 
 @lru_cache(maxsize=8)

@@ -29,6 +29,7 @@ MASK = "<mask>"
 STATE, CLEANING_STATE = "sentencepiece", "sentencepiece_cleaning"
 SPACE = "\u2581"  # SentencePiece's mark of a space
 LONGEST_LINE = 4192  # bytes; SentencePiece leaves longer lines out of training
+SAY_WHERE = "say where, --tokenizer-folder (of mlvl-convert: --sentencepiece)"
 
 
 def load_xlmr_dictionary(path) -> "Dictionary":
@@ -127,14 +128,10 @@ class SentencePieceTokenizer(Tokenizer):
         digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", advice)
         cleaning = checked(state.get(CLEANING_STATE, NO_CLEANING), str, source, f"task_state.{CLEANING_STATE}", advice)
         if folder is None or not (Path(folder) / MODEL_FILE).exists():
-            raise UserError(
-                f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: say where, --tokenizer-folder"
-            )
+            raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: {SAY_WHERE}")
         tokenizer = cls(folder, cleaning)
         if tokenizer._digest != digest:
-            raise UserError(
-                f"{folder} is not the tokenizer that {source} was trained with: say where, --tokenizer-folder"
-            )
+            raise UserError(f"{folder} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
         return tokenizer
 
     def _dictionary_ids(self) -> List[int]:

@@ -6,7 +6,15 @@ import pkgutil
 from typing import Dict
 
 from mlvl_fairseq.networks.cclm_heads.base import HEADS as _REGISTERED
-from mlvl_fairseq.networks.cclm_heads.base import Head, HeadOptions, add_heads, chosen, is_beside_contrast, started
+from mlvl_fairseq.networks.cclm_heads.base import (
+    Head,
+    HeadOptions,
+    add_heads,
+    chosen,
+    compares_images,
+    is_beside_contrast,
+    started,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -14,4 +22,14 @@ for _module in pkgutil.iter_modules(__path__):
 HEADS: Dict[str, Head] = dict(sorted(_REGISTERED.items(), key=lambda item: item[1].rank))
 ALL = ",".join(name for name, head in HEADS.items() if head.pretrains)
 
-__all__ = ["ALL", "HEADS", "Head", "HeadOptions", "add_heads", "chosen", "is_beside_contrast", "started"]
+__all__ = [
+    "ALL",
+    "HEADS",
+    "Head",
+    "HeadOptions",
+    "add_heads",
+    "chosen",
+    "compares_images",
+    "is_beside_contrast",
+    "started",
+]

@@ -43,12 +43,14 @@ class Head(ABC):
         rank: heads are built, and draw their first weights, in this order.
         pretrains: it belongs to pre-training, where texts and images are compared by their vectors, too.
         several_images: it can read texts beside several images.
+        compares_images: it takes images' vectors, as they are, for which there is a projection.
     """
 
     attribute: ClassVar[str]
     rank: ClassVar[int]
     pretrains: ClassVar[bool] = False
     several_images: ClassVar[bool] = False
+    compares_images: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, text: BertConfig, options: HeadOptions, fusion_layers: int) -> nn.Module:
@@ -112,6 +114,11 @@ def is_beside_contrast(names: str) -> bool:
     """Whether a network with these heads compares vectors of texts and images: all but fine-tuned classifiers."""
     found = chosen(names)
     return not found or any(HEADS[name].pretrains for name in found)
+
+
+def compares_images(names: str) -> bool:
+    """Whether a head takes images' vectors, see :class:`Head`."""
+    return any(HEADS[name].compares_images for name in chosen(names))
 
 
 def add_heads(network: nn.Module, names: str, text: BertConfig, options: Any, fusion_layers: int) -> None:

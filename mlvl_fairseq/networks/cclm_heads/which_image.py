@@ -37,7 +37,7 @@ class WhichImage(Head):
     int64 [B], and ``drawn`` bool [B], False where there was no other to pair with. ``ids``: int64 [B], rows with the
     same one are about the same thing; by default none are."""
 
-    attribute, rank, several_images = "ta_head", 5, True
+    attribute, rank, several_images, compares_images = "ta_head", 5, True, True
 
     def build(self, text, options, fusion_layers):
         if (options.images_per_text or 1) != 2:
@@ -49,7 +49,7 @@ class WhichImage(Head):
         ids = torch.arange(rows, device=text.mask.device) if ids is None else ids
         generator = hard_negatives.new_generator(ids.device, rank())
         neither, first = (torch.rand(rows, generator=generator, device=ids.device) for _ in range(2))
-        pairs = paired(weights_of(image.states[:, 0], ids), neither <= SHARE, first > 0.5, generator)
+        pairs = paired(weights_of(image.vector, ids), neither <= SHARE, first > 0.5, generator)
         both = pairs.images.flatten()
         seen = Encoded(image.vector[both], image.states[both])
         logits = network.ta_head(network.first_states(text, seen))
@@ -57,13 +57,13 @@ class WhichImage(Head):
 
 
 @torch.no_grad()
-def weights_of(states: Tensor, ids: Tensor) -> Tensor:
+def weights_of(vectors: Tensor, ids: Tensor) -> Tensor:
     """How alike images are, [B, B], 0 where they are of the same thing.
 
     Args:
-        states: [B, width], of whole images. ids: see :class:`WhichImage`.
+        vectors: [B, embed_dim], not normalised. ids: see :class:`WhichImage`.
     """
-    vectors = normalize(states.float(), dim=-1)
+    vectors = normalize(vectors.float(), dim=-1)
     alike = (vectors @ vectors.t() / INITIAL_TEMPERATURE).softmax(1)
     return alike * (ids[:, None] != ids[None, :])
 

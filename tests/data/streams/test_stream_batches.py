@@ -72,6 +72,15 @@ def test_a_batch_of_text(made):
     assert (given["view_tokens"][rows, given["masked_positions"][told]] == found["masked_ids"][told]).all()
 
 
+def test_a_batch_of_sentences_masked_as_one(made):
+    pairs = [{"source_text": "▁a ▁do g", "target_text": text} for text in ("▁th e", "e", "▁a")]
+    found = batch(made("parallel_text", pairs, tlm=True), [0, 1, 2])
+    given = found["net_input"]
+    ends = given["masked_eos_positions"]
+    assert ends.tolist() == [7, 6, 6] == (given["eos_positions"] + given["view_eos_positions"]).tolist()
+    assert given["masked_tokens"].shape == (3, 8) and (given["masked_tokens"][1:, 7] == 1).all()
+
+
 REGIONS = [{"binary": picture(seed=i), "caption": "▁a", "elems": elements(2 + 2 * i)} for i in range(2)]
 SHARED = ("image_of", "tokens", "masked_tokens", "masked_positions", "ids", "patches")
 
@@ -84,6 +93,8 @@ def test_a_batch_of_regions(made):
     assert found["boxes"].shape == (8, 4) and found["boxes"].dtype == torch.float32
     assert given["patches"].shape == (8, 4) and given["patches"].dtype == torch.bool
     assert {len(given[name]) for name in SHARED} == {8} and found["masked_ids"].shape[0] == 8
+    over = [{**REGIONS[0], "elems": [{"bb": [90, 50, 20, 20], "caption": "▁a"}]}]
+    assert (found["clipped_boxes"], batch(made("regions", over * 3), [0, 1])["clipped_boxes"]) == (0, 2)
 
 
 def test_golden_region_batches(made):

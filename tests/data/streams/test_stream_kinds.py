@@ -14,7 +14,7 @@ from mlvl_fairseq.data.streams.boxes import Box, Cut, covered, draw_cut, visible
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.data.streams.sides import tells_sides, tells_sides_as_published
 from mlvl_fairseq.data.text.cleaning import cclm, cclm_question, first_words
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError
 
 CAPTIONS = {"de": "der hund", "en": "the dog"}
 ELEMENTS = [  # of a picture of 100 x 60; in it the golden numbers come from the first one's crop, 50 x 54
@@ -134,6 +134,20 @@ def test_sentences_have_their_own_length_and_number_of_masks(pieces):
     assert len(row.tokens) == len(row.view) == 60 and len(row.masked.positions) == 20
 
 
+def test_golden_two_sentences_as_one(pieces):
+    """The published ids are the first 14 of 19."""
+    golden = GOLDEN["tlm"]["ids"]
+    view, other = golden[1:8], [*golden[9:], 51, 51, 51, 51]
+    sentences = [" ".join(pieces.dictionary[i] for i in sentence) for sentence in (view, other)]
+    pair = Record(dict(zip(("source_text", "target_text"), sentences)), None, "a.jsonl", 1)
+    (row,) = kind("parallel_text", pieces, tlm=True, text_max_masks=51).item(pair, Least()).rows
+    masked = row.masked
+    whole = masked.tokens.copy()
+    whole[masked.positions] = masked.labels
+    assert whole.tolist() == [*golden, 51, 51, 51, 51, 2] and len(whole) == GOLDEN["tlm"]["n_real"]
+    assert row.view == [0, *view, 2] and row.tokens == [0, *other, 2] and len(masked.positions) == 8  # 19 * 0.4
+
+
 @pytest.mark.parametrize("case", GOLDEN["patches"])
 def test_golden_patches(case):
     sizes, box = case.split(" box ")
@@ -201,9 +215,8 @@ def test_so_do_those_of_whole_images(pieces, form, flipped):
 
 
 def test_golden_sides_as_published():
-    assert [tells_sides_as_published([{"en": "on the left"}]), tells_sides_as_published(["on the left"])] == GOLDEN[
-        "careful_hflip"
-    ]
+    published = [tells_sides_as_published([caption]) for caption in ({"en": "on the left"}, "on the left")]
+    assert published == GOLDEN["careful_hflip"] and not tells_sides_as_published([5])
 
 
 @pytest.mark.parametrize("text, found", [("a Left one", True), ("leftover", False), ("links", False)])
@@ -231,6 +244,27 @@ def test_visible_share():
 def test_boxes_over_the_edge_are_cut():
     assert within(Box(-5, 10, 20, 100), 100, 60) == Box(0, 10, 15, 50)
     assert within(Box(100, 0, 5, 5), 100, 60) is None and within(Box(5, 5, 0, 5), 100, 60) is None
+
+
+def test_boxes_over_the_edge_are_counted(pieces):
+    boxes = [[80.5, 0, 19.5, 60], [90, 0, 10.5, 5], [0, -1, 5, 5], [0, 55, 5, 6], [200, 0, 5, 5]]
+    item = kind("regions", pieces).item(record(elems=[{"bb": bb, "caption": "a"} for bb in boxes]), rng())
+    assert item.clipped_boxes == 3 and len(item.problems) == 1
+
+
+@pytest.mark.parametrize("edge", [10**400, True, None, "5"])
+def test_boxes_that_are_no_numbers(pieces, edge):
+    given = record(elems=[{"bb": [0.5, 0, edge, 5], "caption": "a"}])
+    item = kind("regions", pieces).item(given, rng())
+    assert len(item.rows) == 1 and "'elems[0].bb': is not [x, y, width, height]" in item.problems[0]
+
+
+@pytest.mark.parametrize("attributes", [7, [7], {"": 7}, [["rot"]]])
+@pytest.mark.parametrize("switch", [False, True])
+def test_attributes_that_are_none(pieces, attributes, switch):
+    given = record(elems=[{"bb": [0, 0, 5, 5], "caption": "a", "attributes": attributes}])
+    item = kind("regions", pieces, code_switch=switch).item(given, rng())
+    assert len(item.rows) == 1 and "a.jsonl:7 field 'elems[0].attributes': is no text" in item.problems[0]
 
 
 def test_of_a_box_at_the_limit_too_little_is_seen(pieces):
@@ -306,7 +340,7 @@ def test_pictures_by_name(pieces, tmp_path):
     absent = Record({"image": "b.png", "caption": "a"}, None, "a.jsonl", 7)
     with pytest.raises(DataError, match="a.jsonl:7 field 'image': .*b.png: no such image"):
         kind("image_text", pieces, image_root=str(tmp_path)).item(absent, Least())
-    with pytest.raises(UserError, match="--image-root"):
+    with pytest.raises(DataError, match="a.jsonl:7 field 'image': names a picture: say with --image-root where"):
         kind("image_text", pieces).item(named, Least())
     beside = Record({"caption": "a"}, base64.b64decode(picture()), "000.tar", 1)
     assert torch.equal(kind("image_text", pieces).item(beside, Least()).image, by_name.image)

@@ -86,6 +86,7 @@ def test_shares_are_probabilities():
     share = order.turns(1).mean(1)
     assert share == pytest.approx([0.25, 0.3, 0.7], abs=0.03)
     assert not (order.turns(1)[1] & order.turns(1)[2]).any()
+    assert (order.turns(1) != order.turns(2)).any() and (order.turns(2) == order.turns(2)).all()
     both = stream(MONO, 9, 2, 0.6)  # of what the stream before it leaves
     three = TrainingOrder([regions(share=0.5), both, images(8000)], 1, 1).turns(1)
     assert (three.sum(0) == 1).all() and three.mean(1) == pytest.approx([0.5, 0.3, 0.2], abs=0.03)

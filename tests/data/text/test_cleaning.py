@@ -22,7 +22,7 @@ def test_none_is_nothing():
 
 
 def test_names():
-    with pytest.raises(UserError, match="--cleaning clip: there are lilt, none"):
+    with pytest.raises(UserError, match="--cleaning clip: there are cclm, cclm_question, lilt, none"):
         cleaning("clip")
     with pytest.raises(ValueError, match="'lilt' is registered already"):
         register_cleaning("lilt")(str)

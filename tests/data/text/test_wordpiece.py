@@ -160,7 +160,7 @@ def test_preparations_are_in_name_and_fingerprint(folder):
     assert bare.name == f"wordpiece-{bare.fingerprint[:12]}-unended"
     assert (pieces(plain, "dog-s!"), pieces(cleaned, "dog-s!")) == ("dog - [UNK] !", "dog [UNK]")
     assert cleaned.encode_batch(["Dog!"]) == [[7]] and bare.encode_batch(["Dog!"]) == [[7, 14]]
-    with pytest.raises(UserError, match="--cleaning albef: there are lilt, none"):
+    with pytest.raises(UserError, match="--cleaning albef: there are cclm, cclm_question, lilt, none"):
         plain.prepared("albef")
 
 

@@ -29,6 +29,13 @@ class ParallelTextOptions:
         default=64, metadata={"help": "cut sentences to this many tokens, <s> and </s> included", "least": 3}
     )
     text_max_masks: int = field(default=20, metadata={"help": "mask at most so many tokens of a sentence", "least": 1})
+    tlm: bool = field(
+        default=False,
+        metadata={
+            "help": "mask both sentences, read as one text, and match nothing (TLM, Conneau and Lample 2019, the "
+            "ablation of CCLM). Published with 51 for --text-max-masks"
+        },
+    )
     source_key: str = field(default="source_text", metadata={"help": "field of a pair with the one sentence"})
     target_key: str = field(default="target_text", metadata={"help": "field of a pair with the other"})
 
@@ -36,7 +43,7 @@ class ParallelTextOptions:
 @register_stream_kind
 class ParallelText(StreamKind):
     """A row: a pair, one of which, drawn by a coin, is the other's view. Masked is the view, which is told beside the
-    other."""
+    other; with ``--tlm`` both are, the view before the other."""
 
     name, stream, batch = "parallel_text", "text", "text_batch_size"
     options = ParallelTextOptions
@@ -45,6 +52,10 @@ class ParallelText(StreamKind):
     @classmethod
     def share(cls, options) -> Optional[float]:
         return options.text_probability
+
+    @classmethod
+    def longest_text(cls, options) -> int:
+        return options.text_max_length * (2 if options.tlm else 1)
 
     @classmethod
     def check(cls, options) -> None:
@@ -56,5 +67,6 @@ class ParallelText(StreamKind):
         if generator.random() < 0.5:
             fields.reverse()
         view, tokens = [tools.texts.ids(record.text(field), options.text_max_length, record, field) for field in fields]
-        masked = tools.mask(view, generator, options.text_max_masks)
-        return Item([Row(tokens, masked, identity(*sorted(map(record.text, fields))), view=view)])
+        masked = tools.mask([*view, *tokens[1:]] if options.tlm else view, generator, options.text_max_masks)
+        same = identity(*sorted(map(record.text, fields)))
+        return Item([Row(tokens, masked, same, view=view, masks_both=options.tlm)])

@@ -8,7 +8,18 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.data.streams.base import Item, Row, StreamKind, register_stream_kind
-from mlvl_fairseq.data.streams.boxes import WHOLE, Box, Cut, covered, draw_cut, target, visible, within
+from mlvl_fairseq.data.streams.boxes import (
+    WHOLE,
+    Box,
+    Cut,
+    covered,
+    draw_cut,
+    goes_over,
+    is_length,
+    target,
+    visible,
+    within,
+)
 from mlvl_fairseq.data.streams.pictures import Picture, identity
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.data.streams.sides import tells_sides, tells_sides_as_published
@@ -77,7 +88,7 @@ class Regions(StreamKind):
         tools, picture, item = self.tools, self.tools.pictures.of(record), Item()
         if picture.size is None:
             raise record.error("'width' and 'height' of its picture are missing, which boxes need", "width")
-        elements = self._elements(record, picture.size, item.problems)
+        elements = self._elements(record, picture.size, item)
         cut = self._cut(record, picture, [box for _, _, box in elements], generator)
         rows = self._rows(record, picture, elements, cut, generator, item.problems)
         item.rows = rows
@@ -87,21 +98,21 @@ class Regions(StreamKind):
             raise record.error("has no caption and no box that can be used", "elems")
         return item
 
-    def _elements(
-        self, record: Record, size: Tuple[int, int], problems: List[str]
-    ) -> List[Tuple[int, Dict[str, Any], Box]]:
-        """Number, content and box of each element that has one inside the picture."""
-        found, given = [], record.fields.get("elems") or []
+    def _elements(self, record: Record, size: Tuple[int, int], item: Item) -> List[Tuple[int, Dict[str, Any], Box]]:
+        """Number, content and box of each element that has one inside the picture. What has none, and what goes over
+        the edge, is noted in `item`."""
+        found, problems, given = [], item.problems, record.fields.get("elems") or []
         if not isinstance(given, list):
             raise record.error("is no list", "elems")
         for number, element in enumerate(given):
             place = f"elems[{number}].bb"
             box = element.get("bb") if isinstance(element, dict) else None
-            if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, (int, float)) for edge in box):
+            if not isinstance(box, list) or len(box) != 4 or not all(map(is_length, box)):
                 problems.append(str(record.error("is not [x, y, width, height]", place)))
                 continue
             box = Box(*(map(int, box) if self.tools.form == "reference" else box))
             inside = within(box, *size)
+            item.clipped_boxes += inside is not None and goes_over(box, *size)
             if inside is None:
                 message = f"{list(box)} is outside its picture of {size[0]:g} x {size[1]:g}, or empty"
                 problems.append(str(record.error(message, place)))
@@ -180,6 +191,8 @@ class Regions(StreamKind):
                 attribute = attribute[:1]  # published: the first letter only
         else:
             attribute = in_language(attributes, caption.language)
+            if not isinstance(attributes, (str, dict)) or not isinstance(attribute, (str, type(None))):
+                raise record.error("is no text and no {language: text}", f"elems[{number}].attributes")
         return f"{attribute} {caption.text}" if attribute else caption.text
 
     def _row(self, record, place, text, picture, box, generator, where, patches, whole=False) -> Row:

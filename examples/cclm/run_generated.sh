@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# CCLM on generated data, small enough for a CPU: pre-training on four streams (pictures with captions, regions with
+# boxes, parallel text, pictures with English captions only), in which some languages have captions of pictures and
+# others only translations from English; and the same without parallel text. Then retrieval in all languages, by vectors
+# and put in order by the fusion encoder, and boxes of what texts say in new pictures.
+#
+# usage: bash examples/cclm/run_generated.sh [OUT]        default: outputs/cclm_generated
+# Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
+#   ARMS="four_streams no_parallel"     what is trained on      SEEDS="1"     JOBS=2 trainings at a time
+#   UPDATES=1400 BATCH=32 LR=1e-3       of each training
+#   PICTURES=3000 MONOLINGUAL=500       training pictures, and how many of them have English captions only
+#   PARALLEL=9000                       lines of parallel text
+#   CLASS_PICTURES=40 CLASS_UPDATES=300 what the image tower learns first
+#   TEST_PICTURES=300 VOCABULARY=600 RERANK_K=16
+source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
+begin 0 "[OUT]" "$@"
+out=${1:-outputs/cclm_generated} here=$(dirname "${BASH_SOURCE[0]}")
+image_languages=en,de text_languages=es,cs,ru
+languages=$image_languages,$text_languages
+read -r -a arms <<<"${ARMS:-four_streams no_parallel}"
+read -r -a seeds <<<"${SEEDS:-1}"
+for arm in "${arms[@]}"; do one_of ARMS "$arm" four_streams no_parallel; done
+world=$out/world pieces=$out/pieces
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+trap stop_jobs EXIT
+
+mlvl-picture-world "$world" --languages "$languages" --train "${PICTURES:-3000}" --valid 100 \
+  --test "${TEST_PICTURES:-300}" --classes "${CLASS_PICTURES:-40}" \
+  --streams "$image_languages" --parallel "${PARALLEL:-9000}" --monolingual "${MONOLINGUAL:-500}"
+if [[ ! -e $pieces/dict.txt ]]; then
+  python "$here/stream_texts.py" "$world"/streams/train/*.jsonl >"$out/texts"
+  mlvl-sentencepiece "$pieces" --train "$out/texts" --vocab-size "${VOCABULARY:-600}"
+fi
+
+# The published image tower has learned ImageNet's classes before; this one learns those of the world.
+if [[ ! -e $out/image/done ]]; then
+  updates=${CLASS_UPDATES:-300}
+  recipe image_classifier_small model._name=image_classifier "++model.image_tower=swin_nano" dataset.batch_size=64
+  echo "the image tower learns to classify; log: $out/image/train.log" >&2
+  logged "$out/image/train.log" fairseq-train "$world/classes" --user-dir "$(mlvl-path)" "${flags[@]}" \
+    --max-update "$updates" --log-format simple --cpu --num-workers 0 --save-dir "$out/image"
+  touch "$out/image/done"
+fi
+
+arm() { # NAME SEED
+  local flags folder=$out/rows/$1/seed$2 text=() streams=$world/streams updates=${UPDATES:-1400}
+  [[ ! -e $folder/done ]] || return 0
+  mapfile -t flags <"$out/pretraining.flags"
+  [[ $1 == no_parallel ]] ||
+    text=(--parallel-text "$streams/train/parallel.jsonl" --valid-parallel-text "$streams/valid/parallel.jsonl")
+  echo "$1, seed $2; log: $folder/train.log" >&2
+  logged "$folder/train.log" fairseq-train --user-dir "$(mlvl-path)" "${flags[@]}" --tokenizer-folder "$pieces" \
+    --image-root "$world/images" --image-weights "$out/image/checkpoint_best.pt" \
+    --image-text "$streams/train/image_text.jsonl" --valid-image-text "$streams/valid/image_text.jsonl" \
+    --regions "$streams/train/regions.jsonl" --valid-regions "$streams/valid/regions.jsonl" \
+    --monolingual "$streams/train/monolingual.jsonl" --valid-monolingual "$streams/valid/monolingual.jsonl" \
+    --mono-probability 0.2 "${text[@]}" --held-out 0 --batch-size "${BATCH:-32}" --lr "${LR:-1e-3}" \
+    --total-num-update "$updates" --max-update "$updates" --validate-interval 5 --save-interval-updates 200 \
+    --keep-interval-updates 1 --seed "$2" --log-format simple --cpu --num-workers 0 --save-dir "$folder"
+  logged "$folder/evaluate.log" mlvl-evaluate rerank --checkpoint "$folder/checkpoint_last.pt" --lang "$languages" \
+    --captions "$world/test.{lang}.json" --image-root "$world/images" --rerank-k "${RERANK_K:-16}" \
+    --output-dir "$folder/retrieval"
+  logged "$folder/evaluate.log" mlvl-evaluate boxes --checkpoint "$folder/checkpoint_last.pt" --lang "$languages" \
+    --regions "$streams/test/regions.jsonl" --image-root "$world/images" --output-dir "$folder/boxes"
+  touch "$folder/done"
+}
+recipe cclm_small
+printf '%s\n' "${flags[@]}" >"$out/pretraining.flags"
+export -f arm logged fail
+export out world pieces languages UPDATES BATCH LR RERANK_K
+for seed in "${seeds[@]}"; do
+  for name in "${arms[@]}"; do echo "$name $seed"; done
+done | xargs -P "${JOBS:-2}" -L 1 bash -c 'set -euo pipefail; arm "$@"' run_generated.sh
+
+python "$here/generated_table.py" "$out/rows" --image-languages "$image_languages" --text-languages "$text_languages"
