@@ -11,11 +11,12 @@ is the next one, for both.
 
 `matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass, texts of like
 length together, against two as published, and against two with keys and values once a view and the last layer at one
-position, but with all padding. Memory is the largest that two steps take beside the model, each measured in a process of its own.
+position, but with all padding. Memory is the largest that two steps take beside the model, each measured in a process
+of its own.
 
 transformers comes with the extra `interop`.
 
-    python benchmarks/cclm_step.py                                  # small and base, one thread, some minutes
+    python benchmarks/cclm_step.py                                  # small and base, one thread, many minutes
     python benchmarks/cclm_step.py --sizes small --steps 20
 """
 
