@@ -128,11 +128,12 @@ def test_images_drawn_together_are_hard_together():
 
 
 def test_accuracies_against_the_definition():
-    """Two languages on the same images, one on others; two seeds each; drawn as the definition says."""
+    """Two languages on the same images, one on others; two seeds each; drawn as the definition says: images, with all
+    that is asked about them, once or several times."""
     rng = np.random.default_rng(5)
     languages = []
-    for n_images in (13, 13, 9):
-        ranks = random_ranks(rng, n_images, 0.2, n_texts=1)
+    for n_images, n_texts in ((13, 1), (13, 3), (9, 2)):
+        ranks = random_ranks(rng, n_images, 0.2, n_texts=n_texts)
         languages.append([(same_images(ranks, rng, 0.3), same_images(ranks, rng, 0.2)) for _ in range(2)])
     found = paired_accuracy_bootstrap(languages, (1, 5), 60, seed=7)
     rng = np.random.default_rng(7)
@@ -143,10 +144,11 @@ def test_accuracies_against_the_definition():
             for language in languages:
                 drawn = draws[len(language[0][0].images)][draw]
                 for first, second in language:
-                    hits = [np.mean([ranks.image_ranks[row] < k for row in drawn]) for ranks in (first, second)]
+                    asked = [text for row in drawn for text in np.flatnonzero(first.text_to_image == row)]
+                    hits = [np.mean([ranks.text_ranks[text] < k for text in asked]) for ranks in (first, second)]
                     differences.append(100 * (hits[0] - hits[1]))
             assert found[f"top{k}"].draws[draw] == pytest.approx(np.mean(differences), abs=1e-10)
-    observed = np.mean([np.mean(a.image_ranks < 1) - np.mean(b.image_ranks < 1) for pair in languages for a, b in pair])
+    observed = np.mean([np.mean(a.text_ranks < 1) - np.mean(b.text_ranks < 1) for pair in languages for a, b in pair])
     assert found["top1"].observed == pytest.approx(100 * observed) and list(found) == ["top1", "top5"]
     with pytest.raises(UserError, match="tested on different images"):
         paired_accuracy_bootstrap([[(languages[0][0][0], languages[2][0][0])]], (1,))

@@ -254,6 +254,6 @@ def test_what_does_not_fit_is_one_line(encoder, written, evaluator, kind, change
 
 def test_scores_that_are_no_numbers_end_it(encoder, written, monkeypatch):
     model = encoder("xvnli")
-    monkeypatch.setattr(model.network, "cls_head", lambda states: states[:, :3] * torch.nan)
+    monkeypatch.setattr(model.network.cls_head, "forward", lambda states: states[:, :3] * torch.nan)
     with pytest.raises(UserError, match="some scores are not finite"):
         evaluate("nli", model, written("xvnli", XVNLI))
