@@ -26,14 +26,14 @@ def train(run, user_dir, streams, examples, tmp_path):
     return once
 
 
-def test_fewer_examples_than_a_batch_has_rows(train, examples, tmp_path):
+def test_fewer_examples_than_a_batch_has_rows(train, examples, tmp_path, caplog):
     """18 of 20, whatever --batch-size; the best checkpoint by accuracy; a restart goes on as if nothing had been."""
     file = examples / "xvnli.jsonl"
     task = ["--task", "image_text_classification", "--criterion", "image_classification", "--augment"]
     own = [*task, "--examples", file, "--valid-examples", file, "--batch-size", 128]
     ended = train("whole", *own, "--max-epoch", 2)
     assert ended.status == 0, ended.err[-3000:]
-    assert "2 no gold label; 2 examples left out" in ended.err
+    assert "2 no gold label; 2 examples left out" in caplog.text
     whole = tmp_path / "whole" / "checkpoint_last.pt"
     assert updates_of(whole) == 2
     for epochs in (1, 2):
@@ -45,13 +45,14 @@ def test_fewer_examples_than_a_batch_has_rows(train, examples, tmp_path):
     assert right == pytest.approx(round(right), abs=1e-3)  # an accuracy of 18 examples
 
 
-def test_questions_are_answered_from_a_list(train, examples, tmp_path):
+def test_questions_are_answered_from_a_list(train, examples, tmp_path, caplog):
     """Trained in the form of GQA's, validated in that of xGQA's; the decoder ranks all three answers."""
     task = ["--task", "visual_question_answering", "--criterion", "visual_question_answering"]
     files = ["--examples", examples / "gqa.json", "--valid-examples", examples / "xgqa.json"]
+    caplog.set_level("INFO")
     ended = train("out", *task, *files, "--answer-list", examples / "answers.json", "--batch-size", 5, "--max-epoch", 1)
     assert ended.status == 0, ended.err[-3000:]
-    logged = [json.loads(line[line.index("{") :]) for line in ended.err.splitlines() if '"valid_accuracy"' in line]
+    logged = [json.loads(text) for text in caplog.messages if '"valid_accuracy"' in text]
     right = 12 * float(logged[0]["valid_accuracy"]) / 100
     assert right == pytest.approx(round(right), abs=1e-3)
     best = load_checkpoint_file(tmp_path / "out" / "checkpoint_best.pt")

@@ -5,7 +5,6 @@ from argparse import Namespace
 from dataclasses import fields
 
 import pytest
-from fairseq.data.iterators import EpochBatchIterator
 
 from mlvl_fairseq.data.examples import Example
 from mlvl_fairseq.data.text import sentencepiece
@@ -25,7 +24,7 @@ STATEMENTS = [{"sentence": "a dog", "label": "True", "images": ["0", "1"]}]
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     (folder / "text").write_text("ein hund im park\na dog in the park\nis yes no cat\n" * 5)
-    sentencepiece.train_sentencepiece([folder / "text"], folder, 20)
+    sentencepiece.train_sentencepiece([folder / "text"], folder, 22)
     for number in range(8):
         (folder / "images" / "x").mkdir(parents=True, exist_ok=True)
         (folder / "images" / f"{number}").touch()
@@ -56,7 +55,7 @@ def setup(folder):
             "image_name": "{image}",
         }
         files = {"examples": ",".join(str(folder / name) for name in examples.split())}
-        return task.setup_task(Namespace(**{**options, **own, **files, **given}))
+        return task.setup_task(Namespace(**{**options, **own, **files, "image_name": "{image}", **given}))
 
     return made
 
@@ -137,12 +136,9 @@ def test_what_is_mirrored(setup):
 
 def batches(task, rows, ranks, rank, epoch=1):
     """Numbers of examples of each batch."""
-    iterator = task.get_batch_iterator(
-        task.dataset("train"), max_sentences=rows, seed=7, num_shards=ranks, shard_id=rank, epoch=epoch
-    )
-    assert isinstance(iterator, EpochBatchIterator)
-    taken = []
-    task.dataset("train").collater = lambda samples: taken.append([sample["id"] for sample in samples]) or {}
+    taken, data = [], task.dataset("train")
+    data.collater = lambda samples: taken.append([sample["id"] for sample in samples]) or {}
+    iterator = task.get_batch_iterator(data, max_sentences=rows, seed=7, num_shards=ranks, shard_id=rank, epoch=epoch)
     for _ in iterator.next_epoch_itr():
         pass
     return taken
