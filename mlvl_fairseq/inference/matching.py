@@ -27,7 +27,7 @@ MIB = 2**20
 MEMORY = 4096  # MiB
 # Keys and values of the images whose texts go together. On a CPU large ones go alone: copies of them for each pair of a
 # batch would cost more than a large batch gains.
-VIEWS_MIB, CPU_VIEWS_MIB = 512, 4
+VIEWS_MIB, CPU_VIEWS_MIB = 512, 64
 
 
 def require_match(encoder: Encoder) -> None:
