@@ -120,7 +120,7 @@ def add_dataclass_options(parser: argparse.ArgumentParser, dataclass: type) -> N
 def _argument(field: dataclasses.Field, annotation, shown: dict) -> dict:
     """What argparse is told of one field."""
     default = None if field.default is dataclasses.MISSING else field.default
-    if default not in (None, False):
+    if default not in (None, False, ""):
         shown["help"] += " (default: %(default)s)"
     if callable(shown.get("choices")):  # a registry's names
         shown["choices"] = shown["choices"]()

@@ -10,8 +10,8 @@ class WitPixels(Conversion):
     help = "IGLUE's lists of WIT with the pictures out of Kaggle's tables of pixels, joined by URL"
     description = (
         "OUT/images has the pictures, OUT/NAME.jsonl each list's lines that have one. OUT is then an --image-root. "
-        "Lines without pixels are left out and counted, and so are pictures that are found by https for http only, or "
-        "the other way."
+        "Lines without pixels are left out. Pictures under https where a list has http, or the other way, are taken. "
+        "Both are counted."
     )
 
     def add_inputs(self, parser):

@@ -67,7 +67,7 @@ class PictureOptions:
         default="error",
         metadata={
             "help": "an image that cannot be read, or whose given feature is zero, constant or not finite: stop, or "
-            "leave out its captions and count them",
+            "leave out its texts and count them",
             "choices": BAD_IMAGE_ACTIONS,
             "identity": None,
             "group": _GROUP,

@@ -44,7 +44,7 @@ NEVER = np.iinfo(np.int32).max  # a rank behind all others
 @dataclass(kw_only=True)
 class ExampleEvaluationOptions(PictureOptions):
     examples: str = option(
-        "file of examples, plain or .gz; {lang} stands for the language", identity=None, metavar="FILE"
+        "file of examples, plain or .gz; {lang} stands for each of --lang", identity=None, metavar="FILE"
     )
     lang: List[str] = option("language of the texts, or several: en,de,fr", metavar="LIST", languages=True)
     split: str = option("name of the split, for the signature", "test")
@@ -68,17 +68,18 @@ class ExampleEvaluationOptions(PictureOptions):
         metavar="TEMPLATE",
     )
     image_features: str = option(
-        "given features instead of pictures, [images, positions, dimensions], with their names in FILE.txt",
+        "given features instead of pictures, [images, positions, dimensions], with their names in FILE.txt, one a "
+        "line; for models that were trained on such",
         "",
         identity=lambda path: file_sha256(path) if path else None,
         metavar="FILE.npy",
     )
     gmt: bool = option(
-        "translate-test: the texts are English, translated by a machine from {lang}; they are read as English", False
+        "translate-test: the files of --lang hold English, translated by a machine; it is read as English", False
     )
     unlabelled: str = option(
-        "examples without a label ('-', annotators did not agree) or an answer count as wrong, as IGLUE counts, or are "
-        "left out, as the published code of CCLM does",
+        "examples without a label ('-', annotators did not agree) or an answer: wrong counts them as wrong, as IGLUE's "
+        "numbers do; reference leaves them out, as the published code of CCLM does",
         WRONG,
         choices=(WRONG, REFERENCE),
     )
@@ -93,7 +94,10 @@ class ExampleEvaluationOptions(PictureOptions):
     )
     batch_size: int = option("examples a batch", 64, identity=None, least=1)
     memory: int = option(
-        "MiB of images' states that are kept; images beyond are encoded again", MEMORY, identity=None, least=1
+        "MiB of encoded images that are kept; others are encoded whenever texts need them",
+        MEMORY,
+        identity=None,
+        least=1,
     )
 
 
@@ -131,7 +135,7 @@ class ExampleEvaluator(Evaluator):
     keys = {
         "examples": "how many texts are scored",
         "unusable": "how many others could not be used",
-        "unlabelled": "how many have no label or answer, and what they count as: wrong, or left-out",
+        "unlabelled": "how many have no label or answer, and whether they count as wrong or are left out",
         "text": "'mt-en': English, translated by a machine",
         TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",

@@ -24,8 +24,8 @@ from mlvl_fairseq.inference.examples import EncodedImages, label_scores, require
 @dataclass(kw_only=True)
 class LabelOptions(ExampleEvaluationOptions):
     classes: str = option(
-        "labels in the order of the model's numbers, with commas; by default as the model was trained, or those of the "
-        "format",
+        "labels in the order of the model's numbers, with commas, for a model that does not know them or files with "
+        "other ones; by default those of its training, or of the format",
         "",
         identity=lambda names: names or None,
         metavar="LIST",
@@ -98,6 +98,8 @@ class LabelEvaluator(ExampleEvaluator):
 @register_evaluator("nli")
 class Nli(LabelEvaluator):
     """Accuracy of labels of texts about an image: entailment, contradiction or neutral (XVNLI of IGLUE).
+
+    The model is one of fairseq-train --task image_text_classification, or of mlvl-convert cclm.
 
     accuracy: examples whose best label is the right one, in %. With --output-dir also LANG.SPLIT.said.csv (an example a
     row) and LANG.SPLIT.confusion.png. The average of several languages leaves English out.

@@ -8,6 +8,8 @@ from mlvl_fairseq.evaluation.evaluators.nli import LabelEvaluator
 class Nlvr(LabelEvaluator):
     """Accuracy of labels of texts about two images: statements that are true or false (NLVR2, MaRVL of IGLUE).
 
+    The model is one of fairseq-train --task image_text_classification, or of mlvl-convert cclm.
+
     accuracy: examples whose best label is the right one, in %. With --output-dir also LANG.SPLIT.said.csv (an example a
     row) and LANG.SPLIT.confusion.png. The average of several languages leaves English out.
     """

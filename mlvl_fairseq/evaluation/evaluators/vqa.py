@@ -27,20 +27,22 @@ ONCE, REFERENCE = "once", "reference"
 @dataclass(kw_only=True)
 class AnswerOptions(ExampleEvaluationOptions):
     answers: str = option(
-        "the answers that there are to choose from: a JSON list, or GQA's trainval_ans2label.json; by default those of "
-        "training",
+        "the answers that there are to choose from: a JSON list, or GQA's trainval_ans2label.json; by default those "
+        "that the model was trained with; a converted one needs them",
         "",
         identity=lambda path: file_sha256(path) if path else None,
         metavar="FILE",
     )
     rank_k: int = option(
-        "a decoder compares so many answers by all of their pieces, those whose first piece is likeliest",
+        "a decoder compares so many answers by all of their pieces, those whose first piece is likeliest; more are "
+        "slower",
         128,
         metavar="K",
         least=1,
     )
     first_piece: str = option(
-        "the probability of an answer's first piece counts once, or twice, as the published code of CCLM has it",
+        "how often the probability of an answer's first piece counts: once; reference: twice, as in the published code "
+        "of CCLM",
         ONCE,
         identity=lambda how: None if how == ONCE else how,
         choices=(ONCE, REFERENCE),
@@ -51,7 +53,9 @@ class AnswerOptions(ExampleEvaluationOptions):
 class Vqa(ExampleEvaluator):
     """Accuracy of answers to questions about an image, chosen from a list (GQA, xGQA of IGLUE).
 
-    accuracy: questions whose best answer, letter by letter, is the right one, in %. A decoder ranks the list in two
+    The model is one of fairseq-train --task visual_question_answering, or of mlvl-convert cclm.
+
+    accuracy: questions whose chosen answer is, letter by letter, the right one, in %. A decoder ranks the list in two
     steps, as CCLM's does; a model that was trained with --answer-head classifier has a score for each answer. With
     --output-dir also LANG.SPLIT.said.csv (a question a row). The average of several languages leaves English out.
     """
