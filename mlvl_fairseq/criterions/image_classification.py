@@ -1,4 +1,4 @@
-"""Cross-entropy of the classes of images."""
+"""Cross-entropy of classes: of images, or of texts beside images."""
 
 from dataclasses import dataclass, field
 
@@ -19,13 +19,13 @@ class ImageClassificationConfig(FairseqDataclass):
 
 @register_criterion("image_classification", dataclass=ImageClassificationConfig)
 class ImageClassificationCriterion(Criterion):
-    """Mean over images of the cross-entropy; validation also logs the accuracy, in %.
+    """Mean over rows of the cross-entropy; validation also logs the accuracy, in %.
 
     Raises:
         UserError: no share of a target.
     """
 
-    needs = Needs(task={"classes": "classes of images"}, batch=("labels",), outputs=("logits",))
+    needs = Needs(task={"classes": "classes"}, batch=("labels",), outputs=("logits",))
     logs = ("accuracy",)
 
     def __init__(self, cfg: ImageClassificationConfig, task):

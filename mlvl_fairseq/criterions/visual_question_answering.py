@@ -17,19 +17,12 @@ class VisualQuestionAnsweringCriterion(Criterion):
 
     def features(self, model, sample):
         """``answers`` [A], log-likelihoods; in validation also ``chosen`` int64 [B], places of answers in the list."""
-        given = sample["net_input"]
-        found = model(**given)
+        found = model(**sample["net_input"])
         if "logits" in found:
             logits = found["logits"].float()
-            chosen = logits.argmax(1)
-            return {
-                "answers": logits.log_softmax(1)[sample["answer_of"], sample["answer_ids"]],
-                "chosen": chosen,
-            }
-        if not self.training:
-            places = self.task.rank(model, given)
-            found = {**found, "chosen": places}
-        return found
+            answers = logits.log_softmax(1)[sample["answer_of"], sample["answer_ids"]]
+            return {"answers": answers, "chosen": logits.argmax(1)}
+        return found if self.training else {**found, "chosen": self.task.chosen(model, sample["net_input"])}
 
     def terms(self, model, features, sample):
         costs = -sample["answer_weights"] * features["answers"].float()

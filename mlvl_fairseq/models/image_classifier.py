@@ -33,7 +33,7 @@ ImageClassifierConfig = with_options(
 class ImageClassifierModel(network.ImageClassifierNetwork, BaseFairseqModel):
     """Its checkpoints are files for ``--image-weights``."""
 
-    needs_of_task = {"classes": "classes of images"}
+    needs_of_task = {"data_set": "images with classes"}
 
     @classmethod
     @for_tasks_that_fit

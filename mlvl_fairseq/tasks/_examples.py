@@ -51,7 +51,8 @@ class ExampleTaskOptions(FairseqDataclass):
         default="fixed",
         metadata={
             "help": "how examples become batches: fixed, or reference as the published code has it, which mirrors "
-            "pictures though a hypothesis or statement tells a side, and lets all answers to a question count the same",
+            "pictures though a hypothesis or statement tells a side, lets all answers to a question count the same, "
+            "and their first piece twice where it chooses one",
             "choices": FORMS,
         },
     )

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field, replace
-from typing import List
+from typing import List, Optional
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
@@ -41,15 +41,17 @@ class ImageClassificationTask(MlvlTask):
     """Train model ``image_classifier``, whose checkpoints are files for ``--image-weights``.
 
     Attributes:
+        data_set: what it trains on.
         classes: what the data set calls them, in the order of the classifier's rows.
         preprocess: what makes pictures to the model's input, once there is a model.
     """
 
+    data_set: Optional[LabelledImages] = None
     classes: List[str] = []
 
     def __init__(self, cfg: ImageClassificationTaskConfig, train: LabelledImages):
         super().__init__(cfg, None)
-        self.train, self.classes, self.preprocess = train, train.keys, None
+        self.data_set, self.classes, self.preprocess = train, train.keys, None
         self.state.merge_state_dict({"classes": train.keys})
 
     @classmethod
@@ -66,7 +68,7 @@ class ImageClassificationTask(MlvlTask):
         return model
 
     def load_dataset(self, split, **kwargs):
-        images = self.train if split == "train" else read_split(self.cfg, split)
+        images = self.data_set if split == "train" else read_split(self.cfg, split)
         if images.keys != self.classes:
             other = sorted(set(images.keys) ^ set(self.classes))
             raise DataError(f"has other classes than those of training, such as {other[:1]}", images.path)

@@ -4,14 +4,17 @@ likeliest, or as classes."""
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import List, Union
+from typing import Dict, List, Union
 
+import torch
 from fairseq.tasks import register_task
+from torch import Tensor
 
-from mlvl_fairseq.data.examples.targets import AnswerTargets
+from mlvl_fairseq.data.examples.targets import AnswerTargets, answer_ids
 from mlvl_fairseq.data.examples.texts import answers_of, read_answers
 from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._examples import EXAMPLE_PARTS, ExamplesTask, ExampleTaskOptions
 
@@ -70,6 +73,7 @@ class VisualQuestionAnsweringTask(ExamplesTask):
             self.heads, self.classes = "labels", self.answers
         else:
             self.heads = "answers"
+        self._tree = None
         self.state.merge_state_dict({"answers": self.answers})
 
     @classmethod
@@ -113,3 +117,18 @@ class VisualQuestionAnsweringTask(ExamplesTask):
     def targets(self, training):
         equal = self.cfg.example_form == "reference"
         return AnswerTargets(self.answers, self.tokenizer, self.cfg.answer_head == DECODER, equal)
+
+    def chosen(self, model, questions: Dict[str, Tensor]) -> Tensor:
+        """int64 [B]: the places in the list of the answers that a decoder chooses.
+
+        Args:
+            questions: ``net_input`` of a batch.
+        """
+        if self._tree is None:
+            self._tree = AnswerTree(answer_ids(self.answers, self.tokenizer))
+        tree = self._tree.to(questions["tokens"].device)
+        twice = self.cfg.example_form == "reference"
+        with torch.no_grad():
+            text = model.encode_text(questions["tokens"], questions["eos_positions"])
+            asked = model.question(text, model.encode_image(questions["images"]))
+            return model.rank_answers(asked, tree, self.cfg.answer_candidates, twice).answers[:, 0]

@@ -17,6 +17,7 @@ import pytest
 import torch
 from composing import compose_once
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from small_examples import write_small_examples
 from small_mte import write_small_mte
 from small_streams import write_small_streams
 
@@ -276,6 +277,12 @@ def streams(succeed, tmp_path_factory):
     write_small_streams(folder)
     succeed("mlvl-sentencepiece", folder / "pieces", "--train", folder / "train.txt", "--vocab-size", 36)
     return folder
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory):
+    """Files of examples with pictures; ``pieces`` of `streams` has their words."""
+    return write_small_examples(tmp_path_factory.mktemp("examples"))
 
 
 @pytest.fixture(scope="session")

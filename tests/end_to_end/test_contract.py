@@ -41,7 +41,7 @@ TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 
 
 
 @pytest.fixture(scope="module")
-def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir, tmp_path_factory):
+def required(corpus, trikd_corpus, pieces, parallel, classes, examples, user_dir, tmp_path_factory):
     """What each task cannot do without."""
     texts = tmp_path_factory.mktemp("streams") / "texts.jsonl"
     texts.write_text("".join(f'{{"source_text": "ball {n}", "target_text": "Ball {n}"}}\n' for n in range(16)))
@@ -53,6 +53,9 @@ def required(corpus, trikd_corpus, pieces, parallel, classes, user_dir, tmp_path
         "image_classification": [classes],
         "cclm_pretraining": ["--parallel-text", texts, "--tokenizer-folder", pieces],
     }
+    fine_tuned = ["--image-root", examples / "images", "--tokenizer-folder", pieces]
+    for task, name in (("image_text_classification", "nlvr.json"), ("visual_question_answering", "gqa.json")):
+        given[task] = ["--examples", examples / name, *fine_tuned]
     assert given.keys() == set(TASKS)
     return lambda task: [*given[task], "--user-dir", user_dir, "--task", task, *TRAINING]
 

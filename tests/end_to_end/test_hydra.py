@@ -76,6 +76,12 @@ def overrides(request):
             files = {"image_text": "images", "parallel_text": "texts", "regions": "regions"}
             own = [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
             own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", "dataset.batch_size=6", *CCLM]
+        elif "examples" in config["task"]:
+            files = {"image_text_classification": "xvnli.jsonl", "visual_question_answering": "gqa.json"}
+            folder, name = value("examples"), files[task]
+            own = [f"task.{kind}={folder / name}" for kind in ("examples", "valid_examples")]
+            own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", f"task.image_root={folder / 'images'}"]
+            own += ["dataset.batch_size=12", "model._name=cclm_tiny"]
         elif model["_name"].startswith("cclm"):
             own = [f"task.data={value('trikd_corpus')}", f"task.tokenizer_folder={value('pieces')}"]
             own += ["model._name=cclm_tiny", "model.init_from=null", "dataset.batch_size=16"]
@@ -329,13 +335,16 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
     for config in (overlay, f"{overlay}_small"):
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
-        quirk = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad"}.get(overlay, "--frozen-dropout")
+        quirks = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad"}
+        quirks.update(dict.fromkeys(("cclm_entailment", "cclm_questions"), "--example-form"))
+        quirk = quirks.get(overlay, "--frozen-dropout")
         assert quirk in quirky and quirk not in plain
         if overlay.startswith("trikd"):
             assert quirky[quirky.index("--transform") + 1] == "mclip" and "--transform" not in plain
         best = quirky[quirky.index("--best-checkpoint-metric") + 1] if "--best-checkpoint-metric" in quirky else "loss"
         maximized = "--maximize-best-checkpoint-metric" in quirky
-        assert (best, maximized) == (("r_mean", True) if overlay == "cclm_retrieval" else ("loss", False))
+        score = {"cclm_retrieval": "r_mean", "cclm_entailment": "accuracy", "cclm_questions": "accuracy"}.get(overlay)
+        assert (best, maximized) == ((score, True) if score else ("loss", False))
 
 
 def test_wrong_configs_are_told(run, tmp_path):

@@ -33,6 +33,7 @@ def write_marvl_lists(annotations: Sequence, out) -> List[Path]:
             for example in found.examples
         ]
         target = Path(out) / f"{name}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_json(target, rows)
         logger.info("%s: %d statements", target, len(rows))
         written.append(target)

@@ -1,0 +1,70 @@
+"""Fine-tuning on examples: fewer of them than a batch has rows, selection by accuracy, exact restarts, questions."""
+
+import json
+
+import pytest
+from processes import updates_of
+
+from mlvl_fairseq.checkpoints.comparison import differing
+from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+
+MODEL = "--arch cclm_tiny --image-size 32 --image-window 1".split()
+TRAINING = (
+    "--optimizer grouped_adamw --lr 1e-3 --num-workers 0 --cpu --no-epoch-checkpoints --log-format json "
+    "--best-checkpoint-metric accuracy --maximize-best-checkpoint-metric"
+).split()
+
+
+@pytest.fixture
+def train(run, user_dir, streams, examples, tmp_path):
+    """``train(folder, *arguments)``."""
+
+    def once(folder, *arguments):
+        where = ["--user-dir", user_dir, "--tokenizer-folder", streams / "pieces", "--image-root", examples / "images"]
+        return run("fairseq-train", *where, *MODEL, *TRAINING, *arguments, "--save-dir", tmp_path / folder)
+
+    return once
+
+
+def test_fewer_examples_than_a_batch_has_rows(train, examples, tmp_path, caplog):
+    """18 of 20, whatever --batch-size; the best checkpoint by accuracy; a restart goes on as if nothing had been."""
+    file = examples / "xvnli.jsonl"
+    task = ["--task", "image_text_classification", "--criterion", "image_classification", "--augment"]
+    own = [*task, "--examples", file, "--valid-examples", file, "--batch-size", 128]
+    ended = train("whole", *own, "--max-epoch", 2)
+    assert ended.status == 0, ended.err[-3000:]
+    assert "2 no gold label; 2 examples left out" in caplog.text
+    whole = tmp_path / "whole" / "checkpoint_last.pt"
+    assert updates_of(whole) == 2
+    for epochs in (1, 2):
+        assert train("parts", *own, "--max-epoch", epochs).status == 0
+    assert not differing(whole, tmp_path / "parts" / "checkpoint_last.pt")
+    best = load_checkpoint_file(tmp_path / "whole" / "checkpoint_best.pt")
+    assert best["task_state"]["classes"] == ["contradiction", "entailment", "neutral"]
+    right = 18 * best["extra_state"]["val_loss"] / 100
+    assert right == pytest.approx(round(right), abs=1e-3)  # an accuracy of 18 examples
+
+
+def test_questions_are_answered_from_a_list(train, examples, tmp_path, caplog):
+    """Trained in the form of GQA's, validated in that of xGQA's; the decoder ranks all three answers."""
+    task = ["--task", "visual_question_answering", "--criterion", "visual_question_answering"]
+    files = ["--examples", examples / "gqa.json", "--valid-examples", examples / "xgqa.json"]
+    caplog.set_level("INFO")
+    ended = train("out", *task, *files, "--answer-list", examples / "answers.json", "--batch-size", 5, "--max-epoch", 1)
+    assert ended.status == 0, ended.err[-3000:]
+    logged = [json.loads(text) for text in caplog.messages if '"valid_accuracy"' in text]
+    right = 12 * float(logged[0]["valid_accuracy"]) / 100
+    assert right == pytest.approx(round(right), abs=1e-3)
+    best = load_checkpoint_file(tmp_path / "out" / "checkpoint_best.pt")
+    assert best["task_state"]["answers"] == ["green", "red", "blue"]
+    assert any(name.startswith("text_decoder.") for name in best["model"])
+
+
+def test_errors_are_one_line(train, examples, tmp_path):
+    own = ["--task", "image_text_classification", "--criterion", "image_classification", "--batch-size", 4]
+    rows = json.loads((examples / "nlvr.json").read_text())
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps([{**rows[0], "images": [rows[0]["images"][0], "none.png"]}, *rows[1:]]))
+    error = train("out", *own, "--examples", bad, "--on-problem", "error").error
+    assert error.startswith(f"{bad}:1: image 2 of 2, 'nlvr2/none.png' is not in ") and "choose 'skip'" in error
+    assert train("out", *own, "--examples", bad.with_name("x.json")).error == f"{tmp_path}/x.json: no such file"
