@@ -266,8 +266,10 @@ def told(network, tokenizer, kind):
 @pytest.mark.parametrize("kind", TUNED)
 def test_a_fine_tuned_one_starts_from_a_pre_trained_one_and_is_read_again(build, save, tokenizer, kind, caplog):
     before = shake(build())
-    model = build(seed=1, init_from=str(save(before)), **TUNED[kind])
-    assert "its bbox_head is left out" in caplog.text or not caplog.text
+    with caplog.at_level(logging.INFO):
+        model = build(seed=1, init_from=str(save(before)), **TUNED[kind])
+    assert "its bbox_head is left out" in caplog.text and "its temp is left out" in caplog.text
+    assert ("_head: random here" in caplog.text) == (kind != "answers")
     source, own = before.state_dict(), model.state_dict()
     for name in ("output.dense.weight", "crossattention.self.query.weight", "crossattention.self.key.bias"):
         for layer in range(model.fusion.views):

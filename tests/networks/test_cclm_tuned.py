@@ -17,6 +17,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.cclm import CclmConfig, CclmModel
 from mlvl_fairseq.modules import hard_negatives
 from mlvl_fairseq.modules.answer_tree import AnswerTree
+from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.networks.cclm_heads.which_image import paired, weights_of
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs
@@ -89,6 +90,20 @@ def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatc
             torch.testing.assert_close(found.scores[row], expected[found.answers[row]], rtol=2e-5, atol=2e-5)
             assert sorted(found.answers[row].tolist()) == list(range(14))
             assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
+
+
+@torch.no_grad()
+def test_questions_of_like_length_are_read_together(answering):
+    network, question = answering
+    given, rows = inputs("vqa"), torch.arange(3).repeat(16)
+    text = network.encode_text(given["tokens"][rows], given["eos_positions"][rows])
+    image = network.encode_image(given["images"])
+    many = network.question(text, Encoded(image.vector[rows], image.states[rows]))
+    assert torch.equal(many.mask, question.mask[rows])
+    for every, few in zip(many.layers, question.layers):
+        for one, other in zip(every, few):
+            real = many.mask[:, None, :, None]
+            torch.testing.assert_close(one * real, other[rows] * real, rtol=2e-5, atol=2e-5)
 
 
 def test_answers_have_the_published_loss_and_gradients():
