@@ -29,6 +29,7 @@ ALIASES = {
     f"{DECODER_LM}decoder.weight": f"{DECODER}{WORDS}",
     f"{DECODER_LM}decoder.bias": f"{DECODER_LM}bias",
 }
+OF_TWO_IMAGES = ("cls_head.", "ta_head.")  # heads of models that may read two images
 SHARED = tuple(f"{CROSS}self.{part}.{kind}" for part in ("key", "value") for kind in ("weight", "bias"))
 LAYER = re.compile(r"encoder\.layer\.(\d{1,4})\.(.+)")
 
@@ -166,7 +167,8 @@ def _copies(tensors: Tensors, crossed: List[int]) -> int:
         names = [[f"{TEXT}encoder.layer.{number}{part}" for number in (first, first + 1)] for part in SHARED]
         return all(one in tensors and two in tensors and _equal(tensors[one], tensors[two]) for one, two in names)
 
-    return 2 if len(crossed) % 2 == 0 and all(same(first) for first in crossed[::2]) else 1
+    tuned = any(name.startswith(OF_TWO_IMAGES) for name in tensors)
+    return 2 if tuned and len(crossed) % 2 == 0 and all(same(first) for first in crossed[::2]) else 1
 
 
 def _equal(one: torch.Tensor, two: torch.Tensor) -> bool:
