@@ -9,13 +9,14 @@ row as the batch's longest needs; torch's fused AdamW. Both have the same weight
 turn; ratios are medians over steps, in CPU time. The losses of the first batch are compared where each row's negative
 is the next one, for both.
 
-`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass against two as
-published, and against two that do everything else as ours does: keys and values once a view, the last layer at one
-position. Memory is the largest that two steps take beside the model, each measured in a process of its own.
+`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass, texts of like
+length together, against two as published, and against two with keys and values once a view and the last layer at one
+position, but with all padding. Memory is the largest that two steps take beside the model, each measured in a process
+of its own.
 
 transformers comes with the extra `interop`.
 
-    python benchmarks/cclm_step.py                                  # small and base, one thread, some minutes
+    python benchmarks/cclm_step.py                                  # small and base, one thread, many minutes
     python benchmarks/cclm_step.py --sizes small --steps 20
 """
 

@@ -213,7 +213,7 @@ class SmallWorld:
         import numpy as np
         from PIL import Image
 
-        names = sorted(path.name for path in (world / "images").iterdir())
+        names = sorted(path.relative_to(world / "images").as_posix() for path in (world / "images").rglob("*.png"))
         (world / "streams" / "grids.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         grids = np.random.default_rng(0).normal(size=(len(names), 4, 8)).astype(np.float32)
         np.save(world / "streams" / "grids.npy", grids)

@@ -186,9 +186,10 @@ def train_cclm_joint(world: SmallWorld, out: Path) -> str:
 @job(share=4, change=tell_every_batch)
 def train_cclm_grids(world: SmallWorld, out: Path) -> str:
     """On given features of pictures."""
-    options = f"--image-features {world.streams}/grids.npy --image-tower feature_grid"
-    more = CCLM
-    return f"fairseq-train {world.cclm_options(regions='sized.jsonl')} {options} {more} --save-dir {out}"
+    towers = "--arch cclm --image-tower feature_grid --text-tower cclm_xlmr_nano --text-width 32 --text-layers 2"
+    more = f"--image-features {world.streams}/grids.npy --fusion-layers 2 --embed-dim 16 {CCLM} --save-dir {out}"
+    options = world.cclm_options(regions="sized.jsonl").replace("--arch cclm_tiny", towers)
+    return f"fairseq-train {options} {more}"
 
 
 @job(share=2)

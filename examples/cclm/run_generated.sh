@@ -10,7 +10,7 @@
 #   UPDATES=1400 BATCH=32 LR=1e-3       of each training
 #   PICTURES=3000 MONOLINGUAL=500       training pictures, and how many of them have English captions only
 #   PARALLEL=9000                       lines of parallel text
-#   CLASS_PICTURES=40 CLASS_UPDATES=300 what the image tower learns first
+#   CLASS_PICTURES=40 CLASS_EPOCHS=4    what the image tower learns first
 #   TEST_PICTURES=300 VOCABULARY=600 RERANK_K=16
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
@@ -35,11 +35,10 @@ fi
 
 # The published image tower has learned ImageNet's classes before; this one learns those of the world.
 if [[ ! -e $out/image/done ]]; then
-  updates=${CLASS_UPDATES:-300}
   recipe image_classifier_small model._name=image_classifier "++model.image_tower=swin_nano" dataset.batch_size=64
   echo "the image tower learns to classify; log: $out/image/train.log" >&2
   logged "$out/image/train.log" fairseq-train "$world/classes" --user-dir "$(mlvl-path)" "${flags[@]}" \
-    --max-update "$updates" --log-format simple --cpu --num-workers 0 --save-dir "$out/image"
+    --max-epoch "${CLASS_EPOCHS:-4}" --log-format simple --cpu --num-workers 0 --save-dir "$out/image"
   touch "$out/image/done"
 fi
 

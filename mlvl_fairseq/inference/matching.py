@@ -25,9 +25,9 @@ from mlvl_fairseq.networks.base import Encoded
 
 MIB = 2**20
 MEMORY = 4096  # MiB
-# Keys and values of the images whose texts go together. On a CPU large ones go alone: copies of them for each pair of a
-# batch would cost more than a large batch gains.
-VIEWS_MIB, CPU_VIEWS_MIB = 512, 4
+# Keys and values of the images whose texts go together. More images give larger batches of texts of one length, whose
+# pairs need copies of them.
+VIEWS_MIB, CPU_VIEWS_MIB = 512, 64
 
 
 def require_match(encoder: Encoder) -> None:

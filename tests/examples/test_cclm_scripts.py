@@ -14,6 +14,7 @@ import pytest
 from fairseq import options
 
 import mlvl_fairseq
+from mlvl_fairseq.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "cclm"
 PLUGIN = Path(mlvl_fairseq.__file__).parent
@@ -108,7 +109,7 @@ def test_flags_and_keys(train):
 def test_the_small_recipe_says_no_more_than_it_is_asked(train):
     ((_, args),) = train("pretrain_3m.sh", "a", "b", "pieces", "none", "--epoch", "4", RECIPE="small")
     assert (args.arch, args.max_epoch, args.max_update, args.epoch_records) == ("cclm_nano", 4, 2000, 0)
-    assert args.tokenizer_folder == "pieces" and args.text_weights is None and args.image_weights is None
+    assert args.tokenizer_folder == "pieces" and not (hasattr(args, "text_weights") or hasattr(args, "image_weights"))
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,14 @@ def test_the_small_recipe_says_no_more_than_it_is_asked(train):
         ("--overrides novel=1", "--overrides novel=1: give KEY=VALUE, with a key of the table"),
     ],
 )
-def test_what_is_refused_is_one_line(train, words, says):
-    train("pretrain_3m.sh", "a", "b", "xlmr", "none", *words.split(), status=2, says=says)
+def test_what_is_refused_is_one_line(published, words, says):
+    with pytest.raises(UserError, match=re.escape(says)) as refused:
+        published.translate("pretrain_cclm_3m", words.split())
+    assert "\n" not in str(refused.value)
 
 
 def test_files_are_asked_for(train):
+    train("pretrain_3m.sh", "a", "b", "xlmr", "none", "--batch", "3", status=2, says="--batch is no flag of the publ")
     train("pretrain_4m.sh", "a", "b", status=2, says="usage: pretrain_4m.sh IMAGE_TEXT REGIONS PARALLEL_TEXT XLMR")
     train("pretrain_3m.sh", "a", "b", "nowhere", "none", status=2, says="nowhere/dict.txt is missing")
 

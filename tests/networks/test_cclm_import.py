@@ -328,3 +328,11 @@ def test_the_configuration_says_how_large_pictures_are(monkeypatch):
     tensors, said = published_file("retrieval"), ({"image_res": 384}, {})
     sizes = [read_without_numbers(monkeypatch, dict(tensors), one).image["image_size"] for one in said]
     assert sizes == [384, 224]
+
+
+def test_what_follows_from_other_tensors_is_left_out(tmp_path):
+    tensors = released()
+    dropped = read_cclm(save(tmp_path / "file.th", tensors)).dropped
+    assert len(dropped) == 14 and set(dropped) == {
+        name.replace("text_encoder.bert.", "text_encoder.") for name in tensors.keys() - published_weights().keys()
+    }

@@ -319,6 +319,7 @@ def test_an_image_without_boxes_is_its_whole(pieces):
     "binary, message",
     [
         (picture()[:-5], "field 'binary': is no base64"),
+        (picture()[:40] + "?" + picture()[40:], "field 'binary': is no base64"),
         (
             base64.b64encode(base64.b64decode(picture())[:900]).decode(),
             "field 'binary': .* cannot be decoded",
