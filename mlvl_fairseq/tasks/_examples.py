@@ -214,9 +214,7 @@ class ExamplesTask(MlvlTask):
             UserError: ``--max-tokens`` is given.
         """
         if max_tokens is not None:
-            raise UserError(
-                f"--max-tokens {max_tokens} says nothing to examples, whose images count: give --batch-size"
-            )
+            raise UserError(f"--max-tokens {max_tokens} says nothing to examples with images: give --batch-size")
         kwargs["required_batch_size_multiple"] = 1
         iterator = super().get_batch_iterator(dataset, None, max_sentences, **kwargs)
         iterator.disable_shuffling = True

@@ -75,6 +75,7 @@ def test_http_and_https(tmp_path):
     content = {name: base64.b64encode(name.encode()).decode() for name in ("secure", "plain", "only")}
     (tmp_path / "p").write_text(
         f"https://a/1\t{content['secure']}\nhttp://a/1\t{content['plain']}\nhttps://a/2\t{content['only']}\n"
+        f"http://a/1\t{content['only']}\n"
     )
     path = lists(tmp_path, [("http://a/1", "c", "ar"), ("http://a/2", "d", "ar"), ("http://a/3", "e", "ar")])
     result = add_pixels([path], [tmp_path / "p"], tmp_path / "out")
@@ -114,13 +115,14 @@ def test_captions_of_xflickrco(tmp_path):
     rows = [
         {"sentences": ["a b", "c"], "id": "1", "img_path": "1.jpg"},
         {"sentences": [""], "id": "2", "img_path": "2.jpg"},
-        {"sentences": ["d"], "id": "3", "img_path": "COCO_val2014_3.jpg"},
+        {"sentences": ["d", " "], "id": "3", "img_path": "COCO_val2014_3.jpg"},
     ]
     table = read_captions(write_lines(tmp_path / "a.jsonl", rows))
     golden = GOLDEN["xflickrco_eval"]
     assert (table.captions, table.images) == (golden["text"], golden["images"])
     assert {str(row): int(image) for row, image in enumerate(table.image_rows)} == golden["txt2img"]
-    assert table.problems.counts == {"image without caption": 1} and table.problems.left_out == 1
+    assert table.problems.counts == {"image without caption": 1, "empty caption": 1}
+    assert table.problems.left_out == 2
 
 
 def test_pictures_of_xflickrco_are_in_the_folders_of_two_data_sets(tmp_path):
