@@ -7,7 +7,7 @@
 # usage: bash examples/cclm/run_generated.sh [OUT]        default: outputs/cclm_generated
 # Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
 #   ARMS="four_streams no_parallel"     what is trained on      SEEDS="1"     JOBS=2 trainings at a time
-#   UPDATES=1400 BATCH=32 LR=1e-3       of each training
+#   UPDATES=1200 BATCH=32 LR=1e-3       of each training
 #   PICTURES=3000 MONOLINGUAL=500       training pictures, and how many of them have English captions only
 #   PARALLEL=9000                       lines of parallel text
 #   CLASS_PICTURES=40 CLASS_EPOCHS=4    what the image tower learns first
@@ -43,7 +43,7 @@ if [[ ! -e $out/image/done ]]; then
 fi
 
 arm() { # NAME SEED
-  local flags folder=$out/rows/$1/seed$2 text=() streams=$world/streams updates=${UPDATES:-1400}
+  local flags folder=$out/rows/$1/seed$2 text=() streams=$world/streams updates=${UPDATES:-1200}
   [[ ! -e $folder/done ]] || return 0
   mapfile -t flags <"$out/pretraining.flags"
   [[ $1 == no_parallel ]] ||
