@@ -18,7 +18,8 @@ BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]  # CLIP writes the
 def unpack(folder) -> Path:
     """Write the files below `folder`, and check them against the sha256 that they had when they were written."""
     with tarfile.open(ARCHIVE) as tar:
-        tar.extractall(folder, filter="data")
+        filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python before 3.11.4 has none
+        tar.extractall(folder, **filters)
     root, heads = Path(folder) / "earlier_version", clip_files()
     for tail in root.glob("corpus/bin/**/*.tail"):
         whole = tail.with_suffix("")

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import yaml
 
 from mlvl_fairseq.cli.common import run
-from mlvl_fairseq.data.streams.files import refuse_remote
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.errors import UserError
 
 NO_EFFECT = "nothing to set"

@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         from mlvl_fairseq.networks import NETWORKS
 
-        known = [name for network in NETWORKS.values() for name in network.language_architectures]
+        known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
         self.arch.help = f"dimensions: {', '.join(known)} (default: %(default)s)"
         return super().format_help()
 

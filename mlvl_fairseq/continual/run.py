@@ -53,7 +53,7 @@ def _check_model(settings: Settings) -> None:
     """Raises UserError: there is no such architecture, or no such weights."""
     from mlvl_fairseq.networks import NETWORKS
 
-    known = [name for network in NETWORKS.values() for name in network.language_architectures]
+    known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
     if settings.arch not in known:
         raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
     if settings.init_from is None:

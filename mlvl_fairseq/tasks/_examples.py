@@ -8,6 +8,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
 
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.examples import (
     Example,
     ExampleImageOptions,
@@ -22,7 +23,6 @@ from mlvl_fairseq.data.examples.targets import Targets
 from mlvl_fairseq.data.examples.texts import ExampleTextOptions, ExampleTexts
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
-from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.data.streams.sides import SideOptions, tells_sides, tells_sides_as_published
 from mlvl_fairseq.data.streams.texts import FORMS
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer

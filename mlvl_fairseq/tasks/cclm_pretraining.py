@@ -15,9 +15,9 @@ from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from omegaconf import II
 
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
 from mlvl_fairseq.data.streams import STREAM_KINDS, Records, Stream, StreamsDataset, Tools
-from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.data.streams.masking_options import MaskingOptions, masking_of
 from mlvl_fairseq.data.streams.order import StreamOrder, TrainingOrder, ValidationOrder
 from mlvl_fairseq.data.streams.pictures import Pictures, PictureSourceOptions

@@ -10,9 +10,9 @@ import torch
 from fairseq.tasks import register_task
 from torch import Tensor
 
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.examples.targets import AnswerTargets, answer_ids
 from mlvl_fairseq.data.examples.texts import answers_of, read_answers
-from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.options import with_options

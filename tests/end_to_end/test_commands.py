@@ -61,7 +61,7 @@ def test_options_of_one_component(succeed, run):
     assert "--row-scale-on {gradient,update}" in printed and "--embed-dim" not in printed
     about = "the language to learn now; en,de,fr: several at once (joint training) (required)"
     assert about in " ".join(printed.split())
-    assert "no component nonsense; there are: cll_retrieval" in run("mlvl-options", "nonsense").error
+    assert "no component nonsense; there are: cclm_pretraining, cll_retrieval" in run("mlvl-options", "nonsense").error
     for method in ("der_with_teir", "er+oewc"):
         error = run("mlvl-options", method).error
         assert error.startswith(f"{method}: a method") and "docs/methods.md" in error and "--list-methods" in error

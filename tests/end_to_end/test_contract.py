@@ -37,21 +37,21 @@ for network, task in sorted({(ARCH_MODEL_NAME_REGISTRY[r["model"]["_name"]], r["
     NETWORKS[task].append(network)
 # With a text tower of CLIP's; alone, it has another.
 NO_RECIPE = {"cll_retrieval": ["dual_encoder"]}
+# What a criterion asks of a model beside its name.
+MODELS_FOR = {"cclm_which_image": "--heads which_image --images-per-text 2".split()}
 TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
 
 
 @pytest.fixture(scope="module")
-def required(corpus, trikd_corpus, pieces, parallel, classes, examples, user_dir, tmp_path_factory):
+def required(corpus, trikd_corpus, pieces, parallel, classes, examples, streams, user_dir):
     """What each task cannot do without."""
-    texts = tmp_path_factory.mktemp("streams") / "texts.jsonl"
-    texts.write_text("".join(f'{{"source_text": "ball {n}", "target_text": "Ball {n}"}}\n' for n in range(16)))
     given = {
         "image_text_retrieval": [trikd_corpus, "--tokenizer-folder", pieces],
         "cll_retrieval": [corpus, "--lang", "en", "--update-all-rows"],
         "trikd": [trikd_corpus, "--sentencepiece", pieces],
         "mte_pretraining": [parallel / "bin"],
         "image_classification": [classes],
-        "cclm_pretraining": ["--parallel-text", texts, "--tokenizer-folder", pieces],
+        "cclm_pretraining": ["--image-text", streams / "images.jsonl", "--tokenizer-folder", streams / "pieces"],
     }
     fine_tuned = ["--image-root", examples / "images", "--tokenizer-folder", pieces]
     for task, name in (("image_text_classification", "nlvr.json"), ("visual_question_answering", "gqa.json")):
@@ -113,7 +113,8 @@ def test_every_criterion_fits_a_task_and_those_of_recipes_fit_theirs(fitting):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("criterion", CRITERIONS)
 def test_criterions(required, small, train, fitting, task, criterion):
-    ended, checkpoints = train(*required(task), *small(NETWORKS[task][0]), "--criterion", criterion)
+    model = [*small(NETWORKS[task][0]), *(MODELS_FOR.get(criterion, []) if criterion in fitting(task) else [])]
+    ended, checkpoints = train(*required(task), *model, "--criterion", criterion)
     if criterion in fitting(task):
         assert ended.status == 0 and checkpoints, ended.err[-2000:]
         return

@@ -49,7 +49,7 @@ def labelled(folder):
 
 
 def build(classes=2, **options):
-    task = SimpleNamespace(classes=[str(number) for number in range(classes)])
+    task = SimpleNamespace(classes=[str(number) for number in range(classes)], data_set="folder")
     return ImageClassifierModel.build_model(ImageClassifierConfig(**{**TOWER, **options}), task)
 
 

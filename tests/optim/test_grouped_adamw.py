@@ -202,7 +202,10 @@ def test_groups_reach_the_copies_of_half_precision():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"weight_decay_rules": "temp"}, "--weight-decay-rules 'temp': write .PATTERN .* presets default, reference$"),
+        (
+            {"weight_decay_rules": "temp"},
+            "--weight-decay-rules 'temp': write .PATTERN .* default, reference, cclm$",
+        ),
         ({"weight_decay_rules": "-"}, "--weight-decay-rules '-': write"),
         ({"weight_decay_rules": "-("}, r"--weight-decay-rules '-\(' is no regular expression"),
         ({"weight_decay_rules": "-nothing"}, "--weight-decay-rules '-nothing' matches no parameter that trains"),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.captions.json_rows import iter_lines
 from mlvl_fairseq.data.captions.lines import text_lines
-from mlvl_fairseq.data.streams.files import is_data
+from mlvl_fairseq.data.data_files import is_data
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path, require_file
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from mlvl_fairseq.arrays import map_array
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name, is_outside
 from mlvl_fairseq.data.images.reading import load_image
-from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.errors import DataError, UserError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlvl_fairseq.arrays import map_array, write_array
-from mlvl_fairseq.data.streams.files import INDEX_SUFFIX
+from mlvl_fairseq.data.data_files import INDEX_SUFFIX
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import open_file
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from mlvl_fairseq.arrays import map_array
+from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
 from mlvl_fairseq.data.images.reading import decode_image, load_image
 from mlvl_fairseq.data.images.transforms import HIGH_BIT_DEPTHS
 from mlvl_fairseq.data.streams.boxes import is_length
-from mlvl_fairseq.data.streams.files import refuse_remote
 from mlvl_fairseq.data.streams.records import Record
 from mlvl_fairseq.errors import DataError, UserError
 

@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Optional, Sequence
 import msgspec
 import numpy as np
 
+from mlvl_fairseq.data.data_files import stream_files
 from mlvl_fairseq.data.streams.containers import open_container
-from mlvl_fairseq.data.streams.files import stream_files
 from mlvl_fairseq.errors import DataError, UserError, one_line
 from mlvl_fairseq.files import open_file
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from stream_parts import write_lines
 
+from mlvl_fairseq.data.data_files import stream_files
 from mlvl_fairseq.data.streams import Records
-from mlvl_fairseq.data.streams.files import stream_files
 from mlvl_fairseq.data.streams.records import held_out
 from mlvl_fairseq.errors import DataError, UserError
 

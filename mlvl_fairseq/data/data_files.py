@@ -1,4 +1,4 @@
-"""Which files a stream is read from: files, folders, patterns, several of them."""
+"""Which files data are read from: files, folders, patterns, several of them."""
 
 import glob
 import os
