@@ -1,6 +1,7 @@
-# What the scripts of this folder and its neighbours share; sourced, not run. begin COUNT USAGE ARGUMENT... checks how a script was called.
+# What the scripts of this folder and its neighbours share; sourced, not run.
 set -euo pipefail
 
+# Checks how a script was called: begin COUNT USAGE ARGUMENT...
 begin() {
   local count=$1 usage=$2
   shift 2
