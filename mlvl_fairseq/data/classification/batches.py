@@ -5,10 +5,10 @@ from typing import Callable, Dict, List, Optional
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from tqdm import tqdm
 
 from mlvl_fairseq.data.classification.base import LabelledImages
+from mlvl_fairseq.data.drawn_dataset import DrawnDataset
 from mlvl_fairseq.data.images.corpus_images import CACHE_BYTES
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.transforms import ImageTransform
@@ -17,7 +17,7 @@ from mlvl_fairseq.errors import DataError, UserError
 logger = logging.getLogger(__name__)
 
 
-class LabelledDataset(FairseqDataset):
+class LabelledDataset(DrawnDataset):
     """A picture an item: its pixels, and the class that it is of.
 
     Args:
@@ -66,18 +66,6 @@ class LabelledDataset(FairseqDataset):
             return self.transform(self.draw(self.transform.prepared(image), size, generator))
 
         return self.images.dataset(pixels, [self.images.images[index]])[0]
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def num_tokens(self, index: int) -> int:
-        return 1
-
-    def size(self, index: int) -> int:
-        return 1
-
-    def ordered_indices(self) -> np.ndarray:
-        return np.random.permutation(len(self)) if self.shuffle else np.arange(len(self))
 
     def collater(self, samples: List[Dict]) -> Dict:
         """``net_input``: images float32 [B, 3, size, size]; labels int64 [B]."""

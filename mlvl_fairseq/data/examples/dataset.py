@@ -5,10 +5,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from torch import Tensor
 from tqdm import tqdm
 
+from mlvl_fairseq.data.drawn_dataset import DrawnDataset
 from mlvl_fairseq.data.examples.base import Example
 from mlvl_fairseq.data.examples.images import ExampleImages
 from mlvl_fairseq.data.examples.targets import Targets, padded
@@ -51,7 +51,7 @@ class Shown:
             raise DataError(f"cannot be made the network's input ({type(error).__name__}: {error})", name) from None
 
 
-class ExamplesDataset(FairseqDataset):
+class ExamplesDataset(DrawnDataset):
     """An example an item.
 
     Args:
@@ -101,18 +101,6 @@ class ExamplesDataset(FairseqDataset):
         if len(self._cached) < self._keep:
             self._cached[name] = image
         return image
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def num_tokens(self, index: int) -> int:
-        return 1
-
-    def size(self, index: int) -> int:
-        return 1
-
-    def ordered_indices(self) -> np.ndarray:
-        return np.random.permutation(len(self)) if self.shuffle else np.arange(len(self))
 
     def collater(self, samples: List[Dict]) -> Dict:
         """``net_input``: ``tokens`` int64 [B, T], ``eos_positions`` [B], ``images`` [B * V, ...], of which image v of
