@@ -63,10 +63,12 @@ arm() { # NAME SEED
     --warmup-updates $((updates / 10)) --total-num-update "$updates" --max-update "$updates" --clip-norm 1 \
     --batch-size "${BATCH:-64}" --seed "$2" --disable-validation --save-interval-updates 60 --keep-interval-updates 1 \
     --no-epoch-checkpoints --log-format simple --log-interval 20 --cpu --num-workers 0 --save-dir "$folder"
-  given=(--lang "$all_languages" --captions "$photos/val.{lang}.json" --split val --image-features "$streams/valid.npy"
+  local given=(--lang "$all_languages" --captions "$photos/val.{lang}.json" --split val --image-features "$streams/valid.npy"
     --image-list "$streams/valid.txt" --checkpoint "$folder/checkpoint_last.pt")
   logged "$folder/evaluate.log" mlvl-evaluate retrieval "${given[@]}" --output-dir "$folder/vectors"
-  logged "$folder/evaluate.log" mlvl-evaluate rerank "${given[@]}" --captions-kept first --rerank-k "${RERANK_K:-16}" \
+  given+=(--captions-kept first)
+  logged "$folder/evaluate.log" mlvl-evaluate retrieval "${given[@]}" --output-dir "$folder/first"
+  logged "$folder/evaluate.log" mlvl-evaluate rerank "${given[@]}" --rerank-k "${RERANK_K:-16}" \
     --output-dir "$folder/reranked"
   touch "$folder/done"
 }
