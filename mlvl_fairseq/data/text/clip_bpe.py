@@ -256,6 +256,10 @@ class ClipTokenizer(Tokenizer):
         return self.vocabulary.fingerprint
 
     @property
+    def own_languages(self) -> Sequence[str]:
+        return list(self.segmentation)
+
+    @property
     def dictionary(self) -> "Dictionary":
         return clip_dictionary(dictionary_text(self.vocabulary.tokens), "vocabulary")
 
