@@ -79,7 +79,7 @@ class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
         check_text(without_values(configs.text.build), str(cfg.text_tower), task)  # before it takes its memory
         model = cls.of_options(cfg, configs)
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = start_from(model, cfg, configs)
+        given = start_from(model, cfg, configs, task.tokenizer)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))
         tell_what_stays_random(model, frozen, given)
         model.leave_out_frozen(given, frozen, PARTS)

@@ -77,7 +77,7 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         check_text(model.text_encoder, str(cfg.text_tower), task)
         model.token_embedding_name = f"text_encoder.{model.text_encoder.growing_embedding}"
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = start_from(model, cfg, configs, task.growth)
+        given = start_from(model, cfg, configs, task.tokenizer, task.growth)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
         tell_what_stays_random(model, frozen, given)
         model.leave_out_frozen(given, frozen, PARTS)
