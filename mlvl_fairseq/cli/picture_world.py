@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         "qaa to qav are constructed languages: generated, spoken by nobody. With --classes also OUT_DIR/classes: "
         "{train,valid,test}/COLOUR_KIND/NNN.png of 128 classes, and names.LANG.txt with what each is called. With "
         "--streams also OUT_DIR/streams: {train,valid}/{image_text,regions,parallel,monolingual}.jsonl and "
-        "test/regions.jsonl. With --examples also OUT_DIR/examples: {entailment,questions,statements}/train.en.json(l), and "
-        "few, valid and test of each language.",
+        "test/regions.jsonl. With --examples also OUT_DIR/examples: {entailment,questions,statements}/train.en.json(l),"
+        " few, valid and test of each language.",
     )
     parser.add_argument(
         "out_dir", metavar="OUT_DIR", nargs="?", help="new folder, or a world of the same settings to complete"
@@ -103,10 +103,10 @@ def _add_example_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="write them, too: hypotheses about a picture, entailed, contradicted or neutral (in the format of XVNLI); "
-        "questions (GQA, xGQA: answers are English); statements about two pictures, true or false (NLVR2, MaRVL). About N "
-        "of each in English about training pictures, and a tenth as many in each language about validation and about test "
-        "pictures; in parallel text N others, of all three together, with translations from English. A text alone does not "
-        "tell its label",
+        "questions (GQA, xGQA: answers are English); statements about two pictures, true or false (NLVR2, MaRVL). "
+        "About N of each in English about training pictures, and a tenth as many in each language about validation and about "
+        "test pictures; N other such texts, of all three together, with translations from English as parallel text. "
+        "A text alone does not tell its label",
     )
     examples.add_argument(
         "--few",

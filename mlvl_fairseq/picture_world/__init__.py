@@ -3,8 +3,8 @@
 Data for trying things out in minutes on a CPU, and for tests. ``scenes.py`` says what there is to see; ``layout.py``,
 ``drawing.py``, ``shapes.py`` and ``backgrounds.py`` paint it; ``captions.py`` and ``languages/`` say it; ``world.py``
 puts data sets together, ``writing.py`` writes them in the caption formats that real data sets come in; ``classes.py``
-writes folders of classes, ``streams.py`` what CCLM is trained on, ``examples/`` labelled texts and questions to fine-tune
-on.
+writes folders of classes, ``streams.py`` what CCLM is trained on, ``examples/`` texts with labels and
+questions with answers to fine-tune on.
 """
 
 from mlvl_fairseq.picture_world.classes import write_classes
