@@ -3,7 +3,8 @@
 `zero-shot`: no example in another language; `few-shot`: then fine-tuned on the few of that language. What texts tell
 without pictures: `words alone` is a naive Bayes classifier of the words of the English training examples, on the
 English test examples; `chance` is one of all labels or answers. The second table has the zero-shot accuracy of each
-form of text. All in %. Languages of captions are those that pictures were told in; the others were in parallel text only.
+form of text. All in %. Languages of captions are those that pictures were told in; the others were in parallel text
+only.
 
   python examples/cclm/tasks_table.py outputs/cclm_generated/tasks --examples outputs/cclm_generated/world/examples \
       --images outputs/cclm_generated/world/images --image-languages en,de --text-languages es,cs,ru --picture tasks.png

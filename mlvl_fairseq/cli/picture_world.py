@@ -105,8 +105,8 @@ def _add_example_options(parser: argparse.ArgumentParser) -> None:
         help="write them, too: hypotheses about a picture, entailed, contradicted or neutral (in the format of XVNLI); "
         "questions (GQA, xGQA: answers are English); statements about two pictures, true or false (NLVR2, MaRVL). "
         "About N of each in English about training pictures, and a tenth as many in each language about validation and "
-        "about test pictures; N other such texts, of all three together, with translations from English as parallel text. "
-        "A text alone does not tell its label",
+        "about test pictures; N other such texts, of all three together, with translations from English as parallel "
+        "text. A text alone does not tell its label",
     )
     examples.add_argument(
         "--few",
