@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
 COMMANDS = (
     "analyse cll convert doctor encode evaluate export fuse list options path picture-world prepare quickstart report "
-    "sentencepiece"
+    "search sentencepiece"
 ).split()
 
 setup(
