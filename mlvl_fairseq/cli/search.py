@@ -55,9 +55,7 @@ def _add_index(commands) -> None:
     from mlvl_fairseq.search.engines import engine_names
 
     parser = _command(commands, "index", index, "make an index, or bring it up to date with its pictures")
-    parser.add_argument(
-        "images", metavar="IMAGES", help="a folder, a list (.txt) with a path a line, or a corpus folder"
-    )
+    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt) of paths, or a corpus folder")
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_model_options(parser, "the model; needed once, an index knows its model")
     _not_needed(parser, "--checkpoint")
@@ -80,13 +78,9 @@ def _add_query(commands) -> None:
 
 
 def _add_remove(commands) -> None:
-    parser = _command(
-        commands, "remove", remove, "take pictures out of an index; the files stay, and so does this choice"
-    )
+    parser = _command(commands, "remove", remove, "take pictures out of an index for good; their files stay")
     parser.add_argument("out", metavar="OUT", help="the index folder")
-    parser.add_argument(
-        "patterns", nargs="+", metavar="NAME", help="of pictures, as query prints them; * and ? stand for any"
-    )
+    parser.add_argument("patterns", nargs="+", metavar="NAME", help="of pictures, as query prints it; * and ? are any")
     parser.add_argument("--back", action="store_true", help="put back what was removed so")
 
 
@@ -94,9 +88,7 @@ def _add_serve(commands) -> None:
     from mlvl_fairseq.search.engines import engine_names
     from mlvl_fairseq.search.serving.options import ServeOptions
 
-    parser = _command(
-        commands, "serve", serve, "show a page that searches an index (pip install 'mlvl_fairseq[search]')"
-    )
+    parser = _command(commands, "serve", serve, "show a page that searches an index (needs the extra [search])")
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_dataclass_options(parser, ServeOptions)
     _add_opening(parser, engine_names())

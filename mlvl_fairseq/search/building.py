@@ -1,6 +1,6 @@
 """Makes an index agree with a source of pictures: what is new is encoded, what is gone or was changed is marked.
 
-Pictures are encoded in parts, each of which can be found as soon as it is done. An interruption costs seconds; where the
+Pictures are encoded in parts, each of which can be found as soon as it is done. An interruption costs seconds; where
 pictures changed in between, it costs the part that was begun.
 """
 
