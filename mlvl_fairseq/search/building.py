@@ -265,20 +265,17 @@ def take_out(folder, patterns: Sequence[str], back: bool = False) -> int:
     with alone_in(folder):
         index = open_index(folder, verify=False)
         wanted, now = (TAKEN_OUT, HERE) if back else (HERE, TAKEN_OUT)
-        names = (
-            (row, name) for first, part in zip(index.starts, index.parts) for row, name in enumerate(part.names, first)
-        )
         rows_of: Dict[str, List[int]] = {pattern: [] for pattern in patterns}
-        for row, name in names:
-            if index.marks[row] == wanted:
-                for pattern in patterns:
+        for first, part in zip(index.starts, index.parts):
+            for row, name in enumerate(part.names, first):
+                for pattern in patterns if index.marks[row] == wanted else ():
                     if fnmatch.fnmatchcase(name, pattern):
                         rows_of[pattern].append(row)
         for pattern, rows in rows_of.items():
             if not rows:
-                raise UserError(
-                    f"{folder}: no picture {'that was removed ' * back}fits '{pattern}'; names are as mlvl-search query shows them"
-                )
+                which = "that was removed " if back else ""
+                message = f"no picture {which}fits '{pattern}'; names are as mlvl-search query prints them"
+                raise UserError(f"{folder}: {message}")
         rows = sorted({row for rows in rows_of.values() for row in rows})
         write_marks(folder, index.manifest, mark(index.marks, len(index), rows, now))
         return len(rows)

@@ -9,8 +9,8 @@ OUT/marks-12.npy               uint8 [rows]: which rows of the whole index are g
 OUT/engines/                   what engines keep
 ```
 
-A row's number never changes and is never used again, so that pages and engines may go on with an older state of the index
-while it is being changed. Files that an older state names stay as they are; what is mapped stays readable.
+A row's number never changes and is never used again, so that pages and engines may go on with an older state of the
+index while it is being changed. Files that an older state names stay as they are; what is mapped stays readable.
 """
 
 import bisect
@@ -62,9 +62,8 @@ class Part:
     def names(self) -> List[str]:
         names, stored = read_names(self.folder), read_feature_manifest(self.folder / "vectors")
         if fingerprint_of_names(names) != stored.row_names_fingerprint:
-            raise DataError(
-                "names other pictures than the vectors are of; restore it from a copy", names_path(self.folder)
-            )
+            message = "names other pictures than the vectors are of; restore it from a copy"
+            raise DataError(message, names_path(self.folder))
         return names
 
     @cached_property

@@ -1,4 +1,4 @@
-"""``index.json``: what an index folder holds. It is written last, and atomically: what it does not name is not there."""
+"""``index.json``: what an index folder holds. It is written last, and at once: what it does not name is not there."""
 
 import zlib
 from dataclasses import asdict, dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What is searched for: words, words that are not wanted, a picture, or a picture of the index; all of them as one vector.
+"""What is searched for: words, words that are not wanted, a picture, or one of the index; all of them as one vector.
 
 A vector is the sum of those of what is wanted, less half of that of each thing that is not: "dog -snow" is what is like
 "dog" and not like "snow". Scores are cosines with it.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UNWANTED = 0.5  # weight of words that are not wanted
 MAX_CHARACTERS = 1000
-# A dash before a word or before words in quotes, at the beginning or after space; not one within a word, nor a lonely one.
+# A dash before a word or before words in quotes, at the beginning or after space; not within a word, nor a lonely one.
 _UNWANTED = re.compile(r"(?:^|(?<=\s))-(?:\"([^\"]*)\"|“([^”]*)”|„([^“”]*)[“”]|([^\s\"“„-]\S*))")
 
 
@@ -30,7 +30,7 @@ class Query:
 
     Attributes:
         text: words that are wanted. unwanted: words that are not, each by itself. lang: of both.
-        picture: a picture, as `Model.encode_image` takes it. like: a row of the index, whose picture is not found itself.
+        picture: as `Model.encode_image` takes it. like: a row of the index, whose picture is not found itself.
     """
 
     text: str = ""
@@ -61,8 +61,8 @@ class Query:
         """float32 [1, d], of length 1.
 
         Raises:
-            UserError: nothing is wanted, or see `Model.encode_text`. DataError: the picture cannot be used, or the index
-                has no such row.
+            UserError: nothing is wanted, or see `Model.encode_text`.
+            DataError: the picture cannot be used, or the index has no such row.
         """
         wanted = []
         if self.text:
@@ -73,10 +73,8 @@ class Query:
             index.part_of(self.like)
             wanted.append(index.vectors([self.like]))
         if not wanted:
-            raise UserError(
-                "say what is searched for: words, or a picture"
-                + "; words after a dash are only left out" * bool(self.unwanted)
-            )
+            only = "; words after a dash are only left out" if self.unwanted else ""
+            raise UserError(f"say what is searched for: words, or a picture{only}")
         vector = np.sum(wanted, axis=0)
         if self.unwanted:
             vector = vector - UNWANTED * model.encode_text(self.unwanted, self.lang).sum(axis=0, keepdims=True)

@@ -87,10 +87,8 @@ def choose_engine(name: Optional[str], pictures: int) -> Type[Engine]:
         UserError: there is no such engine, or its package is not installed.
     """
     if name is None:
-        fitting = [
-            one for one in ENGINES.values() if one.least is not None and one.least <= pictures and one.installed()
-        ]
-        return max(fitting, key=lambda one: one.least)
+        by_itself = [one for one in ENGINES.values() if one.least is not None and one.least <= pictures]
+        return max(filter(lambda one: one.installed(), by_itself), key=lambda one: one.least)
     if name not in ENGINES:
         raise UserError(f"no engine '{name}'; there are: {', '.join(engine_names())}")
     engine = ENGINES[name]

@@ -14,8 +14,8 @@ UNIT = 2.0**-24  # of float32
 class ExactEngine(Engine):
     """Compares every vector: exact, in blocks of bounded memory.
 
-    A float32 product may round by gamma_d |x||y| (Higham 2002, section 3.1). All rows that are nearer to the `k`-th best
-    than twice that are candidates, so that the best by exact scores are among them.
+    A float32 product may round by gamma_d |x||y| (Higham 2002, section 3.1). All rows that are less than twice that
+    below the `k`-th best are candidates, so that the best by exact scores are among them.
     """
 
     about = "compared exactly, one by one"
