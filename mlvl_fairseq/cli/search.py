@@ -152,11 +152,10 @@ def query(args: argparse.Namespace) -> None:
             for row, name, score in zip(found.rows, names, found.scores)
         ]
         for result, matched in zip(results, found.matched or ()):
-            result["match"] = round(matched, 6)
+            result["match"] = matched
         print(json.dumps({"engine": searcher.engine.name, "results": results}, ensure_ascii=False, indent=1))
         return
-    shown = found.scores if found.matched is None else found.matched
-    for row, name, score in zip(found.rows, names, shown):
+    for row, name, score in zip(found.rows, names, found.scores):
         print(f"{score:.4f}  {row:>7}  {name}")
     logger.info("%s pictures, %s", f"{found.index.pictures:,}", searcher.engine.about)
 

@@ -25,13 +25,14 @@ class Found(NamedTuple):
     """Pictures, best first.
 
     Attributes:
-        rows: of the index. scores: cosines. matched: what a fusion encoder says of the first ones, by which they are in
-            order; None: it was not asked. index: the generation that was searched.
+        rows: of the index. scores: cosines.
+        matched: what a fusion encoder says of the best ones, by which these are in order; None: it was not asked.
+        index: the generation that was searched.
     """
 
     rows: List[int]
     scores: List[float]
-    matched: Optional[List[float]]
+    matched: Optional[List[Optional[float]]]
     index: Index
 
 
@@ -71,6 +72,11 @@ class Searcher:
         """What searches the newest generation."""
         return self._newest().engine
 
+    @property
+    def reranks(self) -> int:
+        """How many of the best pictures a fusion encoder puts in order; 0: there is none."""
+        return self._reranker.pictures if self._reranker else 0
+
     def search(self, query: Query, k: int, start: int = 0) -> Found:
         """The `k` best pictures after the `start` best ones.
 
@@ -82,18 +88,19 @@ class Searcher:
         state = self._newest()
         with self._encoding:  # torch works best for one at a time
             vector = query.vector(self.model, state.index)
-        deep = start + k + (query.like is not None)
-        first = self._reranker.pictures if self._reranker and query.words_only and not start else 0
-        rows = state.engine.candidates(vector, max(deep, first))
-        best = rank_exactly(state.index, vector, rows, max(deep, first))[0]
+        first = self.reranks if query.words_only and start < self.reranks else 0
+        deep = max(start + k + (query.like is not None), first)
+        best = rank_exactly(state.index, vector, state.engine.candidates(vector, deep), deep)[0]
         kept = best.indices[0] != (-1 if query.like is None else query.like)
         rows, scores = best.indices[0][kept], best.scores[0][kept]
-        if not first:
-            return Found(rows[start : start + k].tolist(), scores[start : start + k].tolist(), None, state.index)
-        with self._encoding:
-            matched = self._reranker(query, rows[:first].tolist(), state.index, state.sources)
-        order = np.lexsort((rows[:first], -matched))[:k]
-        return Found(rows[order].tolist(), scores[order].tolist(), matched[order].tolist(), state.index)
+        order, matched = np.arange(len(rows)), None
+        if first:
+            with self._encoding:
+                matched = self._reranker(query, rows[:first].tolist(), state.index, state.sources)
+            order[:first] = np.lexsort((order[:first], -matched))
+        shown = order[start : start + k]
+        matches = None if matched is None else [float(matched[one]) if one < first else None for one in shown]
+        return Found(rows[shown].tolist(), scores[shown].tolist(), matches, state.index)
 
     def source_and_name(self, row: int) -> Tuple[Source, str]:
         """Where a picture is from, and its name there. Raises DataError: there is none."""
