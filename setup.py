@@ -54,7 +54,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=7.4", "pytest-xdist>=3.7"],
+        "test": ["httpx2>=2.0", "pytest>=7.4", "pytest-xdist>=3.7"],
         "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
         # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
         "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],

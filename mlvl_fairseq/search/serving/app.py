@@ -14,10 +14,10 @@ from typing import Any, Dict, Optional
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from mlvl_fairseq.data.images.reading import decode_image
 from mlvl_fairseq.errors import DataError, UserError
@@ -39,7 +39,7 @@ FILES = {
 }
 
 
-def make_app(searcher: Searcher, options: ServeOptions) -> Starlette:
+def make_app(searcher: Searcher, options: ServeOptions) -> ASGIApp:
     """The ASGI application that shows and searches an index."""
     api = _Api(searcher, options)
     routes = [Route(f"/{path}", partial(_file, name, kind)) for path, (name, kind) in FILES.items()]
@@ -48,11 +48,8 @@ def make_app(searcher: Searcher, options: ServeOptions) -> Starlette:
         Route("/api/search", api.search, methods=["GET", "POST"]),
         *(Route(f"/{size}/{{row:int}}", partial(api.picture, size)) for size in SIDES),
     ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, options.host, options.allow_host or ())],
-        exception_handlers={HTTPException: _http_error, UserError: api.user_error, Exception: _unforeseen},
-    )
+    handlers = {HTTPException: _http_error, UserError: api.user_error, Exception: _unforeseen}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), options.host, options.allow_host or ())
 
 
 async def _file(name: str, kind: str, request: Request) -> Response:
@@ -181,5 +178,5 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    logger.error("%s %s", request.method, request.url.path, exc_info=error)
+    """The error itself goes on to the server, which logs it."""
     return JSONResponse({"error": "something went wrong here; the server's log says what"}, 500)

@@ -1,12 +1,17 @@
 """Serves the page of an index until it is interrupted."""
 
+import contextlib
 import logging
 import socket
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.search.searcher import Searcher
 from mlvl_fairseq.search.serving.options import ServeOptions
+
+if TYPE_CHECKING:
+    import uvicorn
 
 logger = logging.getLogger(__name__)
 CONNECTIONS = 256  # at once; more are told that the server is busy
@@ -25,15 +30,24 @@ def serve(searcher: Searcher, options: ServeOptions) -> None:
     Raises:
         UserError: the address or port cannot be listened at.
     """
-    import uvicorn
-
-    from mlvl_fairseq.search.serving.app import make_app
     from mlvl_fairseq.search.serving.guard import is_local
 
     listening = listen(options)
     port = listening.getsockname()[1]
     if not is_local(options.host):
         logger.warning("whoever can reach this machine can search and see these pictures: there is no password")
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"{searcher.index.pictures:,} pictures at http://{shown}:{port}/  (Ctrl-C ends)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        make_server(searcher, options).run(sockets=[listening])
+
+
+def make_server(searcher: Searcher, options: ServeOptions) -> "uvicorn.Server":
+    """The server; its ``run(sockets=[listen(options)])`` works until its ``should_exit`` is set."""
+    import uvicorn
+
+    from mlvl_fairseq.search.serving.app import make_app
+
     config = uvicorn.Config(
         make_app(searcher, options),
         log_level="warning",
@@ -45,9 +59,7 @@ def serve(searcher: Searcher, options: ServeOptions) -> None:
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=3,
     )
-    shown = f"[{options.host}]" if ":" in options.host else options.host
-    print(f"{searcher.index.pictures:,} pictures at http://{shown}:{port}/  (Ctrl-C ends)", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
 
 
 def listen(options: ServeOptions) -> socket.socket:
@@ -63,9 +75,9 @@ def listen(options: ServeOptions) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(CONNECTIONS)  # who comes before the server is ready waits
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot listen at {options.host} port {options.port}: {reason}; give --host or --port"
-        ) from None
+        where = f"{options.host} port {options.port}"
+        raise UserError(f"cannot listen at {where}: {reason}; give another --host or --port") from None
     return listening
