@@ -124,19 +124,19 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 
 def index(args: argparse.Namespace) -> None:
-    from mlvl_fairseq.search.building import IndexOptions, update_index
-    from mlvl_fairseq.search.engines import choose_engine
-    from mlvl_fairseq.search.folder import open_index
+    from mlvl_fairseq.search.building import IndexOptions, prepare_engine, update_index
+    from mlvl_fairseq.search.engines import agreement
     from mlvl_fairseq.search.sources import source_of
 
     source = source_of(args.images)
     model, frozen = _model(args)
     changes = update_index(args.out, source, model.encoder, options_from(IndexOptions, args), frozen)
-    index = open_index(args.out, verify=False)
-    engine = choose_engine(args.engine, index.pictures)
-    engine.prepare(index, args.uri)
     logger.info("%s: %s", source.path, changes)
-    print(f"{args.out}: {index.pictures:,} pictures, {engine.about}")
+    engine = prepare_engine(args.out, args.engine, args.uri)
+    if not engine.exact:
+        share = agreement(engine)
+        logger.info("--engine %s finds %.1f %% of the ten best of 20 pictures, asked again", engine.name, 100 * share)
+    print(f"{args.out}: {engine.index.pictures:,} pictures, {engine.about}")
 
 
 def query(args: argparse.Namespace) -> None:

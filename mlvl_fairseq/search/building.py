@@ -6,6 +6,7 @@ pictures changed in between, it costs the part that was begun.
 
 import fnmatch
 import logging
+import secrets
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mlvl_fairseq.evaluation.metrics.classification import unit_rows
 from mlvl_fairseq.files import write_text
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.process.locks import alone_in
+from mlvl_fairseq.search.engines import Engine, choose_engine
 from mlvl_fairseq.search.folder import GONE, HERE, TAKEN_OUT, Index, names_path, open_index, part_folder, read_names
 from mlvl_fairseq.search.manifest import (
     IndexManifest,
@@ -112,14 +114,14 @@ def _refuse_other_folder(folder) -> None:
     """Nothing is written among other things."""
     folder = Path(folder)
     if folder.is_dir() and not manifest_path(folder).exists():
-        strange = [path.name for path in folder.iterdir() if path.name not in (".lock", "parts", "engines")]
+        strange = [path.name for path in folder.iterdir() if path.name != ".lock"]
         if strange:
             raise UserError(f"{folder}: is no index and not empty ({strange[0]}, ...): give a new folder")
 
 
 def _started(folder, wanted: IndexManifest) -> Index:
     if not manifest_path(folder).exists():
-        write_manifest(folder, wanted)
+        write_manifest(folder, replace(wanted, id=secrets.token_hex(8)))
     found = read_manifest(folder)
     for name in ("weights_fingerprint", "dtype", "transform", "pictures"):
         old, new = getattr(found, name), getattr(wanted, name)
@@ -212,6 +214,23 @@ class _Update:
         )
         self.changes.bad += len(stored.bad_rows)
         self.manifest = write_manifest(self.folder, replace(self.manifest, parts=[*self.manifest.parts, entry]))
+
+
+def prepare_engine(folder, name: Optional[str] = None, uri: Optional[str] = None) -> Engine:
+    """Bring what an engine keeps up to date, and tell those who search the index, as by a new generation.
+
+    Args:
+        name, uri: see `choose_engine` and `Engine`.
+
+    Raises:
+        DataError: it is no index, or damaged. UserError: there is no such engine, or it cannot be reached.
+    """
+    with alone_in(folder):
+        index = open_index(folder, verify=False)
+        engine = choose_engine(name, index.pictures)
+        if engine.prepare(index, uri):
+            write_manifest(folder, index.manifest)
+    return engine(index, uri)
 
 
 @dataclass

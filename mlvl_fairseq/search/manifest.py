@@ -40,6 +40,7 @@ class IndexManifest:
         weights_fingerprint: of its weights. embed_dim: of its vectors.
         dtype: of the stored vectors. transform, pictures: see `FeatureManifest`.
         sources, parts: a row of the index is a row of a part; parts are in order.
+        id: the index's own name, drawn when it was made; what it is called in other systems.
         marks: the file that says which rows are gone; '' where none is.
         generation: goes up with every change.
         digest: CRC-32 of all other fields.
@@ -54,6 +55,7 @@ class IndexManifest:
     frozen: Dict[str, str] = field(default_factory=dict)
     sources: List[SourceEntry] = field(default_factory=list)
     parts: List[PartEntry] = field(default_factory=list)
+    id: str = ""
     marks: str = ""
     generation: Count = 0
     format: int = FORMAT
