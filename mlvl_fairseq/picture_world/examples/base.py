@@ -99,7 +99,7 @@ class Shelf:
                 yield name, self.scenes[name]
 
     def denying(self, claim: Claim, wanted: Optional[str]) -> Optional[str]:
-        """A picture that contradicts a claim, in what is wanted and nothing else (None: in anything), if there is one."""
+        """A picture that contradicts a claim in what is wanted alone, with None in anything, if there is one."""
 
         def fits(there: Shown) -> bool:
             label, wrong = claim.judge(there)
