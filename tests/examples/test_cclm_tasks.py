@@ -22,7 +22,8 @@ with open({log!r}, "a") as log:
 DRAW = """
 import pathlib
 world = pathlib.Path(sys.argv[1])
-for task, train, other in ("entailment", "jsonl", "jsonl"), ("questions", *2 * ["json"]), ("statements", "json", "jsonl"):
+tasks = ("entailment", "jsonl", "jsonl"), ("questions", "json", "json"), ("statements", "json", "jsonl")
+for task, train, other in tasks:
     folder = world / "examples" / task
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"train.en.{train}").touch()
