@@ -140,7 +140,10 @@ def _opened(path: Path, sentencepiece, cleaning: Optional[str]) -> _Model:
     if not path.is_dir():
         return _Checkpoint(path, sentencepiece, cleaning)
     kind = _HuggingFace if (path / CONFIG_FILE).exists() else _Fairseq
-    return kind(path, SentencePieceTokenizer(sentencepiece or path, cleaning or NO_CLEANING))
+    tokenizer = SentencePieceTokenizer(sentencepiece or path, cleaning or NO_CLEANING)
+    if sentencepiece and tokenizer.detect(path) and not tokenizer.continues(SentencePieceTokenizer(path)):
+        raise UserError(f"--sentencepiece {sentencepiece} is not the tokenizer that lies in {path}: leave it out")
+    return kind(path, tokenizer)
 
 
 class _Checkpoint(_Model):

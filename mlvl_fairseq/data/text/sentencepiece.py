@@ -156,6 +156,13 @@ class SentencePieceTokenizer(Tokenizer):
             return self._digest
         return hashlib.sha256(f"{self._digest} {self.cleaning}".encode()).hexdigest()
 
+    def continues(self, other: Tokenizer) -> bool:
+        """Hugging Face's folder of a model and fairseq's, with counts in its ``dict.txt``, are the same."""
+        if not isinstance(other, SentencePieceTokenizer):
+            return False
+        models = {(one.folder / MODEL_FILE).read_bytes() for one in (self, other)}
+        return len(models) == 1 and self.dictionary.symbols == other.dictionary.symbols
+
     @property
     def _digest(self) -> str:
         """Of the two files."""

@@ -123,8 +123,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def is_of(self, folder) -> bool:
         """Whether a folder holds it, prepared or not. Raises DataError: it holds none."""
-        other = self.load(folder).prepared(self.pieces.cleaning, self.ends_texts)
-        return other.fingerprint == self.fingerprint
+        return self.continues(self.load(folder))
 
     @property
     def name(self) -> str:
@@ -134,6 +133,11 @@ class WordPieceTokenizer(Tokenizer):
     @cached_property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self.pieces), sort_keys=True).encode()).hexdigest()
+
+    def continues(self, other: Tokenizer) -> bool:
+        if not isinstance(other, WordPieceTokenizer):
+            return False
+        return replace(other.pieces, cleaning=self.pieces.cleaning, ends_texts=self.ends_texts) == self.pieces
 
     @property
     def dictionary(self) -> "Dictionary":
