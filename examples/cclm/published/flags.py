@@ -7,9 +7,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.errors import UserError
 
-NUMBERS = {"bs": int, "epoch": int, "lr": float, "seed": int}
-TEXTS = ("task", "dist", "checkpoint", "output_dir", "config", "model", "load_ckpt_from", "output_hdfs", "fewshot")
-SWITCHES = ("evaluate", "gmt")
 PATHS = ("checkpoint", "output_dir", "load_ckpt_from", "output_hdfs", "config")
 HALVES = {"f4": "0,1,2,3", "l4": "4,5,6,7"}
 HERE = 8  # processes of --dist 1, as published
@@ -67,12 +64,21 @@ def read_call(task: str, script: str, names: Sequence[str], words: Sequence[str]
 
 def _read_flags(task: str, words: List[str], refused: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=task, add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in TEXTS:
-        parser.add_argument(f"--{name}")
-    for name, kind in NUMBERS.items():
-        parser.add_argument(f"--{name}", type=kind)
-    for name in SWITCHES:
-        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--task")
+    parser.add_argument("--dist")
+    parser.add_argument("--bs", type=int)
+    parser.add_argument("--epoch", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--output_dir")
+    parser.add_argument("--config")
+    parser.add_argument("--model")
+    parser.add_argument("--load_ckpt_from")
+    parser.add_argument("--output_hdfs")
+    parser.add_argument("--fewshot")
+    parser.add_argument("--evaluate", action="store_true")
+    parser.add_argument("--gmt", action="store_true")
     parser.add_argument("--overrides", nargs="*", default=[])
     try:
         flags, unknown = parser.parse_known_args(words)

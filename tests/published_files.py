@@ -10,6 +10,7 @@ from PIL import Image
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 WORDS = ("house stands", "tree lies", "ball rolls")
+ENOUGH = 10  # images for recall at 10
 WIT_URL = "https://upload.wikimedia.org/{}.jpg"
 
 
@@ -138,21 +139,22 @@ class Writer:
                 self.lines(translated / "test_gmt.jsonl", [row(flickr), row(coco)])
 
     def wit(self):
-        urls = [WIT_URL.format(number) for number in range(4)]
+        urls = [WIT_URL.format(number) for number in range(ENOUGH + 2)]
+        known, new = urls[:ENOUGH], urls[ENOUGH:]
 
         def row(url, lang):
             return {"image_url": url, "caption_reference_description": self.text(), "language": lang}
 
         annotations = self.iglue / "wit" / "annotations"
         for lang in ("ar", "bg", "da", "el", "en", "et", "id", "ja", "ko", "tr", "vi"):
-            self.lines(annotations / f"test_{lang}.jsonl", [row(url, lang) for url in urls[2:]])
+            self.lines(annotations / f"test_{lang}.jsonl", [row(url, lang) for url in new])
             if lang != "en":
                 folder = self.iglue / "wit" / "annotations_machine-translate"
-                self.lines(folder / f"test_{lang}_gmt.jsonl", [row(url, lang) for url in urls[2:]])
-        self.lines(annotations / "val_en.jsonl", [row(url, "en") for url in urls[:2]])
-        self.lines(annotations / "train_en.jsonl", [row(url, "en") for url in (*urls[:2], WIT_URL.format("none"))])
+                self.lines(folder / f"test_{lang}_gmt.jsonl", [row(url, lang) for url in new])
+        self.lines(annotations / "val_en.jsonl", [row(url, "en") for url in known])
+        self.lines(annotations / "train_en.jsonl", [row(url, "en") for url in (*known[:2], WIT_URL.format("none"))])
         self.zipped(annotations / "train_en.jsonl")
-        for folder, shown in (("image_data_train/image_pixels", urls[:2]), ("wit_test", urls[2:])):
+        for folder, shown in (("image_data_train/image_pixels", known), ("wit_test", new)):
             picture = base64.b64encode(self.picture("flickr30k-images/1.jpg").read_bytes()).decode()
             table = self.folder / "images" / folder / "part-00000.csv"
             table.parent.mkdir(parents=True)
@@ -160,12 +162,13 @@ class Writer:
 
     def captions(self):
         """Multi30K's and COCO's lists."""
-        names = [str(self.picture(f"coco/val2014/COCO_val2014_00000000000{n}.jpg").name) for n in range(2)]
         flickr = ["flickr30k-images/1.jpg", "flickr30k-images/2.jpg"]
-        coco = [f"coco/val2014/{name}" for name in names]
+        coco = [f"coco/val2014/COCO_val2014_{number:012}.jpg" for number in range(ENOUGH)]
+        for name in coco:
+            self.picture(name)
 
         def train(images):
-            return [{"caption": self.text(), "image": name, "image_id": name} for name in images for _ in range(2)]
+            return [{"caption": self.text(), "image": name, "image_id": name} for name in images[:2] for _ in range(2)]
 
         def test(images):
             return [{"caption": [self.text(), self.text()], "image": name, "image_id": name} for name in images]
