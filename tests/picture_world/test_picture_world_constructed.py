@@ -159,7 +159,13 @@ def test_too_few_sounds_are_reported():
 
 
 def language(**row):
-    lexicon = {**{concept: concept for concept in (*LONG, *SHORT, *ASKING)}, "star": "tal", "red": "kyte", "2": "duo", "1": "un"}
+    lexicon = {
+        **{concept: concept for concept in (*LONG, *SHORT, *ASKING)},
+        "star": "tal",
+        "red": "kyte",
+        "2": "duo",
+        "1": "un",
+    }
     grammar = {"order": "number colour noun", "verb": "first", "adposition": "before", "relation": "after"}
     grammar.update(row.pop("grammar", {}))
     return ConstructedLanguage("qtz", {"like": "xx", "seed": 1, "script": "LATIN", "grammar": grammar, **row}, lexicon)
