@@ -12,7 +12,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
 COMMANDS = (
-    "analyse cll convert doctor encode evaluate export fuse options path picture-world prepare quickstart report "
+    "analyse cll convert doctor encode evaluate export fuse list options path picture-world prepare quickstart report "
     "sentencepiece"
 ).split()
 

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
 COMMANDS = (
-    "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "picture-world", "prepare", "quickstart",
-    "options", "report", "sentencepiece",
+    "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "list", "picture-world", "prepare",
+    "quickstart", "options", "report", "sentencepiece",
 )  # fmt: skip
 
 

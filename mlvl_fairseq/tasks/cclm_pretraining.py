@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from omegaconf import II
 
 from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
-from mlvl_fairseq.data.streams import STREAM_KINDS, Records, Stream, StreamsDataset, Tools
+from mlvl_fairseq.data.streams import STREAM_KINDS, Records, Stream, StreamKind, StreamsDataset, Tools
 from mlvl_fairseq.data.streams.masking_options import MaskingOptions, masking_of
 from mlvl_fairseq.data.streams.order import StreamOrder, TrainingOrder, ValidationOrder
 from mlvl_fairseq.data.streams.pictures import Pictures, PictureSourceOptions
@@ -134,7 +134,16 @@ class CclmPretrainingTask(MlvlTask):
         return load_xlmr_dictionary(filename)
 
     def max_positions(self) -> int:
-        return max(STREAM_KINDS[name].longest_text(self.cfg) for name in given_kinds(self.cfg))
+        return self._kind_of_longest_texts.longest_text(self.cfg)
+
+    @property
+    def length_option(self) -> str:
+        return self._kind_of_longest_texts.length_option(self.cfg)
+
+    @property
+    def _kind_of_longest_texts(self) -> Type[StreamKind]:
+        kinds = [STREAM_KINDS[name] for name, _, _ in (*self.parts(True), *self.parts(False))]
+        return max(kinds, key=lambda kind: kind.longest_text(self.cfg))
 
     @property
     def streams(self) -> List[str]:
@@ -169,7 +178,7 @@ class CclmPretrainingTask(MlvlTask):
             self.side,
         )
         streams = [
-            Stream(STREAM_KINDS[name](tools), number, self.records(name, paths), self.rows_of(name))
+            Stream(STREAM_KINDS[name](tools), number, self.records(name, paths, training), self.rows_of(name))
             for name, number, paths in self.parts(training)
         ]
         if not streams:
@@ -191,10 +200,11 @@ class CclmPretrainingTask(MlvlTask):
         }
         return [(name, numbers[name], path) for name, path in paths.items() if path]
 
-    def records(self, name: str, paths: str) -> Records:
+    def records(self, name: str, paths: str, training: bool) -> Records:
         if paths not in self._records:
+            option = name if training or not getattr(self.cfg, f"valid_{name}") else f"valid_{name}"
             with first_rank_first():  # it makes the indices that are missing
-                self._records[paths] = Records(paths, f"--{name.replace('_', '-')}", self.cfg.index_folder)
+                self._records[paths] = Records(paths, f"--{option.replace('_', '-')}", self.cfg.index_folder)
         return self._records[paths]
 
     def chosen(self, stream: Stream, training: bool) -> np.ndarray:
