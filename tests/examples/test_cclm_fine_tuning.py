@@ -102,6 +102,7 @@ def test_each_task_has_its_numbers(plan):
     assert asked.lang == "en id sw ta tr zh".split()
     (_, prepare), (_, train), (_, asked) = plan("xflickrco", START)
     assert (train.batch_size, train.max_epoch, train.max_length, asked.rerank_k) == (8, 10, 80, 128)
+    assert asked.max_words == 80
     assert (int(train.total_num_update), train.warmup_updates) == (22_660, 2266)
     assert train.validate_after_updates == 8 * 2266 and train.heads == "matching"
     assert prepare[prepare.index("--cleaning") + 1] == train.cleaning == "cclm"
@@ -165,6 +166,8 @@ def test_evaluation_alone_and_translated_tests(plan, data):
     assert (asked.checkpoint, asked.gmt, asked.memory, asked.lang) == ("cclm.pt", True, 100, ["ar", "es", "fr", "ru"])
     assert asked.examples == str(data / "iglue/datasets/XVNLI/annotations_machine-translate/{lang}/test.jsonl")
     assert asked.output_dir.endswith("/scores_gmt")
+    ((_, asked),) = plan("xflickrco", f"{START} --evaluate --gmt")
+    assert asked.gmt and asked.captions.endswith("annotations_machine-translate/{lang}/test_gmt.jsonl")
     ((_, asked),) = plan("nlvr", f"{START} --evaluate --gmt")
     assert asked.examples.endswith("annotations_machine-translate/marvl-{lang}_gmt.jsonl") and "en" not in asked.lang
 

@@ -37,7 +37,8 @@ class RetrievalTask(FineTuning):
         return TrainingData([folder, "--langs", ",".join(langs), *cleaning], rows)
 
     def evaluation_words(self, setting: Setting) -> List[str]:
-        return ["--rest", "reference"] if setting.call.reference else []
+        words = ["--max-words", str(setting.config.words)] if setting.published else []
+        return [*words, *(["--rest", "reference"] if setting.call.reference else [])]
 
 
 def count(folder: str, lang: str) -> int:
