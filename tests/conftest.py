@@ -67,6 +67,14 @@ def run_alone():
 
 
 @pytest.fixture(scope="session")
+def published_program(root):
+    """The module of examples/cclm/run.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root / "examples" / "cclm"))
+        return importlib.import_module("run")
+
+
+@pytest.fixture(scope="session")
 def translation_data(run_here, tmp_path_factory):
     """A binarized translation corpus: 60, 20 and 20 sentences of letters; the target is the source backwards."""
     folder = tmp_path_factory.mktemp("translation")

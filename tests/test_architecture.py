@@ -32,6 +32,7 @@ ARROWS = {
     "checkpoints": GROUND | {"data", "modules"},
     "networks": CORE | {"fairseq"},
     "inference": CORE | {"networks", "runs"},
+    "export": CORE | {"networks", "inference", "runs", "process", "fairseq"},  # which loads exports of XLM-Rs
     "evaluation": GROUND,  # the signature
     "evaluation/metrics": GROUND | {"evaluation"},
     "evaluation/report": GROUND | {"evaluation", "runs"},

@@ -8,7 +8,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
@@ -101,4 +101,4 @@ class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
         return self.max_length
 
 
-register_architectures("cclm", ARCHITECTURES)
+register_architectures("cclm", ARCHITECTURES, dimensions_that_fit)

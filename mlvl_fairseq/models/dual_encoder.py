@@ -9,7 +9,7 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.continual.learner import LanguageLearner
-from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
@@ -102,4 +102,4 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         return self.max_length
 
 
-register_architectures("dual_encoder", network.ARCHITECTURES)
+register_architectures("dual_encoder", network.ARCHITECTURES, dimensions_that_fit)

@@ -3,7 +3,7 @@
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.picture_world.examples.facts import FALSE, TRUE, UNKNOWN, Claim, Shown, shown
@@ -98,9 +98,14 @@ class Shelf:
             for name in self.rng.sample(self.names, len(self.names)):
                 yield name, self.scenes[name]
 
-    def denying(self, claim: Claim, wanted: FrozenSet[str]) -> Optional[str]:
-        """A picture that contradicts a claim in exactly what is wanted; None: there is none."""
-        return self._first(self.by_kind.get(claim.a.kind, ()), lambda there: claim.judge(there) == (FALSE, wanted))
+    def denying(self, claim: Claim, wanted: Optional[str]) -> Optional[str]:
+        """A picture that contradicts a claim in what is wanted alone, with None in anything, if there is one."""
+
+        def fits(there: Shown) -> bool:
+            label, wrong = claim.judge(there)
+            return label == FALSE and wanted in (None, *wrong) and (wanted is None or len(wrong) == 1)
+
+        return self._first(self.by_kind.get(claim.a.kind, ()), fits)
 
     def silent(self, claim: Claim, about: Sequence[str]) -> Optional[str]:
         """A picture that neither confirms nor contradicts a claim, and shows things of the kinds of `about`."""

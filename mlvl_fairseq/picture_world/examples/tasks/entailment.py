@@ -56,14 +56,14 @@ class Entailment(ExampleTask):
 def _unit(shelf: Shelf, turns: Iterator[Tuple[str, Shown]], form: str, wanted: str) -> List[Example]:
     """A hypothesis that contradicts a picture in what is wanted, or, where no picture of the split is such, in another
     way."""
-    for way in (wanted, *(other for other in WRONG[form] if other != wanted)):
+    for way in (wanted, *(other for other in WRONG[form] if other != wanted), None):
         for _ in shelf.names:
             name, there = next(turns)
             claim = _claim(shelf, form, there)
             if claim is None:
                 continue
             about = shelf.rng.choice(((claim.a.kind,), (claim.b.kind,), ())) if claim.b else ()
-            pictures = {TRUE: name, FALSE: shelf.denying(claim, frozenset([way])), UNKNOWN: shelf.silent(claim, about)}
+            pictures = {TRUE: name, FALSE: shelf.denying(claim, way), UNKNOWN: shelf.silent(claim, about)}
             if None not in pictures.values():
                 return [Example(form, claim.say, (picture,), label) for label, picture in pictures.items()]
     raise too_few("hypotheses")

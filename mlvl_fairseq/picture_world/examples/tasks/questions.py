@@ -143,7 +143,7 @@ def _yes_and_no(shelf: Shelf, turns, way: Optional[str]) -> List[Example]:
     yes, there = next(turns)
     group, _ = shelf.rng.choice(list(there.values()))
     claim = Claim(group, template="exists")
-    no = shelf.denying(claim, frozenset([way])) if way else shelf.silent(claim, ())
+    no = shelf.denying(claim, way) if way else shelf.silent(claim, ())
     if no is None:
         return []
     say = partial(_say, "exists", group, None)

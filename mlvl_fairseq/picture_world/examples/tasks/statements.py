@@ -75,7 +75,7 @@ def _unit(shelf: Shelf, turns, form: str, otherwise: Optional[str]) -> List[Exam
             name, there = next(turns)
             group, _ = shelf.rng.choice(list(there.values()))
             claim = Claim(group, template="exists")
-            without = shelf.denying(claim, frozenset([way])) if way else shelf.silent(claim, ())
+            without = shelf.denying(claim, way) if way else shelf.silent(claim, ())
             pairs = without and _pairs(shelf, form, claim, name, without)
             if pairs:
                 say = partial(_say, form, group)
