@@ -55,9 +55,7 @@ def _add_index(commands) -> None:
     from mlvl_fairseq.search.engines import engine_names
 
     parser = _command(commands, "index", index, "make an index, or bring it up to date with its pictures")
-    parser.add_argument(
-        "images", metavar="IMAGES", help="a folder, a list (.txt), tar archives, or a corpus folder"
-    )
+    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt), tar archives, or a corpus folder")
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_model_options(parser, "the model; needed once, an index knows its model")
     _not_needed(parser, "--checkpoint")

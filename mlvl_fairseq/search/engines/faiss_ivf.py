@@ -19,7 +19,7 @@ from mlvl_fairseq.search.folder import BLOCK, Index
 logger = logging.getLogger(__name__)
 PROBES = 32  # groups that are searched
 CANDIDATES = 100  # at least, that are compared exactly
-TRAINED_ON = 64  # vectors a group that the groups are made from
+TRAINED_ON = 40  # vectors a group that the groups are made from
 SAVED_ROWS = 4_000_000  # between two states on the disk
 _AGAIN = "delete it and run mlvl-search index again"
 
@@ -78,9 +78,9 @@ class FaissIvfEngine(Engine):
 
 
 def groups_for(rows: int) -> int:
-    """How many groups so many vectors are put into: about four times the root, and a power of two; of few vectors as
-    many as leave 40 to a group."""
-    return 2 ** round(math.log2(max(1, min(4 * math.sqrt(rows), rows / 40))))
+    """How many groups so many vectors are put into: about twice the root, and a power of two; of few vectors as
+    many as leave :data:`TRAINED_ON` to a group."""
+    return 2 ** round(math.log2(max(1, min(2 * math.sqrt(rows), rows / TRAINED_ON))))
 
 
 def _path(index: Index) -> Path:
