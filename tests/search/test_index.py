@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.search import building
-from mlvl_fairseq.search.building import Changes, take_out
+from mlvl_fairseq.search.building import Changes
 from mlvl_fairseq.search.folder import open_index
+from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.sources import source_of
 
 
@@ -238,8 +240,24 @@ def test_names_of_other_pictures_are_told(index):
         open_index(index).name(0)
 
 
+def test_a_manifest_that_was_edited_is_told(index):
+    path = index / "index.json"
+    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float16"'))
+    with pytest.raises(DataError, match="it is not what was written"):
+        open_index(index)
+
+
 def test_a_manifest_of_another_version_is_told(index):
     path = index / "index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(DataError, match="is of version 2"):
         open_index(index)
+
+
+def test_a_manifest_without_what_a_later_version_adds_is_read(index):
+    path = index / "index.json"
+    content = json.loads(path.read_text())
+    del content["pictures"], content["digest"]  # `pictures` has a default
+    content["digest"] = f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+    path.write_text(json.dumps(content))
+    assert open_index(index).pictures == 8
