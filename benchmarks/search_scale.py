@@ -7,8 +7,8 @@ with its original: about 0.8). They are stored as `mlvl-search index --dtype flo
 and words is not in these numbers.
 
 Recall: the share of the exact ten best that an engine finds. Latency: of one query, asked by so many clients at once in
-one process; on a machine that is shared, CPU time says more. Memory: at most beside what there was before; pages of stored vectors that were read count, though the
-system can take them back ("of its own" are the others, at the end).
+one process; on a machine that is shared, CPU time says more. Memory: at most beside what there was before; pages of
+stored vectors that were read count, though the system can take them back ("of its own" are the others, at the end).
 
     python benchmarks/search_scale.py WORK --features train.npy --vectors 1000000
 """
@@ -167,8 +167,10 @@ def main() -> None:
         waits = [f"{asked.result[f'{n}'][0]:.1f} / {asked.result[f'{n}'][1]:.1f}" for n in CLIENTS]
         rates = [f"{asked.result[f'{n}'][2]:.0f}" for n in CLIENTS]
         cells = [name, f"{built.result:.0f}", f"{built.extra_mib:.0f}", f"{files:.0f}", f"{asked.result['opened']:.1f}"]
-        table.append([*cells, f"{asked.extra_mib:.0f}", f"{asked.result['own']:.0f}", f"{recall:.3f}", cpu, *waits, *rates])
-    heads = ["engine", "build s", "build MiB", "files MiB", "open s", "search MiB", "of its own", "recall@10", "CPU ms a query"]
+        cells += [f"{asked.extra_mib:.0f}", f"{asked.result['own']:.0f}", f"{recall:.3f}", cpu]
+        table.append([*cells, *waits, *rates])
+    heads = ["engine", "build s", "build MiB", "files MiB", "open s", "search MiB", "of its own", "recall@10"]
+    heads += ["CPU ms a query"]
     heads += [f"ms, {clients} clients (median / 95 %)" for clients in CLIENTS]
     print(f"{args.vectors:,} vectors of {args.dim} dimensions, {QUERIES} queries\n")
     print(markdown_table([*heads, *(f"queries/s, {clients}" for clients in CLIENTS)], table))
