@@ -74,7 +74,10 @@ def overrides(request):
             own += ["task.langs=en"]
         elif task == "cclm_pretraining":
             files = {"image_text": "images", "parallel_text": "texts", "regions": "regions"}
-            own = [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
+            started = "init_from" in model
+            own = ["model.init_from=null"] if started else []
+            files = {"image_text": "images"} if started else files
+            own += [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
             own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", "dataset.batch_size=6", *CCLM]
         elif "examples" in config["task"]:
             files = {"image_text_classification": "xvnli.jsonl", "visual_question_answering": "gqa.json"}
