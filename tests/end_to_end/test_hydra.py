@@ -347,7 +347,7 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
     for config in (overlay, f"{overlay}_small"):
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
-        quirks = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad"}
+        quirks = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad", "cclm_which_image": "--stream-form"}
         quirks.update(dict.fromkeys(("cclm_entailment", "cclm_questions"), "--example-form"))
         quirk = quirks.get(overlay, "--frozen-dropout")
         assert quirk in quirky and quirk not in plain
