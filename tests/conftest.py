@@ -88,6 +88,20 @@ def translation_data(run_here, tmp_path_factory):
     return folder / "bin"
 
 
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory):
+    """An official CLIP file of one layer a tower, with CLIP's vocabulary and ViT-B/32's 512 dimensions."""
+    import torch
+
+    from mlvl_fairseq.fairseq_patches import import_clip
+
+    torch.manual_seed(0)
+    model = import_clip().model.CLIP(512, 32, 1, 64, 8, 77, 49408, 64, 1, 1)
+    path = tmp_path_factory.mktemp("clip") / "ViT-B-32.pt"
+    torch.save({**model.state_dict(), "context_length": torch.tensor(77)}, path)
+    return path
+
+
 @pytest.fixture
 def add_file(tmp_path, monkeypatch):
     """``add_file(package, "name", text)``: the package as if this file had been in its folder when it was imported."""

@@ -21,7 +21,7 @@ FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
 COMMANDS = (
     "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "list", "picture-world", "prepare",
-    "quickstart", "options", "report", "sentencepiece",
+    "quickstart", "options", "report", "search", "sentencepiece",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@
 #   TUNED="four_streams"                which of ARMS are fine-tuned, of the first of SEEDS
 #   EXAMPLES=6000 FEW=48                English examples of each task, and those of another language
 #   FEW_LANGUAGES="es cs ru"            that are fine-tuned on further
-#   TASK_UPDATES=1200 TASK_LR=3e-4      of each fine-tuning in English
+#   TASK_UPDATES=1200 TASK_LR=1e-3      of each fine-tuning in English
 #   FEW_UPDATES=60 FEW_LR=1e-4          of each further one
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
@@ -91,13 +91,13 @@ python "$here/generated_table.py" "$out/rows" --image-languages "$image_language
 declare -A recipes=([entailment]=cclm_entailment_small [questions]=cclm_questions_small [statements]=cclm_entailment_small)
 declare -A evaluators=([entailment]=nli [questions]=vqa [statements]=nlvr)
 
-tune() { # FOLDER LANGUAGE TRAIN CHECKPOINT UPDATES LR FLAGS
+tune() { # FOLDER LANGUAGE TRAIN CHECKPOINT UPDATES LR EPOCHS FLAGS; it is validated every so many epochs
   local flags data=$world/examples/$(basename "$(dirname "$1")")
-  mapfile -t flags <"$7"
+  mapfile -t flags <"$8"
   logged "$1/$2.log" fairseq-train --user-dir "$(mlvl-path)" "${flags[@]}" --tokenizer-folder "$pieces" \
     --image-root "$world/images" --examples "$data/$3.$2".json* --valid-examples "$data/valid.$2".json* \
-    --init-from "$4" --total-num-update "$5" --max-update "$5" --lr "$6" --seed 1 --log-format simple --cpu \
-    --num-workers 0 --save-dir "$1"
+    --init-from "$4" --total-num-update "$5" --max-update "$5" --lr "$6" --validate-interval "$7" --save-interval "$7" \
+    --seed 1 --log-format simple --cpu --num-workers 0 --save-dir "$1"
 }
 
 asked() { # FOLDER CHECKPOINT EVALUATOR LANGUAGES
@@ -112,11 +112,11 @@ task() { # ARM TASK EVALUATOR SEED
   [[ ! -e $folder/done ]] || return 0
   echo "$2, in English, of $1; log: $folder/zero_shot/en.log" >&2
   tune "$folder/zero_shot" en train "$out/rows/$1/seed$4/checkpoint_last.pt" "${TASK_UPDATES:-1200}" \
-    "${TASK_LR:-3e-4}" "$flags"
+    "${TASK_LR:-1e-3}" 1 "$flags"
   asked "$folder/zero_shot" "$folder/zero_shot/checkpoint_best.pt" "$3" "$languages"
   for lang in ${FEW_LANGUAGES:-es cs ru}; do
     tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-60}" \
-      "${FEW_LR:-1e-4}" "$flags"
+      "${FEW_LR:-1e-4}" 10 "$flags"
     asked "$folder/few_$lang" "$folder/few_$lang/checkpoint_best.pt" "$3" "$lang"
   done
   touch "$folder/done"

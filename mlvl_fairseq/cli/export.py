@@ -38,17 +38,16 @@ def _add_options(parser: argparse.ArgumentParser, kind) -> None:
     parser.add_argument("checkpoint", help="checkpoint of this plugin, official CLIP file, or an exported folder")
     parser.add_argument("out", help="folder to write to: new or empty, or one of an earlier export")
     add_dataclass_options(parser, kind.Options)
-    proof = parser.add_argument_group("proof and model card")
-    proof.add_argument("--corpus", metavar="DIR", help="try its captions and pictures, too")
-    proof.add_argument(
+    card = parser.add_argument_group("model card")
+    card.add_argument(
         "--scores",
         metavar="DIR",
         action="append",
         default=[],
         help="scores of this model for the card, of mlvl-evaluate --output-dir; may be given several times",
     )
-    proof.add_argument("--license", metavar="NAME", help="of the weights it was made of, as the Hub calls it: mit, ...")
-    proof.add_argument("--method", metavar="TEXT", help="how it was trained (default: what its run says)")
+    card.add_argument("--license", metavar="NAME", help="of the weights it was made of, as the Hub calls it: mit, ...")
+    card.add_argument("--method", metavar="TEXT", help="how it was trained (default: what its run says)")
     add_frozen_options(parser)
 
 
@@ -63,7 +62,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     frozen = frozen_from(args)
     encoder = Encoder.load(args.checkpoint, **frozen)
     export = kind(options_from(kind.Options, args), frozen)
-    proof = export_model(export, encoder, Path(args.out), args.corpus, args.scores, args.license, args.method)
+    proof = export_model(export, encoder, Path(args.out), args.scores, args.license, args.method)
     print("\n".join(proof.lines()))
     logger.info("written: %s", args.out)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, ClassVar, Dict, List, Mapping, Optio
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.export.samples import Samples
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,6 +52,13 @@ class ExportOptions:
         metadata={
             "help": "the language that the export is for, where the model treats each in a way of its own: adapters, "
             "frozen segmentation"
+        },
+    )
+    corpus: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "try its captions and pictures, too; for features: the one whose vectors are written",
+            "metavar": "DIR",
         },
     )
 
@@ -100,6 +108,19 @@ class Export(ABC):
     def example(self, encoder: "Encoder", folder: Path) -> str:
         """Lines of Python that load the folder and encode with it, for the model card. They run where the folder's
         parent is the working folder."""
+
+    @property
+    def tried_lang(self) -> Optional[str]:
+        """The language of the captions that it is tried on."""
+        return self.options.lang
+
+    def samples(self, size: Optional[int]) -> Samples:
+        """What it is tried on. `size`: of the network's pictures; None: it takes none.
+
+        Raises:
+            UserError, DataError: the corpus is none, or an image of it cannot be read.
+        """
+        return Samples.of_corpus(self.options.corpus, size) if self.options.corpus else Samples.own(size)
 
     def notes(self, encoder: "Encoder") -> List[str]:
         """Sentences for the model card on what is special about this format. None by default."""

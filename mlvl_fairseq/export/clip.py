@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, List, Optional
 from mlvl_fairseq.checkpoints.clip import CLIPWeights
 from mlvl_fairseq.data.text import ClipTokenizer
 from mlvl_fairseq.export.tokenizers import unfit_tokenizer
+from mlvl_fairseq.export.towers import activation_of
 from mlvl_fairseq.modules.heads import FeatureHead
-from mlvl_fairseq.modules.transformer import ACTIVATIONS
 
 if TYPE_CHECKING:
     from mlvl_fairseq.inference import Encoder
@@ -37,7 +37,7 @@ class PlainClip:
             None if network.vision is None else network.logit_scale.detach(),
             block.attn.heads,
             network.vision.transformer.resblocks[0].attn.heads if vision else None,
-            next(name for name, kind in ACTIVATIONS.items() if isinstance(block.mlp.gelu, kind)),
+            activation_of(block),
         )
         return cls(weights, tokenizer, list(encoder.languages))
 

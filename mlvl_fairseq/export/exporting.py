@@ -9,7 +9,6 @@ from mlvl_fairseq.export.base import Export
 from mlvl_fairseq.export.card import CARD, Scores, write_card
 from mlvl_fairseq.export.proof import PROOF, Proof, prove
 from mlvl_fairseq.export.quiet import quiet
-from mlvl_fairseq.export.samples import Samples
 from mlvl_fairseq.process.locks import writing
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ def export_model(
     export: Export,
     encoder: "Encoder",
     folder: Path,
-    corpus: Optional[str] = None,
     scores: Sequence[str] = (),
     licence: Optional[str] = None,
     method: Optional[str] = None,
@@ -28,8 +26,8 @@ def export_model(
     """Write an export, prove it, and write its card.
 
     Args:
-        folder: new, empty, or one of an earlier export. corpus: whose captions and pictures are tried, too.
-        scores: folders of ``mlvl-evaluate --output-dir``. licence, method: see :func:`write_card`.
+        folder: new, empty, or one of an earlier export. scores: folders of ``mlvl-evaluate --output-dir``.
+        licence, method: see :func:`write_card`.
 
     Raises:
         UserError: the network does not fit the format, a package is missing that writes it, the folder holds something
@@ -41,8 +39,7 @@ def export_model(
     _require_own(folder)
     shown = [Scores.read(path, encoder) for path in scores]
     preprocess = encoder.network.preprocess
-    size = None if preprocess is None else preprocess.size
-    samples = Samples.of_corpus(corpus, size) if corpus else Samples.own(size)
+    samples = export.samples(None if preprocess is None else preprocess.size)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (PROOF, CARD):

@@ -134,7 +134,7 @@ def prove(export: Export, encoder: "Encoder", folder: Path, samples: Samples) ->
 
 
 def _tried(name: str, version: str, export: Export, encoder: "Encoder", folder: Path, samples: Samples) -> Trial:
-    trial, lang = Trial(version), export.options.lang
+    trial, lang = Trial(version), export.tried_lang
     try:
         stock = export.load(folder, name)
     except Exception as error:  # whatever another program says of a folder that it does not like

@@ -75,10 +75,13 @@ class Samples:
         captions = {lang: corpus.captions(split, lang) for lang in corpus.languages(split)}
         some = [caption for given in captions.values() for caption in given[:CAPTIONS]]
         more = [caption for given in captions.values() for caption in given[CAPTIONS:]]
-        pictures, root = [], corpus.manifest.get("image_root")
-        if size and root:
-            images = ImageFolder(root)
-            pictures = [load_image(images.path(name)) for name in corpus.images(split)[:PICTURES]]
+        pictures = corpus_pictures(corpus, split) if size else []
         words = f"the captions of the {split} split of {corpus.folder.resolve().name} in {', '.join(captions)}"
         source = f"{own.source}; {words}" + (f" and {len(pictures)} of its pictures" if pictures else "")
         return cls([*own.captions, *some], list(dict.fromkeys(more)), [*own.pictures, *pictures], source)
+
+
+def corpus_pictures(corpus: Corpus, split: str) -> List["Image.Image"]:
+    """The first ones of a split, if the corpus knows where they are. Raises DataError: one cannot be read."""
+    root = corpus.manifest.get("image_root")
+    return [load_image(ImageFolder(root).path(name)) for name in corpus.images(split)[:PICTURES]] if root else []

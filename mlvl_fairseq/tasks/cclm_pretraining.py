@@ -27,7 +27,7 @@ from mlvl_fairseq.data.streams.sides import SideOptions
 from mlvl_fairseq.data.streams.texts import FORMS, CaptionOptions, Texts
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
-from mlvl_fairseq.distributed import first_rank_first
+from mlvl_fairseq.distributed import first_rank_first, on_any_rank
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.options import check_number, with_options
 from mlvl_fairseq.tasks._base import MlvlTask
@@ -308,8 +308,19 @@ class CclmPretrainingTask(MlvlTask):
         :data:`TOLD`.
 
         Raises:
-            DataError: it is to be an error, or there is too much. UserError: there is not one row.
+            DataError: it is to be an error, or there is too much. UserError: there is not one row; or another rank has
+                such a batch, whose training ends.
         """
+        told, error = {}, None
+        try:
+            told = self._told(sample)
+        except UserError as found:
+            error = found
+        if on_any_rank(error is not None):
+            raise error or UserError("training ends: another rank has a batch that cannot be used, and says why")
+        return told
+
+    def _told(self, sample: Dict) -> Dict[str, int]:
         known = len(self.bad_records.known)
         self.bad_records.tell(sample["problems"])
         if not sample["nsentences"]:

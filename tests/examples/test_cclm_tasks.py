@@ -69,7 +69,7 @@ def test_tasks_are_learned_in_english_then_in_a_few_examples_and_asked_in_all_la
         train, other = (".jsonl" if task == "entailment" else ".json"), (".json" if task == "questions" else ".jsonl")
         assert (english.examples, english.valid_examples) == (f"{data}/train.en{train}", f"{data}/valid.en{other}")
         assert english.init_from == "out/rows/four_streams/seed3/checkpoint_last.pt" and not english.augment
-        assert (english.save_dir, english.max_update, english.lr) == (f"{folder}/zero_shot", 70, [3e-4])
+        assert (english.save_dir, english.max_update, english.lr) == (f"{folder}/zero_shot", 70, [1e-3])
         assert english.best_checkpoint_metric == "accuracy" and english.tokenizer_folder == "out/pieces"
         for args, lang in zip(few, ("es", "ru"), strict=True):
             assert (args.examples, args.valid_examples) == (f"{data}/few.{lang}{other}", f"{data}/valid.{lang}{other}")

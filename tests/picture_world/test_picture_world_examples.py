@@ -3,6 +3,7 @@
 What is true is found again here, from the English text and the scene."""
 
 import json
+import random
 import re
 from collections import Counter, defaultdict
 
@@ -12,7 +13,8 @@ from mlvl_fairseq.cli import picture_world as command
 from mlvl_fairseq.data.examples import ExampleImageOptions, ExampleImages, read_examples
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.picture_world import ExampleSettings, WorldSettings, get_language, plan_world, write_examples
-from mlvl_fairseq.picture_world.examples import draw_examples
+from mlvl_fairseq.picture_world.examples import EXAMPLE_TASKS, draw_examples
+from mlvl_fairseq.picture_world.examples.base import Shelf
 from mlvl_fairseq.picture_world.languages.en import PLURALS
 from mlvl_fairseq.picture_world.scenes import COLOURS, INVERSE, KINDS
 
@@ -173,8 +175,8 @@ def test_every_form_of_question_has_every_answer_equally_often_and_most_texts_do
 
 def test_where_each_text_can_have_each_answer_it_has():
     """3000 pictures suffice for all forms."""
-    drawn = draw_examples(WorldSettings(train=3000, valid=70, test=90), ExampleSettings(60, 24))
-    examples = drawn["questions"]["train"]
+    shelf = Shelf(plan_world(WorldSettings(train=3000, valid=1, test=1))["train"], random.Random(1))
+    examples = EXAMPLE_TASKS["questions"].draw(shelf, 60)
     by_text = defaultdict(Counter)
     for example in examples:
         by_text[example.form, example.say(ENGLISH)][example.answer] += 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq.logging import metrics
+from ranks import run_ranks
 
 from mlvl_fairseq.criterions.cclm import CclmPretrainingCriterion
 from mlvl_fairseq.data.streams import STREAM_KINDS
@@ -154,6 +155,28 @@ def test_what_was_not_used_on_any_rank_is_told(setup):
         setup(image_text="FILE").reduce_metrics([{**log, "bad_records": number} for number in (1, 2)], criterion)
     values = found.get_smoothed_values()
     assert (values["bad_records"], values["image_itc"]) == (3, 2.0) and "clipped_boxes" not in values
+
+
+def test_a_batch_that_one_rank_cannot_use_ends_training_on_all(setup, tmp_path):
+    task = setup(image_text="FILE")
+    usable = {"problems": [], "nsentences": 4, "records": "image_text", "clipped_boxes": 0, "unused_rows": 0}
+    usable["absent_rows"] = 0
+    batches = [usable, {**usable, "nsentences": 0}, {**usable, "problems": ["one", "two"]}]
+
+    def work(rank):
+        said = []
+        for own in ((usable, usable), (batches[1], usable), (usable, batches[2])):
+            try:
+                said.append(str(task._look_at(own[rank])["bad_records"]))
+            except UserError as error:
+                said.append(str(error))
+        return said
+
+    first, second = run_ranks(work, tmp_path)
+    another = "training ends: another rank has a batch that cannot be used, and says why"
+    assert first[0] == second[0] == "0"
+    assert first[1].startswith("no record of a batch of --image-text can be used") and second[1] == another
+    assert first[2] == another and second[2].startswith("one (--bad-record skip")
 
 
 def test_iterator_goes_through_all_epochs(setup):

@@ -167,9 +167,9 @@ def to_huggingface(weights: CLIPWeights, folder, languages: Sequence[str] = ()) 
         folder: made if it does not exist; files of an earlier export are replaced.
         languages: learned in sequence; `transformers` reads over them.
     """
-    tensors = _to_their_names("text", weights.text, weights.text_config.layers)
+    tensors = to_their_names("text", weights.text, weights.text_config.layers)
     if weights.vision_config is not None:
-        tensors.update(_to_their_names("vision", weights.vision, weights.vision_config.layers))
+        tensors.update(to_their_names("vision", weights.vision, weights.vision_config.layers))
         tensors["logit_scale"] = torch.tensor(_logit_scale(weights))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,9 +182,12 @@ def _logit_scale(weights: CLIPWeights) -> float:
     return math.log(1 / INITIAL_TEMPERATURE) if weights.logit_scale is None else weights.logit_scale
 
 
-def _to_their_names(tower: str, tensors: Mapping[str, torch.Tensor], layers: int) -> Dict[str, torch.Tensor]:
+def to_their_names(tower: str, tensors: Mapping[str, torch.Tensor], layers: int) -> Dict[str, torch.Tensor]:
+    """The tensors of a tower, ``text`` or ``vision``, by Hugging Face's names; the projection may be absent."""
     renamed = {}
     for renaming in _renamings(tower, layers):
+        if renaming.transposed and renaming.ours not in tensors:
+            continue
         tensor = tensors[renaming.ours].detach()
         parts = (tensor.t() if renaming.transposed else tensor).chunk(len(renaming.theirs))
         renamed.update({name: part.contiguous() for name, part in zip(renaming.theirs, parts)})
@@ -201,30 +204,35 @@ def _renamings(tower: str, layers: int) -> Iterator[Renaming]:
                 yield Renaming(f"{ours}.{our_module}.{kind}", (f"{theirs}.{their_module}.{kind}",))
 
 
-def _to_config(weights: CLIPWeights) -> Dict[str, Any]:
-    text = weights.text_config
-    text_options = {
-        **_shared_options("clip_text_model", text),
-        "vocab_size": text.vocab_size,
-        "max_position_embeddings": text.context_length,
+def text_options(config: TextConfig) -> Dict[str, Any]:
+    """The configuration of a text tower."""
+    return {
+        **_shared_options("clip_text_model", config),
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
         "bos_token_id": BEGIN_OF_TEXT,
         "eos_token_id": END_OF_TEXT,  # makes `transformers` pool at the first end of text, as we do
         "pad_token_id": END_OF_TEXT,
     }
+
+
+def vision_options(config: VisionConfig) -> Dict[str, Any]:
+    """The configuration of an image tower."""
+    sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
+    return {**_shared_options("clip_vision_model", config), **sizes}
+
+
+def _to_config(weights: CLIPWeights) -> Dict[str, Any]:
+    text_config = text_options(weights.text_config)
     if weights.vision_config is None:
-        return {"architectures": ["CLIPTextModelWithProjection"], **text_options}
-    vision = weights.vision_config
+        return {"architectures": ["CLIPTextModelWithProjection"], **text_config}
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
-        "projection_dim": text.embed_dim,
+        "projection_dim": weights.text_config.embed_dim,
         "logit_scale_init_value": _logit_scale(weights),
-        "text_config": text_options,
-        "vision_config": {
-            **_shared_options("clip_vision_model", vision),
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-        },
+        "text_config": text_config,
+        "vision_config": vision_options(weights.vision_config),
         "torch_dtype": "float32",
     }
 
@@ -236,7 +244,7 @@ def _shared_options(model_type: str, config: Union[TextConfig, VisionConfig]) ->
         "intermediate_size": config.mlp_width,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
-        "projection_dim": config.embed_dim,
+        "projection_dim": config.embed_dim or config.width,
         "hidden_act": config.activation,
         "layer_norm_eps": LAYER_NORM_EPS,
     }

@@ -4,13 +4,14 @@ import json
 import random
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Sequence
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_text
 from mlvl_fairseq.picture_world.examples import tasks as _tasks  # noqa: F401  they register themselves
-from mlvl_fairseq.picture_world.examples.base import EXAMPLE_TASKS, Example, Shelf
+from mlvl_fairseq.picture_world.examples.base import EXAMPLE_TASKS, Example, ExampleTask, Shelf
 from mlvl_fairseq.picture_world.languages import get_language
 from mlvl_fairseq.picture_world.languages.base import Language
 from mlvl_fairseq.picture_world.manifest import claim
@@ -22,6 +23,7 @@ SHARE = 10  # one in so many training examples besides for validation, and for a
 FEW = "few"  # the split of examples in other languages than English, about training pictures
 PARALLEL = "parallel"  # the folder of the sentences and questions of other examples with their translations
 TRAINED = "en"
+Drawn = Dict[str, Dict[str, List[Example]]]  # task -> split -> examples
 
 
 @dataclass(frozen=True)
@@ -61,33 +63,42 @@ def write_examples(folder, world: WorldSettings, settings: ExampleSettings, lang
     """
     if min(settings.train, settings.few) < 1:
         raise UserError(f"examples={settings.train}, few={settings.few}: give numbers of examples, at least one")
-    speakers, english = [get_language(code) for code in languages], get_language(TRAINED)
-    others = [language for language in speakers if language.code != TRAINED]
-    drawn, folder = draw_examples(world, settings), Path(folder) / FOLDER
-    claim(folder / MANIFEST, {"generator": GENERATOR, **asdict(settings)}, "examples")
-    files: Dict[str, Callable[[], str]] = {}
+    speakers, folder = [get_language(code) for code in languages], Path(folder) / FOLDER
+    mark = partial(claim, folder / MANIFEST, {"generator": GENERATOR, **asdict(settings)}, "examples")
+    if (folder / MANIFEST).exists():
+        mark()
+    missing = {path: content for path, content in _files(speakers).items() if not (folder / path).exists()}
+    if not missing:
+        return []
+    drawn = draw_examples(world, settings)
+    mark()
+    for path, content in missing.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        write_text(folder / path, content(drawn))
+    return [folder / path for path in missing]
+
+
+def _files(speakers: Sequence[Language]) -> Dict[str, Callable[[Drawn], str]]:
+    """Names of files, and what gives their contents."""
+    others, english = [language for language in speakers if language.code != TRAINED], get_language(TRAINED)
+    files: Dict[str, Callable[[Drawn], str]] = {}
     for name, task in EXAMPLE_TASKS.items():
-        found = drawn[name]
-        files[f"{name}/train.{TRAINED}{task.train_suffix}"] = partial(task.train_file, found["train"], english)
+        files[f"{name}/train.{TRAINED}{task.train_suffix}"] = partial(_trained, task, english)
         for split, heard in ((FEW, others), ("valid", speakers), ("test", speakers)):
             for language in heard:
-                path = f"{name}/{split}.{language.code}{task.suffix}"
-                files[path] = partial(task.file, found[split], language, split)
-    for split in ("train", "valid"):
-        said = [example for name in EXAMPLE_TASKS for example in drawn[name][f"{split}/{PARALLEL}"]]
-        for language in others:
-            path = f"{PARALLEL}/{split}.{TRAINED}-{language.code}.jsonl"
-            files[path] = partial(_parallel, said, english, language)
-    return [folder / path for path, content in files.items() if _write(folder / path, content)]
+                files[f"{name}/{split}.{language.code}{task.suffix}"] = partial(_asked, task, split, language)
+    for split, language in product(("train", "valid"), others):
+        files[f"{PARALLEL}/{split}.{TRAINED}-{language.code}.jsonl"] = partial(_parallel, split, english, language)
+    return files
 
 
-def draw_examples(world: WorldSettings, settings: ExampleSettings) -> Dict[str, Dict[str, List[Example]]]:
+def draw_examples(world: WorldSettings, settings: ExampleSettings) -> Drawn:
     """Task -> split -> examples; ``few``, and what parallel text says, are splits, too."""
     pictures = plan_world(world)
     small = max(1, settings.train // SHARE)
     sizes = {"train": settings.train, FEW: settings.few, "valid": small, "test": small}
     sizes.update({f"train/{PARALLEL}": settings.train // len(EXAMPLE_TASKS), f"valid/{PARALLEL}": small})
-    drawn: Dict[str, Dict[str, List[Example]]] = {name: {} for name in EXAMPLE_TASKS}
+    drawn: Drawn = {name: {} for name in EXAMPLE_TASKS}
     for name, task in EXAMPLE_TASKS.items():
         for split, number in sizes.items():
             own = split.partition("/")[0]
@@ -98,17 +109,17 @@ def draw_examples(world: WorldSettings, settings: ExampleSettings) -> Dict[str, 
     return drawn
 
 
-def _parallel(examples: Sequence[Example], one: Language, other: Language) -> str:
+def _trained(task: ExampleTask, language: Language, drawn: Drawn) -> str:
+    return task.train_file(drawn[task.name]["train"], language)
+
+
+def _asked(task: ExampleTask, split: str, language: Language, drawn: Drawn) -> str:
+    return task.file(drawn[task.name][split], language, split)
+
+
+def _parallel(split: str, one: Language, other: Language, drawn: Drawn) -> str:
     """Every text once."""
-    rows = dict.fromkeys((example.say(one), example.say(other)) for example in examples)
-    return "".join(
-        json.dumps({"source_text": source, "target_text": target}, ensure_ascii=False) + "\n" for source, target in rows
-    )
-
-
-def _write(path: Path, content: Callable[[], str]) -> bool:
-    if path.exists():
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, content())
-    return True
+    examples = [example for found in drawn.values() for example in found[f"{split}/{PARALLEL}"]]
+    pairs = dict.fromkeys((example.say(one), example.say(other)) for example in examples)
+    rows = ({"source_text": source, "target_text": target} for source, target in pairs)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
