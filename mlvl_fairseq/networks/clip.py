@@ -1,7 +1,7 @@
 """CLIP (Radford et al. 2021): a text tower whose token embedding can grow, and an image tower or head."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from torch import Tensor, nn
 
@@ -188,7 +188,9 @@ class ClipNetwork(Network):
         vocabulary, towers = clip_vocabulary().with_additions(checkpoint.vocabulary, source.path), checkpoint.weights
         size = towers.text_config.vocab_size
         if len(vocabulary) != size:
-            raise DataError(f"has {size} token embeddings for a vocabulary of {len(vocabulary)}", source.path)
+            message = f"has {size} token embeddings for a vocabulary of {len(vocabulary)}"
+            advice = "; a grown one is in vocab.json and merges.txt beside it" if source.path.is_dir() else ""
+            raise DataError(message + advice, source.path)
         vision = towers.vision_tower() if towers.vision_config else _head(checkpoint)
         network = cls(towers.text_tower(), vision, checkpoint.adapter).eval()
         if vision is not None and towers.logit_scale is not None:
@@ -240,9 +242,13 @@ class ClipNetwork(Network):
         return None if self.adapter is None else self.adapter.languages[-1]
 
     @property
-    def temperature(self) -> Tensor:
-        """Scalar that divides cosines, at least 0.01."""
-        return temperature(self.logit_scale)
+    def text_languages(self) -> Sequence[str]:
+        return self.adapter.languages if self.adapter is not None and self.adapter.needs_language else ()
+
+    @property
+    def temperature(self) -> Optional[Tensor]:
+        """Scalar that divides cosines, at least 0.01; None without an image side."""
+        return None if self.vision is None else temperature(self.logit_scale)
 
     def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
         if self.adapter is None:

@@ -304,6 +304,11 @@ class DualEncoderNetwork(Network):
         return self.embed_dim if shape is None else shape[-1]
 
     @property
+    def grid_shape(self) -> Optional[Tuple[int, int]]:
+        shape = self.visual_encoder.feature_shape
+        return shape if shape and len(shape) == 2 else None
+
+    @property
     def image_side(self) -> Dict[str, nn.Module]:
         return {"image tower": self.visual_encoder, "projection": self.vision_proj}
 

@@ -62,15 +62,19 @@ def test_questions_are_answered_from_a_list(train, examples, tmp_path, caplog):
     assert any(name.startswith("text_decoder.") for name in best["model"])
 
 
-def test_given_grids_are_answered_about_and_restarts_are_exact(run, train, examples, tmp_path):
-    """An architecture for pictures, with features in their place; stopped within an epoch."""
+TINY = "--text-tower cclm_xlmr_nano --text-width 32 --text-layers 2 --fusion-layers 2 --embed-dim 16".split()
+
+
+@pytest.mark.parametrize("arch", [["cclm_tiny"], ["cclm", *TINY]], ids=["cclm_tiny", "cclm"])
+def test_given_grids_are_answered_about_and_restarts_are_exact(run, train, examples, tmp_path, arch):
+    """A preset for pictures with features in their place, and the model itself; stopped within an epoch."""
     names = sorted(path.stem for path in (examples / "images" / "gqa").glob("*.jpg"))
     grids = tmp_path / "grids.npy"
     np.save(grids, np.random.default_rng(0).standard_normal((len(names), 4, 5)).astype(np.float32))
     grids.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names))
     task = ["--task", "visual_question_answering", "--criterion", "visual_question_answering"]
     own = [*task, "--examples", examples / "gqa.json", "--valid-examples", examples / "xgqa.json", "--batch-size", 5]
-    own += ["--image-features", grids, "--image-root", "", *"--arch cclm_tiny --image-tower feature_grid".split()]
+    own += ["--image-features", grids, "--image-root", "", "--arch", *arch, "--image-tower", "feature_grid"]
     for folder, updates in (("whole", 5), ("parts", 2), ("parts", 5)):
         ended = train(folder, *own, "--max-update", updates, model=())
         assert ended.status == 0, ended.err[-3000:]

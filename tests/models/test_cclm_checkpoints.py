@@ -261,11 +261,12 @@ def test_missing_and_other_tensors_are_named(build, save):
 
 def test_exported_it_needs_no_other_file(build, save, weights, tokenizer, tmp_path):
     path = save(shake(build(preset="lit", **weights)))
-    export(["dual_encoder", str(path), str(tmp_path / "whole.pt")])
-    whole, left_out = Encoder.load(tmp_path / "whole.pt"), Encoder.load(path)
+    export(["checkpoint", str(path), str(tmp_path / "out")])
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    whole, left_out = Encoder.load(tmp_path / "moved/checkpoint.pt"), Encoder.load(path)
     assert type(whole.network) is type(left_out.network)
     torch.testing.assert_close(scores(whole.network, tokenizer), scores(left_out.network, tokenizer))
-    assert torch.load(tmp_path / "whole.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
+    assert torch.load(tmp_path / "moved/checkpoint.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
 
 
 TUNED = {

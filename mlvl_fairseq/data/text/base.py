@@ -83,6 +83,11 @@ class Tokenizer(ABC):
     def dictionary(self) -> "Dictionary":
         """The same ids as fairseq has them."""
 
+    @property
+    def own_languages(self) -> Sequence[str]:
+        """The languages whose texts are cut in a way of their own; empty: the language of a text does not matter."""
+        return ()
+
     @abstractmethod
     def write_dictionary(self, path) -> None:
         """Write the ``dict.txt`` that :meth:`load_dictionary` reads."""

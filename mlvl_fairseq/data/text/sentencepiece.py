@@ -112,6 +112,13 @@ class SentencePieceTokenizer(Tokenizer):
         with atomic_path(path) as temporary:
             temporary.write_bytes(self._dictionary_bytes)
 
+    def save(self, folder) -> None:
+        """Write the two files into a folder, which is there; they may be there, too."""
+        content = (self.folder / MODEL_FILE).read_bytes()
+        with atomic_path(Path(folder) / MODEL_FILE) as temporary:
+            temporary.write_bytes(content)
+        self.write_dictionary(Path(folder) / DICTIONARY_FILE)
+
     def prepared(self, cleaning: str = NO_CLEANING, ends_texts: bool = True) -> "SentencePieceTokenizer":
         if not ends_texts:
             return super().prepared(cleaning, ends_texts)
@@ -132,11 +139,13 @@ class SentencePieceTokenizer(Tokenizer):
         advice = "restore it from a good copy"
         digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", advice)
         cleaning = checked(state.get(CLEANING_STATE, NO_CLEANING), str, source, f"task_state.{CLEANING_STATE}", advice)
-        if folder is None or not (Path(folder) / MODEL_FILE).exists():
+        places = [Path(place) for place in (folder, source and Path(source).parent) if place]  # beside the checkpoint
+        place = next((place for place in places if (place / MODEL_FILE).exists()), None)
+        if place is None:
             raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: {SAY_WHERE}")
-        tokenizer = cls(folder, cleaning)
+        tokenizer = cls(place, cleaning)
         if tokenizer._digest != digest:
-            raise UserError(f"{folder} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
+            raise UserError(f"{place} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
         return tokenizer
 
     def _dictionary_ids(self) -> List[int]:

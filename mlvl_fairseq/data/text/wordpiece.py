@@ -77,7 +77,7 @@ class WordPieceTokenizer(Tokenizer):
         self.pieces, self.ends_texts = pieces, pieces.ends_texts
         self.bos, self.eos, self.pad = ids[BEGIN], ids[END], ids[PAD]
         self.max_words, self._clean = max_words, cleaning(pieces.cleaning, max_words)
-        self._tokenizer = tokenizers.Tokenizer(
+        self.cutter = tokenizers.Tokenizer(
             WordPiece(
                 ids,
                 unk_token=UNKNOWN,
@@ -85,13 +85,13 @@ class WordPieceTokenizer(Tokenizer):
                 max_input_chars_per_word=pieces.longest_word,
             )
         )
-        self._tokenizer.normalizer = BertNormalizer(
+        self.cutter.normalizer = BertNormalizer(
             clean_text=pieces.clean_text,
             handle_chinese_chars=pieces.cjk_apart,
             strip_accents=pieces.strip_accents,
             lowercase=pieces.lowercase,
         )
-        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+        self.cutter.pre_tokenizer = BertPreTokenizer()
 
     @classmethod
     def detect(cls, folder: Path) -> bool:
@@ -161,10 +161,10 @@ class WordPieceTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         cleaned = [self._clean(text) for text in texts]
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.cutter.encode_batch(cleaned, add_special_tokens=False)]
 
     def tokens(self, text: str) -> List[str]:
-        return self._tokenizer.encode(self._clean(text), add_special_tokens=False).tokens
+        return self.cutter.encode(self._clean(text), add_special_tokens=False).tokens
 
     def decode(self, ids: Sequence[int]) -> str:
         """Words separated by one space, as they were cut: lower-cased and without accents where the tokenizer is so."""

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.data.feature_arrays import is_grid
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     ImageFeatures,
@@ -87,11 +88,6 @@ class Rerank(CaptionRetrieval):
 
     options: RerankOptions
 
-    def __init__(self, options: RerankOptions):
-        super().__init__(options)
-        if options.image_features:
-            raise UserError("--image-features: a fusion encoder looks at the patches of images: give --image-root DIR")
-
     def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
         reference = {"ties": "last", "rest": REFERENCE} if self.options.rest == REFERENCE else {}
         return {
@@ -104,8 +100,12 @@ class Rerank(CaptionRetrieval):
     def encode_images(self, encoder: Encoder, names: List[str]) -> ImagesWithStates:
         options = self.options
         require_match(encoder)
-        files = encoder.image_files(options.image_root, names, options.high_bit_depth, options.allow_outside_root)
-        states = ImageStates(encoder, files, options.memory / 2)
+        if options.image_features and not is_grid(options.image_features):
+            raise UserError(
+                f"--image-features {options.image_features}: a fusion encoder looks at the states of an image: give "
+                "--image-root DIR, or grids [images, positions, dimensions]"
+            )
+        states = ImageStates(encoder, options.images_to_encode(encoder, names), options.memory / 2)
         usable = options.encode_images(encoder, names, states.keep)
         return ImagesWithStates(usable.names, usable.features, states, {name: row for row, name in enumerate(names)})
 
