@@ -167,7 +167,14 @@ def write_merged(whole: WholeDualEncoder, path) -> None:
         words = [word for word in options["preset"].split("+") if word.partition("_")[0] != "lora"]
         options["preset"] = "+".join(words) or "proj"
     content = {
-        "cfg": {"model": options, "task": {"tokenizer_folder": whole.tokenizer_folder, "max_length": whole.max_length}},
+        "cfg": {
+            "model": options,
+            "task": {
+                "tokenizer_folder": whole.tokenizer_folder,
+                "max_length": whole.max_length,
+                "max_words": whole.tokenizer.max_words,
+            },
+        },
         "model": network.state_dict(),
         "task_state": {**whole.tokenizer.checkpoint_state(), "languages": whole.languages},
     }

@@ -76,7 +76,7 @@ def trim_vocabulary(
     kept = [before.dictionary.symbols[number] for number in ids if first <= number < last]
     write_text(folder / DICTIONARY_FILE, "".join(f"{symbol} 1\n" for symbol in kept))
     write_text(folder / IDS_FILE, "".join(f"{number}\n" for number in ids))
-    after = SentencePieceTokenizer(folder, before.cleaning)
+    after = SentencePieceTokenizer(folder, before.cleaning, before.max_words)
     numbers = model.write(ids, after, folder)
     logger.info("%s: %s of %s tokens are kept", path, f"{len(after):,}", f"{len(before):,}")
     logger.info("%s: %s of %s parameters are left", path, *(f"{number:,}" for number in numbers))

@@ -204,3 +204,19 @@ def test_what_results_of_a_folder_share(captions):
     settings = Rerank(RerankOptions(**options)).settings()
     assert settings == {"split": "test", "rerank_k": 128, "image_root": captions["image_root"]}
     assert Rerank(RerankOptions(**options, rest="reference")).settings() == {**settings, "rest": "reference"}
+
+
+@pytest.mark.parametrize("kind, options", [(Rerank, RerankOptions), (Retrieval, RetrievalOptions)])
+def test_translations_are_read_as_english_and_words_are_cut(encoder, captions, kind, options):
+    read, cut = [], []
+    encoder.tokenizer.of_language = lambda lang: read.append(lang) or encoder.tokenizer
+    encoder.tokenizer.of_words = lambda words: cut.append(words) or encoder.tokenizer
+    given = {**captions, "lang": ["de"]}
+    usual = parse_signature(scored(encoder, kind(options(**given)))["de"]["signature"])
+    assert set(read) == {"de"} and not cut and "text" not in usual
+    read.clear()
+    translated = parse_signature(scored(encoder, kind(options(**given, gmt=True, max_words=9)))["de"]["signature"])
+    assert set(read) == {"en"} and cut == [9]
+    assert {**usual, "text": "mt-en"} == translated and translated["lang"] == "de"
+    assert "gmt" not in kind(options(**given)).settings()
+    assert {"gmt": True, "max_words": 9}.items() <= kind(options(**given, gmt=True, max_words=9)).settings().items()

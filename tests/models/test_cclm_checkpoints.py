@@ -234,6 +234,19 @@ def test_weights_of_another_tokenizer_of_the_same_size_are_refused(build, save, 
         build(text_weights=str(beside), tokenizer=other)
 
 
+@pytest.mark.parametrize("said, words", [({}, 0), ({"max_words": 3}, 3), ({"max_words": 3, "eval_max_words": 2}, 2)])
+def test_texts_are_cut_to_the_words_of_validation(build, save, tokenizer, tmp_path, said, words):
+    content = torch.load(save(build()), weights_only=True)
+    content["cfg"]["task"].update(said)
+    save_checkpoint(content, tmp_path / "words.pt")
+    export(["dual_encoder", str(tmp_path / "words.pt"), str(tmp_path / "merged.pt")])
+    for path in ("words.pt", "merged.pt"):
+        read = Encoder.load(tmp_path / path).tokenizer
+        assert read.max_words == words
+        expected = " ".join(CAPTIONS[2].split()[: words or None])
+        assert read.encode_batch([CAPTIONS[2]]) == tokenizer.encode_batch([expected])
+
+
 def test_missing_and_other_tensors_are_named(build, save):
     model = build()
     unknown = save(model, **{"fusion.layer.7.more": torch.ones(2)})
@@ -248,11 +261,12 @@ def test_missing_and_other_tensors_are_named(build, save):
 
 def test_exported_it_needs_no_other_file(build, save, weights, tokenizer, tmp_path):
     path = save(shake(build(preset="lit", **weights)))
-    export(["dual_encoder", str(path), str(tmp_path / "whole.pt")])
-    whole, left_out = Encoder.load(tmp_path / "whole.pt"), Encoder.load(path)
+    export(["checkpoint", str(path), str(tmp_path / "out")])
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    whole, left_out = Encoder.load(tmp_path / "moved/checkpoint.pt"), Encoder.load(path)
     assert type(whole.network) is type(left_out.network)
     torch.testing.assert_close(scores(whole.network, tokenizer), scores(left_out.network, tokenizer))
-    assert torch.load(tmp_path / "whole.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
+    assert torch.load(tmp_path / "moved/checkpoint.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
 
 
 TUNED = {

@@ -25,6 +25,7 @@ class Tokenizer(ABC):
         bos, eos, pad: ids of the begin and end of a sentence, and of what fills a batch.
         ends_texts: whether EOS stands behind what a model reads. Files of ids end their captions with it in any case.
         folder: where its files are; None: it needs none.
+        max_words: what texts are cut to once they are cleaned; 0: they are not.
     """
 
     option: ClassVar[str]
@@ -36,6 +37,7 @@ class Tokenizer(ABC):
     pad: int
     ends_texts: bool = True
     folder: Optional[Path] = None
+    max_words: int = 0
 
     @classmethod
     @abstractmethod
@@ -140,6 +142,16 @@ class Tokenizer(ABC):
             UserError: there is no such cleaning, or this kind of tokenizer takes texts as they are.
         """
         TextOptions.refuse(TextOptions(cleaning, not ends_texts), f"with a tokenizer of the kind '{self.option}'")
+        return self
+
+    def of_words(self, max_words: int) -> "Tokenizer":
+        """This tokenizer of texts that are cut to so many words once they are cleaned; 0: they are not.
+
+        Raises:
+            UserError: this kind of tokenizer takes texts as they are.
+        """
+        if max_words:
+            raise UserError(f"--max-words {max_words} does nothing with a tokenizer of the kind '{self.option}'")
         return self
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> List[List[int]]:

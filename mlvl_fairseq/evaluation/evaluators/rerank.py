@@ -110,10 +110,10 @@ class Rerank(CaptionRetrieval):
         return ImagesWithStates(usable.names, usable.features, states, {name: row for row, name in enumerate(names)})
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
-        options = self.options
+        options, encoder, read_in = self.options, self.options.read_by(encoder), self.options.read_in(lang)
         used, text_to_image = np.unique(data.image_rows, return_inverse=True)
         names = [data.images[row] for row in used]
-        vectors, texts = images.of(names), encoder.encode_texts(data.captions, lang)
+        vectors, texts = images.of(names), encoder.encode_texts(data.captions, read_in)
         first = retrieval_ranks(vectors, texts, text_to_image, normalise=True)
         candidates = best_candidates(vectors, texts, text_to_image, options.rerank_k)
         rows = np.array([images.row[name] for name in names])
@@ -122,7 +122,7 @@ class Rerank(CaptionRetrieval):
             encoder,
             images.states,
             data.captions,
-            lang,
+            read_in,
             rows[pair_images],
             pair_texts,
             options.batch_size,

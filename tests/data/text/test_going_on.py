@@ -89,3 +89,18 @@ def test_weights_with_another_tokenizer_beside_them_are_refused(pieces, tmp_path
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"no model")
     require_tokenizer_of_folder(one, tmp_path, "--text-weights")
     assert "cannot be compared" in caplog.text
+
+
+def test_texts_are_cut_to_words_once_they_are_cleaned(pieces, tmp_path):
+    text = "a, red - ball balls"
+    one = SentencePieceTokenizer(pieces["one"], "cclm")
+    assert one.of_words(2).encode_batch([text]) == one.encode_batch(["a red"])
+    assert one.of_words(2).name == f"{one.name}-2words" and one.of_words(0).fingerprint == one.fingerprint
+    assert len({one.fingerprint, one.of_words(2).fingerprint, one.of_words(3).fingerprint}) == 3
+    assert one.of_words(2).prepared("cclm").max_words == 0
+    words = write_words(tmp_path / "words", "a", "red", "ball").prepared("cclm")
+    assert words.of_words(2).encode_batch([text]) == words.encode_batch(["a red"])
+    assert words.of_words(2).name == f"{words.name}-2words" != words.name and words.of_words(0).name == words.name
+    assert words.of_words(2).fingerprint != words.fingerprint
+    with pytest.raises(UserError, match="^--max-words 2 does nothing with a tokenizer of the kind 'vocabulary'"):
+        ClipTokenizer(clip_vocabulary()).of_words(2)
