@@ -15,7 +15,7 @@
 #   CLASS_PICTURES=40 CLASS_EPOCHS=4    what the image tower learns first
 #   TEST_PICTURES=300 VOCABULARY=600 RERANK_K=16
 #   TASKS="entailment questions statements"     what is fine-tuned on afterwards; TASKS=none: nothing
-#   TUNED="four_streams"                which of ARMS are fine-tuned, of the first of SEEDS
+#   TUNED="four_streams"                which of ARMS are fine-tuned, of the first of SEEDS (default: the first)
 #   EXAMPLES=6000 FEW=48                English examples of each task, and those of another language
 #   FEW_LANGUAGES="es cs ru"            that are fine-tuned on further
 #   TASK_UPDATES=1200 TASK_LR=1e-3      of each fine-tuning in English
@@ -28,7 +28,7 @@ languages=$image_languages,$text_languages
 read -r -a arms <<<"${ARMS:-four_streams no_parallel}"
 read -r -a seeds <<<"${SEEDS:-1}"
 read -r -a tasks <<<"${TASKS:-entailment questions statements}"
-read -r -a tuned <<<"${TUNED:-four_streams}"
+read -r -a tuned <<<"${TUNED:-${arms[0]}}"
 for arm in "${arms[@]}"; do one_of ARMS "$arm" four_streams no_parallel; done
 for task in "${tasks[@]}"; do one_of TASKS "$task" entailment questions statements none; done
 for arm in "${tuned[@]}"; do one_of TUNED "$arm" "${arms[@]}"; done
