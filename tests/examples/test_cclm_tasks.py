@@ -96,6 +96,10 @@ def test_which_tasks_and_of_which_training(call, stubs):
         "out/rows/no_parallel/seed1/checkpoint_last.pt",
         "out/tasks/no_parallel/questions/zero_shot/checkpoint_best.pt",
     ]
+    _, (pretrained,) = call(TASKS="none", ARMS="with_questions")
+    assert pretrained.parallel_text == (
+        "out/world/streams/train/parallel.jsonl,out/world/examples/parallel/train.*.jsonl"
+    )
     for wrong, says in (
         ({"TASKS": "riddles"}, "TASKS=riddles: choose one of entailment"),
         ({"ARMS": "no_parallel", "TUNED": "four_streams"}, "TUNED=four_streams: choose one of no_parallel"),
