@@ -30,10 +30,10 @@ from mlvl_fairseq.data.classification.base import LabelledImages, labelled  # no
 from mlvl_fairseq.data.classification.kinds.imagenet import imagenet_names  # noqa: E402
 from mlvl_fairseq.data.classification.pictures import ArrayPictures  # noqa: E402
 from mlvl_fairseq.data.classification.prompts import fill, read_templates  # noqa: E402
-from mlvl_fairseq.evaluation.evaluators.classification import class_vectors  # noqa: E402
 from mlvl_fairseq.evaluation.metrics.classification import accuracies, classify  # noqa: E402
 from mlvl_fairseq.fairseq_patches import import_clip  # noqa: E402
 from mlvl_fairseq.inference import Encoder  # noqa: E402
+from mlvl_fairseq.inference.class_vectors import class_vectors  # noqa: E402
 
 SIZE, WIDTH, EMBED_DIM, CONTEXT, BATCH, VOCABULARY = 32, 64, 64, 16, 64, 49408
 

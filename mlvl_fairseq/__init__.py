@@ -1,4 +1,7 @@
-"""Multilingual vision-language learning on fairseq. Use it as ``--user-dir "$(mlvl-path)"``."""
+"""Multilingual vision-language learning on fairseq. Use it as ``--user-dir "$(mlvl-path)"``, or in Python:
+
+from mlvl_fairseq import load_model
+"""
 
 import importlib
 import os
@@ -9,6 +12,15 @@ from .version import __version__  # noqa: F401
 
 _NAME = "mlvl_fairseq"
 _ADAPTERS = ("criterions", "models", "optim", "tasks")
+_IN_PYTHON = {  # imported when they are asked for: they need torch
+    "load_model": "api",
+    "list_models": "api",
+    "Model": "api",
+    "Ranking": "api",
+    "Classification": "api",
+    "UserError": "errors",
+    "DataError": "errors",
+}
 
 
 def register() -> None:
@@ -17,6 +29,16 @@ def register() -> None:
         package = importlib.import_module(f"{_NAME}.{name}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+
+
+def __getattr__(name: str):
+    if name not in _IN_PYTHON:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{_NAME}.{_IN_PYTHON[name]}"), name)
+
+
+def __dir__() -> list:
+    return sorted({*globals(), *_IN_PYTHON})
 
 
 def _be_called_by_its_name() -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mlvl_fairseq"
 MAX_LINES = 400
 
 # What each room may import. A room is a folder, a folder of `evaluation/`, or a file beside them.
-GROUND = {"errors", "codes", "files", "digests", "json_files", "arrays", "needs", "options", "version"}
+GROUND = {"errors", "codes", "files", "digests", "json_files", "arrays", "needs", "options", "version", "docstrings"}
 CORE = GROUND | {"data", "modules", "checkpoints", "distributed"}
 ARROWS = {
     "errors": set(),
@@ -21,6 +21,7 @@ ARROWS = {
     "json_files": {"errors", "files"},
     "arrays": {"errors", "files", "digests"},
     "options": {"errors"},
+    "docstrings": set(),
     "distributed": set(),
     "process": {"errors"},
     "runs": GROUND | {"process"},
@@ -43,6 +44,8 @@ ARROWS = {
     "tasks": CORE | {"networks", "losses", "criterions", "optim", "continual", "evaluation", "fairseq"},
     "configs": {"errors", "files", "json_files", "fairseq"},
     "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
+    "api": CORE | {"networks", "inference", "evaluation", "fairseq"},
+    "search": CORE | {"inference", "networks", "evaluation", "process", "api"},
     "cli": None,  # whatever it needs
     "__init__": None,
 }

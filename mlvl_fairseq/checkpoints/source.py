@@ -146,6 +146,14 @@ def register_weight_format(family: str, description: str) -> Callable[[Type[Weig
     return register
 
 
+def weight_formats() -> List[WeightFormat]:
+    """Every format, those that this plugin writes first: every module of ``formats/`` is imported."""
+    package = importlib.import_module("mlvl_fairseq.checkpoints.formats")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    return sorted(FORMATS.values(), key=lambda one: (not one.is_ours, one.description))
+
+
 def format_of(source: WeightSource, family: Optional[str] = None) -> WeightFormat:
     """The format of a source.
 
@@ -155,10 +163,7 @@ def format_of(source: WeightSource, family: Optional[str] = None) -> WeightForma
     Raises:
         DataError: it is of no known format. UserError: it holds a network of another family.
     """
-    package = importlib.import_module("mlvl_fairseq.checkpoints.formats")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-    formats = sorted(FORMATS.values(), key=lambda one: (not one.is_ours, one.description))
+    formats = weight_formats()
     known = [one for one in formats if family in (None, one.family)]
     for one in known:
         if one.detect(source):

@@ -98,7 +98,8 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--caption-images",
             nargs="+",
             metavar="SPLIT=PATTERN",
-            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
+            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco, "
+            "coco_cn)",
         ),
         captions.add_argument(
             "--caption-english",

@@ -1,4 +1,4 @@
-"""A network at work, read from any checkpoint: the plugin's Python interface.
+"""A network at work, read from any checkpoint: what commands and `mlvl_fairseq.load_model` encode with.
 
 encoder = Encoder.load("checkpoint_best.pt")
 encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
@@ -26,6 +26,7 @@ from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.runs.folder import refuse_run_folder
 
 Keep = Callable[[np.ndarray, Encoded], None]
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def frozen_files() -> Dict[str, str]:
@@ -46,6 +47,7 @@ class Encoder:
         choices: labels or answers that a head chooses from, in the order of its rows; none: its file names none.
         device: where it computes.
         transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
+        dtype: of its weights, and of what it computes with.
     """
 
     network: Network
@@ -56,22 +58,26 @@ class Encoder:
     choices: Sequence[str] = ()
     device: torch.device = torch.device("cpu")
     transform: Optional[str] = None
+    dtype: torch.dtype = torch.float32
 
     @classmethod
-    def load(cls, path, device: str = "cpu", **frozen) -> "Encoder":
+    def load(cls, path, device: str = "cpu", dtype: str = "float32", **frozen) -> "Encoder":
         """Read a checkpoint of this plugin, an official CLIP file, or a Hugging Face folder.
 
         Args:
             path: file or folder.
             device: where to compute.
+            dtype: of weights and computation, a name in :data:`PRECISIONS`; features are float32 in any case.
             frozen: where frozen files are now (names of :func:`frozen_files`), e.g. ``init_from`` of a CLIP; None: not
                 moved since training.
 
         Raises:
             DataError: the file is missing, damaged, refused, or of no known format.
-            UserError: frozen weights differ, an option is not for this kind of model, or it is the folder of a run,
-                which holds several models.
+            UserError: frozen weights differ, an option is not for this kind of model, there is no such type or device,
+                or it is the folder of a run, which holds several models.
         """
+        if dtype not in PRECISIONS:
+            raise UserError(f"dtype {dtype}: choose one of {', '.join(PRECISIONS)}")
         if Path(path).is_dir():
             refuse_run_folder(path)
         source = WeightSource(path)
@@ -82,10 +88,10 @@ class Encoder:
             raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
         restored = network.restore(file, source, **given)
         try:
-            restored.network.to(device)
+            restored.network.to(device, PRECISIONS[dtype])
         except (RuntimeError, AssertionError) as error:  # no such device, or this torch is not made for it
             raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
-        return cls(**vars(restored), source=str(path), device=torch.device(device))
+        return cls(**vars(restored), source=str(path), device=torch.device(device), dtype=PRECISIONS[dtype])
 
     @property
     def family(self) -> str:
@@ -102,6 +108,12 @@ class Encoder:
     def max_length(self) -> int:
         """Longest caption in tokens, BOS and EOS included; longer ones are cut."""
         return self.network.max_length
+
+    @property
+    def own_languages(self) -> List[str]:
+        """The languages that texts are encoded by in ways of their own: an adapter, or cuts, of each; empty: the
+        language of a text does not matter."""
+        return list(dict.fromkeys([*self.network.text_languages, *self.tokenizer.own_languages]))
 
     @property
     def preprocess(self) -> ImageTransform:
@@ -121,6 +133,13 @@ class Encoder:
         if self.network.preprocess is None:
             raise UserError(f"{self.source} has no image tower; give image features instead of images")
 
+    def require_grids(self, shape: Sequence[int], source) -> None:
+        """Raises UserError: the network takes no grids of this shape, ``(positions, dimensions)``, of an image."""
+        expected = self.network.grid_shape
+        if tuple(shape) != expected:
+            wanted = f"grids of {expected[0]} x {expected[1]}" if expected else "no grids of states"
+            raise UserError(f"{source} has grids of {shape[0]} x {shape[1]}, and {self.source} takes {wanted}")
+
     def tokenize(self, captions: Sequence[str], lang: Optional[str] = None) -> List[List[int]]:
         """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS.
 
@@ -130,7 +149,7 @@ class Encoder:
         return self.tokenizer.of_language(lang).tokenize(captions, self.max_length)
 
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
-        """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] on the encoder's device, differentiable."""
+        """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] where it computes, differentiable."""
         batch, ends = (part.to(self.device) for part in pad_right(tokens, self.tokenizer.pad))
         return self.network.encode_text(batch, ends, lang).vector
 
@@ -165,7 +184,7 @@ class Encoder:
         starts = range(0, len(order), batch_size)
         for start in tqdm(starts, desc=progress, disable=progress is None, unit=" batches"):
             rows = order[start : start + batch_size]
-            features[rows] = self.text_features([tokens[row] for row in rows], lang).cpu().numpy()
+            features[rows] = as_array(self.text_features([tokens[row] for row in rows], lang))
         return features
 
     @torch.no_grad()
@@ -176,7 +195,11 @@ class Encoder:
             UserError: the model has no image tower.
         """
         self.require_image_tower()
-        return self.network.encode_image(images.to(self.device)).vector.cpu().numpy()
+        return as_array(self.network.encode_image(self.placed(images)).vector)
+
+    def placed(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Pixels or given features where, and in the type in which, the network computes."""
+        return numbers.to(self.device, self.dtype)
 
     def encode_image_files(
         self,
@@ -214,8 +237,11 @@ class Encoder:
         Raises:
             UserError: the model has no image tower.
         """
-        transform = replace(self.preprocess, high_bit_depth=high_bit_depth)
-        return ImageDataset(root, names, transform, allow_outside=allow_outside_root)
+        return ImageDataset(root, names, self.transform_of(high_bit_depth), allow_outside=allow_outside_root)
+
+    def transform_of(self, high_bit_depth: str = "clip") -> ImageTransform:
+        """:attr:`preprocess`, with a way to read pictures of more than 8 bits. Raises UserError: see there."""
+        return replace(self.preprocess, high_bit_depth=high_bit_depth)
 
     def encode_image_dataset(
         self,
@@ -226,14 +252,16 @@ class Encoder:
         policy: BadImagePolicy = BadImagePolicy(),
         source: str = "images",
         keep: Optional[Keep] = None,
+        progress: Optional[str] = "images",
     ) -> np.ndarray:
-        """Pictures from anywhere to float32 [names, embed_dim], a batch in memory at a time, with a progress bar.
+        """Pictures from anywhere to float32 [names, embed_dim], a batch in memory at a time.
 
         Args:
             images: a `LoadedImage` for each name, made by :attr:`preprocess`. names: for messages.
             batch_size, num_workers, policy: see :meth:`encode_image_files`. source: what the images are of.
             keep: is called with what the network makes of the images of each batch that could be read, on its device,
                 and their rows (int64 [g]); None: nothing but vectors is kept.
+            progress: title of a progress bar; None shows none.
 
         Raises:
             UserError: the model has no image tower.
@@ -241,7 +269,7 @@ class Encoder:
         """
         batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
         features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
-        for batch in tqdm(batches, desc="images", unit=" batches"):
+        for batch in tqdm(batches, desc=progress, disable=progress is None, unit=" batches"):
             rows = slice(done, done + len(batch.problems))
             readable = done + np.flatnonzero([problem is None for problem in batch.problems])
             encode = partial(self._encode_pixels, keep=keep and partial(keep, readable))
@@ -254,7 +282,7 @@ class Encoder:
         return features
 
     def _encode_pixels(self, pixels: torch.Tensor, keep: Optional[Callable[[Encoded], None]] = None) -> torch.Tensor:
-        encoded = self.network.encode_image(pixels.to(self.device))
+        encoded = self.network.encode_image(self.placed(pixels))
         if keep is not None:
             keep(encoded)
         return encoded.vector
@@ -272,8 +300,13 @@ class Encoder:
             raise UserError(f"{self.source} takes image features of {expected} dimensions, not {features.shape[1]}")
         starts = range(0, len(features), batch_size)
         parts = (np.array(features[start : start + batch_size], np.float32) for start in starts)
-        encoded = (self.network.encode_features(torch.from_numpy(part).to(self.device)).vector for part in parts)
-        return np.concatenate([part.cpu().numpy() for part in encoded])
+        encoded = (self.network.encode_features(self.placed(torch.from_numpy(part))).vector for part in parts)
+        return np.concatenate([as_array(part) for part in encoded])
+
+
+def as_array(features: torch.Tensor) -> np.ndarray:
+    """float32, whatever the network computes with: numpy has no bfloat16."""
+    return features.float().cpu().numpy()
 
 
 def pad_right(captions: Sequence[Sequence[int]], pad: int) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -76,7 +76,7 @@ class EncodedImages:
 
     def _encode(self, pixels: List[Tensor]) -> Encoded:
         with torch.inference_mode():
-            return self.encoder.network.encode_image(torch.stack(pixels).to(self.encoder.device))
+            return self.encoder.network.encode_image(self.encoder.placed(torch.stack(pixels)))
 
     def _keep(self, names: Sequence[str], images: Encoded) -> None:
         for name, image in zip(names, _rows(images)):

@@ -79,7 +79,7 @@ class ImageStates:
         image = self.dataset[row]
         if image.pixels is None:
             raise DataError(f"{image.problem} (it could be read before)")
-        return image.pixels.to(self.encoder.device)
+        return self.encoder.placed(image.pixels)
 
 
 class TextStates:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Type
 
 from torch import Tensor, nn
 
@@ -84,6 +84,7 @@ class Network(nn.Module, ABC):
         sides: ``image`` and ``text`` -> name of the submodule that is its tower, for the presets of what trains.
         language_architectures: names for ``--arch`` of a network that can learn one language after another.
         heads: regular expression of the parameters behind the towers that take both into one space.
+        temperature: scalar that divides cosines; None: the network has none.
     """
 
     family: ClassVar[str]
@@ -98,6 +99,7 @@ class Network(nn.Module, ABC):
     sides: ClassVar[Dict[str, str]] = {}
     heads: ClassVar[str] = ""
     language_architectures: ClassVar[Collection[str]] = ()
+    temperature: Optional[Tensor] = None
 
     @classmethod
     @abstractmethod
@@ -133,9 +135,19 @@ class Network(nn.Module, ABC):
         return self.embed_dim
 
     @property
+    def grid_shape(self) -> Optional[Tuple[int, int]]:
+        """``(positions, dimensions)`` of the given states of an image that :meth:`encode_image` takes; None: others."""
+        return None
+
+    @property
     def current_language(self) -> Optional[str]:
         """The language that is learned now, where a network has parameters of single languages."""
         return None
+
+    @property
+    def text_languages(self) -> Sequence[str]:
+        """The languages whose texts go through parameters of their own; empty: it does not matter."""
+        return ()
 
     @property
     def image_side(self) -> Dict[str, nn.Module]:

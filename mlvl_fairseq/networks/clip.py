@@ -1,7 +1,7 @@
 """CLIP (Radford et al. 2021): a text tower whose token embedding can grow, and an image tower or head."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from torch import Tensor, nn
 
@@ -242,9 +242,13 @@ class ClipNetwork(Network):
         return None if self.adapter is None else self.adapter.languages[-1]
 
     @property
-    def temperature(self) -> Tensor:
-        """Scalar that divides cosines, at least 0.01."""
-        return temperature(self.logit_scale)
+    def text_languages(self) -> Sequence[str]:
+        return self.adapter.languages if self.adapter is not None and self.adapter.needs_language else ()
+
+    @property
+    def temperature(self) -> Optional[Tensor]:
+        """Scalar that divides cosines, at least 0.01; None without an image side."""
+        return None if self.vision is None else temperature(self.logit_scale)
 
     def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
         if self.adapter is None:

@@ -12,9 +12,9 @@ from PIL import Image
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators import EVALUATORS
-from mlvl_fairseq.evaluation.evaluators.classification import class_vectors
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.signature import parse_signature
+from mlvl_fairseq.inference.class_vectors import class_vectors
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.networks.base import Encoded
 
@@ -111,7 +111,7 @@ def test_prompts_are_the_mean_of_unit_vectors(encoder, monkeypatch):
         mean = sum(vector / np.linalg.norm(vector) for vector in prompts) / 3
         expected.append(mean / np.linalg.norm(mean))
     for limit in (1, 6, 1000):
-        monkeypatch.setattr("mlvl_fairseq.evaluation.evaluators.classification.TEXTS_AT_ONCE", limit)
+        monkeypatch.setattr("mlvl_fairseq.inference.class_vectors.TEXTS_AT_ONCE", limit)
         encoder.asked.clear()
         np.testing.assert_allclose(class_vectors(encoder, names, templates, "en"), expected, atol=1e-6)
         assert sum(count for _, count in encoder.asked) == 9 and encoder.asked[0][1] == min(9, max(limit // 3, 1) * 3)

@@ -52,7 +52,7 @@ def decode_image(file, name, mode: Optional[str] = None, max_pixels: int = MAX_P
 
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
-            _check_size(image.width, image.height, max_pixels, name)
+            check_size(image.width, image.height, max_pixels, name)
             image.load()
             return image.copy() if mode is None else image.convert(mode)
     except DataError:
@@ -68,7 +68,7 @@ def _require_image_file(path) -> None:
     require_file(path)
 
 
-def _check_size(width: int, height: int, max_pixels: int, path) -> None:
+def check_size(width: int, height: int, max_pixels: int, path) -> None:
     if width * height > max_pixels:
         raise DataError(f"{width} x {height} pixels are more than the limit of {max_pixels}; scale it down", path)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):

@@ -255,6 +255,13 @@ class ClipTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         return self.vocabulary.fingerprint
 
+    def continues(self, other: Tokenizer) -> bool:
+        return isinstance(other, ClipTokenizer) and (self.vocabulary.tokens[: len(other)] == other.vocabulary.tokens)
+
+    @property
+    def own_languages(self) -> Sequence[str]:
+        return list(self.segmentation)
+
     @property
     def dictionary(self) -> "Dictionary":
         return clip_dictionary(dictionary_text(self.vocabulary.tokens), "vocabulary")

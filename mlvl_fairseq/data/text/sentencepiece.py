@@ -76,14 +76,16 @@ class SentencePieceTokenizer(Tokenizer):
     Args:
         folder: with ``sentencepiece.bpe.model`` and, unless it is Hugging Face's, ``dict.txt``.
         cleaning: what is done to texts before, a name of :mod:`mlvl_fairseq.data.text.cleaning`.
+        max_words: what they are cut to then; 0: nothing.
 
     Raises:
         DataError: a file is missing or damaged, or the two do not belong together. UserError: there is no such
             cleaning.
     """
 
-    def __init__(self, folder, cleaning: str = NO_CLEANING):
-        self.folder, self.cleaning, self.clean = Path(folder), cleaning, named_cleaning(cleaning)
+    def __init__(self, folder, cleaning: str = NO_CLEANING, max_words: int = 0):
+        self.folder, self.cleaning, self.max_words = Path(folder), cleaning, max_words
+        self.clean = named_cleaning(cleaning, max_words)
         self._dictionary = load_xlmr_dictionary(self.folder)
         self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
         self.processor = load_sentencepiece(self.folder / MODEL_FILE)
@@ -122,6 +124,9 @@ class SentencePieceTokenizer(Tokenizer):
             return super().prepared(cleaning, ends_texts)
         return SentencePieceTokenizer(self.folder, cleaning)
 
+    def of_words(self, max_words: int) -> "SentencePieceTokenizer":
+        return SentencePieceTokenizer(self.folder, self.cleaning, max_words)
+
     def checkpoint_state(self) -> Dict:
         """Only which one it was: the folder is needed beside a checkpoint."""
         cleaned = {} if self.cleaning == NO_CLEANING else {CLEANING_STATE: self.cleaning}
@@ -156,14 +161,22 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        return f"spm-{self._digest[:12]}{'' if self.cleaning == NO_CLEANING else f'-{self.cleaning}'}"
+        cleaned = "" if self.cleaning == NO_CLEANING else f"-{self.cleaning}"
+        return f"spm-{self._digest[:12]}{cleaned}{f'-{self.max_words}words' if self.max_words else ''}"
 
     @property
     def fingerprint(self) -> str:
-        """Of the two files, and of the cleaning."""
-        if self.cleaning == NO_CLEANING:
-            return self._digest
-        return hashlib.sha256(f"{self._digest} {self.cleaning}".encode()).hexdigest()
+        """Of the two files, and of what is done to texts before."""
+        done = "" if self.cleaning == NO_CLEANING else f" {self.cleaning}"
+        done += f" {self.max_words}" if self.max_words else ""
+        return hashlib.sha256(f"{self._digest}{done}".encode()).hexdigest() if done else self._digest
+
+    def continues(self, other: Tokenizer) -> bool:
+        """Hugging Face's folder of a model and fairseq's, with counts in its ``dict.txt``, are the same."""
+        if not isinstance(other, SentencePieceTokenizer):
+            return False
+        models = {(one.folder / MODEL_FILE).read_bytes() for one in (self, other)}
+        return len(models) == 1 and self.dictionary.symbols == other.dictionary.symbols
 
     @property
     def _digest(self) -> str:

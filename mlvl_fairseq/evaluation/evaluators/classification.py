@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
 from mlvl_fairseq.data.classification import DATA_SETS, LabelledImages
 from mlvl_fairseq.data.classification.names import read_labels, read_names
-from mlvl_fairseq.data.classification.prompts import checked_templates, fill, prompts_key, read_templates
+from mlvl_fairseq.data.classification.prompts import checked_templates, prompts_key, read_templates
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
@@ -26,11 +26,10 @@ from mlvl_fairseq.evaluation.metrics.classification import METRICS, Classified, 
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.report.classes import MOST_DRAWN, draw_confusion, write_classes
 from mlvl_fairseq.evaluation.signature import Signature
+from mlvl_fairseq.inference.class_vectors import class_vectors
 from mlvl_fairseq.inference.encoder import Encoder
 
 PROMPTS = "prompts"
-TEXTS_AT_ONCE = 4096  # prompts whose vectors are in memory together
-_SMALLEST_NORM = 1e-12
 _PROMPTS = "prompts (the published one, if nothing is said)"
 
 
@@ -242,34 +241,3 @@ class Classification(Evaluator):
             draw_confusion, names=images.keys, labels=images.labels, predicted=found.predicted, title=title
         )
         return {"classes.csv": table, **({"confusion.png": picture} if len(names) <= MOST_DRAWN else {})}
-
-
-def class_vectors(encoder: Encoder, names: Sequence[str], templates: Sequence[str], lang: str) -> np.ndarray:
-    """float32 [classes, embed_dim] of length 1: the mean of a class's prompts, each of length 1.
-
-    Only a few thousand prompts are in memory at a time, so that templates cost time, not memory.
-
-    Args:
-        encoder: encodes the prompts. names: of the classes. templates: see
-            :mod:`mlvl_fairseq.data.classification.prompts`. lang: their language.
-
-    Raises:
-        UserError: the model gives a class no direction (zero, NaN or infinity).
-    """
-    vectors = np.empty((len(names), encoder.embed_dim), np.float32)
-    step = max(1, TEXTS_AT_ONCE // len(templates))
-    for start in range(0, len(names), step):
-        some = names[start : start + step]
-        texts = [fill(template, name) for name in some for template in templates]
-        each = _unit(encoder.encode_texts(texts, lang)).reshape(len(some), len(templates), -1)
-        vectors[start : start + step] = _unit(each.mean(axis=1))
-    bad = np.flatnonzero(~(np.abs(vectors).max(axis=1) > 0))  # NaN is not above 0 either
-    if len(bad):
-        raise UserError(f"{encoder.source}: no direction for {len(bad)} classes, such as {names[bad[0]]!r}; check it")
-    return vectors
-
-
-def _unit(rows) -> np.ndarray:
-    """float64 rows of length 1; rows of zeros stay."""
-    rows = np.asarray(rows, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _SMALLEST_NORM)

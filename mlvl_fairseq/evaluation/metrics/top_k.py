@@ -1,7 +1,7 @@
 """Retrieval ranks as the ALBEF family counts them: of a query's candidates only the best count, and of equal scores the
 last candidate's is first."""
 
-from typing import Iterator, Tuple
+from typing import Tuple
 
 import numpy as np
 
@@ -40,17 +40,12 @@ def top_k_ranks(
     return image_ranks, text_ranks
 
 
-def exact_scores(queries: ScaledFeatures, candidates: ScaledFeatures) -> Iterator[Tuple[slice, np.ndarray]]:
-    """Yield slices of queries with their scores of all candidates, float64 [q, candidates]."""
+def _places(queries: ScaledFeatures, candidates: ScaledFeatures, k: int):
+    """Yield slices of queries with the rank [q, candidates] of every candidate."""
     grid = candidates.on_grid(np.arange(len(candidates))).astype(np.float64).T
     for start in range(0, len(queries), CHUNK):
         rows = slice(start, min(start + CHUNK, len(queries)))
-        yield rows, queries.on_grid(np.arange(rows.start, rows.stop)).astype(np.float64) @ grid
-
-
-def _places(queries: ScaledFeatures, candidates: ScaledFeatures, k: int):
-    """Yield slices of queries with the rank [q, candidates] of every candidate."""
-    for rows, scores in exact_scores(queries, candidates):
+        scores = queries.on_grid(np.arange(rows.start, rows.stop)).astype(np.float64) @ grid
         order = np.argsort(scores, axis=1, kind="stable")[:, ::-1]
         order[:, k:] = np.sort(order[:, k:], axis=1)[:, ::-1]
         places = np.empty_like(order)

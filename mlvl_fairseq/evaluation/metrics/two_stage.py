@@ -4,8 +4,9 @@ from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.evaluation.metrics.nearest import nearest_rows
 from mlvl_fairseq.evaluation.metrics.ranking import NO_RANK, ScaledFeatures, check_pairs
-from mlvl_fairseq.evaluation.metrics.top_k import CHUNK, exact_scores
+from mlvl_fairseq.evaluation.metrics.top_k import CHUNK
 
 NOT_SCORED = -100.0  # what the published code gives all other candidates
 
@@ -45,14 +46,7 @@ def best_candidates(image_features, text_features, text_to_image, k: int, normal
     images = ScaledFeatures(image_features, "image features", normalise)
     texts = ScaledFeatures(text_features, "text features", normalise)
     check_pairs(images, texts, text_to_image, CHUNK)
-    return Candidates(*(_best(*sides, k) for sides in ((images, texts), (texts, images))))
-
-
-def _best(queries: ScaledFeatures, candidates: ScaledFeatures, k: int) -> np.ndarray:
-    best = np.empty((len(queries), min(k, len(candidates))), np.int64)
-    for rows, scores in exact_scores(queries, candidates):
-        best[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return best
+    return Candidates(*(nearest_rows(*sides, k).indices for sides in ((images, texts), (texts, images))))
 
 
 def reranked(

@@ -50,6 +50,9 @@ class TextAdapter(nn.Module):
 
     A kind says what a part is (:meth:`new_part`, :meth:`draw`) and what it does (:meth:`forward`).
 
+    Attributes:
+        needs_language: texts go through the part of their language, which has to be said.
+
     Args:
         options: the kind's dataclass of options.
         shape: dimensions of the tower.
@@ -59,6 +62,7 @@ class TextAdapter(nn.Module):
 
     name: str
     options_type: type
+    needs_language = False
 
     def __init__(self, options: Any, shape: TowerShape, languages: Sequence[str], seed: int = 0):
         super().__init__()
@@ -151,6 +155,8 @@ class TextAdapter(nn.Module):
 
 class LanguageAdapter(TextAdapter):
     """A kind that has to be told the language: the language's part is at work, no other."""
+
+    needs_language = True
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

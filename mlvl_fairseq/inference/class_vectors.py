@@ -1,0 +1,45 @@
+"""Classes as vectors: the mean of a class's prompts (Radford et al. 2021, section 3.1.4)."""
+
+from typing import Optional, Sequence
+
+import numpy as np
+
+from mlvl_fairseq.data.classification.prompts import fill
+from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.inference.encoder import Encoder
+
+TEXTS_AT_ONCE = 4096  # prompts whose vectors are in memory together
+_SMALLEST_NORM = 1e-12
+
+
+def class_vectors(
+    encoder: Encoder, names: Sequence[str], templates: Sequence[str], lang: Optional[str] = None
+) -> np.ndarray:
+    """float32 [classes, embed_dim] of length 1: the mean of a class's prompts, each of length 1.
+
+    Only a few thousand prompts are in memory at a time, so that templates cost time, not memory.
+
+    Args:
+        encoder: encodes the prompts. names: of the classes. templates: see
+            :mod:`mlvl_fairseq.data.classification.prompts`. lang: their language.
+
+    Raises:
+        UserError: the model gives a class no direction (zero, NaN or infinity).
+    """
+    vectors = np.empty((len(names), encoder.embed_dim), np.float32)
+    step = max(1, TEXTS_AT_ONCE // len(templates))
+    for start in range(0, len(names), step):
+        some = names[start : start + step]
+        texts = [fill(template, name) for name in some for template in templates]
+        each = _unit(encoder.encode_texts(texts, lang)).reshape(len(some), len(templates), -1)
+        vectors[start : start + step] = _unit(each.mean(axis=1))
+    bad = np.flatnonzero(~(np.abs(vectors).max(axis=1) > 0))  # NaN is not above 0 either
+    if len(bad):
+        raise UserError(f"{encoder.source}: no direction for {len(bad)} classes, such as {names[bad[0]]!r}; check it")
+    return vectors
+
+
+def _unit(rows) -> np.ndarray:
+    """float64 rows of length 1; rows of zeros stay."""
+    rows = np.asarray(rows, np.float64)
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _SMALLEST_NORM)
