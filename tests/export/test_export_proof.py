@@ -9,7 +9,6 @@ from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.export import EXPORTS, Export, Stock, register_export
 from mlvl_fairseq.export.exporting import export_model
 from mlvl_fairseq.files import write_json
-from mlvl_fairseq.inference import Encoder
 
 
 @pytest.fixture
@@ -141,17 +140,3 @@ def test_only_folders_of_exports_are_written_into(made_up, clip, tmp_path):
         EXPORTS.pop("made-up")
         with pytest.raises(UserError, match=message):
             export_model(made_up(), clip, tmp_path / place)
-
-
-def test_a_folder_goes_on_as_a_checkpoint(clip, save_clip, export, tmp_path):
-    """Written without any library, read as a CLIP of ours: vectors, ids, languages and fingerprint."""
-    captions = ["一只白色的狗", "a dog", "ein Mädchen"]
-    for name in ("clip-hf", "open-clip"):
-        kind = export(name)
-        kind.programs = ()
-        export_model(kind, clip, tmp_path / name)
-        again = Encoder.load(tmp_path / name)
-        assert again.fingerprint == clip.fingerprint and again.languages == ["en", "de"]
-        assert again.tokenize(captions) == clip.tokenize(captions)
-        assert np.array_equal(again.encode_texts(captions), clip.encode_texts(captions))
-        assert again.preprocess == clip.preprocess
