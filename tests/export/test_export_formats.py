@@ -134,7 +134,7 @@ def test_an_encoder_of_fairseq_s(mte, export, tmp_path):
 
 
 @pytest.mark.parametrize("name, family, reason", [
-    ("clip-hf", "trikd", "a network of the family 'trikd' and no CLIP; these formats fit: onnx, sentence-transformers"),
+    ("clip-hf", "trikd", "a network of the family 'trikd' and no CLIP; these formats fit: features, onnx, sentence-"),
     ("sentence-transformers", "clip", "these formats fit: checkpoint, clip-hf, features, onnx, open-clip"),
     ("sentence-transformers", "lwa", "its text tower has layerwise adapters, .*; these formats fit: checkpoint, "),
     ("sentence-transformers", "other heads", "its X-projector has attention heads 4 and its text encoder 2"),
