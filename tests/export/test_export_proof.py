@@ -134,9 +134,20 @@ def test_only_folders_of_exports_are_written_into(made_up, clip, tmp_path):
     export_model(made_up(), clip, tmp_path / "out")
     EXPORTS.pop("made-up")
     export_model(made_up(), clip, tmp_path / "out")  # again
+    (tmp_path / "out" / "README.md").unlink()  # one that was interrupted
+    (tmp_path / "out" / "proof.json").write_text('{"format": "made-up", "proven": false}')
+    EXPORTS.pop("made-up")
+    assert export_model(made_up(), clip, tmp_path / "out").proven
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "proof.json").write_text('{"format": "onnx"}')
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter").write_text("dear")
-    for place, message in (("mine", "holds other files, such as letter"), ("mine/letter", "is a file; give a folder")):
+    refused = {
+        "mine": "holds other files, such as letter",
+        "mine/letter": "is a file; give a folder",
+        "theirs": "holds an export to onnx: give a new folder",
+    }
+    for place, message in refused.items():
         EXPORTS.pop("made-up")
         with pytest.raises(UserError, match=message):
             export_model(made_up(), clip, tmp_path / place)
