@@ -23,7 +23,6 @@ examples:
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
   mlvl-prepare corpus --order en,de,fr
-  mlvl-prepare corpus --languages en,cs --begin-with teir_hf ...   # cs adds to the tokens of an exported model
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
   # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
