@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
 COMMANDS = (
     "analyse cll convert doctor encode evaluate export fuse list options path picture-world prepare quickstart report "
-    "sentencepiece"
+    "search sentencepiece"
 ).split()
 
 setup(
@@ -30,6 +30,7 @@ setup(
         "": ["*.yaml", "*.json"],
         "mlvl_fairseq.configs": ["*/*.yaml"],
         "mlvl_fairseq.data.classification": ["lists/*.json"],
+        "mlvl_fairseq.search.serving": ["page/*"],
     },
     python_requires=">=3.11,<3.13",
     install_requires=[
@@ -53,8 +54,10 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=7.4", "pytest-xdist>=3.7"],
+        "test": ["httpx2>=2.0", "pytest>=7.4", "pytest-xdist>=3.7"],
         "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
+        # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
+        "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },
     entry_points={

@@ -6,8 +6,8 @@ many begin alike. As published (Zeng et al. 2023, its xGQA model): the states of
 pieces of all answers, padded to the longest one, and through the whole vocabulary behind each.
 
 `mlvl-evaluate vqa` computes keys and values once a question, and each beginning once that several answers share; behind
-padding and behind an answer's last piece nothing is asked. What of the work is left is printed beside what it took:
-CPU time of one thread, the best of three. Scores have to be equal to 1e-4, and the order of answers, too.
+padding and behind an answer's last piece nothing is asked. What is left of the work is printed beside what it took:
+CPU time of one thread (`small`: the best of three). Scores have to be equal to 1e-4, and the order of answers, too.
 
     python benchmarks/answer_ranking.py small       # width 128, 2 layers, 12,000 words: seconds
     python benchmarks/answer_ranking.py base        # width 1024, 6 layers, 250,002 words: minutes, 2 GB
@@ -36,16 +36,17 @@ ANSWERS, K, QUESTION, PAD = 1842, 128, 14, 1
 
 
 class Size(NamedTuple):
-    """Width, heads and layers of the decoder, words, questions."""
+    """Width, heads and layers of the decoder, words, questions; how often it is measured."""
 
     width: int
     heads: int
     layers: int
     words: int
     questions: int
+    repeats: int
 
 
-SIZES = {"small": Size(128, 4, 2, 12_000, 8), "base": Size(1024, 16, 6, 250_002, 1)}
+SIZES = {"small": Size(128, 4, 2, 12_000, 8, 3), "base": Size(1024, 16, 6, 250_002, 1, 1)}
 
 
 def make(size: Size) -> Tuple[AnswerDecoder, Tensor, List[List[int]]]:
@@ -83,15 +84,24 @@ def tiled(decoder: AnswerDecoder, states: Tensor, answers: List[List[int]], ques
     return top.gather(1, order), best
 
 
-def measured(compute: Callable) -> Tuple[object, float]:
-    """Its result, and the least CPU seconds of three times."""
+def measured(compute: Callable, repeats: int) -> Tuple[object, float]:
+    """Its result, and the least CPU seconds of so many times."""
     times = []
-    for _ in range(3):
+    for _ in range(repeats):
         start = time.process_time()
         with torch.inference_mode():
             found = compute()
         times.append(time.process_time() - start)
     return found, min(times)
+
+
+def multiply_adds(size: Size, pieces: float, copies: int) -> float:
+    """Of a question's linear maps: of each piece those of every layer (self-attention 4, cross-attention 2,
+    feed-forward 8 matrices of width * width), of the head and of all words; keys and values of each copy of the
+    question. The first step, of one piece, is done by both."""
+    square = size.width**2
+    a_piece = 14 * size.layers * square + square + size.width * size.words
+    return (pieces + 1) * a_piece + (copies + 1) * QUESTION * size.layers * 2 * square
 
 
 def main() -> None:
@@ -100,14 +110,17 @@ def main() -> None:
     size = SIZES[parser.parse_args().size]
     decoder, states, answers = make(size)
     mask, tree = torch.ones(states.shape[:2], dtype=torch.bool), AnswerTree(answers)
-    (order, scores), published = measured(lambda: tiled(decoder, states, answers, mask))
-    ranked, ours = measured(lambda: decoder.rank(decoder.keys_values(states, mask), tree, K))
+    (order, scores), published = measured(lambda: tiled(decoder, states, answers, mask), size.repeats)
+    ranked, ours = measured(lambda: decoder.rank(decoder.keys_values(states, mask), tree, K), size.repeats)
     torch.testing.assert_close(ranked.scores, scores, rtol=1e-4, atol=1e-4)
     same = (ranked.answers == order).float().mean().item()
     pieces = K * (max(map(len, answers)) - 1)
     needed = [len({tuple(answers[a][:n]) for a in row for n in range(1, len(answers[a]))}) for row in order.tolist()]
     print(f"pieces read a question: {pieces} tiled, {np.mean(needed):.0f} in the tree: {pieces / np.mean(needed):.1f}x")
     print(f"keys and values: of {K} copies of {QUESTION} tokens, of one")
+    work = multiply_adds(size, pieces, K), multiply_adds(size, float(np.mean(needed)), 0)
+    print(f"multiply-adds a question: {work[0] / 1e9:.2f}e9 tiled, {work[1] / 1e9:.2f}e9 in the tree: "
+          f"{work[0] / work[1]:.1f}x is what the arithmetic allows")  # fmt: skip
     print(f"seconds a question: {published / size.questions:.3f} tiled, {ours / size.questions:.3f} in the tree: "
           f"{published / ours:.1f}x; {100 * same:.1f} % of the places in the order are the same")  # fmt: skip
 

@@ -49,6 +49,15 @@ def gather_values(values: Sequence) -> list:
     return [value for part in rows(own).cpu().split(rows.sizes) for value in json.loads(bytes(part.numpy()))]
 
 
+def on_any_rank(fact: bool) -> bool:
+    """Whether it is so on any of the ranks. A collective operation."""
+    if world_size() == 1:
+        return fact
+    found = torch.tensor(int(fact), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(found)
+    return bool(found)
+
+
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """The first rank goes through it before the others begin, which find what it has written; if it fails, they try,

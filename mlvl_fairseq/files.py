@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import zipfile
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
@@ -111,6 +112,31 @@ class _Inflated(io.RawIOBase):
                 self._path,
             )
         return count
+
+
+def unzipped(file: BinaryIO, path) -> BinaryIO:
+    """The content of the one file in an open zip archive, inflated as it is read; what macOS packs beside it is none.
+
+    Raises:
+        DataError: the archive holds several files or none, a locked one, or one of more than `INFLATION` times the size
+            that it has there (and than `INFLATED_AT_LEAST`).
+        zipfile.BadZipFile, zlib.error: it is truncated or damaged; also when it is read.
+    """
+    archive = zipfile.ZipFile(file)
+    members = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    if len(members) != 1:
+        raise DataError(f"is a zip archive of {len(members)} files: unpack it and give one of them (unzip)", path)
+    (member,) = members
+    if member.file_size > max(INFLATED_AT_LEAST, INFLATION * member.compress_size):
+        raise DataError(
+            f"inflates {member.compress_size:,} bytes to {member.file_size:,}, which text does not; if that is right, "
+            "unpack it first (unzip)",
+            path,
+        )
+    try:
+        return io.BufferedReader(archive.open(member), 1 << 20)
+    except (RuntimeError, NotImplementedError) as error:  # locked, or packed in another way
+        raise DataError(f"cannot be unpacked here ({error}): unpack it first (unzip)", path) from None
 
 
 def require_room(folder, needed: int, what: str) -> None:

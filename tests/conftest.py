@@ -67,6 +67,14 @@ def run_alone():
 
 
 @pytest.fixture(scope="session")
+def published_program(root):
+    """The module of examples/cclm/run.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root / "examples" / "cclm"))
+        return importlib.import_module("run")
+
+
+@pytest.fixture(scope="session")
 def translation_data(run_here, tmp_path_factory):
     """A binarized translation corpus: 60, 20 and 20 sentences of letters; the target is the source backwards."""
     folder = tmp_path_factory.mktemp("translation")
@@ -78,6 +86,20 @@ def translation_data(run_here, tmp_path_factory):
     files = [f"--{split}pref={folder / split}" for split in ("train", "valid", "test")]
     run_here("fairseq-preprocess", "-s=src", "-t=tgt", *files, f"--destdir={folder / 'bin'}")
     return folder / "bin"
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory):
+    """An official CLIP file of one layer a tower, with CLIP's vocabulary and ViT-B/32's 512 dimensions."""
+    import torch
+
+    from mlvl_fairseq.fairseq_patches import import_clip
+
+    torch.manual_seed(0)
+    model = import_clip().model.CLIP(512, 32, 1, 64, 8, 77, 49408, 64, 1, 1)
+    path = tmp_path_factory.mktemp("clip") / "ViT-B-32.pt"
+    torch.save({**model.state_dict(), "context_length": torch.tensor(77)}, path)
+    return path
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ ARROWS = {
     "checkpoints": GROUND | {"data", "modules"},
     "networks": CORE | {"fairseq"},
     "inference": CORE | {"networks", "runs"},
+    "export": CORE | {"networks", "inference", "runs", "process", "fairseq"},  # which loads exports of XLM-Rs
     "evaluation": GROUND,  # the signature
     "evaluation/metrics": GROUND | {"evaluation"},
     "evaluation/report": GROUND | {"evaluation", "runs"},
@@ -44,6 +45,7 @@ ARROWS = {
     "configs": {"errors", "files", "json_files", "fairseq"},
     "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
     "api": CORE | {"networks", "inference", "evaluation", "fairseq"},
+    "search": CORE | {"inference", "networks", "evaluation", "process", "api"},
     "cli": None,  # whatever it needs
     "__init__": None,
 }

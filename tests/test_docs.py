@@ -21,7 +21,7 @@ FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
 COMMANDS = (
     "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "list", "picture-world", "prepare",
-    "quickstart", "options", "report", "sentencepiece",
+    "quickstart", "options", "report", "search", "sentencepiece",
 )  # fmt: skip
 
 
@@ -51,7 +51,9 @@ def known_options():
         if component.dataclass is not None:
             gen_parser_from_dataclass(parsers[0], component.dataclass(), delete_default=True)
     known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
-    programs = [path for folder in ("benchmarks", "examples/*") for path in ROOT.glob(f"{folder}/*.py")]
+    programs = [
+        path for folder in ("benchmarks", "examples/*", "examples/*/published") for path in ROOT.glob(f"{folder}/*.py")
+    ]
     texts = "".join(path.read_text(encoding="utf-8") for path in programs)
     scripts = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("examples/*/lib.sh"))
     known |= set(re.findall(r"^\s*(--[a-z-]+)\) ", scripts, re.MULTILINE))  # a case of a script's own options

@@ -171,7 +171,7 @@ def xlmr(world: SmallWorld, folder: Path):
         link(path, folder / ("model.pt" if path == world.mte else path.name))
     corpus = link(world.plain_corpus, folder / "corpus")
     return [
-        f"mlvl-export mte {folder}/model.pt {folder}/out/xlmr.pt --sentencepiece {folder}",
+        f"mlvl-export xlmr {folder}/model.pt {folder}/out --sentencepiece {folder}",
         f"mlvl-prepare {corpus} --sentencepiece {folder} --mte {folder}",
     ]
 
@@ -181,7 +181,10 @@ def mte_checkpoint(world: SmallWorld, folder: Path):
     link(world.mte, folder / "xlmr.pt")
     path = link(world.trained_mte, folder / "mte.pt")
     start = f"fairseq-train {world.mte_options} --init-from {path} --max-update 1 --disable-validation --no-save"
-    return [f"mlvl-export mte {path} {folder}/out.pt --xlmr {folder}/xlmr.pt", f"{start} --save-dir {folder}/save"]
+    return [
+        f"mlvl-export xlmr {path} {folder}/out --xlmr {folder}/xlmr.pt --sentencepiece {world.pieces}",
+        f"{start} --save-dir {folder}/save",
+    ]
 
 
 # Corpus folders.

@@ -210,7 +210,7 @@ def fuse(world: SmallWorld, out: Path) -> str:
 
 @job()
 def export(world: SmallWorld, out: Path) -> str:
-    return f"mlvl-export mte {world.trained_mte} {out}/xlmr/mte.pt --sentencepiece {world.pieces}"
+    return f"mlvl-export xlmr {world.trained_mte} {out}/xlmr --sentencepiece {world.pieces}"
 
 
 @job()

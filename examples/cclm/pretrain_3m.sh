@@ -14,4 +14,4 @@
 # RECIPE=small: cclm_small, minutes on a CPU.
 # PRESET=reference: with the quirks of the published code (docs/cclm.md).
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-pretrain pretrain_cclm_3m cclm "image-text parallel-text" "$@"
+published pretrain_cclm_3m "$@"

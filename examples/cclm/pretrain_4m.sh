@@ -15,4 +15,4 @@
 # RECIPE=small: cclm_small, minutes on a CPU.
 # PRESET=reference: with the quirks of the published code (docs/cclm.md).
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-pretrain pretrain_cclm_4m cclm_4m "image-text regions parallel-text" "$@"
+published pretrain_cclm_4m "$@"

@@ -43,8 +43,8 @@ head -n 1 "$out/raw/valid.de-en.de" | fairseq-interactive "$out/parallel/fseq" -
   --bpe sentencepiece --sentencepiece-model "$xlmr/sentencepiece.bpe.model" --beam 5 --cpu | grep '^[SD]-'
 
 # Projectors, on English captions only; the encoders' features are computed once.
-mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/mte/mte.pt" --train-states en
-bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/mte/mte.pt" "$out/trikd" --cached-states --clip "$clip" --valid-langs "$languages"
+mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/mte/xlmr" --train-states en
+bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/mte/xlmr" "$out/trikd" --cached-states --clip "$clip" --valid-langs "$languages"
 
 mlvl-evaluate --checkpoint "$out/trikd/checkpoint_best.pt" --lang "$languages" \
   --captions "$out/world/test.{lang}.json" --image-root "$out/world/images" --json "$out/scores.json"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The multilingual text encoder: stage 1 (translation, encoder frozen), stage 2 (encoder trains, contrastive loss), and
-# its export as an XLM-R file, OUT/mte.pt.
+# its export as an XLM-R folder, OUT/xlmr.
 #
 # usage: bash examples/mclip/run_mte.sh FSEQ XLMR OUT [OPTION...]
 #   FSEQ     folder of prepare_parallel.sh
@@ -29,4 +29,4 @@ train() { # RECIPE FOLDER OPTION...
 [[ ${RECIPE:-published} == small ]] || xlmr_option=(--xlmr "$xlmr")
 train mte_stage1 "$out/stage1" "${xlmr_option[@]}" "${stage1[@]}" "$@"
 train mte_stage2 "$out/stage2" "${xlmr_option[@]}" --init-from "$out/stage1/checkpoint_best.pt" "${stage2[@]}" "$@"
-mlvl-export mte "$out/stage2/checkpoint_best.pt" "$out/mte.pt" --sentencepiece "$xlmr"
+mlvl-export xlmr "$out/stage2/checkpoint_best.pt" "$out/xlmr" --sentencepiece "$xlmr"

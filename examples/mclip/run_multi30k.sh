@@ -42,10 +42,10 @@ for lang in de fr cs; do
 done
 bash "$here/prepare_parallel.sh" "$xlmr" "$out/raw" "$out/parallel" de fr cs
 
-# The text encoder in five variants, each a folder with mte.pt.
+# The text encoder in five variants, each a folder with xlmr.
 updates1="--max-update ${UPDATES1:-1500}" updates2="--max-update ${UPDATES2:-600}" off="--contrastive-lambda 0"
 mte() { # NAME STAGE1 STAGE2
-  [[ -e $out/$1/mte.pt ]] || STAGE1=$2 STAGE2=$3 bash "$here/run_mte.sh" "$out/parallel/fseq" "$xlmr" "$out/$1"
+  [[ -e $out/$1/xlmr/proof.json ]] || STAGE1=$2 STAGE2=$3 bash "$here/run_mte.sh" "$out/parallel/fseq" "$xlmr" "$out/$1"
 }
 without_contrast_first() {
   mte no_ctl "$updates1 $off" "$updates2 $off"
@@ -58,18 +58,18 @@ without_contrast_first() {
 mte full "$updates1" "$updates2"
 wait $!
 mkdir -p "$out/stage1_only"
-[[ -e $out/stage1_only/mte.pt ]] ||
-  mlvl-export mte "$out/full/stage1/checkpoint_best.pt" "$out/stage1_only/mte.pt" --sentencepiece "$xlmr"
+[[ -e $out/stage1_only/xlmr/proof.json ]] ||
+  mlvl-export xlmr "$out/full/stage1/checkpoint_best.pt" "$out/stage1_only/xlmr" --sentencepiece "$xlmr"
 
 # What each of them makes of the captions, once; then the projectors, every seed in a process of its own.
 variants=(full no_ctl late_ctl stage1_only untrained)
 for variant in "${variants[@]}"; do
-  mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/$variant/mte.pt" --train-states en
+  mlvl-prepare "$corpus" --sentencepiece "$xlmr" --mte "$out/$variant/xlmr" --train-states en
 done
 trikd() { # NAME MTE SEED OPTION...
   local folder=$out/trikd/$1/seed$3
   [[ ! -e $folder/done ]] || return 0
-  bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/$2/mte.pt" "$folder" --cached-states --clip "$clip" \
+  bash "$here/run_trikd.sh" "$corpus" "$xlmr" "$out/$2/xlmr" "$folder" --cached-states --clip "$clip" \
     --max-epoch "${EPOCHS:-4}" --seed "$3" "${@:4}"
   mlvl-evaluate --checkpoint "$folder/checkpoint_best.pt" --lang "$languages,nl" --captions "$photos/val.{lang}.json" \
     --split val --image-features "$photos/squeezenet.val.npy" --image-list "$photos/squeezenet.val.images.txt" \

@@ -10,11 +10,14 @@ import os
 import re
 import zipfile
 import zlib
-from typing import Any, BinaryIO, Optional
+from typing import TYPE_CHECKING, Any, BinaryIO, Mapping, Optional
 
 from mlvl_fairseq.digests import crc32_of, require_zip, seal
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, open_file
+
+if TYPE_CHECKING:
+    import torch
 
 ZIP_MAGIC = b"PK\x03\x04"
 _AGAIN = "restore it from a good copy"
@@ -90,6 +93,22 @@ def _compare_checksums(archive: zipfile.ZipFile) -> None:
 UNSEALED = {"mlvl_crc32": "00000000"}
 _SEAL = re.compile(rb'"mlvl_crc32":"([0-9a-f]{8})"')
 _MAX_HEADER = 100_000_000  # bytes, as the library has it
+
+
+def save_safetensors(tensors: Mapping[str, "torch.Tensor"], path) -> None:
+    """Write a sealed safetensors file, atomically; readable by whom new files are readable.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        mode = os.stat(temporary).st_mode
+        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"format": "pt", **UNSEALED})
+        os.chmod(temporary, mode)  # the library's own is for the owner alone
+        seal_safetensors(temporary)
 
 
 def seal_safetensors(path) -> None:

@@ -16,6 +16,8 @@ from mlvl_fairseq.checkpoints.source import (
     format_of,
     scalar,
 )
+from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.data.text.going_on import tokenizer_to_go_on
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.adapters import TextAdapter
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig
@@ -183,9 +185,25 @@ def read_clip(path, init_from=None, activation: Optional[str] = None) -> ClipChe
 
 def read_clip_weights(path, activation: Optional[str] = None) -> CLIPWeights:
     """The towers of :func:`read_clip`. A warning tells where languages had added something to them."""
+    return _without_adapter(path, activation).weights
+
+
+def _without_adapter(path, activation: Optional[str]) -> ClipCheckpoint:
     checkpoint = read_clip(path, activation=activation)
     if checkpoint.adapter is not None:
         logger.warning("%s: its towers are read without the adapters of its languages", path)
+    return checkpoint
+
+
+def read_clip_to_go_on(path, tokenizer: Tokenizer, activation: Optional[str] = None) -> CLIPWeights:
+    """:func:`read_clip_weights`, for a training that cuts texts with `tokenizer`.
+
+    Raises:
+        UserError: its ids stand for something else than those that the CLIP was trained with.
+    """
+    checkpoint = _without_adapter(path, activation)
+    state = {"vocabulary": checkpoint.vocabulary, "segmentation": checkpoint.segmentation}
+    tokenizer_to_go_on(state, path, tokenizer)
     return checkpoint.weights
 
 

@@ -3,13 +3,14 @@ wrote. What the tensors are is for the format to say."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import torch
 
 from mlvl_fairseq.checkpoints.archive import verify_safetensors
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.checkpoints.source import Tensors, as_float32
+from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import require_file
 from mlvl_fairseq.json_files import read_json
@@ -62,3 +63,22 @@ def _read_safetensors(path: Path) -> Dict[str, torch.Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:  # SafetensorError, and what torch says of types it does not know
         raise DataError(f"is truncated or no safetensors file ({error}); fetch it again", path) from None
+
+
+def read_added_tokens(folder: Path, rows: int) -> Dict[str, List[str]]:
+    """What a folder's tokenizer has beyond CLIP's own vocabulary, see :meth:`Vocabulary.additions`; nothing where the
+    folder has no tokenizer.
+
+    Args:
+        rows: of the token embedding beside it. Where they are as many as CLIP has tokens, the tokenizer is not read.
+
+    Raises:
+        DataError: ``vocab.json`` or ``merges.txt`` is damaged, or no growth of CLIP's.
+    """
+    base = clip_vocabulary()
+    if rows == len(base) or not ClipTokenizer.detect(folder):
+        return {"tokens": [], "merges": []}
+    vocabulary = Vocabulary.load(folder)
+    if vocabulary.tokens[: len(base)] != base.tokens or vocabulary.merges[: len(base.merges)] != base.merges:
+        raise DataError("does not begin with CLIP's own tokens and merges", folder / "vocab.json")
+    return vocabulary.additions(base)

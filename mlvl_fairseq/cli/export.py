@@ -1,91 +1,70 @@
-"""`mlvl-export`: trained models as files that other programs load."""
+"""`mlvl-export`: trained models as files that other programs load, each with a proof that it gives the same numbers."""
 
 import argparse
-import shutil
+import logging
+import sys
 from pathlib import Path
 from typing import List, Optional
 
+from mlvl_fairseq.cli.common import add_dataclass_options, add_frozen_options, frozen_from, options_from
+
+logger = logging.getLogger(__name__)
+
 EPILOG = """\
 examples:
-  mlvl-export mte checkpoints/stage2/checkpoint_best.pt xlmr_base/mte_mclip.pt
-  mlvl-export dual_encoder checkpoints/lilt/checkpoint_best.pt lilt.pt
-  python -c "from fairseq.models.roberta import XLMRModel; XLMRModel.from_pretrained('xlmr_base', 'mte_mclip.pt')"
+  mlvl-export clip-hf runs/teir/35-hu/checkpoint_best.pt teir_hf --corpus corpus --scores scores/teir
+  mlvl-export sentence-transformers runs/trikd/checkpoint_best.pt mclip_st --sentencepiece xlmr_base
+  mlvl-export onnx runs/mla/01-de/checkpoint_best.pt mla_de --lang de
+  mlvl-export xlmr runs/mte/stage2/checkpoint_best.pt mte --sentencepiece xlmr_base
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(filled: Optional[str] = None) -> argparse.ArgumentParser:
+    """Args: filled: the only format whose options are there; None: all have them, which takes seconds."""
+    from mlvl_fairseq.export import known_exports
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    models = parser.add_subparsers(metavar="MODEL", required=True)
-    add_mte(models)
-    add_dual_encoder(models)
+    formats = parser.add_subparsers(metavar="FORMAT", dest="format", required=True)
+    for kind in known_exports():
+        own = formats.add_parser(kind.name, help=kind.help, description=f"{kind.help[0].upper()}{kind.help[1:]}.")
+        if filled in (None, kind.name):
+            _add_options(own, kind)
     return parser
 
 
-def add_mte(models) -> None:
-    parser = models.add_parser(
-        "mte",
-        help="the encoder of task mte_pretraining, as an XLM-R of fairseq",
-        description="The encoder of a checkpoint of task mte_pretraining, without decoder and projections, as a file "
-        "that fairseq's XLMRModel.from_pretrained loads where dict.txt and sentencepiece.bpe.model are beside it.",
-    )
-    parser.add_argument("checkpoint", help="checkpoint of task mte_pretraining")
-    parser.add_argument("out", help="file to write, e.g. xlmr_base/mte_mclip.pt")
-    parser.add_argument("--xlmr", metavar="PATH", help="the XLM-R it was trained from, if it was moved")
-    parser.add_argument(
-        "--sentencepiece",
+def _add_options(parser: argparse.ArgumentParser, kind) -> None:
+    parser.add_argument("checkpoint", help="checkpoint of this plugin, official CLIP file, or an exported folder")
+    parser.add_argument("out", help="folder to write to: new or empty, or one of an earlier export")
+    add_dataclass_options(parser, kind.Options)
+    card = parser.add_argument_group("model card")
+    card.add_argument(
+        "--scores",
         metavar="DIR",
-        help="copy dict.txt and sentencepiece.bpe.model from this folder to that of the file",
+        action="append",
+        default=[],
+        help="scores of this model for the card, of mlvl-evaluate --output-dir; may be given several times",
     )
-    parser.set_defaults(export=export_mte)
-
-
-def export_mte(args) -> None:
-    """Write the file, and what it needs beside it."""
-    from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
-    from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, MODEL_FILE
-    from mlvl_fairseq.process.locks import writing
-
-    weights = read_xlmr(args.checkpoint, args.xlmr)
-    folder = Path(args.out).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with writing(args.out):
-        for name in (DICTIONARY_FILE, MODEL_FILE) if args.sentencepiece else ():
-            shutil.copyfile(Path(args.sentencepiece) / name, folder / name)
-        write_xlmr(weights, args.out)
-
-
-def add_dual_encoder(models) -> None:
-    parser = models.add_parser(
-        "dual_encoder",
-        help="a dual encoder with all its weights in one file, low-rank updates merged",
-        description="A dual encoder as a checkpoint that needs no other: what training kept frozen and left in public "
-        "files is in it, and low-rank updates (LoRA) are merged into the weights.",
-    )
-    parser.add_argument("checkpoint", help="checkpoint of model dual_encoder")
-    parser.add_argument("out", help="file to write")
-    for option in ("init-from", "image-weights", "text-weights", "tokenizer-folder"):
-        parser.add_argument(f"--{option}", metavar="PATH", help="where this is, if it was moved since training")
-    parser.set_defaults(export=export_dual_encoder)
-
-
-def export_dual_encoder(args) -> None:
-    """Write the file."""
-    from mlvl_fairseq.checkpoints.source import WeightSource
-    from mlvl_fairseq.networks.dual_encoder_files import PARTS, read_whole, write_merged
-    from mlvl_fairseq.process.locks import writing
-
-    moved = {name: getattr(args, name) for name in (*PARTS, "tokenizer_folder")}
-    whole = read_whole(WeightSource(args.checkpoint), **moved)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    with writing(args.out):
-        write_merged(whole, args.out)
+    card.add_argument("--license", metavar="NAME", help="of the weights it was made of, as the Hub calls it: mit, ...")
+    card.add_argument("--method", metavar="TEXT", help="how it was trained (default: what its run says)")
+    add_frozen_options(parser)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    args = build_parser().parse_args(argv)
-    args.export(args)
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    args = build_parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
+    from mlvl_fairseq.export import export_named
+    from mlvl_fairseq.export.exporting import export_model
+    from mlvl_fairseq.inference import Encoder
+
+    kind = export_named(args.format)
+    frozen = frozen_from(args)
+    encoder = Encoder.load(args.checkpoint, **frozen)
+    export = kind(options_from(kind.Options, args), frozen)
+    proof = export_model(export, encoder, Path(args.out), args.scores, args.license, args.method)
+    print("\n".join(proof.lines()))
+    logger.info("written: %s", args.out)
 
 
 def cli_main() -> None:

@@ -94,7 +94,7 @@ examples:
   mlvl-options lilt_base --count --preset lwa+ln --adapter-reduction 8
   mlvl-options --config trikd_small optimization.lr=[0.001] +reference=trikd
   recipe=$(mlvl-options --config trikd_small) && mapfile -t recipe <<<"$recipe"
-  fairseq-train CORPUS --user-dir "$(mlvl-path)" "${recipe[@]}" --sentencepiece XLMR --mte MTE.pt
+  fairseq-train CORPUS --user-dir "$(mlvl-path)" "${recipe[@]}" --sentencepiece XLMR --mte MTE
 """
 
 

@@ -8,11 +8,13 @@ from typing import List, Optional
 from mlvl_fairseq.cli.common import language_order, run
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.picture_world import (
+    ExampleSettings,
     StreamSettings,
     WorldSettings,
     get_language,
     language_codes,
     write_classes,
+    write_examples,
     write_streams,
     write_world,
 )
@@ -32,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         "qaa to qav are constructed languages: generated, spoken by nobody. With --classes also OUT_DIR/classes: "
         "{train,valid,test}/COLOUR_KIND/NNN.png of 128 classes, and names.LANG.txt with what each is called. With "
         "--streams also OUT_DIR/streams: {train,valid}/{image_text,regions,parallel,monolingual}.jsonl and "
-        "test/regions.jsonl.",
+        "test/regions.jsonl. With --examples also OUT_DIR/examples: {entailment,questions,statements}/train.en.json(l),"
+        " few, valid and test of each language.",
     )
     parser.add_argument(
         "out_dir", metavar="OUT_DIR", nargs="?", help="new folder, or a world of the same settings to complete"
@@ -56,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"comma-separated codes, a named order such as order36, or {ALL} (default: %(default)s)",
     )
     _add_stream_options(parser)
+    _add_example_options(parser)
     parser.add_argument("--list-languages", action="store_true", help="list the languages and exit")
     return parser
 
@@ -92,6 +96,27 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
     streams.add_argument("--binary", action="store_true", help="put pictures into the lines, in base64")
 
 
+def _add_example_options(parser: argparse.ArgumentParser) -> None:
+    examples = parser.add_argument_group("examples to fine-tune on: texts about pictures with a label or an answer")
+    examples.add_argument(
+        "--examples",
+        type=int,
+        metavar="N",
+        help="write them, too: hypotheses about a picture, entailed, contradicted or neutral (in the format of XVNLI); "
+        "questions (GQA, xGQA: answers are English); statements about two pictures, true or false (NLVR2, MaRVL). "
+        "About N of each in English about training pictures, and a tenth as many in each language about validation and "
+        "about test pictures; N other such texts, of all three together, with translations from English as parallel "
+        "text. A text alone does not tell its label",
+    )
+    examples.add_argument(
+        "--few",
+        type=int,
+        metavar="N",
+        default=ExampleSettings.few,
+        help="examples of each kind in each other language about training pictures (default: %(default)s)",
+    )
+
+
 def _stream_settings(args: argparse.Namespace, languages: List[str]) -> StreamSettings:
     own = language_order(args.streams)
     others = [f"{own[0]}-{lang}" for lang in dict.fromkeys((*own, *languages)) if lang != own[0]]
@@ -121,6 +146,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             written += write_classes(args.out_dir, args.seed, args.classes, languages)
         if streams is not None:
             written += write_streams(args.out_dir, settings, streams, languages)
+        if args.examples is not None:
+            written += write_examples(args.out_dir, settings, ExampleSettings(args.examples, args.few), languages)
     if written:
         logger.info("%s: wrote %d files and folders in %s", args.out_dir, len(written), ", ".join(languages))
     else:

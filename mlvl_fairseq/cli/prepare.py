@@ -23,10 +23,11 @@ examples:
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
   mlvl-prepare corpus --order en,de,fr
+  mlvl-prepare corpus --languages en,cs --begin-with teir_hf ...   # cs adds to the tokens of an exported model
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
   # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
-  mlvl-prepare corpus --sentencepiece xlmr.base --mte mte.pt --train-states en
+  mlvl-prepare corpus --sentencepiece xlmr.base --mte mte/xlmr --train-states en
 """
 
 
@@ -97,7 +98,8 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--caption-images",
             nargs="+",
             metavar="SPLIT=PATTERN",
-            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco)",
+            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco, "
+            "coco_cn)",
         ),
         captions.add_argument(
             "--caption-english",
@@ -198,6 +200,12 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="one vocabulary made of all these languages' captions at once (cll_retrieval --oracle-languages)",
     )
+    text.add_argument(
+        "--begin-with",
+        metavar="PATH",
+        help="a CLIP that has learned languages (an exported folder, a checkpoint) to learn more from: they add to its "
+        "tokens instead of to CLIP's own; with --languages, where the corpus is made",
+    )
     for kind in tokenizer_kinds():
         if kind.comes_with_a_model:
             text.add_argument(f"--{kind.option}", metavar="FOLDER", help=f"captions of all languages in {kind.help}")
@@ -243,6 +251,8 @@ def prepare(args) -> None:
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
         store_image_features(corpus, files, lists, BadImagePolicy.of(args))
+    if args.begin_with:
+        begin_with_clip(corpus, args.begin_with)
     lists = (language_order(text) if text else [] for text in (args.order, args.joint, args.oracle))
     prepare_vocabularies(corpus, *lists)
     prepare_tokenizers(corpus, args, tokenizers)
@@ -254,6 +264,15 @@ def prepare(args) -> None:
         logger.info("  %s", line)
     tell_shared_photos(corpus, args.compare_photos, args.allow_outside_root)
     logger.info("next: %s", next_command(corpus, args.teacher, args.wordpiece))
+
+
+def begin_with_clip(corpus, path: str) -> None:
+    """What ``--begin-with`` asks for. Raises UserError, DataError: it is no CLIP, or the corpus has begun otherwise."""
+    from mlvl_fairseq.checkpoints.clip import read_clip
+    from mlvl_fairseq.data.corpus.vocabularies import begin_with
+    from mlvl_fairseq.data.text import clip_vocabulary
+
+    begin_with(corpus, clip_vocabulary().with_additions(read_clip(path).vocabulary, path), path)
 
 
 def join(args):
@@ -270,7 +289,6 @@ def join(args):
 
 def refuse_ignored(args) -> None:
     """Raises UserError: an option is given that would do nothing."""
-
     ignored = [option for option, name in args.reading.items() if getattr(args, name) is not None]
     if ignored:
         raise UserError(f"{', '.join(ignored)}: without --languages, no caption files are read; give them, too")

@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.fairseq_patches.hydra_overrides import no_such_option, override_message
@@ -196,11 +196,11 @@ def _ours(registry: Dict[str, type]) -> List[str]:
 
 
 # Named architectures.
-def dimensions_of(architecture: str) -> Dict[str, Any]:
-    """What ``--arch`` sets beside the defaults."""
+def dimensions_of(architecture: str, **given: Any) -> Dict[str, Any]:
+    """What ``--arch`` sets beside the defaults, and what is given."""
     from fairseq.models import ARCH_CONFIG_REGISTRY
 
-    options = Namespace()
+    options = Namespace(**given)
     ARCH_CONFIG_REGISTRY[architecture](options)
     return vars(options)
 
@@ -240,6 +240,20 @@ def fill_in_architecture(cfg) -> None:
         for key, value in dimensions_of(name).items():
             if key not in model or (key in defaults and model[key] == defaults[key]):
                 model[key] = value
+        given = {key: value for key, value in model.items() if key.endswith("_tower")}
+        fitting = dimensions_of(name, **given)
+        for key, value in dimensions_of(name).items():
+            if key not in fitting and model[key] == value and f"model.{key}" not in _overridden():
+                model[key] = None  # another tower is chosen, which has no such dimension
+
+
+def _overridden() -> Set[str]:
+    """Names of the options that the command line overrides."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return set()
+    return {text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task}
 
 
 def _chosen_defaults(name: str) -> Dict[str, Any]:
@@ -253,7 +267,7 @@ def _chosen_defaults(name: str) -> Dict[str, Any]:
     chosen = HydraConfig.get().runtime.choices.get("model")
     if chosen in (None, "null", name) or ARCH_MODEL_NAME_REGISTRY.get(chosen, chosen) not in MODEL_DATACLASS_REGISTRY:
         return {}
-    overridden = {text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task}
+    overridden = _overridden()
     options = MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY.get(chosen, chosen)]()
     defaults = {**vars(options), **(dimensions_of(chosen) if chosen in our_architectures() else {})}
     return {key: value for key, value in defaults.items() if f"model.{key}" not in overridden}

@@ -133,6 +133,13 @@ class Encoder:
         if self.network.preprocess is None:
             raise UserError(f"{self.source} has no image tower; give image features instead of images")
 
+    def require_grids(self, shape: Sequence[int], source) -> None:
+        """Raises UserError: the network takes no grids of this shape, ``(positions, dimensions)``, of an image."""
+        expected = self.network.grid_shape
+        if tuple(shape) != expected:
+            wanted = f"grids of {expected[0]} x {expected[1]}" if expected else "no grids of states"
+            raise UserError(f"{source} has grids of {shape[0]} x {shape[1]}, and {self.source} takes {wanted}")
+
     def tokenize(self, captions: Sequence[str], lang: Optional[str] = None) -> List[List[int]]:
         """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS.
 

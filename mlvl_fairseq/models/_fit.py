@@ -48,4 +48,5 @@ def check_text(tower: TextTower, name: str, task) -> None:
             "give --tokenizer-folder FOLDER"
         )
     if task.max_positions() > tower.max_length:
-        raise UserError(f"--max-length {task.max_positions()} is more than the text tower's {tower.max_length} tokens")
+        option = getattr(task, "length_option", "--max-length")
+        raise UserError(f"{option} {task.max_positions()} is more than the text tower's {tower.max_length} tokens")

@@ -8,7 +8,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
-from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
@@ -79,7 +79,7 @@ class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
         check_text(without_values(configs.text.build), str(cfg.text_tower), task)  # before it takes its memory
         model = cls.of_options(cfg, configs)
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = start_from(model, cfg, configs)
+        given = start_from(model, cfg, configs, task.tokenizer)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS))
         tell_what_stays_random(model, frozen, given)
         model.leave_out_frozen(given, frozen, PARTS)
@@ -101,4 +101,4 @@ class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
         return self.max_length
 
 
-register_architectures("cclm", ARCHITECTURES)
+register_architectures("cclm", ARCHITECTURES, dimensions_that_fit)

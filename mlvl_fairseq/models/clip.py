@@ -7,7 +7,7 @@ from typing import Optional
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
-from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_weights
+from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_to_go_on
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._architectures import register_architectures
@@ -55,6 +55,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",
+        "tokenizer": "tokenizer",
         "default_freeze": "part to freeze",
         "growth": "vocabulary that grows",
     }
@@ -68,7 +69,8 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
             UserError: the options do not fit together, or the weights to start from do not fit them.
         """
         feature_dim = task.image_feature_dim if task.trains_image_tower else 0
-        weights = read_clip_weights(cfg.init_from, cfg.activation and str(cfg.activation)) if cfg.init_from else None
+        given = cfg.activation and str(cfg.activation)
+        weights = read_clip_to_go_on(cfg.init_from, task.tokenizer, given) if cfg.init_from else None
         activation = weights.text_config.activation if weights else QUICK_GELU
         config = network.ClipDimensions.of_options(
             cfg, len(task.source_dictionary), task.trains_image_tower, feature_dim, activation

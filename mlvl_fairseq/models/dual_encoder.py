@@ -9,7 +9,7 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.continual.learner import LanguageLearner
-from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
@@ -77,7 +77,7 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         check_text(model.text_encoder, str(cfg.text_tower), task)
         model.token_embedding_name = f"text_encoder.{model.text_encoder.growing_embedding}"
         model.encode_chunk = ChunkOptions.checked(cfg)
-        given = start_from(model, cfg, configs, task.growth)
+        given = start_from(model, cfg, configs, task.tokenizer, task.growth)
         frozen = model.freeze(cfg, task.seed_for(RANDOM_LAYERS), bool(task.default_freeze))
         tell_what_stays_random(model, frozen, given)
         model.leave_out_frozen(given, frozen, PARTS)
@@ -102,4 +102,4 @@ class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetw
         return self.max_length
 
 
-register_architectures("dual_encoder", network.ARCHITECTURES)
+register_architectures("dual_encoder", network.ARCHITECTURES, dimensions_that_fit)

@@ -8,7 +8,7 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.towers.base import load_tower, tower_of_classifiers
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS
 from mlvl_fairseq.networks import image_classifier as network
@@ -56,4 +56,4 @@ class ImageClassifierModel(network.ImageClassifierNetwork, BaseFairseqModel):
         return None
 
 
-register_architectures("image_classifier", network.ARCHITECTURES)
+register_architectures("image_classifier", network.ARCHITECTURES, dimensions_that_fit)

@@ -11,6 +11,7 @@ from torch import nn
 
 from mlvl_fairseq.checkpoints.formats.mte import FINGERPRINT, read_mte
 from mlvl_fairseq.checkpoints.source import fingerprint
+from mlvl_fairseq.data.text.dictionaries import symbols_fingerprint
 from mlvl_fairseq.models._architectures import register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
@@ -67,7 +68,7 @@ class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
         model.encode_chunk = chunk
         model.freeze(cfg)
         if cfg.init_from:
-            model.start_from(cfg.init_from, task.languages)
+            model.start_from(cfg.init_from, task.languages, symbols_fingerprint(task.source_dictionary.symbols))
         return model
 
     def freeze(self, cfg: MteConfig) -> None:
@@ -80,16 +81,17 @@ class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
         names = [name for name, value in every if not value.requires_grad]
         self.leave_out("frozen", names, fingerprint(frozen), "--xlmr holds, or with another --train-encoder")
 
-    def start_from(self, path, languages) -> None:
+    def start_from(self, path, languages, dictionary: str) -> None:
         """Copy all weights of a checkpoint; what it left out has to be what this model has from ``--xlmr``.
 
         Raises:
-            UserError: other languages, other dimensions, or other frozen weights.
+            UserError: other languages, another dictionary, other dimensions, or other frozen weights.
             DataError: it is no such checkpoint.
         """
         every = nn.Module.state_dict(self)
         own = {name: tensor for name, tensor in every.items() if name != FINGERPRINT}
-        nn.Module.load_state_dict(self, {**every, **read_mte(path, languages).complete(own, self.frozen_names)})
+        given = read_mte(path, languages, dictionary).complete(own, self.frozen_names)
+        nn.Module.load_state_dict(self, {**every, **given})
 
 
 register_architectures("mte", network.ARCHITECTURES)

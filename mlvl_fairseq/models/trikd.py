@@ -10,6 +10,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._architectures import register_architectures
 from mlvl_fairseq.models._base import LeavesOutFrozen
@@ -73,16 +74,18 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
         if clip_fingerprint:
             model.leave_out_module("vision", clip_fingerprint, "--clip holds, or other teacher features", "clip")
         if cfg.init_projectors_from:
-            model.start_from(cfg.init_projectors_from, cfg.reset_temperature)
+            model.start_from(cfg.init_projectors_from, cfg.reset_temperature, task.tokenizer)
         tell_trained(model)
         return model
 
     def max_positions(self) -> Optional[int]:
         return None if self.mte is None else self.mte.config.max_positions
 
-    def start_from(self, path, reset_temperature: bool) -> None:
-        """Copy the projectors of a checkpoint. Raises UserError: it has others, or other frozen encoders."""
-        state = dict(read_trikd(path).tensors)
+    def start_from(self, path, reset_temperature: bool, tokenizer: Tokenizer) -> None:
+        """Copy a checkpoint's projectors. Raises UserError: it, its frozen encoders or its tokenizer are others."""
+        weights = read_trikd(path)
+        state = dict(weights.tensors)
+        weights.require_tokenizer(tokenizer)
         if reset_temperature:
             state["logit_scale"] = self.logit_scale.data
         try:

@@ -12,7 +12,8 @@ from mlvl_fairseq.modules.fusion import FusionLayer, KeysValues
 from mlvl_fairseq.modules.heads import LanguageModelHead
 from mlvl_fairseq.modules.towers.bert import BertConfig, Embeddings
 
-LOGITS = 2**26  # so many are there at a time when answers are ranked
+LOGITS = 2**26  # so many are there at a time when answers are ranked,
+CACHED = 256, 1024  # and rows and words of them on a CPU, whose cache holds them
 AT_ONCE = 128  # answers of a question that are computed together
 
 
@@ -133,7 +134,25 @@ class AnswerDecoder(nn.Module):
         """The logarithms of the probabilities [E] of pieces, int64 [E], each behind one of some states [R, width]:
         `before`, int64 [E]. Logits of all words are needed for their sums only."""
         words, hidden = self.embeddings.word_embeddings.weight, self.lm_head.hidden(states)
-        chunks = hidden.split(max(1, LOGITS // len(words)))
-        total = torch.cat([F.linear(rows, words, self.lm_head.bias).float().logsumexp(1) for rows in chunks])
+        total = log_totals(hidden, words, self.lm_head.bias)
         own = (hidden[before].float() * words[pieces].float()).sum(1) + self.lm_head.bias[pieces].float()
         return own - total[before]
+
+
+def log_totals(hidden: Tensor, words: Tensor, bias: Tensor) -> Tensor:
+    """The logarithms [R] of the sums of the exponentials of each row's logits, which are there a block at a time.
+
+    Args:
+        hidden: [R, width]. words: [V, width]. bias: [V].
+    """
+    rows, columns = CACHED if hidden.device.type == "cpu" else (max(1, LOGITS // len(words)), len(words))
+    blocks = list(zip(words.split(columns), bias.split(columns), strict=True))
+    found = []
+    for part in hidden.split(rows):
+        totals = []
+        for block, own in blocks:
+            logits = F.linear(part, block, own).float()
+            top = logits.amax(1, keepdim=True)
+            totals.append(logits.sub_(top).exp_().sum(1, keepdim=True).log_().add_(top))
+        found.append(torch.cat(totals, 1).logsumexp(1))
+    return torch.cat(found)

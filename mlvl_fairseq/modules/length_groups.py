@@ -10,7 +10,7 @@ ROWS_A_GROUP = 8  # at least
 
 
 def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
-    """Split a batch, shortest texts first. A GPU, and a small batch, take it whole.
+    """Split a batch, shortest texts first. A GPU, a small batch, and a graph that is exported take it whole.
 
     Args:
         last: int64 [B], position of each text's last token. width: of the batch in tokens.
@@ -18,11 +18,17 @@ def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
     Returns:
         the rows (int64 [R]) of each group, and how many positions are enough for them.
     """
-    groups = LENGTH_GROUPS if last.device.type == "cpu" and len(last) >= ROWS_A_GROUP * LENGTH_GROUPS else 1
+    if is_exported() or last.device.type != "cpu" or len(last) < ROWS_A_GROUP * LENGTH_GROUPS:
+        return [(torch.arange(last.shape[0], device=last.device), width)]
     order = last.argsort(stable=True)
-    return [(rows, int(last[rows[-1]]) + 1 if groups > 1 else width) for rows in order.chunk(groups)]
+    return [(rows, int(last[rows[-1]]) + 1) for rows in order.chunk(LENGTH_GROUPS)]
 
 
 def real_tokens(last: Tensor, width: int) -> Tensor:
     """bool [B, width], False at padding, of the positions (int64 [B]) of the last tokens."""
     return torch.arange(width, device=last.device) <= last.unsqueeze(1)
+
+
+def is_exported() -> bool:
+    """Whether a graph is recorded for other programs: nothing in it may depend on the numbers of the batch at hand."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()

@@ -110,7 +110,7 @@ class MultiheadSelfAttention(nn.Module):
 
     def _prepend(self, prefix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """``[B or 1, P, width]`` in front of ``[B, heads, T, width / heads]``."""
-        return torch.cat([self._split_heads(prefix.to(x.dtype)).expand(len(x), -1, -1, -1), x], dim=2)
+        return torch.cat([self._split_heads(prefix.to(x.dtype)).expand(x.shape[0], -1, -1, -1), x], dim=2)
 
     def _mask(self, x: torch.Tensor, prefix: Optional[Prefix], at: Optional[torch.Tensor]) -> Optional[torch.Tensor]:
         """Which keys are seen, bool ``[T, P + T]``, or ``[B, 1, T or 1, P + T]``; None: as ``causal`` says."""
@@ -128,8 +128,11 @@ class MultiheadSelfAttention(nn.Module):
 
 
 def take_positions(x: torch.Tensor, at: Optional[torch.Tensor]) -> torch.Tensor:
-    """``[B, T, width] -> [B, 1, width]``, one position of each example, `at` int64 ``[B]``; None: `x`, all of them."""
-    return x if at is None else x[torch.arange(len(x), device=x.device), at].unsqueeze(1)
+    """``[B, T, width] -> [B, 1, width]``, one position of each example, `at` int64 ``[B]``; None: `x`, all of them.
+
+    Sizes are asked of `shape` here and in towers: `len` is a plain number, which an exported graph would keep.
+    """
+    return x if at is None else x[torch.arange(x.shape[0], device=x.device), at].unsqueeze(1)
 
 
 class MLP(nn.Module):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Type
+from typing import Callable, ClassVar, Collection, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Type
 
 from torch import Tensor, nn
 
@@ -133,6 +133,11 @@ class Network(nn.Module, ABC):
     def feature_dim(self) -> int:
         """Dimension of the given image features that :meth:`encode_features` takes."""
         return self.embed_dim
+
+    @property
+    def grid_shape(self) -> Optional[Tuple[int, int]]:
+        """``(positions, dimensions)`` of the given states of an image that :meth:`encode_image` takes; None: others."""
+        return None
 
     @property
     def current_language(self) -> Optional[str]:

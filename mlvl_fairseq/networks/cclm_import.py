@@ -34,6 +34,10 @@ TOWERS: Dict[str, Dict[str, TowerKind]] = {"image": IMAGE_TOWERS, "text": TEXT_T
 CLEANING = "cclm"
 TASK = {"_name": "image_text_retrieval", "cleaning": CLEANING}
 LENGTH = 40  # tokens of a caption, with <s> and </s>
+# What the published evaluation does to the texts of what was fine-tuned; no length: they are not cut to tokens.
+QUESTIONS = {"cleaning": "cclm_question", "max_words": 50, "max_length": None}
+STATEMENTS = {"max_words": 30, "max_length": None}
+HYPOTHESES = {"max_words": 80, "max_length": 80}
 MODEL = {"_name": "cclm", "transform": "lilt", "temperature": "clamped"}
 PUBLISHED_HEADS = {1024: 16, 768: 12}  # width of a text encoder -> attention heads
 PUBLISHED_CLASSES = {2: ("False", "True"), 3: ("contradiction", "entailment", "neutral")}  # of NLVR2 and XVNLI
@@ -57,8 +61,12 @@ def convert_cclm(path, folder, sentencepiece=None, wordpiece=None, text_heads: O
         UserError: the options do not fit it, or the tokenizer does not.
     """
     file = read_cclm(path)
-    tokenizer, where = _tokenizer(file, sentencepiece, wordpiece)
-    options = options_of(file, CclmTextConfig if sentencepiece else BertConfig, text_heads)
+    kind = CclmTextConfig if sentencepiece else BertConfig
+    options = options_of(file, kind, text_heads)
+    task = {**TASK, "max_length": LENGTH, **_texts(options)}
+    if task["max_length"] is not None:
+        task["max_length"] = file.said.max_tokens or task["max_length"]
+    tokenizer, where = _tokenizer(file, sentencepiece, wordpiece, task["cleaning"])
     configs, every = configs_of(options, len(tokenizer))
     build = partial(CclmNetwork.of_options, every, configs)
     tensors = _with_maps_of_texts(file)
@@ -70,7 +78,7 @@ def convert_cclm(path, folder, sentencepiece=None, wordpiece=None, text_heads: O
     content = {
         "cfg": {
             "model": {**MODEL, **options},
-            "task": {**TASK, "max_length": file.said.max_tokens or LENGTH, "tokenizer_folder": str(where)},
+            "task": {**task, "tokenizer_folder": str(where)},
         },
         "model": tensors,
         "task_state": {**tokenizer.checkpoint_state(), **_classes(options, path)},
@@ -86,7 +94,17 @@ def convert_cclm(path, folder, sentencepiece=None, wordpiece=None, text_heads: O
     return folder / NAME
 
 
-def _tokenizer(file: CclmFile, sentencepiece, wordpiece) -> Tuple[Tokenizer, Any]:
+def _texts(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """How texts are read that a fine-tuned model is asked about."""
+    heads = options["heads"].split(",")
+    if "answers" in heads:
+        return QUESTIONS
+    if "labels" in heads:
+        return STATEMENTS if options.get("images_per_text", 1) > 1 else HYPOTHESES
+    return {}
+
+
+def _tokenizer(file: CclmFile, sentencepiece, wordpiece, cleaning: str) -> Tuple[Tokenizer, Any]:
     rows = file.text["vocab_size"]
     if bool(sentencepiece) == bool(wordpiece):
         raise UserError(
@@ -95,7 +113,7 @@ def _tokenizer(file: CclmFile, sentencepiece, wordpiece) -> Tuple[Tokenizer, Any
         )
     kind, option = (SentencePieceTokenizer, "sentencepiece") if sentencepiece else (WordPieceTokenizer, "wordpiece")
     where = sentencepiece or wordpiece
-    tokenizer = kind.load(where).prepared(CLEANING)
+    tokenizer = kind.load(where).prepared(cleaning)
     if len(tokenizer) != rows:
         raise UserError(f"--{option} {where} has {len(tokenizer):,} tokens, the text encoder of {file.source} {rows:,}")
     return tokenizer, where

@@ -188,7 +188,9 @@ class ClipNetwork(Network):
         vocabulary, towers = clip_vocabulary().with_additions(checkpoint.vocabulary, source.path), checkpoint.weights
         size = towers.text_config.vocab_size
         if len(vocabulary) != size:
-            raise DataError(f"has {size} token embeddings for a vocabulary of {len(vocabulary)}", source.path)
+            message = f"has {size} token embeddings for a vocabulary of {len(vocabulary)}"
+            advice = "; a grown one is in vocab.json and merges.txt beside it" if source.path.is_dir() else ""
+            raise DataError(message + advice, source.path)
         vision = towers.vision_tower() if towers.vision_config else _head(checkpoint)
         network = cls(towers.text_tower(), vision, checkpoint.adapter).eval()
         if vision is not None and towers.logit_scale is not None:

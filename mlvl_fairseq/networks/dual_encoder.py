@@ -180,7 +180,7 @@ def side_config(side: str, towers: Dict[str, TowerKind], options, **more: Any) -
     for given in sorted(every - own.keys()):
         if values[given] is not None:
             absent = f"--{side}-tower {name} has no --{given.replace('_', '-')}"
-            raise UserError(f"{absent}: leave it out, and an --arch that sets it (--arch dual_encoder sets none)")
+            raise UserError(f"{absent}: leave it out")
     dimensions = {own[given]: _parsed(values[given], towers[name], own[given], given) for given in own}
     return tower_config(towers, f"--{side}-tower", name, **dimensions, **more)
 
@@ -302,6 +302,11 @@ class DualEncoderNetwork(Network):
     def feature_dim(self) -> int:
         shape = self.visual_encoder.feature_shape
         return self.embed_dim if shape is None else shape[-1]
+
+    @property
+    def grid_shape(self) -> Optional[Tuple[int, int]]:
+        shape = self.visual_encoder.feature_shape
+        return shape if shape and len(shape) == 2 else None
 
     @property
     def image_side(self) -> Dict[str, nn.Module]:

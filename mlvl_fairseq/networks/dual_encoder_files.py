@@ -24,6 +24,7 @@ from mlvl_fairseq.checkpoints.source import (
 )
 from mlvl_fairseq.checkpoints.towers.base import resized
 from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.data.text.going_on import require_tokenizer_of_folder, tokenizer_to_go_on
 from mlvl_fairseq.data.text.wordpiece import WordPieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.low_rank import merge_lora
@@ -95,24 +96,34 @@ class WholeDualEncoder:
 
 
 def read_whole(
-    source: WeightSource, family: Optional[str] = None, tokenizer_folder=None, **moved: Optional[str]
+    source: WeightSource,
+    family: Optional[str] = None,
+    tokenizer_folder=None,
+    own: Optional[Tokenizer] = None,
+    **moved: Optional[str],
 ) -> WholeDualEncoder:
     """Read a checkpoint, and what it left out from where that was taken from.
 
     Args:
         family: of networks, which it has to be of; None: any with two towers.
-        tokenizer_folder: of the tokenizer. moved: `init_from`, `image_weights`, `text_weights`: where these are now.
+        tokenizer_folder: of the tokenizer. own: the tokenizer of a training that goes on from there.
+        moved: `init_from`, `image_weights`, `text_weights`: where these are now.
 
     Raises:
         DataError: a file is missing, damaged, or holds tensors that the network lacks or lacks some of the network's.
-        UserError: a frozen file is not there or another one, or it is of another family.
+        UserError: a frozen file is not there or another one, or it is of another family, or of a tokenizer whose ids
+            stand for something else in `own`.
     """
     form = format_of(source, family)
     if not isinstance(form, TrainedDualEncoder):
         raise UserError(f"{source.path} holds a model of the family '{form.family}', which is no dual encoder")
     file, network = form.read(source), NETWORKS[form.family]
     given, tokenizer_folder = tokenizer_folder, tokenizer_folder or file.tokenizer_folder
-    options, text = file.options(saved_options(network)), file.tokenizer(tokenizer_folder)
+    options = file.options(saved_options(network))
+    if own is None:
+        text = file.tokenizer(tokenizer_folder)
+    else:
+        text = tokenizer_to_go_on(file.content.task_state, source.path, own, tokenizer_folder)
     if given and isinstance(text, WordPieceTokenizer) and not text.is_of(given):
         raise UserError(f"{given} holds another tokenizer than {source.path}, which needs none: its own is in it")
     configs = TowerConfigs.of_options(options, len(text))
@@ -156,7 +167,14 @@ def write_merged(whole: WholeDualEncoder, path) -> None:
         words = [word for word in options["preset"].split("+") if word.partition("_")[0] != "lora"]
         options["preset"] = "+".join(words) or "proj"
     content = {
-        "cfg": {"model": options, "task": {"tokenizer_folder": whole.tokenizer_folder, "max_length": whole.max_length}},
+        "cfg": {
+            "model": options,
+            "task": {
+                "tokenizer_folder": whole.tokenizer_folder,
+                "max_length": whole.max_length,
+                "max_words": whole.tokenizer.max_words,
+            },
+        },
         "model": network.state_dict(),
         "task_state": {**whole.tokenizer.checkpoint_state(), "languages": whole.languages},
     }
@@ -175,26 +193,31 @@ def _origin_tensors(option: str, path: Optional[str], whole: WholeDualEncoder) -
     return whole.network.public_tensors(PARTS[option], path, whole.options, whole.configs)
 
 
-def start_from(network: DualEncoderNetwork, options: Any, configs: TowerConfigs, growth=None) -> Dict[str, List[str]]:
+def start_from(
+    network: DualEncoderNetwork, options: Any, configs: TowerConfigs, tokenizer: Tokenizer, growth=None
+) -> Dict[str, List[str]]:
     """Load the files that options name: ``init_from``, or ``image_weights`` and ``text_weights``.
 
     Args:
-        growth: draws the rows of tokens that a checkpoint does not have yet, see
+        tokenizer: of the training. growth: draws the rows of tokens that a checkpoint does not have yet, see
             :class:`mlvl_fairseq.modules.expandable_embedding.GrowthOptions`; None: it has to have all.
 
     Returns:
         option -> names of the network's parameters that came from there.
 
     Raises:
-        DataError: a file is missing, damaged or does not fit. UserError: options that do not go together.
+        DataError: a file is missing, damaged or does not fit. UserError: options that do not go together, or weights
+            that belong to another tokenizer.
     """
     files = {side: getattr(options, f"{side}_weights") for side in network.sides}
     if not options.init_from:
         given = {side: path for side, path in files.items() if path}
+        if "text" in given:
+            require_tokenizer_of_folder(tokenizer, given["text"], "--text-weights")
         return {f"{side}_weights": load_side(network, side, options, configs, given[side]) for side in given}
     if any(files.values()):
         raise UserError("--init-from holds both towers: leave --image-weights and --text-weights out")
-    return {"init_from": load_all(network, configs, options.init_from, growth)}
+    return {"init_from": load_all(network, configs, options.init_from, tokenizer, growth)}
 
 
 def tell_what_stays_random(network: DualEncoderNetwork, frozen: Sequence[str], given: Collection[str]) -> None:
@@ -223,20 +246,20 @@ def load_side(network: DualEncoderNetwork, side: str, options: Any, configs: Tow
     return [name for name, _ in network.named_parameters() if name in tensors and name not in derived]
 
 
-def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, growth=None) -> List[str]:
+def load_all(network: DualEncoderNetwork, configs: TowerConfigs, path, tokenizer: Tokenizer, growth=None) -> List[str]:
     """Put all weights of a checkpoint into a network, which may have more: adapters, updates, an appended block.
 
     Args:
-        growth: see :func:`start_from`.
+        tokenizer, growth: see :func:`start_from`.
 
     Returns:
         names of the parameters that are of the checkpoint as they are.
 
     Raises:
-        DataError: the file is damaged or missing. UserError: it has parts that the network lacks, or lacks others than
-            added ones.
+        DataError: the file is damaged or missing. UserError: it has parts that the network lacks, lacks others than
+            added ones, or was trained with another tokenizer.
     """
-    whole = read_whole(WeightSource(path), network.family)
+    whole = read_whole(WeightSource(path), network.family, own=tokenizer)
     own, given = network.state_dict(), _resized(whole, configs.image)
     grown = _grow(network, given, growth)
     derived = network.started(given, whole.options)

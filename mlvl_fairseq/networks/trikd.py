@@ -36,7 +36,7 @@ class TrikdOptions:
     mte: str = field(
         default=MISSING,
         metadata={
-            "help": "the frozen text encoder: a file of `mlvl-export mte`, model.pt of XLM-R or its folder, or a "
+            "help": "the frozen text encoder: a folder of `mlvl-export xlmr` or of XLM-R, its model.pt, or a "
             "checkpoint of task mte_pretraining"
         },
     )

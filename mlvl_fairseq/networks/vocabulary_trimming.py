@@ -76,7 +76,7 @@ def trim_vocabulary(
     kept = [before.dictionary.symbols[number] for number in ids if first <= number < last]
     write_text(folder / DICTIONARY_FILE, "".join(f"{symbol} 1\n" for symbol in kept))
     write_text(folder / IDS_FILE, "".join(f"{number}\n" for number in ids))
-    after = SentencePieceTokenizer(folder, before.cleaning)
+    after = SentencePieceTokenizer(folder, before.cleaning, before.max_words)
     numbers = model.write(ids, after, folder)
     logger.info("%s: %s of %s tokens are kept", path, f"{len(after):,}", f"{len(before):,}")
     logger.info("%s: %s of %s parameters are left", path, *(f"{number:,}" for number in numbers))
@@ -140,7 +140,10 @@ def _opened(path: Path, sentencepiece, cleaning: Optional[str]) -> _Model:
     if not path.is_dir():
         return _Checkpoint(path, sentencepiece, cleaning)
     kind = _HuggingFace if (path / CONFIG_FILE).exists() else _Fairseq
-    return kind(path, SentencePieceTokenizer(sentencepiece or path, cleaning or NO_CLEANING))
+    tokenizer = SentencePieceTokenizer(sentencepiece or path, cleaning or NO_CLEANING)
+    if sentencepiece and tokenizer.detect(path) and not tokenizer.continues(SentencePieceTokenizer(path)):
+        raise UserError(f"--sentencepiece {sentencepiece} is not the tokenizer that lies in {path}: leave it out")
+    return kind(path, tokenizer)
 
 
 class _Checkpoint(_Model):

@@ -5,18 +5,18 @@ import random
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Iterable, List, Sequence, Tuple
 
 from tqdm import tqdm
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.files import write_json, write_text
-from mlvl_fairseq.json_files import read_json
+from mlvl_fairseq.files import write_text
 from mlvl_fairseq.picture_world.captions import CaptionPlan
 from mlvl_fairseq.picture_world.drawing import draw_picture
 from mlvl_fairseq.picture_world.languages import get_language
 from mlvl_fairseq.picture_world.languages.base import Language
 from mlvl_fairseq.picture_world.layout import place_objects
+from mlvl_fairseq.picture_world.manifest import claim
 from mlvl_fairseq.picture_world.scenes import COLOURS, KINDS, MAX_COUNT, PLACES, Group, Scene
 
 CLASSES: Sequence[Tuple[str, str]] = tuple(product(COLOURS, KINDS))
@@ -45,7 +45,7 @@ def write_classes(folder, seed: int, number: int, languages: Iterable[str]) -> L
         raise UserError(f"classes={number}: every class needs at least one picture")
     speakers = [get_language(code) for code in languages]
     folder = Path(folder) / FOLDER
-    _claim(folder, {"generator": GENERATOR, "seed": seed, "train": number})
+    claim(folder / MANIFEST, {"generator": GENERATOR, "seed": seed, "train": number}, "classes", "draw")
     written = []
     for split, size in {"train": number, **dict.fromkeys(("valid", "test"), max(1, number // SHARE))}.items():
         if not (folder / split).exists():
@@ -68,16 +68,6 @@ def _names(language: Language) -> str:
         return language.caption(CaptionPlan("phrase", PLACES[0], Group(kind, colour, 1)))
 
     return "".join(f"{class_name(*one)}\t{called(*one)}\n" for one in CLASSES)
-
-
-def _claim(folder: Path, wanted: Dict[str, Any]) -> None:
-    """Mark a new folder as one of these classes, or make sure that it is one already."""
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(manifest, wanted)
-    elif read_json(manifest, Dict[str, Any], "delete the folder and draw the classes again") != wanted:
-        raise UserError(f"{folder} holds other classes than those of {wanted}; choose a new folder")
 
 
 def _write_split(folder: Path, seed: int, size: int) -> None:

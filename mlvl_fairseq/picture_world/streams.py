@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.files import write_json, write_text
-from mlvl_fairseq.json_files import read_json
+from mlvl_fairseq.files import write_text
 from mlvl_fairseq.picture_world.captions import plan_captions
 from mlvl_fairseq.picture_world.drawing import bounding_box
 from mlvl_fairseq.picture_world.languages import get_language
 from mlvl_fairseq.picture_world.languages.base import Language
+from mlvl_fairseq.picture_world.manifest import claim
 from mlvl_fairseq.picture_world.scenes import INVERSE, Scene, draw_scenes
 from mlvl_fairseq.picture_world.world import SPLITS, Picture, WorldSettings, plan_world
 from mlvl_fairseq.picture_world.writing import IMAGES
@@ -74,7 +74,7 @@ def write_streams(folder, world: WorldSettings, settings: StreamSettings, test_l
     pictures, folder = plan_world(world), Path(folder)
     streams = folder / FOLDER
     wanted = {"generator": GENERATOR, **asdict(settings), "test_languages": [one.code for one in everyone]}
-    _claim(streams, json.loads(json.dumps(wanted)))
+    claim(streams / MANIFEST, json.loads(json.dumps(wanted)), "streams")
     named = partial(_binary, folder / IMAGES) if settings.binary else _named
     files: Dict[str, Callable[[], Iterator[Row]]] = {
         "test/regions.jsonl": partial(_regions, pictures["test"], everyone, named)
@@ -118,16 +118,6 @@ def _check(world: WorldSettings, settings: StreamSettings) -> None:
         if not 0 <= own < there:
             message = f"monolingual={settings.monolingual}: {split} has {there} pictures, at least one must be left"
             raise UserError(message)
-
-
-def _claim(folder: Path, wanted: Row) -> None:
-    """Mark a new folder as one of these streams, or make sure that it is one already."""
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(manifest, wanted)
-    elif read_json(manifest, Dict[str, Any], "delete the folder and write the streams again") != wanted:
-        raise UserError(f"{folder} holds other streams than those of {wanted}; choose a new folder")
 
 
 def _write(path: Path, rows: Callable[[], Iterator[Row]]) -> List[Path]:

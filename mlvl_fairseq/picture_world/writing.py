@@ -108,11 +108,11 @@ def _language_files(language: Language, world: Dict[str, List[Picture]]) -> Dict
 
 
 def _one_caption_a_row(pictures: Sequence[Picture], language: Language) -> str:
-    return _json_list(_row(picture, language.caption(plan)) for picture in pictures for plan in picture.plans)
+    return json_list(_row(picture, language.caption(plan)) for picture in pictures for plan in picture.plans)
 
 
 def _one_picture_a_row(pictures: Sequence[Picture], language: Language) -> str:
-    return _json_list(_row(picture, [language.caption(plan) for plan in picture.plans]) for picture in pictures)
+    return json_list(_row(picture, [language.caption(plan) for plan in picture.plans]) for picture in pictures)
 
 
 def _triplets(pictures: Sequence[Picture], language: Language) -> str:
@@ -128,6 +128,6 @@ def _row(picture: Picture, caption: Any) -> Dict[str, Any]:
     return {"image": picture.name, "image_id": picture.image_id, "caption": caption}
 
 
-def _json_list(rows: Iterable[Dict[str, Any]]) -> str:
+def json_list(rows: Iterable[Dict[str, Any]]) -> str:
     """A JSON list with one row a line."""
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"

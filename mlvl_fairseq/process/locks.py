@@ -59,10 +59,12 @@ def alone_in(folder) -> Iterator[None]:
     """Hold the lock of a folder, which is made if it is not there; one that was made for nothing is removed.
 
     Raises:
-        UserError: another process is at work there.
+        UserError: another process is at work there, or it is a file.
     """
     folder = Path(folder)
     is_new = not folder.exists()
+    if not is_new and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, where a folder is to be written")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder, wait=False):

@@ -83,6 +83,12 @@ class MlvlTask(FairseqTask):
             )
         return super().build_criterion(cfg, from_checkpoint)
 
+    @property
+    def length_option(self) -> str:
+        """The option that says how long the longest texts are, for messages."""
+        lengths = {"--max-length": self.cfg.max_length, "--eval-max-length": getattr(self.cfg, "eval_max_length", 0)}
+        return max(lengths, key=lengths.__getitem__)
+
     def score_names(self) -> List[str]:
         """Scores of a validation set, see :class:`ValidationScores`."""
         return []

@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from omegaconf import II
 
 from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
-from mlvl_fairseq.data.streams import STREAM_KINDS, Records, Stream, StreamsDataset, Tools
+from mlvl_fairseq.data.streams import STREAM_KINDS, Records, Stream, StreamKind, StreamsDataset, Tools
 from mlvl_fairseq.data.streams.masking_options import MaskingOptions, masking_of
 from mlvl_fairseq.data.streams.order import StreamOrder, TrainingOrder, ValidationOrder
 from mlvl_fairseq.data.streams.pictures import Pictures, PictureSourceOptions
@@ -27,7 +27,7 @@ from mlvl_fairseq.data.streams.sides import SideOptions
 from mlvl_fairseq.data.streams.texts import FORMS, CaptionOptions, Texts
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
-from mlvl_fairseq.distributed import first_rank_first
+from mlvl_fairseq.distributed import first_rank_first, on_any_rank
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.options import check_number, with_options
 from mlvl_fairseq.tasks._base import MlvlTask
@@ -134,7 +134,16 @@ class CclmPretrainingTask(MlvlTask):
         return load_xlmr_dictionary(filename)
 
     def max_positions(self) -> int:
-        return max(STREAM_KINDS[name].longest_text(self.cfg) for name in given_kinds(self.cfg))
+        return self._kind_of_longest_texts.longest_text(self.cfg)
+
+    @property
+    def length_option(self) -> str:
+        return self._kind_of_longest_texts.length_option(self.cfg)
+
+    @property
+    def _kind_of_longest_texts(self) -> Type[StreamKind]:
+        kinds = [STREAM_KINDS[name] for name, _, _ in (*self.parts(True), *self.parts(False))]
+        return max(kinds, key=lambda kind: kind.longest_text(self.cfg))
 
     @property
     def streams(self) -> List[str]:
@@ -169,7 +178,7 @@ class CclmPretrainingTask(MlvlTask):
             self.side,
         )
         streams = [
-            Stream(STREAM_KINDS[name](tools), number, self.records(name, paths), self.rows_of(name))
+            Stream(STREAM_KINDS[name](tools), number, self.records(name, paths, training), self.rows_of(name))
             for name, number, paths in self.parts(training)
         ]
         if not streams:
@@ -191,10 +200,11 @@ class CclmPretrainingTask(MlvlTask):
         }
         return [(name, numbers[name], path) for name, path in paths.items() if path]
 
-    def records(self, name: str, paths: str) -> Records:
+    def records(self, name: str, paths: str, training: bool) -> Records:
         if paths not in self._records:
+            option = name if training or not getattr(self.cfg, f"valid_{name}") else f"valid_{name}"
             with first_rank_first():  # it makes the indices that are missing
-                self._records[paths] = Records(paths, f"--{name.replace('_', '-')}", self.cfg.index_folder)
+                self._records[paths] = Records(paths, f"--{option.replace('_', '-')}", self.cfg.index_folder)
         return self._records[paths]
 
     def chosen(self, stream: Stream, training: bool) -> np.ndarray:
@@ -298,8 +308,19 @@ class CclmPretrainingTask(MlvlTask):
         :data:`TOLD`.
 
         Raises:
-            DataError: it is to be an error, or there is too much. UserError: there is not one row.
+            DataError: it is to be an error, or there is too much. UserError: there is not one row; or another rank has
+                such a batch, whose training ends.
         """
+        told, error = {}, None
+        try:
+            told = self._told(sample)
+        except UserError as found:
+            error = found
+        if on_any_rank(error is not None):
+            raise error or UserError("training ends: another rank has a batch that cannot be used, and says why")
+        return told
+
+    def _told(self, sample: Dict) -> Dict[str, int]:
         known = len(self.bad_records.known)
         self.bad_records.tell(sample["problems"])
         if not sample["nsentences"]:

@@ -23,8 +23,9 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     GivenVocabulary,
     GrownVocabulary,
     UnionVocabulary,
+    first_vocabulary,
 )
-from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
+from mlvl_fairseq.data.text import ClipTokenizer
 from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -166,7 +167,8 @@ class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
         self.embed_dim = cfg.embed_dim
         self.plugins = active_plugins(self.cfg, self)
         counts, english = self.count_current_tokens(), self.count_english_tokens()
-        state = LanguageState(self.dictionary.symbols, len(clip_vocabulary()), self.position, counts, english)
+        known = len(first_vocabulary(self.corpus))
+        state = LanguageState(self.dictionary.symbols, known, self.position, counts, english)
         model.begin_language(state, self.growth, self.plugins)
         self._prepare_rows(model.token_embedding, counts)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -345,11 +347,11 @@ class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
 
 
 class UnpreparedTask(CllRetrievalTask):
-    """The task before captions are cut, with CLIP's own vocabulary: whatever its options ask for can be built and
-    checked, nothing can be trained."""
+    """The task before captions are cut, with the vocabulary that languages add to: whatever its options ask for can be
+    built and checked, nothing can be trained."""
 
     def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
-        return GivenVocabulary(self.corpus, ClipTokenizer(clip_vocabulary()))
+        return GivenVocabulary(self.corpus, ClipTokenizer(first_vocabulary(self.corpus)))
 
     def count_current_tokens(self) -> np.ndarray:
         return np.zeros((len(self.current), len(self.dictionary)), np.int64)

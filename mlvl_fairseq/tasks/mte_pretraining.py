@@ -23,6 +23,7 @@ from mlvl_fairseq.data.parallel import (
     parse_directions,
     sources_for_inference,
 )
+from mlvl_fairseq.data.text.dictionaries import symbols_fingerprint
 from mlvl_fairseq.data.text.sentencepiece import join_pieces, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.tasks._base import MlvlTask
@@ -90,7 +91,10 @@ class MtePretrainingTask(MlvlTask):
         super().__init__(cfg, load_dictionaries(cfg.data, languages))
         self.directions = directions
         self.generator = None
-        self.state.merge_state_dict({"languages": languages, "source_bos": not cfg.no_source_bos})
+        dictionary = symbols_fingerprint(self.dictionary.symbols)
+        self.state.merge_state_dict(
+            {"languages": languages, "source_bos": not cfg.no_source_bos, "dictionary": dictionary}
+        )
 
     @classmethod
     def setup_task(cls, cfg: MtePretrainingConfig, **kwargs):

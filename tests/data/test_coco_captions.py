@@ -86,3 +86,35 @@ def test_text_that_begins_with_a_brace_is_still_text(tmp_path):
     (tmp_path / "a.txt").write_text("{a} caption\nanother\n")
     (tmp_path / "images.txt").write_text("1.jpg\n2.jpg\n")
     assert len(read_captions(tmp_path / "a.txt", image_list=tmp_path / "images.txt")) == 2
+
+
+def test_coco_cn_as_published(tmp_path):
+    """Names without endings; a list of images chooses a split; pictures where MS-COCO has them."""
+    for name in ("val2014/COCO_val2014_000000000042.jpg", "train2014/COCO_train2014_000000000009.jpg"):
+        (tmp_path / "coco" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "coco" / name).touch()
+    path, chosen = tmp_path / "imageid.human-written-caption.txt", tmp_path / "coco-cn_test.txt"
+    lines = ["COCO_val2014_000000000042#0\t一只狗。", "COCO_train2014_000000000009#zhm#1\t一只猫", "broken", "", ""]
+    path.write_text("\n".join([*lines[:2], "COCO_val2014_000000000042#1\t狗", *lines[2:]]), encoding="utf-8")
+    table = read_captions(path, image_root=tmp_path / "coco", check_images=True)
+    assert table.images == ["val2014/COCO_val2014_000000000042.jpg", "train2014/COCO_train2014_000000000009.jpg"]
+    assert table.captions == ["一只狗。", "一只猫", "狗"] and table.image_rows.tolist() == [0, 1, 0]
+    assert dict(table.problems.counts) == {"wrong column count": 1}
+    chosen.write_text("COCO_val2014_000000000042\nCOCO_val2014_000000000007\n")
+    table = read_captions(path, image_list=chosen)
+    assert (table.images, table.captions) == (["COCO_val2014_000000000042.jpg"], ["一只狗。", "狗"])
+    assert dict(table.problems.counts) == {"wrong column count": 1, "image without caption": 1}
+
+
+def test_yjcaptions_and_the_lists_of_cclm(write, tmp_path):
+    """YJCaptions has MS-COCO's layout; CCLM's lists of both have captions beside names below a root of all images."""
+    picture = tmp_path / "images" / "coco" / "val2014" / IMAGES[0]["file_name"]
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    annotations = [{"image_id": 42, "id": 1, "caption": "犬がいる"}]
+    table = read_captions(write(IMAGES[:1], annotations, "yjcaptions26k_clean.json"), image_root=tmp_path / "images")
+    assert (table.images, table.captions) == ([f"coco/val2014/{picture.name}"], ["犬がいる"])
+    rows = [{"caption": ["犬", "白い犬"], "image": f"coco/val2014/{picture.name}", "image_id": 42}]
+    (tmp_path / "ja.1k_test.json").write_text(json.dumps(rows))
+    table = read_captions(tmp_path / "ja.1k_test.json", image_root=tmp_path / "images", check_images=True, lang="ja")
+    assert (table.images, table.captions) == ([f"coco/val2014/{picture.name}"], ["犬", "白い犬"])

@@ -170,6 +170,15 @@ def test_an_architecture_means_the_same_by_both_commands(architecture):
     assert {key: str(value) for key, value in by_hydra.items()} == {key: str(value) for key, value in by_flags.items()}
 
 
+def test_another_tower_takes_what_it_has_of_an_architecture():
+    cfg = OmegaConf.create({"model": {"_name": "cclm_tiny", "image_tower": "feature_grid"}})
+    fill_in_architecture(cfg)
+    assert cfg.model.image_width is None and cfg.model.text_width == 32
+    cfg = OmegaConf.create({"model": {"_name": "cclm_tiny", "image_tower": "feature_grid", "image_width": 9}})
+    fill_in_architecture(cfg)
+    assert cfg.model.image_width == 9  # which is refused: it says what nothing has asked for
+
+
 @pytest.fixture
 def teacher_recipe(overrides):
     return ["--config-name", "clip_teacher_small", *overrides("clip_teacher_small")]

@@ -12,7 +12,7 @@ COMMANDS = {
     "mlvl-convert": ("mclip {tmp}/none.pt {tmp}/out --sentencepiece {tmp}", "out/.lock"),
     "mlvl-evaluate": ("{test} --checkpoint {teacher} --json {tmp}/out.json", ".out.json.lock"),
     "mlvl-evaluate retrieval": ("{test} --checkpoint {teacher} --output-dir {tmp}/out", "out/.lock"),
-    "mlvl-export": ("mte {mte} {tmp}/out.pt", ".out.pt.lock"),
+    "mlvl-export": ("xlmr {mte} {tmp}/out --sentencepiece {pieces}", ".out.lock"),
     "mlvl-fuse": ("{test} --checkpoint {teacher} --plot {tmp}/out.png", ".out.png.lock"),
     "mlvl-picture-world": ("{tmp}/out --train 20 --valid 12 --test 12 --languages en", ".out.lock"),
     "mlvl-quickstart": ("--output {tmp}/out", "out/.lock"),
@@ -28,15 +28,14 @@ def files(folder):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_second_one_is_told(
-    run, corpus, world, teacher, mte, sequence_options, teacher_options, tmp_path, monkeypatch, command
+    run, corpus, world, teacher, mte, pieces, sequence_options, teacher_options, tmp_path, monkeypatch, command
 ):
     line, lock = COMMANDS[command]
     options = " ".join(map(str, sequence_options))
     test = f"--captions {world}/test.en.json --lang en --image-root {world}/images"
     training = " ".join(map(str, teacher_options))
-    arguments = line.format(
-        tmp=tmp_path, corpus=corpus, teacher=teacher, mte=mte, options=options, test=test, training=training
-    ).split()
+    places = {"tmp": tmp_path, "corpus": corpus, "teacher": teacher, "mte": mte, "pieces": pieces}
+    arguments = line.format(**places, options=options, test=test, training=training).split()
     score = tmp_path / "run" / "scores" / "00-en" / "en.test.json"
     score.parent.mkdir(parents=True)
     score.write_text(json.dumps(dict.fromkeys(METRICS, 50)))

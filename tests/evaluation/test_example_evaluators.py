@@ -215,6 +215,17 @@ def test_translations_are_read_as_english_and_say_so(encoder, written):
     assert [parse_signature(found[lang]["signature"])["lang"] for lang in found] == ["ar", "sw"]
 
 
+def test_texts_are_cut_to_the_words_that_are_asked_for(encoder, written):
+    model, options = encoder("xvnli"), written("xvnli", XVNLI[:3], "ar")
+    cut, asked = [], {**options, "lang": ["ar"]}
+    model.tokenizer.of_words = lambda words: cut.append(words) or model.tokenizer
+    evaluate("nli", model, asked)
+    assert not cut
+    for words in (0, 7):
+        evaluate("nli", model, {**asked, "max_words": words})
+    assert cut == [0, 7]
+
+
 def test_the_average_leaves_english_out():
     evaluator = EVALUATORS["nli"](EVALUATORS["nli"].Options(examples="{lang}", lang=["en", "de"]))
     assert evaluator.averaged(["en", "de", "fr"]) == ["de", "fr"] and evaluator.averaged(["en"]) == ["en"]

@@ -1,5 +1,6 @@
 """`mlvl-evaluate rerank`: the published code's numbers, any k, images that cannot be used, and what the scores say."""
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, scores_of_ranks
 from mlvl_fairseq.evaluation.signature import parse_signature
 from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.modules.towers.features import FeatureGridTower
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork
 from mlvl_fairseq.runs.result_folder import scores_folder
 
@@ -159,10 +161,41 @@ def test_a_model_without_a_fusion_encoder_is_told_before_images_are_read(encoder
         scored(encoder, Rerank(RerankOptions(**captions)))
 
 
-def test_features_instead_of_images_are_refused():
-    options = {"captions": "x.json", "lang": ["en"], "image_features": "x.npy", "image_list": "x.txt"}
-    with pytest.raises(UserError, match="--image-features: a fusion encoder looks at the patches of images"):
-        Rerank(RerankOptions(**options))
+def grids_of(network, folder, captions, **options):
+    """What the golden image tower gives, as a file in another order with one more row, in place of pictures."""
+    with torch.no_grad():
+        grids = network.visual_encoder(torch.from_numpy(ARRAYS["images"])).states.numpy()
+    np.save(folder / "grids.npy", np.concatenate([np.zeros_like(grids[:1]), grids[::-1]]))
+    (folder / "names.txt").write_text("".join(f"{name}\n" for name in ["other.jpg", *NAMES[::-1]]))
+    given = {"image_features": str(folder / "grids.npy"), "image_list": str(folder / "names.txt")}
+    return Rerank(RerankOptions(**{**captions, "image_root": None, **given, **options})), grids.shape[1:]
+
+
+def taking_grids(network, *shape):
+    network = copy.deepcopy(network)
+    network.visual_encoder = FeatureGridTower(*shape)
+    network.keep_states()
+    return network
+
+
+@pytest.mark.parametrize("memory", [4096, 1e-4])
+def test_given_grids_in_place_of_pictures(network, encoder, captions, tmp_path, memory):
+    evaluator, shape = grids_of(network, tmp_path, captions, rerank_k=3, rest="reference", memory=memory)
+    encoder.pictures, encoder.network = None, taking_grids(network, *shape)
+    scores = scored(encoder, evaluator)["en"]
+    assert {name: scores[name] for name in METRICS} == pytest.approx({n: GOLDEN["metrics"][n] for n in METRICS})
+
+
+def test_features_that_do_not_fit_are_refused(network, encoder, captions, tmp_path):
+    evaluator, shape = grids_of(network, tmp_path, captions)
+    with pytest.raises(UserError, match=rf"grids.npy has grids of {shape[0]} x {shape[1]}, and cclm.pt takes no grids"):
+        scored(encoder, evaluator)
+    encoder.network = taking_grids(network, 7, shape[1])
+    with pytest.raises(UserError, match=f"and cclm.pt takes grids of 7 x {shape[1]}"):
+        scored(encoder, evaluator)
+    np.save(tmp_path / "grids.npy", np.ones((6, 4), np.float32))
+    with pytest.raises(UserError, match="a fusion encoder looks at the states of an image"):
+        scored(encoder, evaluator)
 
 
 def test_what_results_of_a_folder_share(captions):
@@ -171,3 +204,19 @@ def test_what_results_of_a_folder_share(captions):
     settings = Rerank(RerankOptions(**options)).settings()
     assert settings == {"split": "test", "rerank_k": 128, "image_root": captions["image_root"]}
     assert Rerank(RerankOptions(**options, rest="reference")).settings() == {**settings, "rest": "reference"}
+
+
+@pytest.mark.parametrize("kind, options", [(Rerank, RerankOptions), (Retrieval, RetrievalOptions)])
+def test_translations_are_read_as_english_and_words_are_cut(encoder, captions, kind, options):
+    read, cut = [], []
+    encoder.tokenizer.of_language = lambda lang: read.append(lang) or encoder.tokenizer
+    encoder.tokenizer.of_words = lambda words: cut.append(words) or encoder.tokenizer
+    given = {**captions, "lang": ["de"]}
+    usual = parse_signature(scored(encoder, kind(options(**given)))["de"]["signature"])
+    assert set(read) == {"de"} and not cut and "text" not in usual
+    read.clear()
+    translated = parse_signature(scored(encoder, kind(options(**given, gmt=True, max_words=9)))["de"]["signature"])
+    assert set(read) == {"en"} and cut == [9]
+    assert {**usual, "text": "mt-en"} == translated and translated["lang"] == "de"
+    assert "gmt" not in kind(options(**given)).settings()
+    assert {"gmt": True, "max_words": 9}.items() <= kind(options(**given, gmt=True, max_words=9)).settings().items()

@@ -3,11 +3,11 @@
 fairseq-train is replaced by a command that writes down how it was called; each line is read by the real parser.
 """
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,17 +41,16 @@ PUBLISHED_KEYS = """train_file train_dataset_size images.image_key images.captio
     accelerator.CLIP_GRAD_NORM""".split()
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"cclm_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def published():
-    return load("published")
+def translate(published_program):
+    """``translate(task, *words, small=False)``: options of fairseq-train."""
+
+    def words_of(task, *words, small=False):
+        one = published_program.task_named(task)
+        call = one.read([*one.arguments, *words])
+        return one.translate(replace(call, small=small))
+
+    return words_of
 
 
 @pytest.fixture
@@ -119,10 +118,12 @@ def test_the_small_recipe_says_no_more_than_it_is_asked(train):
         ("--checkpoint hdfs://m.th", "--checkpoint hdfs://m.th: hdfs is not read from here"),
         ("--output_hdfs hdfs://x", "--output_hdfs hdfs://x: hdfs is not read from here"),
         ("--overrides train_file=[hdfs://a]", "--overrides train_file hdfs://a: hdfs is not read"),
-        ("--batch 3", "--batch is no flag of the published pre-training; options of fairseq-train follow --"),
+        ("--batch 3", "--batch is no flag of the published run.py; options of our commands follow --"),
         ("--task pretrain_cclm_4m", "--task pretrain_cclm_4m: this script is that of pretrain_cclm_3m"),
         ("--task gqa", "--task gqa: this script is that of pretrain_cclm_3m"),
         ("--fewshot ar,48", "--fewshot: not of pre-training"),
+        ("--evaluate", "--evaluate: not of pre-training"),
+        ("--overrides text_encoder=x", "--overrides text_encoder=x: here it is XLMR"),
         ("--checkpoint model_state_epoch_29.th", "convert it first: mlvl-convert cclm model_state_epoch_29.th OUT"),
         ("--dist all", "--dist all: give 1 (8 GPUs of this machine), f4, l4 or gpuN"),
         ("--dist 1 --bs 4", "--bs 4 is the batch of all 8 processes"),
@@ -131,45 +132,52 @@ def test_the_small_recipe_says_no_more_than_it_is_asked(train):
         ("--overrides novel=1", "--overrides novel=1: give KEY=VALUE, with a key of the table"),
     ],
 )
-def test_what_is_refused_is_one_line(published, words, says):
+def test_what_is_refused_is_one_line(translate, words, says):
     with pytest.raises(UserError, match=re.escape(says)) as refused:
-        published.translate("pretrain_cclm_3m", words.split())
+        translate("pretrain_cclm_3m", *words.split())
     assert "\n" not in str(refused.value)
 
 
 def test_files_are_asked_for(train):
     train("pretrain_3m.sh", "a", "b", "xlmr", "none", "--batch", "3", status=2, says="--batch is no flag of the publ")
     train("pretrain_4m.sh", "a", "b", status=2, says="usage: pretrain_4m.sh IMAGE_TEXT REGIONS PARALLEL_TEXT XLMR")
-    train("pretrain_3m.sh", "a", "b", "nowhere", "none", status=2, says="nowhere/dict.txt is missing")
+    train("pretrain_3m.sh", "a", "b", "nowhere", "none", status=2, says="nowhere/dict.txt: no such file; give")
 
 
-@pytest.mark.parametrize("script", ["pretrain_3m.sh", "pretrain_4m.sh", "run_generated.sh"])
+@pytest.mark.parametrize("script", sorted(path.name for path in FOLDER.glob("*.sh") if path.name != "lib.sh"))
 def test_help(stubs, script):
     output, lines = stubs.run(FOLDER / script, "--help")
     assert output.startswith("CCLM") and "usage: bash examples/cclm/" in output and not lines
 
 
-def test_the_table_has_every_published_key_once(published):
+def test_every_task_has_a_script(published_program):
+    for name, task in published_program.TASKS.items():
+        text = (FOLDER / task.script).read_text(encoding="utf-8")
+        assert f'\npublished {name} "$@"\n' in text and f"--task {name} " in text
+        assert f"{task.script} {' '.join(task.arguments)} [FLAG...]" in text
+
+
+def test_the_tables_have_every_published_key(published_program):
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert published.table() in page
-    rows = re.findall(r"^\| `([\w.]+)` \|", page[page.index(published.table()) :], re.M)
-    assert sorted(rows) == sorted(PUBLISHED_KEYS) == sorted(published.KEYS)
+    for table in published_program.tables().split("\n\n"):
+        assert table in page
+    rows = re.findall(r"^\| `([\w.]+)` \|", published_program.tables().split("\n\n")[0], re.M)
+    assert sorted(rows) == sorted(PUBLISHED_KEYS)
 
 
-def test_every_option_of_the_table_takes_its_value(published):
+def test_every_option_of_the_table_takes_its_value(translate, published_program):
     """By fairseq-train's parser; that the page names no other options is tested with all documentation."""
     values = {"images.language_chosen": "[en,de]", "vision_config": "configs/config_swinB_384.json"}
     task = ["--user-dir", str(PLUGIN), "--task", "cclm_pretraining", "--arch", "cclm", "--criterion"]
     task += "cclm_pretraining --optimizer grouped_adamw --lr-scheduler polynomial_decay".split()
-    for key, one in published.KEYS.items():
+    for key, one in sys.modules["published.pretraining"].KEYS.items():
         if one.option:
             value = one.switch if one.switch is not None else 7
-            words = published.translate("pretrain_cclm_3m", ["--overrides", f"{key}={values.get(key, value)}"], False)
+            words = translate("pretrain_cclm_3m", "--overrides", f"{key}={values.get(key, value)}", small=True)
             assert words[: len(one.option.split())] == one.option.split()
             read([*task, *words])
             if one.switch is not None:
-                other = ["--overrides", f"{key}={not one.switch}"]
-                assert not published.translate("pretrain_cclm_3m", other, False)
+                assert not translate("pretrain_cclm_3m", "--overrides", f"{key}={not one.switch}", small=True)
 
 
 def test_texts_of_streams_are_all_of_them(root, tmp_path):

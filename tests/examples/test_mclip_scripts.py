@@ -85,7 +85,7 @@ def test_published_stages_of_the_mte(call):
     assert (second.train_encoder, second.contrastive_lambda, second.max_update) == ("layers", 2, 160000)
     assert second.init_from == "out/stage1/checkpoint_best.pt" and second.update_freq == [4]
     command, args = calls[-1]
-    assert command == "mlvl-export" and args.out == "out/mte.pt"
+    assert command == "mlvl-export" and (args.format, args.out) == ("xlmr", "out/xlmr")
 
 
 def test_small_stages_contrast_from_the_start(call):

@@ -1,21 +1,6 @@
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-from mlvl_fairseq.fairseq_patches import import_clip
-
-SIZE = 32
-
-
-@pytest.fixture(scope="session")
-def small_clip(tmp_path_factory):
-    """An official CLIP file of one layer a tower, with CLIP's vocabulary and ViT-B/32's 512 dimensions."""
-    torch.manual_seed(0)
-    model = import_clip().model.CLIP(512, SIZE, 1, 64, 8, 77, 49408, 64, 1, 1)
-    path = tmp_path_factory.mktemp("clip") / "ViT-B-32.pt"
-    torch.save({**model.state_dict(), "context_length": torch.tensor(77)}, path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary
 from mlvl_fairseq.fairseq_patches import import_clip
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -40,7 +41,9 @@ def clip_file(clip_of, tmp_path_factory):
 def new_model():
     """Builds a `ClipModel` with the small CLIP's dimensions for a task with the given attributes."""
 
-    def build(vocab_size=CLIP_SIZE, with_images=False, default_freeze="", feature_dim=0, growth=None, **options):
+    def build(
+        vocab_size=CLIP_SIZE, with_images=False, default_freeze="", feature_dim=0, growth=None, grown_by=(), **options
+    ):
         dimensions = dict(
             embed_dim=32, image_size=16, patch_size=8, vision_width=64, vision_layers=2, vision_heads=1,
             text_width=64, text_heads=1, text_layers=2, context_length=10,
@@ -48,6 +51,7 @@ def new_model():
         task = SimpleNamespace(
             source_dictionary=range(vocab_size), trains_image_tower=with_images, image_feature_dim=feature_dim,
             default_freeze=default_freeze, growth=growth or GrowthOptions(),
+            tokenizer=ClipTokenizer(clip_vocabulary().grown_by(Vocabulary([*grown_by], []))),
         )  # fmt: skip
         return ClipModel.build_model(ClipConfig(**{**dimensions, **options}), task).eval()
 

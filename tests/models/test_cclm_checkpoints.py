@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -31,23 +32,26 @@ DIMENSIONS = {**SWIN, **TEXT, "embed_dim": 8, "fusion_layers": 1}
 CAPTIONS = ["a red ball", "blue", "red balls a a a a a a a a a"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spm")
-    (folder / "text").write_text("a red ball\nblue balls\nA blue ball\n" * 3, encoding="utf-8")
+def new_tokenizer(folder, text="a red ball\nblue balls\nA blue ball\n"):
+    folder.mkdir(exist_ok=True)
+    (folder / "text").write_text(text * 3, encoding="utf-8")
     train_sentencepiece([folder / "text"], folder, 14)
     return SentencePieceTokenizer(folder)
 
 
 @pytest.fixture(scope="module")
-def build(tokenizer):
-    task = SimpleNamespace(
-        source_dictionary=tokenizer.dictionary, tokenizer=tokenizer, stream_features_shape=None,
-        max_positions=lambda: 12, seed_for=lambda purpose: purpose,
-    )  # fmt: skip
+def tokenizer(tmp_path_factory):
+    return new_tokenizer(tmp_path_factory.mktemp("spm"))
 
-    def build(seed=0, **options):
+
+@pytest.fixture(scope="module")
+def build(tokenizer):
+    def build(seed=0, tokenizer=tokenizer, **options):
         cfg = CclmConfig(**{**DIMENSIONS, **options})
+        task = SimpleNamespace(
+            source_dictionary=tokenizer.dictionary, tokenizer=tokenizer, stream_features_shape=None,
+            max_positions=lambda: 12, seed_for=lambda purpose: purpose,
+        )  # fmt: skip
         torch.manual_seed(seed)
         model = CclmModel.build_model(cfg, task)
         model.cfg = cfg
@@ -216,6 +220,33 @@ def test_files_for_other_models(build, save, weights, tmp_path):
         build(init_from=str(tmp_path / "cut.pt"))
 
 
+def test_weights_of_another_tokenizer_of_the_same_size_are_refused(build, save, weights, tokenizer, tmp_path):
+    path, other = save(build()), new_tokenizer(tmp_path / "other", "a sad clown\nslow cows\nold towns\n")
+    assert len(other) == len(tokenizer)
+    with pytest.raises(UserError, match=f"^--init-from {path} was trained with another .* its own, {tokenizer.folder}"):
+        build(init_from=str(path), tokenizer=other)
+    moved = SentencePieceTokenizer(shutil.copytree(tokenizer.folder, tmp_path / "moved"))
+    build(init_from=str(path), tokenizer=moved)
+    beside = shutil.copytree(weights["text_weights"], tmp_path / "xlmr")
+    shutil.copytree(tokenizer.folder, beside, dirs_exist_ok=True)
+    build(text_weights=str(beside))
+    with pytest.raises(UserError, match=f"^--text-weights {beside} was trained with another tokenizer"):
+        build(text_weights=str(beside), tokenizer=other)
+
+
+@pytest.mark.parametrize("said, words", [({}, 0), ({"max_words": 3}, 3), ({"max_words": 3, "eval_max_words": 2}, 2)])
+def test_texts_are_cut_to_the_words_of_validation(build, save, tokenizer, tmp_path, said, words):
+    content = torch.load(save(build()), weights_only=True)
+    content["cfg"]["task"].update(said)
+    save_checkpoint(content, tmp_path / "words.pt")
+    export(["dual_encoder", str(tmp_path / "words.pt"), str(tmp_path / "merged.pt")])
+    for path in ("words.pt", "merged.pt"):
+        read = Encoder.load(tmp_path / path).tokenizer
+        assert read.max_words == words
+        expected = " ".join(CAPTIONS[2].split()[: words or None])
+        assert read.encode_batch([CAPTIONS[2]]) == tokenizer.encode_batch([expected])
+
+
 def test_missing_and_other_tensors_are_named(build, save):
     model = build()
     unknown = save(model, **{"fusion.layer.7.more": torch.ones(2)})
@@ -230,11 +261,12 @@ def test_missing_and_other_tensors_are_named(build, save):
 
 def test_exported_it_needs_no_other_file(build, save, weights, tokenizer, tmp_path):
     path = save(shake(build(preset="lit", **weights)))
-    export(["dual_encoder", str(path), str(tmp_path / "whole.pt")])
-    whole, left_out = Encoder.load(tmp_path / "whole.pt"), Encoder.load(path)
+    export(["checkpoint", str(path), str(tmp_path / "out")])
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    whole, left_out = Encoder.load(tmp_path / "moved/checkpoint.pt"), Encoder.load(path)
     assert type(whole.network) is type(left_out.network)
     torch.testing.assert_close(scores(whole.network, tokenizer), scores(left_out.network, tokenizer))
-    assert torch.load(tmp_path / "whole.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
+    assert torch.load(tmp_path / "moved/checkpoint.pt", weights_only=True)["cfg"]["model"]["image_weights"] is None
 
 
 TUNED = {

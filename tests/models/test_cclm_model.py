@@ -1,9 +1,11 @@
 """Model ``cclm``: what it is built for, what trains of it, and what its checkpoints leave out."""
 
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.cclm import CclmConfig, CclmModel
@@ -80,14 +82,32 @@ def test_what_trains_can_be_named():
     assert trained == {name for name, _ in model.named_parameters() if "crossattention" in name}
 
 
+def options_of(arch, **given):
+    """As a command line sets them."""
+    args = Namespace(**given)
+    ARCH_CONFIG_REGISTRY[arch](args)
+    return vars(args)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_another_tower_takes_what_it_has_of_an_architecture_s_dimensions(arch):
+    given, own = options_of(arch, image_tower="feature_grid"), ARCHITECTURES[arch]
+    assert given == {**{k: v for k, v in own.items() if not k.startswith("image_")}, "image_tower": "feature_grid"}
+    vit = options_of(arch, image_tower="vit_tiny", image_layers=1)
+    kept = {"image_size", "image_width"} & own.keys()
+    assert {k: v for k, v in vit.items() if k.startswith("image_")} == {
+        "image_tower": "vit_tiny", "image_layers": 1, **{k: own[k] for k in kept}
+    }  # fmt: skip
+
+
 def test_given_features_say_their_shape():
-    none = {"image_tower": "feature_grid", "image_width": None, "image_drop_path": None}
-    cfg = CclmConfig(**{**ARCHITECTURES["cclm_tiny"], **none})
+    none = options_of("cclm_tiny", image_tower="feature_grid")
+    cfg = CclmConfig(**none)
     model = CclmModel.build_model(cfg, task_of((6, 5)))
     assert (cfg.image_positions, cfg.image_feature_dim) == (6, 5)
     assert model.encode_image(torch.zeros(2, 6, 5)).states.shape == (2, 7, 5)
     assert model.preprocess is None and model.fusion.layer[0].crossattention.self.own_maps
-    cfg = CclmConfig(**{**ARCHITECTURES["cclm_tiny"], **none, "image_tower": "features"})
+    cfg = CclmConfig(**{**none, "image_tower": "features"})
     model = CclmModel.build_model(cfg, task_of((5,)))
     assert model.encode_image(torch.zeros(2, 5)).states.shape == (2, 1, 5)
     with pytest.raises(UserError, match="--image-tower features takes given features, and the data have pictures"):

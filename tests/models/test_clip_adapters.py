@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -19,6 +20,7 @@ def task(learned, current):
         source_dictionary=range(SIZE), trains_image_tower=False, image_feature_dim=0, growth=GrowthOptions(),
         default_freeze=CllRetrievalTask.default_freeze, learned=learned, current=current,
         languages=[*learned, *current], position=len(learned), seed_for=lambda purpose: purpose,
+        tokenizer=ClipTokenizer(clip_vocabulary()),
     )  # fmt: skip
 
 

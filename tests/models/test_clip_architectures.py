@@ -8,6 +8,7 @@ import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
 from mlvl_fairseq.cli import cll
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.networks import dual_encoder
@@ -27,6 +28,7 @@ def task(vocab_size):
         default_freeze="",
         image_feature_dim=20,
         growth=GrowthOptions(),
+        tokenizer=ClipTokenizer(clip_vocabulary()),
     )
 
 

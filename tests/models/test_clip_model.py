@@ -94,3 +94,20 @@ def test_given_image_features_go_through_a_head(new_model):
 def test_text_weights_serve_where_images_have_a_head(new_model, clip_file, clip_of):
     model = new_model(with_images=True, image_tower="features", feature_dim=24, init_from=clip_file())
     assert torch.equal(model.text.text_projection, clip_of().text_projection)
+
+
+def test_a_clip_that_grew_by_other_languages_is_refused(new_model, tmp_path):
+    """Its rows are of as many tokens, and of others."""
+    grown = new_model(vocab_size=62, with_images=True)
+    content = {
+        "cfg": {"model": {"text_heads": 1, "vision_heads": 1, "activation": "quick_gelu"}},
+        "model": dict(grown.state_dict()),
+        "task_state": {"vocabulary": {"tokens": ["xqqde</w>", "xqqfr</w>"], "merges": []}},
+    }
+    torch.save(content, tmp_path / "grown.pt")
+    given = {"with_images": True, "init_from": str(tmp_path / "grown.pt")}
+    goes_on = new_model(vocab_size=63, grown_by=["xqqde</w>", "xqqfr</w>", "xqqcs</w>"], **given)
+    assert torch.equal(goes_on.text.token_embedding.weight[:62], grown.text.token_embedding.weight)
+    for other in (["xqqfr</w>", "xqqde</w>"], []):
+        with pytest.raises(UserError, match="grown.pt was trained with another tokenizer .* the same languages first"):
+            new_model(vocab_size=62, grown_by=other, **given)

@@ -241,13 +241,14 @@ def test_export_needs_no_other_file(build, save, weights, tmp_path):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.1)
-    export(["dual_encoder", str(save(model)), str(tmp_path / "one.pt")])
-    state = load_checkpoint_file(tmp_path / "one.pt")
+    export(["checkpoint", str(save(model)), str(tmp_path / "out")])
+    one = tmp_path / "out" / "checkpoint.pt"
+    state = load_checkpoint_file(one)
     plain = build(preset="full")
     assert state["model"].keys() == plain.state_dict().keys()
     assert state["cfg"]["model"]["text_weights"] is None
-    assert_equal_encoders(Encoder.load(tmp_path / "one.pt"), model)
-    goes_on = build(preset="lora", init_from=str(tmp_path / "one.pt"))
+    assert_equal_encoders(Encoder.load(one), model)
+    goes_on = build(preset="lora", init_from=str(one))
     assert_equal_encoders(Encoder.load(save(goes_on)), model)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
@@ -72,7 +73,7 @@ def test_the_loss_of_an_adapter_is_that_of_the_whole_batch():
     task = SimpleNamespace(
         source_dictionary=range(VOCABULARY), trains_image_tower=False, image_feature_dim=0, growth=GrowthOptions(),
         default_freeze=CllRetrievalTask.default_freeze, current=["de"], languages=["de"], position=0,
-        seed_for=lambda purpose: purpose,
+        seed_for=lambda purpose: purpose, tokenizer=ClipTokenizer(clip_vocabulary()),
     )  # fmt: skip
     options = {"embed_dim": 32, "text_width": 32, "text_heads": 2, "text_layers": 2, "context_length": 10}
     torch.manual_seed(0)

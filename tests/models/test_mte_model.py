@@ -1,3 +1,4 @@
+import hashlib
 import math
 
 import pytest
@@ -225,9 +226,9 @@ def test_other_frozen_weights_are_refused(xlmr, tmp_path):
         new_model().load_state_dict(dict(saved))
 
 
-def save(model, path, languages=LANGUAGES, xlmr=None):
+def save(model, path, languages=LANGUAGES, xlmr=None, **state):
     options = {"xlmr": None if xlmr is None else str(xlmr), "encoder_attention_heads": 2, "dropout": 0.1}
-    content = {"model": model.state_dict(), "cfg": {"model": options}, "task_state": {"languages": languages}}
+    content = {"model": model.state_dict(), "cfg": {"model": options}, "task_state": {"languages": languages, **state}}
     torch.save(content, path)
     return path
 
@@ -264,6 +265,24 @@ def test_encoder_of_a_checkpoint(xlmr, tmp_path):
     write_random_xlmr(tmp_path / "other.pt", seed=5)
     with pytest.raises(UserError, match="other.pt does not hold the frozen weights"):
         read_xlmr(path, tmp_path / "other.pt")
+
+
+def test_another_dictionary_of_the_same_size_is_refused(tmp_path, caplog):
+    """As MtePretrainingTask puts it into checkpoints; those of earlier versions do not say it."""
+    own, other = new_dictionary(), new_dictionary()
+    other.symbols[5], other.symbols[6] = other.symbols[6], other.symbols[5]
+    symbols = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(25)), "<mask>"]
+    digest = hashlib.sha256("\n".join(symbols).encode()).hexdigest()
+    first = new_model(train_encoder="all")
+    path = save(first, tmp_path / "stage1.pt", dictionary=digest)
+    new_model(train_encoder="all", init_from=path, dictionary=own)
+    assert not caplog.messages
+    with pytest.raises(
+        UserError, match=f"^--init-from {path} was trained with another dictionary .* the same --srcdict"
+    ):
+        new_model(train_encoder="all", init_from=path, dictionary=other)
+    new_model(train_encoder="all", init_from=save(first, tmp_path / "earlier.pt"), dictionary=own)
+    assert "does not say which dict.txt it was trained with" in caplog.text
 
 
 def test_what_does_not_fit_is_refused(xlmr, tmp_path):

@@ -9,6 +9,7 @@ from small_mte import write_small_mte
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr, write_xlmr
+from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.trikd import TrikdConfig, TrikdModel
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrConfig, XlmrEncoder
@@ -26,10 +27,10 @@ def mte_file(tmp_path_factory):
 
 @pytest.fixture
 def build(mte_file):
-    def build_model(cached_states=False, clip_dim=8, teacher="ab" * 32, **options):
+    def build_model(cached_states=False, clip_dim=8, teacher="ab" * 32, tokenizer=None, **options):
         task = SimpleNamespace(
             source_dictionary=range(VOCABULARY), cached_states=cached_states, image_feature_dim=clip_dim,
-            teacher_fingerprint=teacher, max_positions=lambda: 77,
+            teacher_fingerprint=teacher, max_positions=lambda: 77, tokenizer=tokenizer,
         )  # fmt: skip
         sizes = dict(encoder_embed_dim=WIDTH, encoder_ffn_embed_dim=24, encoder_attention_heads=2)
         torch.manual_seed(3)
@@ -165,3 +166,22 @@ def test_half_precision_is_cast_where_it_has_to_be(build):
 def test_dropout_and_attention_dropout_have_each_their_own_option(build, options, expected):
     for layer in build(**options).x_projector.layers:
         assert (layer.dropout.p, layer.self_attn.dropout) == expected
+
+
+def test_projectors_of_other_pieces_are_refused(build, tmp_path):
+    tokenizers = []
+    for name, lines in (("one", "a red ball\nblue balls\n"), ("other", "a hum\nmugs hugs\n")):
+        (tmp_path / f"{name}.txt").write_text(lines * 3)
+        train_sentencepiece([tmp_path / f"{name}.txt"], tmp_path / name, 13)
+        tokenizers.append(SentencePieceTokenizer(tmp_path / name))
+    one, other = tokenizers
+    content = {
+        "cfg": {"model": {"encoder_attention_heads": 2}, "task": {"sentencepiece": str(one.folder)}},
+        "model": dict(build().state_dict()),
+        "task_state": one.checkpoint_state(),
+    }
+    torch.save(content, tmp_path / "trikd.pt")
+    start = {"init_projectors_from": str(tmp_path / "trikd.pt")}
+    build(tokenizer=one, **start)
+    with pytest.raises(UserError, match="^--init-projectors-from .*trikd.pt was trained with another tokenizer"):
+        build(tokenizer=other, **start)

@@ -16,6 +16,7 @@ from mlvl_fairseq.criterions.cclm_which_image import CclmWhichImageCriterion
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.cclm import CclmConfig, CclmModel
 from mlvl_fairseq.modules import hard_negatives
+from mlvl_fairseq.modules.answer_decoder import log_totals
 from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.networks.cclm_heads.which_image import paired, weights_of
@@ -84,12 +85,26 @@ def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatc
         ]
     for limit in (128, 4):
         monkeypatch.setattr("mlvl_fairseq.modules.answer_decoder.AT_ONCE", limit)
-        monkeypatch.setattr("mlvl_fairseq.modules.answer_decoder.LOGITS", 120 * limit // 2)
+        monkeypatch.setattr("mlvl_fairseq.modules.answer_decoder.CACHED", (limit // 2, 50))
         found = network.rank_answers(question, AnswerTree(candidates()), 99)
         for row, expected in enumerate(every):
             torch.testing.assert_close(found.scores[row], expected[found.answers[row]], rtol=2e-5, atol=2e-5)
             assert sorted(found.answers[row].tolist()) == list(range(14))
             assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("block", [(2, 3), (1, 7), (5, 100)])
+def test_sums_over_all_words_do_not_need_all_logits(monkeypatch, block):
+    """Of logits up to 300, whose exponentials no float holds; in half precision, too."""
+    monkeypatch.setattr("mlvl_fairseq.modules.answer_decoder.CACHED", block)
+    torch.manual_seed(0)
+    hidden, words, bias = 10 * torch.randn(5, 8), 10 * torch.randn(17, 8), torch.randn(17)
+    for kind, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        with torch.no_grad():
+            found = log_totals(hidden.to(kind), words.to(kind), bias.to(kind))
+        expected = (hidden.double() @ words.double().t() + bias.double()).logsumexp(1)
+        assert expected.abs().max() > 300
+        torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ CLASSES = {"xvnli": ["contradiction", "entailment", "neutral"], "nlvr": ["False"
 
 @pytest.fixture(scope="module")
 def convert(sentencepiece, tmp_path_factory):
-    def convert(tensors):
+    def convert(tensors, **said):
         folder = tmp_path_factory.mktemp("tuned")
-        torch.save({"model": tensors, "config": {"image_res": 64, "embed_dim": 16}}, folder / "tuned.th")
+        torch.save({"model": tensors, "config": {"image_res": 64, "embed_dim": 16, **said}}, folder / "tuned.th")
         return convert_cclm(folder / "tuned.th", folder, sentencepiece, text_heads=4)
 
     return convert
@@ -52,6 +52,22 @@ def test_a_fine_tuned_decoder(convert):
     assert found.answers.tolist() == TABLE["vqa"]["topk_ids_k14"]
     assert_golden(found.scores.softmax(1), TABLE["vqa"]["topk_probs_k14"], atol=1e-12)
     assert len(network.text_decoder.layer) == 6 and network.cls_head is None
+
+
+@pytest.mark.parametrize(
+    "kind, said, words, length",
+    [
+        ("xvnli", {}, 80, 70),
+        ("xvnli", {"max_tokens": 60}, 80, 60),
+        ("nlvr", {"max_tokens": 40}, 30, 70),
+        ("vqa", {"max_tokens": 40}, 50, 70),
+    ],
+)
+def test_texts_are_cut_as_in_the_published_evaluation(convert, kind, said, words, length):
+    """The text tower has 70 positions; statements and questions are not cut to tokens."""
+    encoder = Encoder.load(convert(published_tuned(kind), **said))
+    assert (encoder.tokenizer.max_words, encoder.max_length) == (words, length)
+    assert encoder.tokenizer.cleaning == ("cclm_question" if kind == "vqa" else "cclm")
 
 
 @pytest.mark.parametrize(

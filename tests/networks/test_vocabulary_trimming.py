@@ -205,6 +205,10 @@ def test_a_folder_of_hugging_face(folder, tmp_path, caplog):
     tokenizer = SentencePieceTokenizer(folder)
     tensors = huggingface(folder, tmp_path / "xlmr", tokenizer)
     assert SentencePieceTokenizer(tmp_path / "xlmr").dictionary.symbols == tokenizer.dictionary.symbols
+    other = tmp_path / "other"
+    train_sentencepiece([folder / "texts"], other, 60)
+    with pytest.raises(UserError, match=f"^--sentencepiece {other} is not the tokenizer that lies in .*: leave it out"):
+        trim_vocabulary(tmp_path / "xlmr", [folder / "texts"], tmp_path / "out", other)
     with caplog.at_level(logging.INFO):
         out = trim_vocabulary(tmp_path / "xlmr", [folder / "texts"], tmp_path / "out")
     ids = [int(line) for line in (out / "original_ids.txt").read_text().split()]

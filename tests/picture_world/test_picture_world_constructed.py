@@ -15,6 +15,7 @@ from mlvl_fairseq.picture_world import WorldSettings, get_language, language_cod
 from mlvl_fairseq.picture_world.captions import PAIR_TEMPLATES, SINGLE_TEMPLATES, CaptionPlan
 from mlvl_fairseq.picture_world.languages.constructed.language import ConstructedLanguage
 from mlvl_fairseq.picture_world.languages.constructed.lexicon import (
+    ASKING,
     LEXICON,
     LONG,
     SHORT,
@@ -92,7 +93,7 @@ def test_another_seed_gives_other_words_and_the_same_seed_the_same():
 @pytest.mark.parametrize("code", CODES)
 def test_no_word_means_two_things(code):
     lexicon = LEXICON.words(code)
-    assert list(lexicon) == [*LONG, *SHORT] and len(set(lexicon.values())) == len(lexicon)
+    assert list(lexicon) == [*LONG, *SHORT, *ASKING] and len(set(lexicon.values())) == len(lexicon)
 
 
 def test_different_descriptions_never_become_the_same_caption():
@@ -158,7 +159,13 @@ def test_too_few_sounds_are_reported():
 
 
 def language(**row):
-    lexicon = {**{concept: concept for concept in (*LONG, *SHORT)}, "star": "tal", "red": "kyte", "2": "duo", "1": "un"}
+    lexicon = {
+        **{concept: concept for concept in (*LONG, *SHORT, *ASKING)},
+        "star": "tal",
+        "red": "kyte",
+        "2": "duo",
+        "1": "un",
+    }
     grammar = {"order": "number colour noun", "verb": "first", "adposition": "before", "relation": "after"}
     grammar.update(row.pop("grammar", {}))
     return ConstructedLanguage("qtz", {"like": "xx", "seed": 1, "script": "LATIN", "grammar": grammar, **row}, lexicon)

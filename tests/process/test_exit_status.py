@@ -31,6 +31,13 @@ def test_error_in_another_process():
     assert user_message(DataError(f"Caught DataError in worker 0.\n{trace}")) == "f.pt: is truncated"
 
 
+def test_a_rank_whose_peer_has_ended_says_so():
+    gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"
+    assert user_message(RuntimeError(gloo)).startswith("another rank has ended, and says why")
+    assert user_message(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert user_message(ValueError(gloo)) is None
+
+
 @pytest.mark.parametrize("modules, status", [("fairseq_cli", 2), ("sys", 1)])
 def test_only_fairseqs_commands_end_without_traceback(run_alone, root, modules, status):
     script = f"import mlvl_fairseq, {modules}; from mlvl_fairseq.errors import UserError; raise UserError('wrong file')"

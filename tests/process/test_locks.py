@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.process.locks import locked, writing
+from mlvl_fairseq.process.locks import alone_in, locked, writing
 
 
 def hold(folder, held):
@@ -120,3 +120,10 @@ def test_a_lock_that_its_holder_removes_is_made_anew(tmp_path, monkeypatch):
         assert len(calls) == 2
         monkeypatch.undo()
         assert not is_free(path)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out: is a file, where a folder is to be written"), alone_in(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").read_text() == "mine"

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from fairseq.logging import metrics
+from ranks import run_ranks
 
 from mlvl_fairseq.criterions.cclm import CclmPretrainingCriterion
 from mlvl_fairseq.data.streams import STREAM_KINDS
 from mlvl_fairseq.data.text import sentencepiece
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.models._fit import check_text
 from mlvl_fairseq.tasks.cclm_pretraining import CclmPretrainingConfig, CclmPretrainingTask, patches_a_row
 
 
@@ -119,6 +121,30 @@ def test_batches_of_a_stream_have_its_size(setup):
 def test_longest_text(setup):
     assert setup(parallel_text="FILE", tlm=True).max_positions() == 128
     assert setup(parallel_text="FILE").max_positions() == 64 and setup(image_text="FILE").max_positions() == 40
+    assert setup(image_text="FILE", valid_parallel_text="FILE").max_positions() == 64
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"image_text": "FILE", "max_length": 50}, "--max-length 50"),
+        ({"image_text": "FILE", "parallel_text": "FILE"}, "--text-max-length 64"),
+        ({"image_text": "FILE", "parallel_text": "FILE", "max_length": 65}, "--max-length 65"),
+        ({"parallel_text": "FILE", "tlm": True}, "--tlm, twice --text-max-length: 128"),
+    ],
+)
+def test_the_option_is_named_that_makes_texts_too_long(setup, options, said):
+    with pytest.raises(UserError, match=f"^{said} is more than the text tower's 48 tokens"):
+        check_text(SimpleNamespace(tokenizer="sentencepiece", max_length=48), "xlmr", setup(**options))
+
+
+def test_the_option_is_named_whose_file_is_empty(setup, tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    empty = str(tmp_path / "empty.jsonl")
+    with pytest.raises(UserError, match=f"^--valid-image-text {empty}: there is no record in it"):
+        of(setup(image_text="FILE", valid_image_text=empty), "valid")
+    with pytest.raises(UserError, match=f"^--image-text {empty}: there is no record in it"):
+        of(setup(image_text=empty))
 
 
 def test_what_was_not_used_on_any_rank_is_told(setup):
@@ -129,6 +155,28 @@ def test_what_was_not_used_on_any_rank_is_told(setup):
         setup(image_text="FILE").reduce_metrics([{**log, "bad_records": number} for number in (1, 2)], criterion)
     values = found.get_smoothed_values()
     assert (values["bad_records"], values["image_itc"]) == (3, 2.0) and "clipped_boxes" not in values
+
+
+def test_a_batch_that_one_rank_cannot_use_ends_training_on_all(setup, tmp_path):
+    task = setup(image_text="FILE")
+    usable = {"problems": [], "nsentences": 4, "records": "image_text", "clipped_boxes": 0, "unused_rows": 0}
+    usable["absent_rows"] = 0
+    batches = [usable, {**usable, "nsentences": 0}, {**usable, "problems": ["one", "two"]}]
+
+    def work(rank):
+        said = []
+        for own in ((usable, usable), (batches[1], usable), (usable, batches[2])):
+            try:
+                said.append(str(task._look_at(own[rank])["bad_records"]))
+            except UserError as error:
+                said.append(str(error))
+        return said
+
+    first, second = run_ranks(work, tmp_path)
+    another = "training ends: another rank has a batch that cannot be used, and says why"
+    assert first[0] == second[0] == "0"
+    assert first[1].startswith("no record of a batch of --image-text can be used") and second[1] == another
+    assert first[2] == another and second[2].startswith("one (--bad-record skip")
 
 
 def test_iterator_goes_through_all_epochs(setup):

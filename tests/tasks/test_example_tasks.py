@@ -3,12 +3,14 @@
 import json
 from argparse import Namespace
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 
 from mlvl_fairseq.data.examples import Example
 from mlvl_fairseq.data.text import sentencepiece
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.models._fit import check_text
 from mlvl_fairseq.tasks.image_text_classification import ImageTextClassificationConfig, ImageTextClassificationTask
 from mlvl_fairseq.tasks.visual_question_answering import VisualQuestionAnsweringConfig, VisualQuestionAnsweringTask
 
@@ -178,3 +180,13 @@ def test_validation_needs_files_of_the_same_kind(setup, folder):
         setup("classes", "xvnli.jsonl", valid_examples=str(folder / "nlvr.json")).load_dataset("valid")
     with pytest.raises(DataError, match="none.json: no such file"):
         setup("classes", "xvnli.jsonl", valid_examples=str(folder / "none.json")).load_dataset("valid")
+
+
+def test_the_option_is_named_that_makes_texts_too_long(setup):
+    tower = SimpleNamespace(tokenizer="sentencepiece", max_length=48)
+    for options, said in (
+        ({"max_length": 50}, "--max-length 50"),
+        ({"max_length": 40, "eval_max_length": 60}, "--eval-max-length 60"),
+    ):
+        with pytest.raises(UserError, match=f"^{said} is more than the text tower's 48 tokens"):
+            check_text(tower, "xlmr", setup("classes", "xvnli.jsonl", **options))

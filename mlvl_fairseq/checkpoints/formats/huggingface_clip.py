@@ -5,24 +5,28 @@ The weights are those of `transformers`' CLIPModel or, without an image tower, C
 `transformers` package itself is not needed.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
-from mlvl_fairseq.checkpoints.archive import UNSEALED, seal_safetensors
+from mlvl_fairseq.checkpoints.archive import save_safetensors
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
-from mlvl_fairseq.checkpoints.huggingface import WEIGHTS, read_weights
+from mlvl_fairseq.checkpoints.formats.open_clip import CONFIG as OPEN_CLIP_CONFIG
+from mlvl_fairseq.checkpoints.huggingface import WEIGHTS, read_added_tokens, read_weights
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, count_layers, register_weight_format
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, write_json
+from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import Size, checked, read_json
+from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE
 from mlvl_fairseq.modules.towers.clip_text import TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
 
-CONFIG = "config.json"
+CONFIG, XLMR_WEIGHTS = "config.json", "model.pt"
+OURS = "mlvl_fairseq"  # what of a configuration is ours
 LAYER_NORM_EPS = 1e-5  # what the towers are built for
 DEFAULT_HEADS = {"text": 8, "vision": 12}
 BEGIN_OF_TEXT, END_OF_TEXT = 49406, 49407
@@ -67,8 +71,9 @@ BLOCK_MODULES = {
 @register_weight_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS[0]})")
 class HuggingFaceFolder(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
-        is_folder = source.path.is_dir() and not (source.path / "model.pt").exists()  # that would be XLM-R's
-        return is_folder or source.path.suffix == ".safetensors"
+        others = [name for name in (XLMR_WEIGHTS, OPEN_CLIP_CONFIG) if (source.path / name).exists()]
+        is_folder = source.path.is_dir() and ((source.path / CONFIG).exists() or not others)
+        return is_folder and XLMR_WEIGHTS not in others or source.path.suffix == ".safetensors"
 
     def read(self, source: WeightSource, init_from=None, activation=None) -> ClipCheckpoint:
         folder = source.path if source.path.is_dir() else source.path.parent
@@ -90,9 +95,17 @@ class HuggingFaceFolder(WeightFormat):
             raise DataError(message, folder / CONFIG, field="hidden_act")
         known = the_activation(activations.pop(), activation, source.path)
         heads = [options.num_attention_heads or DEFAULT_HEADS[tower] for tower, options in towers.items()]
-        return ClipCheckpoint(
-            CLIPWeights.from_tensors(source.path, text, vision, logit_scale, *(*heads, None)[:2], activation=known)
+        weights = CLIPWeights.from_tensors(
+            source.path, text, vision, logit_scale, *(*heads, None)[:2], activation=known
         )
+        vocabulary = read_added_tokens(folder, weights.text_config.vocab_size)
+        ours = checked(config.get(OURS, {}), _Ours, folder / CONFIG, OURS)
+        return ClipCheckpoint(weights, vocabulary=vocabulary, languages=ours.languages)
+
+
+@dataclass
+class _Ours:
+    languages: List[str] = field(default_factory=list)
 
 
 @dataclass
@@ -144,7 +157,7 @@ def from_huggingface(tower: str, weights: Dict[str, torch.Tensor], path) -> Dict
     return renamed
 
 
-def to_huggingface(weights: CLIPWeights, folder) -> None:
+def to_huggingface(weights: CLIPWeights, folder, languages: Sequence[str] = ()) -> None:
     """Write weights as a folder that `transformers` loads with ``CLIPModel.from_pretrained``.
 
     A text tower alone is written for ``CLIPTextModelWithProjection``.
@@ -152,25 +165,29 @@ def to_huggingface(weights: CLIPWeights, folder) -> None:
     Args:
         weights: what to write; a grown vocabulary is kept, its size goes into the configuration.
         folder: made if it does not exist; files of an earlier export are replaced.
+        languages: learned in sequence; `transformers` reads over them.
     """
-    from safetensors.torch import save_file
-
-    tensors = _to_their_names("text", weights.text, weights.text_config.layers)
+    tensors = to_their_names("text", weights.text, weights.text_config.layers)
     if weights.vision_config is not None:
-        tensors.update(_to_their_names("vision", weights.vision, weights.vision_config.layers))
-    if weights.logit_scale is not None:
-        tensors["logit_scale"] = torch.tensor(weights.logit_scale)
+        tensors.update(to_their_names("vision", weights.vision, weights.vision_config.layers))
+        tensors["logit_scale"] = torch.tensor(_logit_scale(weights))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS[0]) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", **UNSEALED})
-        seal_safetensors(temporary)
-    write_json(folder / CONFIG, _to_config(weights))
+    save_safetensors(tensors, folder / WEIGHTS[0])
+    write_json(folder / CONFIG, {**_to_config(weights), OURS: {"languages": list(languages)}})
 
 
-def _to_their_names(tower: str, tensors: Mapping[str, torch.Tensor], layers: int) -> Dict[str, torch.Tensor]:
+def _logit_scale(weights: CLIPWeights) -> float:
+    """`transformers` wants a number: CLIP's own start, where the file has none."""
+    return math.log(1 / INITIAL_TEMPERATURE) if weights.logit_scale is None else weights.logit_scale
+
+
+def to_their_names(tower: str, tensors: Mapping[str, torch.Tensor], layers: int) -> Dict[str, torch.Tensor]:
+    """The tensors of a tower, ``text`` or ``vision``, by Hugging Face's names; the projection may be absent."""
     renamed = {}
     for renaming in _renamings(tower, layers):
+        if renaming.transposed and renaming.ours not in tensors:
+            continue
         tensor = tensors[renaming.ours].detach()
         parts = (tensor.t() if renaming.transposed else tensor).chunk(len(renaming.theirs))
         renamed.update({name: part.contiguous() for name, part in zip(renaming.theirs, parts)})
@@ -187,30 +204,35 @@ def _renamings(tower: str, layers: int) -> Iterator[Renaming]:
                 yield Renaming(f"{ours}.{our_module}.{kind}", (f"{theirs}.{their_module}.{kind}",))
 
 
-def _to_config(weights: CLIPWeights) -> Dict[str, Any]:
-    text = weights.text_config
-    text_options = {
-        **_shared_options("clip_text_model", text),
-        "vocab_size": text.vocab_size,
-        "max_position_embeddings": text.context_length,
+def text_options(config: TextConfig) -> Dict[str, Any]:
+    """The configuration of a text tower."""
+    return {
+        **_shared_options("clip_text_model", config),
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
         "bos_token_id": BEGIN_OF_TEXT,
         "eos_token_id": END_OF_TEXT,  # makes `transformers` pool at the first end of text, as we do
         "pad_token_id": END_OF_TEXT,
     }
+
+
+def vision_options(config: VisionConfig) -> Dict[str, Any]:
+    """The configuration of an image tower."""
+    sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
+    return {**_shared_options("clip_vision_model", config), **sizes}
+
+
+def _to_config(weights: CLIPWeights) -> Dict[str, Any]:
+    text_config = text_options(weights.text_config)
     if weights.vision_config is None:
-        return {"architectures": ["CLIPTextModelWithProjection"], **text_options}
-    vision = weights.vision_config
+        return {"architectures": ["CLIPTextModelWithProjection"], **text_config}
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
-        "projection_dim": text.embed_dim,
-        "logit_scale_init_value": weights.logit_scale,
-        "text_config": text_options,
-        "vision_config": {
-            **_shared_options("clip_vision_model", vision),
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-        },
+        "projection_dim": weights.text_config.embed_dim,
+        "logit_scale_init_value": _logit_scale(weights),
+        "text_config": text_config,
+        "vision_config": vision_options(weights.vision_config),
         "torch_dtype": "float32",
     }
 
@@ -222,7 +244,7 @@ def _shared_options(model_type: str, config: Union[TextConfig, VisionConfig]) ->
         "intermediate_size": config.mlp_width,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
-        "projection_dim": config.embed_dim,
+        "projection_dim": config.embed_dim or config.width,
         "hidden_act": config.activation,
         "layer_norm_eps": LAYER_NORM_EPS,
     }

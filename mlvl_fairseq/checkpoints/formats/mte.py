@@ -1,5 +1,6 @@
 """Checkpoints of task ``mte_pretraining``: all weights of a translating encoder but those that were frozen."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -11,7 +12,9 @@ from mlvl_fairseq.checkpoints.formats.xlmr import MTE
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.checkpoints.source import Tensors, as_float32, fill_in, fingerprint, read_fingerprint
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.json_files import checked
+from mlvl_fairseq.json_files import Sha256, checked
+
+logger = logging.getLogger(__name__)
 
 FINGERPRINT = "frozen_fingerprint"
 TIED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # the encoder's embedding
@@ -20,6 +23,7 @@ TIED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")  # th
 @dataclass
 class _TaskState:
     languages: List[str]
+    dictionary: Optional[Sha256] = None  # earlier versions did not say it
 
 
 @dataclass(frozen=True)
@@ -71,23 +75,32 @@ class MteState:
         return f"--init-from {self.source} {what}: {advice}"
 
 
-def read_mte(path, languages: Sequence[str]) -> MteState:
+def read_mte(path, languages: Sequence[str], dictionary: str) -> MteState:
     """Read a checkpoint to start from; nothing in the file is executed.
 
     Args:
         languages: that the model translates between, in the order of their ids.
+        dictionary: fingerprint of the data's, see :func:`mlvl_fairseq.data.text.dictionaries.symbols_fingerprint`.
 
     Raises:
         DataError: the file is missing, damaged, refused for its content, or of another task.
-        UserError: it was trained with other languages.
+        UserError: it was trained with other languages, or another dictionary.
     """
     content = load_checkpoint_file(path)
     if not {"model", "task_state"} <= content.keys():
         raise DataError("is no checkpoint of task mte_pretraining", path)
     model = checked(content["model"], Dict[str, Any], path, "model")
-    given = checked(content["task_state"], _TaskState, path, "task_state").languages
+    state = checked(content["task_state"], _TaskState, path, "task_state")
+    given = state.languages
     if given != list(languages):
         before, now = ",".join(given), ",".join(languages)
         raise UserError(f"--init-from {path} was trained with languages {before}, not {now}: give --langs {before}")
+    if state.dictionary is None:
+        logger.warning("--init-from %s does not say which dict.txt it was trained with: the data's is taken", path)
+    elif state.dictionary != dictionary:
+        raise UserError(
+            f"--init-from {path} was trained with another dictionary ({state.dictionary[:12]}) than the data's "
+            f"({dictionary[:12]}): give fairseq-preprocess the same --srcdict"
+        )
     tensors = {name: tensor for name, tensor in model.items() if name != FINGERPRINT}
     return MteState(as_float32(tensors, path), read_fingerprint(model, FINGERPRINT, path), Path(path))

@@ -5,21 +5,20 @@ are OpenAI's, and so are state dicts with the sizes that only these archives hav
 ``open_clip_config.json`` beside the file or the user says which activation it is.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Set
 
 import torch
 
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
+from mlvl_fairseq.checkpoints.formats.open_clip import CONFIG, read_config
 from mlvl_fairseq.checkpoints.formats.torchscript_archive import TorchScriptArchive
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, as_float32, register_weight_format, take_prefix
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.json_files import checked, read_json
+from mlvl_fairseq.json_files import checked
 
 # Sizes that the archives keep beside the weights, and the causal mask that some exports turn into an attribute.
 NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
-OPEN_CLIP_CONFIG = "open_clip_config.json"
 MASK_SUFFIX = ".attn_mask"
 
 
@@ -48,23 +47,9 @@ class OpenAIStateDict(WeightFormat):
         return _checkpoint(as_float32({name: state[name] for name in names}, source.path), source, activation)
 
 
-@dataclass
-class _Model:
-    quick_gelu: bool = False
-
-
-@dataclass
-class _OpenClipConfig:
-    model_cfg: _Model
-
-
 def _read_open_clip_config(folder: Path) -> Optional[str]:
     """The activation that open_clip's configuration names; None: there is none. Its own default is GELU."""
-    path = folder / OPEN_CLIP_CONFIG
-    if not path.exists():
-        return None
-    config = read_json(path, _OpenClipConfig, "fetch it again").model_cfg
-    return QUICK_GELU if config.quick_gelu else "gelu"
+    return read_config(folder).activation if (folder / CONFIG).exists() else None
 
 
 def _weight_names(names: Iterable[str], source: WeightSource) -> Set[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Dict, List, Mapping, Optional, Tuple, Union
 
+import torch
 from msgspec import UNSET, Meta, UnsetType
 
+from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights, the_activation
 from mlvl_fairseq.checkpoints.source import (
     Tensors,
@@ -190,3 +192,40 @@ def _with_frozen(
         complaint = f"{weights.source} does not hold the frozen weights that {source.path} was trained with"
         tensors = fill_in(tensors, frozen, expected, complaint)
     return {**text, **vision, **tensors}
+
+
+def write_whole_clip(source: WeightSource, path, init_from=None, activation=None) -> None:
+    """Write a CLIP of any format as a checkpoint that needs no other file. One of ours keeps its place in a sequence
+    and the memory of its method, so that the next language can be learned from it, without ``--init-from``.
+
+    Args:
+        source: of the CLIP. init_from, activation: see :meth:`WeightFormat.read`.
+
+    Raises:
+        DataError: the file is damaged, or `path` cannot be written. UserError: see :meth:`TrainedClip.read`.
+    """
+    form = format_of(source, "clip")
+    clip = form.read(source, init_from=init_from, activation=activation)
+    weights, is_ours = clip.weights, isinstance(form, TrainedClip)
+    state = {name: value for name, value in source.model().items() if name != "frozen_fingerprint"} if is_ours else {}
+    _decay_idle_rows(state, source)
+    given = dict(source.state["cfg"]["model"]) if is_ours else {"_name": "clip"}
+    towers = {**add_prefix(weights.text, "text."), **add_prefix(weights.vision or clip.head, "vision.")}
+    has_images = bool(weights.vision or clip.head) and weights.logit_scale is not None
+    scale = {"logit_scale": torch.tensor(weights.logit_scale)} if has_images else {}
+    known = {
+        "init_from": None,
+        "text_heads": weights.text_config.heads,
+        "activation": weights.text_config.activation,
+        "image_tower": "features" if clip.head else "vit",
+        **({"vision_heads": weights.vision_config.heads} if weights.vision_config else {}),
+    }
+    task = {"vocabulary": clip.vocabulary, "languages": clip.languages}
+    if clip.segmentation:
+        task["segmentation"] = clip.segmentation
+    content = {
+        "cfg": {"model": {**given, **known}},
+        "model": {**state, **towers, **scale},
+        "task_state": {**(source.state.get("task_state") or {} if is_ours else {}), **task},
+    }
+    save_checkpoint(content, path)

@@ -34,6 +34,8 @@ class _Task:
     tokenizer_folder: Optional[str] = None
     max_length: Optional[Size] = None
     eval_max_length: Optional[Count] = None
+    max_words: Optional[Count] = None
+    eval_max_words: Optional[Count] = None
 
 
 @dataclass
@@ -87,7 +89,7 @@ class DualEncoderFile:
         return checked(state[name], List[str], self.source.path, f"task_state.{name}", advice) if name else []
 
     def tokenizer(self, folder=None) -> Tokenizer:
-        """What cut the captions.
+        """What cut the captions, those of validation where it differs.
 
         Args:
             folder: where it is now, if the file holds only which one it was.
@@ -95,7 +97,9 @@ class DualEncoderFile:
         Raises:
             DataError: the file does not say it. UserError: it is not there, or another one.
         """
-        return tokenizer_of_state(self.content.task_state, self.source.path, folder)
+        tokenizer, task = tokenizer_of_state(self.content.task_state, self.source.path, folder), self.content.cfg.task
+        words = task and (task.eval_max_words or task.max_words)
+        return tokenizer.of_words(words) if words else tokenizer
 
 
 @register_weight_format("dual_encoder", "checkpoint of a dual encoder trained with this plugin")

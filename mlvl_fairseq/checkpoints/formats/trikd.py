@@ -21,6 +21,9 @@ from mlvl_fairseq.checkpoints.source import (
     take_prefix,
 )
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, transform_names
+from mlvl_fairseq.data.text.base import Tokenizer
+from mlvl_fairseq.data.text.going_on import tokenizer_to_go_on
+from mlvl_fairseq.data.text.sentencepiece import STATE
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.json_files import Size
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
@@ -81,6 +84,11 @@ class TrikdWeights:
             raise UserError(
                 f"{source} is not the {part} that {self.source} was trained on: say where that is, --{part}"
             )
+
+    def require_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Raises UserError: a training that starts from here cuts texts by another one."""
+        state = {STATE: self.sentencepiece} if self.sentencepiece else {}
+        tokenizer_to_go_on(state, self.source, tokenizer, self.files.sentencepiece, "--init-projectors-from")
 
     def x_projector(self) -> XProjector:
         """In evaluation mode, with these very tensors."""

@@ -194,7 +194,7 @@ def _as_tower(said: _Said, tensors: Tensors, config: BertConfig, path) -> Tensor
 def _of_fairseq_file(source: WeightSource, weights: XlmrWeights, config: BertConfig) -> Tensors:
     for name in ("width", "layers", "heads", "ffn_width"):
         _require(getattr(weights.config, name), getattr(config, name), name, source.path)
-    tensors = {_of_fairseq(name): tensor for name, tensor in weights.tensors.items()}
+    tensors = as_bert(weights.tensors)
     _use_token_types(tensors, None, config, source.path)
     return _fitted(tensors, config, source.path)
 
@@ -290,6 +290,11 @@ def _fitted(tensors: Tensors, config: BertConfig, path) -> Tensors:
             logger.info("%s: %s: the first %d of %d rows are used", path, name, rows, len(table))
         tensors[name] = table[:rows].contiguous()
     return tensors
+
+
+def as_bert(tensors: Tensors) -> Tensors:
+    """The tensors of an `XlmrEncoder` by BERT's names."""
+    return {_of_fairseq(name): tensor for name, tensor in tensors.items()}
 
 
 def _of_fairseq(name: str) -> str:

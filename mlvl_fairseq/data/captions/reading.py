@@ -247,7 +247,7 @@ def read_captions(
         file_splits: the splits inside the file, by their names there, e.g. ``"train,restval"``.
         columns: ``"image=2,caption=1"``: where they are, if a table or rows of JSON leave that open.
         kept: which captions of each image stay: ``"all"``, the ``"first"`` or the ``"last"`` in the file.
-        image_list: (aligned) file with one image name a line; (coco) which images, see `CocoReader`.
+        image_list: (aligned) file with one image name a line; (coco, coco_cn) which images, see `CocoReader`.
         english: (aligned) file with one English sentence a line.
         image_root: folder that relative image names start from; what lies below it is named from there. Known, it
             decides what a name like ``a.png#0`` is.

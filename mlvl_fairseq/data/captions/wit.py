@@ -109,7 +109,7 @@ def embed_pixels(annotations: Sequence, pixels: Sequence, out) -> Joined:
     out, result, rows, seen = Path(out), Joined(), _by_url(annotations), set()
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        writes = {Path(path).name: stack.enter_context(_list(out, path, result)) for path in annotations}
+        writes = {_name(path): stack.enter_context(_list(out, path, result)) for path in annotations}
         for url, content in _pictures((), pixels):
             if url not in rows or url in seen:
                 continue
@@ -126,7 +126,7 @@ def embed_pixels(annotations: Sequence, pixels: Sequence, out) -> Joined:
 
 def _by_url(annotations: Sequence) -> Dict[str, List[Tuple[str, Dict[str, Any]]]]:
     """URL -> the lines of it: the name of the file, and the line without a picture."""
-    names = [Path(path).name for path in annotations]
+    names = [_name(path) for path in annotations]
     if len(set(names)) < len(names):
         raise UserError("two of the annotation files have one name: convert them one after the other")
     found: Dict[str, List[Tuple[str, Dict[str, Any]]]] = {}
@@ -134,6 +134,11 @@ def _by_url(annotations: Sequence) -> Dict[str, List[Tuple[str, Dict[str, Any]]]
         for row in _lines(path):
             found.setdefault(row[URL], []).append((name, {key: row[key] for key in row if key != CONTENT}))
     return found
+
+
+def _name(path) -> str:
+    """Of a list, as it is written: not packed, ``train_en.jsonl`` of ``train_en.jsonl.zip``."""
+    return Path(path).name.removesuffix(".zip").removesuffix(".gz")
 
 
 def _lines(path) -> Iterator[Dict[str, Any]]:
@@ -194,7 +199,7 @@ def _decoded(content: str) -> Optional[bytes]:
 @contextlib.contextmanager
 def _list(out: Path, path, result: Joined) -> Iterator[Callable[[Dict[str, Any]], None]]:
     """What writes lines of a list, which is there once all are written."""
-    target = out / Path(path).name
+    target = out / _name(path)
     if target.exists() and os.path.samefile(target, path):
         raise UserError(f"{target} is read: choose another folder to write to")
     with atomic_path(target) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogatepass") as file:

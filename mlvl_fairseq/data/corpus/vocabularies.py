@@ -135,7 +135,8 @@ class ClipVocabulary(CorpusVocabulary):
 
 
 class GrownVocabulary(ClipVocabulary):
-    """CLIP's vocabulary grown by each of `languages` in turn (Yang et al. 2024, section 3.2); by none: CLIP's own.
+    """CLIP's vocabulary grown by each of `languages` in turn (Yang et al. 2024, section 3.2); by none: CLIP's own, or
+    the one of :func:`begin_with`.
 
     Args:
         corpus: whose training captions give each language its BPE vocabulary, see :func:`language_vocabulary`.
@@ -179,10 +180,39 @@ class UnionVocabulary(ClipVocabulary):
         alone = len(self.languages) == 1
         size = self.corpus.bpe_size if alone else UNION_BPE_SIZE
         own = _trained_once(self.corpus, self.name, self.languages, size)
-        return self._grow(clip_vocabulary(), own, self.name)
+        return self._grow(first_vocabulary(self.corpus), own, self.name)
 
     def how_to_prepare(self, langs: Sequence[str]) -> str:
         return f"mlvl-prepare {self.corpus.folder} --oracle {','.join(self.languages)}"
+
+
+def first_vocabulary(corpus: Corpus) -> Vocabulary:
+    """What languages of a corpus add to: CLIP's own vocabulary, or that of :func:`begin_with`; nothing is written."""
+    base = GrownVocabulary(corpus)
+    return base.tokenizer.vocabulary if base.is_prepared else clip_vocabulary()
+
+
+def begin_with(corpus: Corpus, vocabulary: Vocabulary, source) -> None:
+    """Let the languages of a corpus add to what a CLIP has learned already, instead of to CLIP's own vocabulary.
+
+    Args:
+        vocabulary: of that CLIP. source: its file or folder, for messages.
+
+    Raises:
+        UserError: captions of the corpus are cut with another one already.
+    """
+    base = GrownVocabulary(corpus)
+    if base.is_prepared and base.tokenizer.vocabulary.fingerprint == vocabulary.fingerprint:
+        return
+    others = sorted(path.name for path in base.folder.parent.glob("*") if path.is_dir())
+    if others:
+        raise UserError(
+            f"{corpus.folder} has vocabularies that do not begin with that of {source} (bin/{others[0]}): give "
+            "--begin-with where a corpus is made, with --languages"
+        )
+    vocabulary.save(base.folder)
+    ClipTokenizer(vocabulary).write_dictionary(base.folder / DICTIONARY_FILE)
+    logger.info("languages add to the %d tokens of %s", len(vocabulary), source)
 
 
 def english_counts_path(corpus: Corpus) -> Path:

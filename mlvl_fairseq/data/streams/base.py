@@ -151,6 +151,11 @@ class StreamKind(ABC):
         return options.max_length
 
     @classmethod
+    def length_option(cls, options) -> str:
+        """What says how long that is, for messages."""
+        return "--max-length"
+
+    @classmethod
     def check(cls, options) -> None:
         """Raises UserError: its options are none, or do not go together."""
 

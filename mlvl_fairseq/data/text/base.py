@@ -24,6 +24,8 @@ class Tokenizer(ABC):
             grow by languages, and ``mlvl-prepare`` takes no folder of this kind.
         bos, eos, pad: ids of the begin and end of a sentence, and of what fills a batch.
         ends_texts: whether EOS stands behind what a model reads. Files of ids end their captions with it in any case.
+        folder: where its files are; None: it needs none.
+        max_words: what texts are cut to once they are cleaned; 0: they are not.
     """
 
     option: ClassVar[str]
@@ -34,6 +36,8 @@ class Tokenizer(ABC):
     eos: int
     pad: int
     ends_texts: bool = True
+    folder: Optional[Path] = None
+    max_words: int = 0
 
     @classmethod
     @abstractmethod
@@ -68,6 +72,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (64 hexadecimal digits): equal ones give equal ids."""
+
+    def continues(self, other: "Tokenizer") -> bool:
+        """Whether every id of another one stands for the same here, where there may be more; what is done to texts
+        before they are cut may differ."""
+        return self.fingerprint == other.fingerprint
 
     @property
     @abstractmethod
@@ -135,6 +144,16 @@ class Tokenizer(ABC):
         TextOptions.refuse(TextOptions(cleaning, not ends_texts), f"with a tokenizer of the kind '{self.option}'")
         return self
 
+    def of_words(self, max_words: int) -> "Tokenizer":
+        """This tokenizer of texts that are cut to so many words once they are cleaned; 0: they are not.
+
+        Raises:
+            UserError: this kind of tokenizer takes texts as they are.
+        """
+        if max_words:
+            raise UserError(f"--max-words {max_words} does nothing with a tokenizer of the kind '{self.option}'")
+        return self
+
     def tokenize(self, texts: Sequence[str], max_length: int) -> List[List[int]]:
         """Ids with BOS and, if :attr:`ends_texts`, EOS; longer texts are cut to `max_length` ids and keep their EOS."""
         end = [self.eos] if self.ends_texts else []
@@ -197,17 +216,23 @@ def tokenizer_kinds() -> List[Type[Tokenizer]]:
     return [TOKENIZERS[option] for option in sorted(TOKENIZERS)]
 
 
+def find_tokenizer(state: Mapping[str, Any], source, folder=None) -> Optional[Tokenizer]:
+    """The tokenizer of a checkpoint, of whichever kind; None: it does not say how it cut captions. See
+    :meth:`Tokenizer.from_state`."""
+    found = (kind.from_state(state, source, folder) for kind in tokenizer_kinds())
+    return next((tokenizer for tokenizer in found if tokenizer is not None), None)
+
+
 def tokenizer_of_state(state: Mapping[str, Any], source, folder=None) -> Tokenizer:
-    """The tokenizer of a checkpoint, of whichever kind; see :meth:`Tokenizer.from_state`.
+    """:func:`find_tokenizer`.
 
     Raises:
         DataError: the checkpoint does not say how it cut captions.
     """
-    for kind in tokenizer_kinds():
-        tokenizer = kind.from_state(state, source, folder)
-        if tokenizer is not None:
-            return tokenizer
-    raise DataError("does not say how captions were cut", source, field="task_state")
+    tokenizer = find_tokenizer(state, source, folder)
+    if tokenizer is None:
+        raise DataError("does not say how captions were cut", source, field="task_state")
+    return tokenizer
 
 
 def load_tokenizer(folder) -> Tokenizer:

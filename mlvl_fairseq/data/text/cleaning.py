@@ -26,11 +26,12 @@ def register_cleaning(name: str) -> Callable[[Callable[[str], str]], Callable[[s
     return register
 
 
-def cleaning(name: str) -> Callable[[str], str]:
-    """Raises UserError: there is none of this name."""
+def cleaning(name: str, max_words: int = 0) -> Callable[[str], str]:
+    """What cleans texts and cuts them to so many words; 0: to none. Raises UserError: there is none of this name."""
     if name not in CLEANINGS:
         raise UserError(f"--cleaning {name}: there are {', '.join(sorted(CLEANINGS))}")
-    return CLEANINGS[name]
+    clean = CLEANINGS[name]
+    return (lambda text: first_words(clean(text), max_words)) if max_words else clean
 
 
 @register_cleaning(NO_CLEANING)

@@ -255,6 +255,9 @@ class ClipTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         return self.vocabulary.fingerprint
 
+    def continues(self, other: Tokenizer) -> bool:
+        return isinstance(other, ClipTokenizer) and (self.vocabulary.tokens[: len(other)] == other.vocabulary.tokens)
+
     @property
     def own_languages(self) -> Sequence[str]:
         return list(self.segmentation)

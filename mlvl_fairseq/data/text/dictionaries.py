@@ -1,6 +1,7 @@
 """fairseq's dictionaries with the ids of a model's own vocabulary."""
 
 import copy
+import hashlib
 import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Iterable
@@ -14,6 +15,11 @@ if TYPE_CHECKING:  # fairseq takes seconds to import
 def dictionary_text(tokens: Iterable[str]) -> str:
     """Of a ``dict.txt``: one line a token in the order of ids, the token and a count, which is not used."""
     return "".join(f"{token} 1\n" for token in tokens)
+
+
+def symbols_fingerprint(symbols: Iterable[str]) -> str:
+    """SHA-256 (hex) of what ids stand for, in the order of ids."""
+    return hashlib.sha256("\n".join(symbols).encode()).hexdigest()
 
 
 def ordered_dictionary(text: str, source, bos: str, pad: str, eos: str, unk: str) -> "Dictionary":

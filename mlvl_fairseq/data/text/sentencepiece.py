@@ -76,14 +76,16 @@ class SentencePieceTokenizer(Tokenizer):
     Args:
         folder: with ``sentencepiece.bpe.model`` and, unless it is Hugging Face's, ``dict.txt``.
         cleaning: what is done to texts before, a name of :mod:`mlvl_fairseq.data.text.cleaning`.
+        max_words: what they are cut to then; 0: nothing.
 
     Raises:
         DataError: a file is missing or damaged, or the two do not belong together. UserError: there is no such
             cleaning.
     """
 
-    def __init__(self, folder, cleaning: str = NO_CLEANING):
-        self.folder, self.cleaning, self.clean = Path(folder), cleaning, named_cleaning(cleaning)
+    def __init__(self, folder, cleaning: str = NO_CLEANING, max_words: int = 0):
+        self.folder, self.cleaning, self.max_words = Path(folder), cleaning, max_words
+        self.clean = named_cleaning(cleaning, max_words)
         self._dictionary = load_xlmr_dictionary(self.folder)
         self.bos, self.eos, self.pad = self.dictionary.bos(), self.dictionary.eos(), self.dictionary.pad()
         self.processor = load_sentencepiece(self.folder / MODEL_FILE)
@@ -110,10 +112,20 @@ class SentencePieceTokenizer(Tokenizer):
         with atomic_path(path) as temporary:
             temporary.write_bytes(self._dictionary_bytes)
 
+    def save(self, folder) -> None:
+        """Write the two files into a folder, which is there; they may be there, too."""
+        content = (self.folder / MODEL_FILE).read_bytes()
+        with atomic_path(Path(folder) / MODEL_FILE) as temporary:
+            temporary.write_bytes(content)
+        self.write_dictionary(Path(folder) / DICTIONARY_FILE)
+
     def prepared(self, cleaning: str = NO_CLEANING, ends_texts: bool = True) -> "SentencePieceTokenizer":
         if not ends_texts:
             return super().prepared(cleaning, ends_texts)
         return SentencePieceTokenizer(self.folder, cleaning)
+
+    def of_words(self, max_words: int) -> "SentencePieceTokenizer":
+        return SentencePieceTokenizer(self.folder, self.cleaning, max_words)
 
     def checkpoint_state(self) -> Dict:
         """Only which one it was: the folder is needed beside a checkpoint."""
@@ -127,11 +139,13 @@ class SentencePieceTokenizer(Tokenizer):
         advice = "restore it from a good copy"
         digest = checked(state[STATE], Sha256, source, f"task_state.{STATE}", advice)
         cleaning = checked(state.get(CLEANING_STATE, NO_CLEANING), str, source, f"task_state.{CLEANING_STATE}", advice)
-        if folder is None or not (Path(folder) / MODEL_FILE).exists():
+        places = [Path(place) for place in (folder, source and Path(source).parent) if place]  # beside the checkpoint
+        place = next((place for place in places if (place / MODEL_FILE).exists()), None)
+        if place is None:
             raise UserError(f"{source} needs its tokenizer, and {folder} has no {MODEL_FILE}: {SAY_WHERE}")
-        tokenizer = cls(folder, cleaning)
+        tokenizer = cls(place, cleaning)
         if tokenizer._digest != digest:
-            raise UserError(f"{folder} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
+            raise UserError(f"{place} is not the tokenizer that {source} was trained with: {SAY_WHERE}")
         return tokenizer
 
     def _dictionary_ids(self) -> List[int]:
@@ -147,14 +161,22 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        return f"spm-{self._digest[:12]}{'' if self.cleaning == NO_CLEANING else f'-{self.cleaning}'}"
+        cleaned = "" if self.cleaning == NO_CLEANING else f"-{self.cleaning}"
+        return f"spm-{self._digest[:12]}{cleaned}{f'-{self.max_words}words' if self.max_words else ''}"
 
     @property
     def fingerprint(self) -> str:
-        """Of the two files, and of the cleaning."""
-        if self.cleaning == NO_CLEANING:
-            return self._digest
-        return hashlib.sha256(f"{self._digest} {self.cleaning}".encode()).hexdigest()
+        """Of the two files, and of what is done to texts before."""
+        done = "" if self.cleaning == NO_CLEANING else f" {self.cleaning}"
+        done += f" {self.max_words}" if self.max_words else ""
+        return hashlib.sha256(f"{self._digest}{done}".encode()).hexdigest() if done else self._digest
+
+    def continues(self, other: Tokenizer) -> bool:
+        """Hugging Face's folder of a model and fairseq's, with counts in its ``dict.txt``, are the same."""
+        if not isinstance(other, SentencePieceTokenizer):
+            return False
+        models = {(one.folder / MODEL_FILE).read_bytes() for one in (self, other)}
+        return len(models) == 1 and self.dictionary.symbols == other.dictionary.symbols
 
     @property
     def _digest(self) -> str:

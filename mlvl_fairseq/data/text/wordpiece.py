@@ -63,21 +63,21 @@ class WordPieceTokenizer(Tokenizer):
     name special tokens: ``[SEP]`` in a caption is three pieces.
 
     Args:
-        pieces: tokens and settings. source: the file to name.
+        pieces: tokens and settings. source: the file to name. max_words: see :class:`Tokenizer`.
 
     Raises:
         DataError: a special token is missing. UserError: there is no such cleaning.
     """
 
-    def __init__(self, pieces: WordPieces, source=None):
+    def __init__(self, pieces: WordPieces, source=None, max_words: int = 0):
         ids = {token: i for i, token in enumerate(pieces.tokens)}
         missing = [token for token in SPECIAL.values() if token not in ids]
         if missing:
             raise DataError(f"lacks {', '.join(missing)}: this is no vocabulary of a BERT", source)
         self.pieces, self.ends_texts = pieces, pieces.ends_texts
         self.bos, self.eos, self.pad = ids[BEGIN], ids[END], ids[PAD]
-        self._clean = cleaning(pieces.cleaning)
-        self._tokenizer = tokenizers.Tokenizer(
+        self.max_words, self._clean = max_words, cleaning(pieces.cleaning, max_words)
+        self.cutter = tokenizers.Tokenizer(
             WordPiece(
                 ids,
                 unk_token=UNKNOWN,
@@ -85,13 +85,13 @@ class WordPieceTokenizer(Tokenizer):
                 max_input_chars_per_word=pieces.longest_word,
             )
         )
-        self._tokenizer.normalizer = BertNormalizer(
+        self.cutter.normalizer = BertNormalizer(
             clean_text=pieces.clean_text,
             handle_chinese_chars=pieces.cjk_apart,
             strip_accents=pieces.strip_accents,
             lowercase=pieces.lowercase,
         )
-        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+        self.cutter.pre_tokenizer = BertPreTokenizer()
 
     @classmethod
     def detect(cls, folder: Path) -> bool:
@@ -123,17 +123,31 @@ class WordPieceTokenizer(Tokenizer):
 
     def is_of(self, folder) -> bool:
         """Whether a folder holds it, prepared or not. Raises DataError: it holds none."""
-        other = self.load(folder).prepared(self.pieces.cleaning, self.ends_texts)
-        return other.fingerprint == self.fingerprint
+        return self.continues(self.load(folder))
 
     @property
     def name(self) -> str:
         cleaned = "" if self.pieces.cleaning == NO_CLEANING else f"-{self.pieces.cleaning}"
-        return f"wordpiece-{self.fingerprint[:12]}{cleaned}{'' if self.ends_texts else '-unended'}"
+        words = f"-{self.max_words}words" if self.max_words else ""
+        return f"wordpiece-{self._digest[:12]}{cleaned}{words}{'' if self.ends_texts else '-unended'}"
+
+    @property
+    def fingerprint(self) -> str:
+        if not self.max_words:
+            return self._digest
+        return hashlib.sha256(f"{self._digest} {self.max_words}".encode()).hexdigest()
 
     @cached_property
-    def fingerprint(self) -> str:
+    def _digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self.pieces), sort_keys=True).encode()).hexdigest()
+
+    def of_words(self, max_words: int) -> "WordPieceTokenizer":
+        return WordPieceTokenizer(self.pieces, max_words=max_words)
+
+    def continues(self, other: Tokenizer) -> bool:
+        if not isinstance(other, WordPieceTokenizer):
+            return False
+        return replace(other.pieces, cleaning=self.pieces.cleaning, ends_texts=self.ends_texts) == self.pieces
 
     @property
     def dictionary(self) -> "Dictionary":
@@ -147,10 +161,10 @@ class WordPieceTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         cleaned = [self._clean(text) for text in texts]
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(cleaned, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.cutter.encode_batch(cleaned, add_special_tokens=False)]
 
     def tokens(self, text: str) -> List[str]:
-        return self._tokenizer.encode(self._clean(text), add_special_tokens=False).tokens
+        return self.cutter.encode(self._clean(text), add_special_tokens=False).tokens
 
     def decode(self, ids: Sequence[int]) -> str:
         """Words separated by one space, as they were cut: lower-cased and without accents where the tokenizer is so."""

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import numpy as np
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mlvl_fairseq.codes import split_name
-from mlvl_fairseq.data.feature_arrays import import_features
+from mlvl_fairseq.data.feature_arrays import GridDataset, import_features, is_grid
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
@@ -65,7 +66,7 @@ class GivenFeatures(PictureOptions):
 
     image_features: Optional[str] = option(
         "features of the images: what the model's image head takes, or features of the model's own space if it has no "
-        "head",
+        "head; or grids of states [images, positions, dimensions], of a model that was trained on such",
         None,
         identity=file_sha256,
         metavar="FILE.npy",
@@ -103,9 +104,17 @@ class ImageOptions(GivenFeatures):
         if bool(self.image_root) == bool(self.image_features) or bool(self.image_list) != bool(self.image_features):
             raise UserError("give either --image-root DIR or --image-features FILE.npy with --image-list FILE.txt")
 
+    def images_to_encode(self, encoder: Encoder, names: List[str]) -> Dataset:
+        """Pictures, or grids of given states. Raises UserError: the model takes no such. DataError: as GridDataset."""
+        if not self.image_features:
+            return encoder.image_files(self.image_root, names, self.high_bit_depth, self.allow_outside_root)
+        grids = GridDataset(self.image_features, self.image_list, names)
+        encoder.require_grids(grids.grids.shape[1:], self.image_features)
+        return grids
+
     def encode_images(self, encoder: Encoder, names: List[str], keep: Optional[Keep] = None) -> "ImageFeatures":
         """Features in the encoder's space, in the order of `names`; those that cannot be used are left out. `keep`: see
-        :meth:`Encoder.encode_image_dataset`, of images from files.
+        :meth:`Encoder.encode_image_dataset`; vectors have no states to keep.
 
         Raises:
             UserError: the model has no image tower, or takes features of another dimension; or no image can be used.
@@ -113,21 +122,12 @@ class ImageOptions(GivenFeatures):
                 allow it.
         """
         policy = BadImagePolicy.of(self)
-        if self.image_features:
+        if self.image_features and not is_grid(self.image_features):
             given, bad = import_features(self.image_features, self.image_list, names, policy)
-            features = encoder.encode_features(given)
-        else:
-            features = encoder.encode_image_files(
-                self.image_root,
-                names,
-                self.batch_size,
-                self.num_workers,
-                policy,
-                self.high_bit_depth,
-                allow_outside_root=self.allow_outside_root,
-                keep=keep,
-            )
-            bad = np.flatnonzero(~features.any(axis=1))
+            return ImageFeatures.usable(names, encoder.encode_features(given), bad)
+        images, source = self.images_to_encode(encoder, names), self.image_features or str(self.image_root)
+        features = encoder.encode_image_dataset(images, names, self.batch_size, self.num_workers, policy, source, keep)
+        bad = np.flatnonzero(~features.any(axis=1))
         return ImageFeatures.usable(names, features, bad)
 
 

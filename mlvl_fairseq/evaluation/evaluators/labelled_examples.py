@@ -29,6 +29,7 @@ from mlvl_fairseq.evaluation.evaluators.base import (
     option,
 )
 from mlvl_fairseq.evaluation.evaluators.retrieval import checksums, own_transform
+from mlvl_fairseq.evaluation.evaluators.text_options import ENGLISH, TEXT_KEY, TextReadingOptions
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
 from mlvl_fairseq.files import write_text
@@ -36,13 +37,12 @@ from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.inference.examples import EncodedImages
 from mlvl_fairseq.inference.matching import MEMORY
 
-ENGLISH = "en"
 WRONG, REFERENCE = "wrong", "reference"
 NEVER = np.iinfo(np.int32).max  # a rank behind all others
 
 
 @dataclass(kw_only=True)
-class ExampleEvaluationOptions(PictureOptions):
+class ExampleEvaluationOptions(TextReadingOptions, PictureOptions):
     examples: str = option(
         "file of examples, plain or .gz; {lang} stands for each of --lang", identity=None, metavar="FILE"
     )
@@ -73,9 +73,6 @@ class ExampleEvaluationOptions(PictureOptions):
         "",
         identity=lambda path: file_sha256(path) if path else None,
         metavar="FILE.npy",
-    )
-    gmt: bool = option(
-        "translate-test: the files of --lang hold English, translated by a machine; it is read as English", False
     )
     unlabelled: str = option(
         "examples without a label ('-', annotators did not agree) or an answer: wrong counts them as wrong, as IGLUE's "
@@ -136,7 +133,7 @@ class ExampleEvaluator(Evaluator):
         "examples": "how many texts are scored",
         "unusable": "how many others could not be used",
         "unlabelled": "how many have no label or answer, and whether they count as wrong or are left out",
-        "text": "'mt-en': English, translated by a machine",
+        **TEXT_KEY,
         TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
     }
@@ -233,7 +230,8 @@ class ExampleEvaluator(Evaluator):
         return {}
 
     def score(self, encoder: Encoder, lang: str, data: Examples, images: Optional[UsableImages]) -> Result:
-        judged = self.judge(encoder, ENGLISH if self.options.gmt else lang, data, images.encoded)
+        encoder = self.options.read_by(encoder)
+        judged = self.judge(encoder, self.options.read_in(lang), data, images.encoded)
         names, rows = first_images(data.examples)
         best = np.full(len(names), NEVER, np.int64)
         np.minimum.at(best, rows, judged.ranks)
@@ -250,7 +248,7 @@ class ExampleEvaluator(Evaluator):
             "examples": len(data),
             "unusable": unusable or None,
             "unlabelled": f"{without}-{'wrong' if options.unlabelled == WRONG else 'left-out'}" if without else None,
-            "text": "mt-en" if options.gmt else None,
+            **options.text_keys(),
             TRANSFORM: None if options.image_features else own_transform(encoder),
             PICTURES: reading_of(options.high_bit_depth),
             **self.own_keys(data),

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from mlvl_fairseq.data.captions.table import CaptionTable
+from mlvl_fairseq.data.feature_arrays import is_grid
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     ImageFeatures,
@@ -87,11 +88,6 @@ class Rerank(CaptionRetrieval):
 
     options: RerankOptions
 
-    def __init__(self, options: RerankOptions):
-        super().__init__(options)
-        if options.image_features:
-            raise UserError("--image-features: a fusion encoder looks at the patches of images: give --image-root DIR")
-
     def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
         reference = {"ties": "last", "rest": REFERENCE} if self.options.rest == REFERENCE else {}
         return {
@@ -104,16 +100,20 @@ class Rerank(CaptionRetrieval):
     def encode_images(self, encoder: Encoder, names: List[str]) -> ImagesWithStates:
         options = self.options
         require_match(encoder)
-        files = encoder.image_files(options.image_root, names, options.high_bit_depth, options.allow_outside_root)
-        states = ImageStates(encoder, files, options.memory / 2)
+        if options.image_features and not is_grid(options.image_features):
+            raise UserError(
+                f"--image-features {options.image_features}: a fusion encoder looks at the states of an image: give "
+                "--image-root DIR, or grids [images, positions, dimensions]"
+            )
+        states = ImageStates(encoder, options.images_to_encode(encoder, names), options.memory / 2)
         usable = options.encode_images(encoder, names, states.keep)
         return ImagesWithStates(usable.names, usable.features, states, {name: row for row, name in enumerate(names)})
 
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
-        options = self.options
+        options, encoder, read_in = self.options, self.options.read_by(encoder), self.options.read_in(lang)
         used, text_to_image = np.unique(data.image_rows, return_inverse=True)
         names = [data.images[row] for row in used]
-        vectors, texts = images.of(names), encoder.encode_texts(data.captions, lang)
+        vectors, texts = images.of(names), encoder.encode_texts(data.captions, read_in)
         first = retrieval_ranks(vectors, texts, text_to_image, normalise=True)
         candidates = best_candidates(vectors, texts, text_to_image, options.rerank_k)
         rows = np.array([images.row[name] for name in names])
@@ -122,7 +122,7 @@ class Rerank(CaptionRetrieval):
             encoder,
             images.states,
             data.captions,
-            lang,
+            read_in,
             rows[pair_images],
             pair_texts,
             options.batch_size,

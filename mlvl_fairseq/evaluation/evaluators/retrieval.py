@@ -22,6 +22,7 @@ from mlvl_fairseq.evaluation.evaluators.base import (
     option,
     register_evaluator,
 )
+from mlvl_fairseq.evaluation.evaluators.text_options import TEXT_KEY, TextReadingOptions
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks
 from mlvl_fairseq.evaluation.metrics.retrieval import CONVENTIONS, METRICS, rank_queries, scores_of_ranks
 from mlvl_fairseq.evaluation.signature import Signature, data_fingerprint
@@ -29,7 +30,7 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 
 @dataclass(kw_only=True)
-class CaptionOptions(ImageOptions, ReadingOptions):
+class CaptionOptions(TextReadingOptions, ImageOptions, ReadingOptions):
     """Which captions and images."""
 
     captions: str = option(
@@ -79,6 +80,7 @@ class CaptionRetrieval(Evaluator):
         "ties": "order of equal scores: 'index' lets the smaller index win, 'last' the larger one",
         TRANSFORM: "what cuts pictures for the model, where it is not CLIP's own preprocessing",
         PICTURES: "how pictures of more than 8 bits were read, where it is not as CLIP's preprocessing does",
+        **TEXT_KEY,
     }
     options: CaptionOptions
 
@@ -117,7 +119,7 @@ class CaptionRetrieval(Evaluator):
     def signature_keys(self, encoder: Encoder) -> Dict[str, object]:
         """What signatures say beside the keys of all retrieval."""
         own = {TRANSFORM: own_transform(encoder)} if self.options.image_root else {}
-        return {**own, **self.options.picture_keys(), **self.own_keys()}
+        return {**own, **self.options.picture_keys(), **self.options.text_keys(), **self.own_keys()}
 
 
 @register_evaluator("retrieval")
@@ -156,7 +158,7 @@ class Retrieval(CaptionRetrieval):
     def score(self, encoder: Encoder, lang: str, data: CaptionTable, images: Optional[ImageFeatures]) -> Result:
         options, features = self.options, images.of(data.images)
         scores, ranks = rank_retrieval(
-            encoder,
+            options.read_by(encoder),
             features,
             data.images,
             data.captions,
@@ -167,6 +169,7 @@ class Retrieval(CaptionRetrieval):
             options.recall,
             self.signature_keys(encoder),
             options.top_k,
+            options.read_in(lang),
         )
         signature = scores.pop("signature")
         return Result(scores, signature, replace(ranks, images=checksums(data.images)[ranks.images]))
@@ -190,6 +193,7 @@ def rank_retrieval(
     recall: str = "standard",
     own: Optional[Mapping[str, object]] = None,
     top_k: int = 0,
+    read_in: Optional[str] = None,
 ) -> Tuple[Scores, QueryRanks]:
     """Rank captions for images and images for captions.
 
@@ -203,6 +207,7 @@ def rank_retrieval(
         own: keys of the signature that only some kinds of retrieval have.
         top_k: how many of a query's candidates count, see
             :func:`~mlvl_fairseq.evaluation.metrics.top_k.top_k_ranks`; 0: all.
+        read_in: the language that the captions are in, where it is not `lang`.
 
     Returns:
         ``txt_r1 ... img_r10 r_mean`` in % and ``signature``; the ranks behind them, with the rows of the images that
@@ -210,7 +215,7 @@ def rank_retrieval(
     """
     used, text_to_image = np.unique(image_rows, return_inverse=True)
     names = [image_names[row] for row in used]
-    texts = encoder.encode_texts(captions, lang)
+    texts = encoder.encode_texts(captions, read_in or lang)
     ranks = rank_queries(image_features[used], texts, text_to_image, n_fold, recall=recall, top_k=top_k)
     own = {**(own or {}), **({"ties": "last", "top": top_k} if top_k else {})}
     scores = scores_of_ranks(*ranks, text_to_image, n_fold, recall)

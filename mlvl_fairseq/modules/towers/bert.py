@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import length_groups, real_tokens
+from mlvl_fairseq.modules.length_groups import is_exported, length_groups, real_tokens
 from mlvl_fairseq.modules.towers.base import Parts, TextTower, TowerOutput, register_text_tower
 
 STD = 0.02  # of fresh weights
@@ -156,7 +156,8 @@ class BertTower(TextTower):
 
     def _encode(self, tokens: Tensor, last: Tensor) -> TowerOutput:
         mask, x = real_tokens(last, tokens.shape[1]), self.embeddings(tokens)
-        seen = None if x.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
+        is_full = not is_exported() and x.device.type == "cpu" and bool(mask.all())
+        seen = None if is_full else mask[:, None, None]
         first_only = self.config.pooling == FIRST_TOKEN and not self.keeps_states
         final = len(self.encoder.layer) - 1
         for number, layer in enumerate(self.encoder.layer):

@@ -123,6 +123,8 @@ class CLIPTextTower(Tower):
         """
         x, pooled = self.embed(tokens), []
         groups = length_groups(eos_positions, x.shape[1])
+        if len(groups) == 1:
+            return self.ln_final(self.transformer(x, adapters, at=eos_positions))
         for rows, length in groups:
             own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
             pooled.append(self.transformer(x[rows, :length], own, at=eos_positions[rows]))

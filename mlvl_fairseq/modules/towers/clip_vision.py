@@ -100,7 +100,7 @@ class CLIPVisionTower(Tower):
 
     def pool(self, images: torch.Tensor) -> torch.Tensor:
         """The class token's last state ``[B, width]``, of which the features are a projection."""
-        x = self.transformer(self.embed(images), at=torch.zeros(len(images), dtype=torch.long, device=images.device))
+        x = self.transformer(self.embed(images), at=images.new_zeros(images.shape[0], dtype=torch.long))
         return self.ln_post(x)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -112,5 +112,5 @@ class CLIPVisionTower(Tower):
             )
         # The cast matters where the trainer has turned the parameters, but not the pixels, into half precision.
         patches = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)
-        class_token = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
+        class_token = self.class_embedding.to(patches.dtype).expand(images.shape[0], 1, -1)
         return self.ln_pre(torch.cat([class_token, patches], dim=1) + self.positional_embedding)

@@ -37,7 +37,7 @@ class DeiT3Tower(ViTTower):
 
     def embed(self, patches: Tensor) -> Tensor:
         patches = patches + self.pos_embed
-        return torch.cat([self.cls_token.to(patches.dtype).expand(len(patches), 1, -1), patches], 1)
+        return torch.cat([self.cls_token.to(patches.dtype).expand(patches.shape[0], 1, -1), patches], 1)
 
 
 class ScaledBlock(Block):

@@ -105,7 +105,9 @@ class ViTTower(ImageTower):
 
     def embed(self, patches: Tensor) -> Tensor:
         """States of patches [B, N, width] -> what the first block takes, [B, 1 + N, width]."""
-        return torch.cat([self.cls_token.to(patches.dtype).expand(len(patches), 1, -1), patches], 1) + self.pos_embed
+        return (
+            torch.cat([self.cls_token.to(patches.dtype).expand(patches.shape[0], 1, -1), patches], 1) + self.pos_embed
+        )
 
     def forward(self, images: Tensor) -> TowerOutput:
         self.require_shape(images)

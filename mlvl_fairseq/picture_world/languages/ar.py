@@ -48,6 +48,7 @@ DIPTOTE = "أ"  # colours of the pattern of "red" begin with it and take no such
 @register_language
 class Arabic(Language):
     code, name = "ar", "العربية"
+    question_marks = ("", "؟")
     single = {
         "phrase": "{a:nom}",
         "picture": "صورة فيها {a:nom}",
@@ -78,6 +79,19 @@ class Arabic(Language):
         "snow": "على الثلج",
         "water": "في الماء",
     }
+    pictures = {
+        "left": "في الصورة اليسرى",
+        "right": "في الصورة اليمنى",
+        "both": "في كلتا الصورتين",
+        "one": "في صورة واحدة فقط",
+    }
+    questions = {
+        "colour": "ما لون {a:the_of}",
+        "count": "{a:how_many} هناك",
+        "thing": "ماذا يوجد {side}",
+        "side": "أين {a:the}",
+        "exists": "هل هناك {a:nom}",
+    }
     agreeing = {"it": {"m": "ه", "f": "ها", "dual": "هما", "many": "ها"}}
 
     def agreement(self, group: Group) -> str:
@@ -90,6 +104,14 @@ class Arabic(Language):
             return f"{NUMBERS[group.count][gender]} {plural} {feminine}"
         decline = _singular if group.count == 1 else _dual
         return f"{decline(singular, form)} {decline(feminine if gender == 'f' else masculine, form)}"
+
+    def noun(self, group: Group, form: str) -> str:
+        _, singular, plural = NOUNS[group.kind]
+        if form == "how_many":
+            return f"كم {_singular(singular, 'acc')}"
+        if group.count > 2:
+            return f"ال{plural}"
+        return f"ال{singular if group.count == 1 else _dual(singular, 'gen' if form == 'the_of' else 'nom')}"
 
 
 def _singular(word: str, form: str) -> str:

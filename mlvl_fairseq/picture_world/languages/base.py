@@ -7,6 +7,7 @@ from mlvl_fairseq.picture_world.captions import CaptionPlan
 from mlvl_fairseq.picture_world.scenes import INVERSE, Group
 
 LANGUAGES: Dict[str, "Language"] = {}
+ASKED = ("the", "the_of", "how_many")  # forms of Language.noun
 
 
 def register_language(language: Type["Language"]) -> Type["Language"]:
@@ -36,7 +37,9 @@ class Language(ABC):
     - ``{relation}``: ``relations`` filled with ``b``, where ``a`` lies ("above a blue house");
     - ``{adverb}``: ``adverbs`` filled with ``a``, where ``b`` lies ("below them");
     - ``{side_a}``, ``{side_b}``: ``sides``, where each of them lies in the picture ("on the left");
-    - ``{place}``: ``places``.
+    - ``{place}``: ``places``, in statements about two pictures ``pictures``.
+
+    Questions have ``{side}``: ``sides``, and ``{a}`` as above or, with a form of ``ASKED``, as :meth:`noun` says it.
     """
 
     code: str
@@ -47,12 +50,20 @@ class Language(ABC):
     adverbs: Mapping[str, str]
     sides: Mapping[str, str]
     places: Mapping[str, str]
+    pictures: Mapping[str, str]  # which of two -> where something is: "in the left picture"
+    questions: Mapping[str, str]  # what is asked for -> question
     agreeing: Mapping[str, Mapping[str, str]] = {}  # form -> what the group is -> word
     stop = "."
+    question_marks = ("", "?")  # before and after
 
     @abstractmethod
     def noun_phrase(self, group: Group, form: str) -> str:
         """Count, colour and noun, e.g. "two red stars"; ``form`` is "" where the template names none."""
+
+    @abstractmethod
+    def noun(self, group: Group, form: str) -> str:
+        """A group without its colour, as questions need it: "the stars" or "the star" (``the``; ``the_of`` where it has
+        to stand in another case), "how many stars" (``how_many``, which does not tell how many)."""
 
     def agreement(self, group: Group) -> str:
         """What words of ``agreeing`` agree with; by default the number, "one" or "many"."""
@@ -75,8 +86,32 @@ class Language(ABC):
                 side_a=self.sides[plan.relation],
                 side_b=self.sides[inverse],
             )
-        text = text[0].title() + text[1:] + self.stop  # Georgian has no capital letters but upper() knows some
-        return self.spelled(text)
+        return self.spelled(_capital(text) + self.stop)
+
+    def aside(self, group: Group, relation: str) -> str:
+        """A sentence that says where a group lies in the picture: "On the left, two red stars." """
+        before, slot, rest = self.pair["sides"].partition("{a")
+        text = f"{before}{slot}{rest.partition('}')[0]}}}".format(side_a=self.sides[relation], a=_Slot(self, group))
+        return self.spelled(_capital(text) + self.stop)
+
+    def statement(self, which: str, group: Group) -> str:
+        """A sentence that says in which of two pictures a group is: "In both pictures there are two red stars."
+
+        Args:
+            which: left, right, both or one, which is exactly one.
+        """
+        text = self.single["place"].format(place=self.pictures[which], a=_Slot(self, group))
+        return self.spelled(_capital(text) + self.stop)
+
+    def question(self, asked: str, group: Group, relation: Optional[str] = None) -> str:
+        """A question: "What colour are the stars?"
+
+        Args:
+            asked: a key of ``questions``. group: what it is about. relation: the side it is about, if it is.
+        """
+        text = self.questions[asked].format(a=_Slot(self, group), side=self.sides.get(relation, ""))
+        before, after = self.question_marks
+        return self.spelled(before + _capital(text) + after)
 
     def named(self, group: Group) -> str:
         """What a region is called: the group by itself, without capital letter and full stop."""
@@ -94,7 +129,13 @@ class Language(ABC):
     def inflect(self, group: Group, form: str) -> str:
         """The group, or the word that agrees with it, in the form a template asks for."""
         words: Optional[Mapping[str, str]] = self.agreeing.get(form)
-        return self.noun_phrase(group, form) if words is None else words[self.agreement(group)]
+        if words is not None:
+            return words[self.agreement(group)]
+        return self.noun(group, form) if form in ASKED else self.noun_phrase(group, form)
+
+
+def _capital(text: str) -> str:
+    return text[0].title() + text[1:]  # Georgian has no capital letters but upper() knows some
 
 
 class _Slot:

@@ -87,7 +87,21 @@ class Czech(Language):
         "snow": "na sněhu",
         "water": "ve vodě",
     }
+    pictures = {
+        "left": "na levém obrázku",
+        "right": "na pravém obrázku",
+        "both": "na obou obrázcích",
+        "one": "jen na jednom obrázku",
+    }
+    questions = {
+        "colour": "jakou barvu {a:has} {a:the}",
+        "count": "{a:how_many} tu je",
+        "thing": "co je {side}",
+        "side": "kde {a:is} {a:the}",
+        "exists": "{a:is} tu {a:nom}",
+    }
     agreeing = {
+        "has": {"m": "má", "a": "má", "f": "má", "n": "má", "many": "mají"},
         "is": {"m": "je", "a": "je", "f": "je", "n": "je", "many": "jsou"},
         "it_gen": {"m": "něj", "a": "něj", "f": "ní", "n": "něj", "many": "nich"},
         "it_ins": {"m": "ním", "a": "ním", "f": "ní", "n": "ním", "many": "nimi"},
@@ -105,6 +119,12 @@ class Czech(Language):
         if number == "dva" and gender in "fn":
             number = "dvě"
         return f"{number} {_plural_colour(group.colour, gender, form)} {forms[len(CASES) + case]}"
+
+    def noun(self, group: Group, form: str) -> str:
+        _, *forms = NOUNS[group.kind]
+        if form == "how_many":
+            return f"kolik {forms[len(CASES) + CASES.index('gen')]}"
+        return forms[len(CASES) * (group.count > 1)]
 
 
 def _plural_colour(colour: str, gender: str, form: str) -> str:

@@ -39,6 +39,7 @@ SINGULAR = {
     "f": {"nom": ("eine", "e"), "acc": ("eine", "e"), "dat": ("einer", "en")},
     "n": {"nom": ("ein", "es"), "acc": ("ein", "es"), "dat": ("einem", "en")},
 }
+ARTICLES = {"m": "der", "f": "die", "n": "das"}
 PLURAL_ENDING = {"nom": "e", "acc": "e", "dat": "en"}
 
 
@@ -75,7 +76,23 @@ class German(Language):
         "snow": "im Schnee",
         "water": "im Wasser",
     }
-    agreeing = {"is": {"one": "ist", "many": "sind"}}
+    pictures = {
+        "left": "im linken Bild",
+        "right": "im rechten Bild",
+        "both": "in beiden Bildern",
+        "one": "in genau einem Bild",
+    }
+    questions = {
+        "colour": "welche Farbe {a:has} {a:the}",
+        "count": "{a:how_many} gibt es",
+        "thing": "was ist {side}",
+        "side": "wo {a:is} {a:the}",
+        "exists": "gibt es {a:acc}",
+    }
+    agreeing = {
+        "has": {"one": "hat", "many": "haben"},
+        "is": {"one": "ist", "many": "sind"},
+    }
 
     def noun_phrase(self, group: Group, form: str) -> str:
         gender, singular, singular_dative, plural, plural_dative = NOUNS[group.kind]
@@ -85,3 +102,9 @@ class German(Language):
             return f"{article} {colour}{ending} {singular_dative if form == 'dat' else singular}"
         noun = plural_dative if form == "dat" else plural
         return f"{NUMBERS[group.count]} {colour}{PLURAL_ENDING[form]} {noun}"
+
+    def noun(self, group: Group, form: str) -> str:
+        gender, singular, _, plural, _ = NOUNS[group.kind]
+        if form == "how_many":
+            return f"wie viele {plural}"
+        return f"{ARTICLES[gender]} {singular}" if group.count == 1 else f"die {plural}"

@@ -33,12 +33,15 @@ COLOURS = table("""
     white  άσπρη     άσπρο     άσπρες    άσπρα
     black  μαύρη     μαύρο     μαύρες    μαύρα
 """)
+ARTICLES = {"f": ("η", "οι"), "n": ("το", "τα")}
+HOW_MANY = {"f": "πόσες", "n": "πόσα"}
 NUMBERS = {"f": ("μια", "δύο", "τρεις", "τέσσερις"), "n": ("ένα", "δύο", "τρία", "τέσσερα")}
 
 
 @register_language
 class Greek(Language):
     code, name = "el", "ελληνικά"
+    question_marks = ("", ";")
     single = {
         "phrase": "{a}",
         "picture": "μια εικόνα με {a}",
@@ -69,7 +72,21 @@ class Greek(Language):
         "snow": "στο χιόνι",
         "water": "στο νερό",
     }
+    pictures = {
+        "left": "στην αριστερή εικόνα",
+        "right": "στη δεξιά εικόνα",
+        "both": "και στις δύο εικόνες",
+        "one": "μόνο στη μία εικόνα",
+    }
+    questions = {
+        "colour": "τι χρώμα {a:has} {a:the}",
+        "count": "{a:how_many} υπάρχουν",
+        "thing": "τι υπάρχει {side}",
+        "side": "πού είναι {a:the}",
+        "exists": "{a:is} {a}",
+    }
     agreeing = {
+        "has": {"f": "έχει", "n": "έχει", "many": "έχουν"},
         "is": {"f": "υπάρχει", "n": "υπάρχει", "many": "υπάρχουν"},
         "its": {"f": "της", "n": "του", "many": "τους"},
     }
@@ -82,3 +99,10 @@ class Greek(Language):
         plural = group.count > 1
         colour = COLOURS[group.colour][2 * plural + (gender == "n")]
         return f"{NUMBERS[gender][group.count - 1]} {colour} {nouns[plural]}"
+
+    def noun(self, group: Group, form: str) -> str:
+        gender, *nouns = NOUNS[group.kind]
+        if form == "how_many":
+            return f"{HOW_MANY[gender]} {nouns[1]}"
+        plural = group.count > 1
+        return f"{ARTICLES[gender][plural]} {nouns[plural]}"

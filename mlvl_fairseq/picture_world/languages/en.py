@@ -62,6 +62,19 @@ class English(Language):
         "snow": "in the snow",
         "water": "in the water",
     }
+    pictures = {
+        "left": "in the left picture",
+        "right": "in the right picture",
+        "both": "in both pictures",
+        "one": "in exactly one picture",
+    }
+    questions = {
+        "colour": "what colour {a:is} {a:the}",
+        "count": "{a:how_many} are there",
+        "thing": "what is {side}",
+        "side": "where {a:is} {a:the}",
+        "exists": "{a:is} there {a}",
+    }
     agreeing = {"is": {"one": "is", "many": "are"}, "it": {"one": "it", "many": "them"}}
 
     def noun_phrase(self, group: Group, form: str) -> str:
@@ -70,3 +83,9 @@ class English(Language):
             return f"{article} {group.colour} {group.kind}"
         (plural,) = PLURALS[group.kind]
         return f"{NUMBERS[group.count]} {group.colour} {plural}"
+
+    def noun(self, group: Group, form: str) -> str:
+        (plural,) = PLURALS[group.kind]
+        if form == "how_many":
+            return f"how many {plural}"
+        return f"the {group.kind if group.count == 1 else plural}"

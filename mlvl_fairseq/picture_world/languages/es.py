@@ -36,6 +36,9 @@ class Spanish(RomanceLanguage):
         black  negro    negra    negros    negras
     """)
     numbers = {"m": ("un", "dos", "tres", "cuatro"), "f": ("una", "dos", "tres", "cuatro")}
+    articles = {"m": ("el", "los"), "f": ("la", "las")}
+    how_many = {"m": "cuántos", "f": "cuántas"}
+    question_marks = ("¿", "?")
     single = {
         "phrase": "{a}",
         "picture": "una imagen de {a}",
@@ -66,4 +69,21 @@ class Spanish(RomanceLanguage):
         "snow": "en la nieve",
         "water": "en el agua",
     }
-    agreeing = {"sees": {"one": "ve", "many": "ven"}}
+    pictures = {
+        "left": "en la imagen izquierda",
+        "right": "en la imagen derecha",
+        "both": "en ambas imágenes",
+        "one": "en una sola imagen",
+    }
+    questions = {
+        "colour": "de qué color {a:is} {a:the}",
+        "count": "{a:how_many} hay",
+        "thing": "qué hay {side}",
+        "side": "dónde {a:stands} {a:the}",
+        "exists": "hay {a}",
+    }
+    agreeing = {
+        "is": {"one": "es", "many": "son"},
+        "stands": {"one": "está", "many": "están"},
+        "sees": {"one": "ve", "many": "ven"},
+    }

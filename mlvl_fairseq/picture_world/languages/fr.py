@@ -4,6 +4,8 @@ from mlvl_fairseq.picture_world.languages.base import register_language, table
 from mlvl_fairseq.picture_world.languages.romance import RomanceLanguage
 from mlvl_fairseq.picture_world.scenes import Group
 
+VOWELS = "aeiouéœ"
+
 
 @register_language
 class French(RomanceLanguage):
@@ -37,6 +39,8 @@ class French(RomanceLanguage):
         black  noir   noire    noirs   noires
     """)
     numbers = {"m": ("un", "deux", "trois", "quatre"), "f": ("une", "deux", "trois", "quatre")}
+    articles = {"m": ("le", "les"), "f": ("la", "les")}
+    question_marks = ("", "\N{NO-BREAK SPACE}?")
     single = {
         "phrase": "{a}",
         "picture": "une image {a:de}",
@@ -72,10 +76,35 @@ class French(RomanceLanguage):
         "snow": "dans la neige",
         "water": "dans l'eau",
     }
-    agreeing = {"its": {"one": "sa", "many": "leur"}}
+    pictures = {
+        "left": "sur l'image de gauche",
+        "right": "sur l'image de droite",
+        "both": "sur les deux images",
+        "one": "sur une seule image",
+    }
+    questions = {
+        "colour": "de quelle couleur {a:is} {a:the}",
+        "count": "{a:how_many} y a-t-il",
+        "thing": "qu'y a-t-il {side}",
+        "side": "où {a:is} {a:the}",
+        "exists": "y a-t-il {a}",
+    }
+    agreeing = {
+        "is": {"one": "est", "many": "sont"},
+        "its": {"one": "sa", "many": "leur"},
+    }
 
     def noun_phrase(self, group: Group, form: str) -> str:
         phrase = super().noun_phrase(group, form)
         if form != "de":
             return phrase
         return f"d'{phrase}" if group.count == 1 else f"de {phrase}"
+
+    def noun(self, group: Group, form: str) -> str:
+        if form != "how_many":
+            return super().noun(group, form)
+        plural = self.nouns[group.kind][2]
+        return f"combien d'{plural}" if plural[0] in VOWELS else f"combien de {plural}"
+
+    def article(self, gender: str, plural: bool, noun: str) -> str:
+        return "l'" if noun[0] in VOWELS and not plural else super().article(gender, plural, noun)

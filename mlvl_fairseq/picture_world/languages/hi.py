@@ -70,6 +70,19 @@ class Hindi(Language):
         "snow": "बर्फ़ पर",
         "water": "पानी में",
     }
+    pictures = {
+        "left": "बाएँ चित्र में",
+        "right": "दाएँ चित्र में",
+        "both": "दोनों चित्रों में",
+        "one": "केवल एक चित्र में",
+    }
+    questions = {
+        "colour": "{a:the_of} का रंग क्या है",
+        "count": "यहाँ {a:how_many} हैं",
+        "thing": "{side} क्या है",
+        "side": "{a:the} कहाँ {a:is}",
+        "exists": "क्या यहाँ {a:direct} {a:is}",
+    }
     agreeing = {
         "is": {"m": "है", "f": "है", "mm": "हैं", "ff": "हैं"},
         "gives": {"m": "देता है", "f": "देती है", "mm": "देते हैं", "ff": "देती हैं"},
@@ -89,3 +102,9 @@ class Hindi(Language):
         else:
             colour = masculine_other if plural or oblique else masculine
         return f"{NUMBERS[group.count]} {colour} {nouns[2 * oblique + plural]}"
+
+    def noun(self, group: Group, form: str) -> str:
+        gender, *nouns = NOUNS[group.kind]
+        if form == "how_many":
+            return f"{'कितनी' if gender == 'f' else 'कितने'} {nouns[1]}"
+        return nouns[2 * (form == "the_of") + (group.count > 1)]

@@ -36,6 +36,8 @@ class Italian(RomanceLanguage):
         black  nero      nera      neri      nere
     """)
     numbers = {"m": ("un", "due", "tre", "quattro"), "f": ("una", "due", "tre", "quattro")}
+    articles = {"m": ("il", "i"), "f": ("la", "le")}
+    how_many = {"m": "quanti", "f": "quante"}
     single = {
         "phrase": "{a}",
         "picture": "un'immagine di {a}",
@@ -66,7 +68,22 @@ class Italian(RomanceLanguage):
         "snow": "nella neve",
         "water": "nell'acqua",
     }
+    pictures = {
+        "left": "nell'immagine a sinistra",
+        "right": "nell'immagine a destra",
+        "both": "in entrambe le immagini",
+        "one": "in una sola immagine",
+    }
+    questions = {
+        "colour": "di che colore {a:are} {a:the}",
+        "count": "{a:how_many} ci sono",
+        "thing": "che cosa c'è {side}",
+        "side": "{a:where} {a:the}",
+        "exists": "{a:is} {a}",
+    }
     agreeing = {
+        "are": {"one": "è", "many": "sono"},
+        "where": {"one": "dov'è", "many": "dove sono"},
         "is": {"one": "c'è", "many": "ci sono"},
         "sees": {"one": "vede", "many": "vedono"},
         "its": {"one": "sua", "many": "loro"},
@@ -75,3 +92,8 @@ class Italian(RomanceLanguage):
     def number_word(self, gender: str, count: int, noun: str) -> str:
         word = super().number_word(gender, count, noun)
         return "un'" if word == "una" and noun[0] in "aeiou" else word
+
+    def article(self, gender: str, plural: bool, noun: str) -> str:
+        if noun[0] in "aeiou" and (not plural or gender == "m"):
+            return "gli" if plural else "l'"
+        return super().article(gender, plural, noun)

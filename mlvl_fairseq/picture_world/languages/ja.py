@@ -33,6 +33,8 @@ COLOURS = {
     "white": "白い",
     "black": "黒い",
 }
+HOW_MANY = "何"
+HOW_MANY_THINGS = "いくつ"  # of things with the general counter
 NUMBERS = {1: "一", 2: "二", 3: "三", 4: "四"}
 
 
@@ -40,6 +42,7 @@ NUMBERS = {1: "一", 2: "二", 3: "三", 4: "四"}
 class Japanese(Language):
     code, name = "ja", "日本語"
     stop = "。"
+    question_marks = ("", "。")
     single = {
         "phrase": "{a}",
         "picture": "{a}が{a:is}絵",
@@ -59,6 +62,14 @@ class Japanese(Language):
     adverbs = {"left": "左", "right": "右", "above": "上", "below": "下"}
     sides = adverbs
     places = {"night": "夜", "grass": "草の上", "beach": "砂浜", "snow": "雪の中", "water": "水の中"}
+    pictures = {"left": "左の絵", "right": "右の絵", "both": "両方の絵", "one": "片方の絵だけ"}
+    questions = {
+        "colour": "{a:the}は何色ですか",
+        "count": "{a:how_many}{a:is_politely}か",
+        "thing": "{side}に見えるのは何ですか",
+        "side": "{a:the}はどこに{a:is_politely}か",
+        "exists": "{a}が{a:is_politely}か",
+    }
     agreeing = {
         "is": {"thing": "ある", "animal": "いる"},
         "is_and": {"thing": "あり", "animal": "いて"},
@@ -71,3 +82,9 @@ class Japanese(Language):
     def noun_phrase(self, group: Group, form: str) -> str:
         counter, noun = NOUNS[group.kind]
         return f"{NUMBERS[group.count]}{counter}の{COLOURS[group.colour]}{noun}"
+
+    def noun(self, group: Group, form: str) -> str:
+        counter, noun = NOUNS[group.kind]
+        if form != "how_many":
+            return noun
+        return f"{noun}は{HOW_MANY_THINGS if counter == 'つ' else HOW_MANY + counter}"

@@ -58,13 +58,37 @@ class Korean(Language):
     adverbs = {"left": "왼쪽에", "right": "오른쪽에", "above": "위에", "below": "아래에"}
     sides = adverbs
     places = {"night": "밤에는", "grass": "풀밭에는", "beach": "해변에는", "snow": "눈밭에는", "water": "물속에는"}
+    pictures = {
+        "left": "왼쪽 그림에는",
+        "right": "오른쪽 그림에는",
+        "both": "두 그림 모두에",
+        "one": "한 그림에만",
+    }
+    questions = {
+        "colour": "{a:the} 무슨 색입니까",
+        "count": "{a:how_many} 있습니까",
+        "thing": "{side} 무엇이 있습니까",
+        "side": "{a:the} 어디에 있습니까",
+        "exists": "{a:subject} 있습니까",
+    }
 
     def noun_phrase(self, group: Group, form: str) -> str:
         noun, counter = NOUNS[group.kind]
         particle = _subject_particle(counter) if form == "subject" else ""
         return f"{COLOURS[group.colour]} {noun} {NUMBERS[group.count]} {counter}{particle}"
 
+    def noun(self, group: Group, form: str) -> str:
+        noun, counter = NOUNS[group.kind]
+        if form == "how_many":
+            return f"{noun}{_subject_particle(noun)} 몇 {counter}"
+        return noun + ("은" if _ends_in_consonant(noun) else "는")
+
 
 def _subject_particle(word: str) -> str:
-    """이 after a syllable that ends in a consonant, 가 after a vowel (Unicode orders syllables by their final)."""
-    return "이" if (ord(word[-1]) - FIRST_SYLLABLE) % FINAL_CONSONANTS else "가"
+    """이 after a syllable that ends in a consonant, 가 after a vowel."""
+    return "이" if _ends_in_consonant(word) else "가"
+
+
+def _ends_in_consonant(word: str) -> bool:
+    """Unicode orders syllables by their final."""
+    return bool((ord(word[-1]) - FIRST_SYLLABLE) % FINAL_CONSONANTS)

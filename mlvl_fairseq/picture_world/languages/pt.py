@@ -37,6 +37,8 @@ class Portuguese(RomanceLanguage):
         black  preto    preta    pretos    pretas
     """)
     numbers = {"m": ("um", "dois", "três", "quatro"), "f": ("uma", "duas", "três", "quatro")}
+    articles = {"m": ("o", "os"), "f": ("a", "as")}
+    how_many = {"m": "quantos", "f": "quantas"}
     single = {
         "phrase": "{a}",
         "picture": "uma imagem de {a}",
@@ -67,7 +69,22 @@ class Portuguese(RomanceLanguage):
         "snow": "na neve",
         "water": "na água",
     }
+    pictures = {
+        "left": "na imagem da esquerda",
+        "right": "na imagem da direita",
+        "both": "em ambas as imagens",
+        "one": "em apenas uma imagem",
+    }
+    questions = {
+        "colour": "de que cor {a:is} {a:the}",
+        "count": "{a:how_many} há",
+        "thing": "o que há {side}",
+        "side": "onde {a:stands} {a:the}",
+        "exists": "há {a}",
+    }
     agreeing = {
+        "is": {"m": "é", "f": "é", "mm": "são", "ff": "são"},
+        "stands": {"m": "está", "f": "está", "mm": "estão", "ff": "estão"},
         "sees": {"m": "vê-se", "f": "vê-se", "mm": "veem-se", "ff": "veem-se"},
         "of_it": {"m": "dele", "f": "dela", "mm": "deles", "ff": "delas"},
     }

@@ -7,11 +7,13 @@ from mlvl_fairseq.picture_world.scenes import Group
 
 
 class RomanceLanguage(Language):
-    """Base of Romance languages; a subclass gives its tables and may override :meth:`number_word`."""
+    """Base of Romance languages; a subclass gives its tables, and overrides what depends on the next word's sound."""
 
     nouns: Mapping[str, Tuple[str, ...]]  # kind -> gender (m, f), singular, plural
     colours: Mapping[str, Tuple[str, ...]]  # colour -> masculine, feminine, masculine plural, feminine plural
     numbers: Mapping[str, Tuple[str, ...]]  # gender -> the words for 1, 2, 3 and 4
+    articles: Mapping[str, Tuple[str, str]]  # gender -> the definite article of one and of several
+    how_many: Mapping[str, str]  # gender -> what asks for a number
 
     def noun_phrase(self, group: Group, form: str) -> str:
         gender, *nouns = self.nouns[group.kind]
@@ -26,3 +28,14 @@ class RomanceLanguage(Language):
 
     def gender(self, group: Group) -> str:
         return self.nouns[group.kind][0]
+
+    def noun(self, group: Group, form: str) -> str:
+        gender, *nouns = self.nouns[group.kind]
+        if form == "how_many":
+            return f"{self.how_many[gender]} {nouns[1]}"
+        plural = group.count > 1
+        return f"{self.article(gender, plural, nouns[plural])} {nouns[plural]}".replace("' ", "'")
+
+    def article(self, gender: str, plural: bool, noun: str) -> str:
+        """The definite article in front of ``noun``; a final apostrophe joins the two."""
+        return self.articles[gender][plural]

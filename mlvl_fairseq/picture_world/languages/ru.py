@@ -3,24 +3,24 @@
 from mlvl_fairseq.picture_world.languages.base import Language, register_language, table
 from mlvl_fairseq.picture_world.scenes import Group
 
-# gender; singular: nominative, genitive, instrumental; plural: genitive, instrumental
+# gender; singular: nominative, genitive, instrumental; plural: genitive, instrumental, nominative
 NOUNS = table("""
-    star     f звезда  звезды  звездой  звёзд    звёздами
-    heart    n сердце  сердца  сердцем  сердец   сердцами
-    moon     f луна    луны    луной    лун      лунами
-    ball     m мяч     мяча    мячом    мячей    мячами
-    house    m дом     дома    домом    домов    домами
-    tree     n дерево  дерева  деревом  деревьев деревьями
-    flower   m цветок  цветка  цветком  цветков  цветками
-    apple    n яблоко  яблока  яблоком  яблок    яблоками
-    fish     f рыба    рыбы    рыбой    рыб      рыбами
-    cat      f кошка   кошки   кошкой   кошек    кошками
-    bird     f птица   птицы   птицей   птиц     птицами
-    boat     f лодка   лодки   лодкой   лодок    лодками
-    car      f машина  машины  машиной  машин    машинами
-    cup      f чашка   чашки   чашкой   чашек    чашками
-    key      m ключ    ключа   ключом   ключей   ключами
-    umbrella m зонт    зонта   зонтом   зонтов   зонтами
+    star     f звезда  звезды  звездой  звёзд    звёздами    звёзды
+    heart    n сердце  сердца  сердцем  сердец   сердцами    сердца
+    moon     f луна    луны    луной    лун      лунами      луны
+    ball     m мяч     мяча    мячом    мячей    мячами      мячи
+    house    m дом     дома    домом    домов    домами      дома
+    tree     n дерево  дерева  деревом  деревьев деревьями   деревья
+    flower   m цветок  цветка  цветком  цветков  цветками    цветы
+    apple    n яблоко  яблока  яблоком  яблок    яблоками    яблоки
+    fish     f рыба    рыбы    рыбой    рыб      рыбами      рыбы
+    cat      f кошка   кошки   кошкой   кошек    кошками     кошки
+    bird     f птица   птицы   птицей   птиц     птицами     птицы
+    boat     f лодка   лодки   лодкой   лодок    лодками     лодки
+    car      f машина  машины  машиной  машин    машинами    машины
+    cup      f чашка   чашки   чашкой   чашек    чашками     чашки
+    key      m ключ    ключа   ключом   ключей   ключами     ключи
+    umbrella m зонт    зонта   зонтом   зонтов   зонтами     зонты
 """)
 # stem, declension
 COLOURS = table("""
@@ -93,6 +93,19 @@ class Russian(Language):
         "snow": "на снегу",
         "water": "в воде",
     }
+    pictures = {
+        "left": "на левой картинке",
+        "right": "на правой картинке",
+        "both": "на обеих картинках",
+        "one": "только на одной картинке",
+    }
+    questions = {
+        "colour": "какого цвета {a:the}",
+        "count": "{a:how_many} здесь",
+        "thing": "что {side}",
+        "side": "где {a:the}",
+        "exists": "есть ли здесь {a:nom}",
+    }
     agreeing = {
         "seen": {"m": "виден", "f": "видна", "n": "видно", "many": "видны"},
         "it_gen": {"m": "него", "f": "неё", "n": "него", "many": "них"},
@@ -103,7 +116,7 @@ class Russian(Language):
         return NOUNS[group.kind][0] if group.count == 1 else "many"
 
     def noun_phrase(self, group: Group, form: str) -> str:
-        gender, nominative, genitive, instrumental, genitive_plural, instrumental_plural = NOUNS[group.kind]
+        gender, nominative, genitive, instrumental, genitive_plural, instrumental_plural, _ = NOUNS[group.kind]
         stem, declension = COLOURS[group.colour]
         endings = ENDINGS[declension]
         if group.count == 1:
@@ -115,3 +128,9 @@ class Russian(Language):
             return f"{number} {stem}{endings['counted'][gender]} {genitive}"
         noun = {"gen": genitive_plural, "ins": instrumental_plural}[form]
         return f"{number} {stem}{endings[form]['many']} {noun}"
+
+    def noun(self, group: Group, form: str) -> str:
+        _, singular, _, _, genitive_plural, _, plural = NOUNS[group.kind]
+        if form == "how_many":
+            return f"сколько {genitive_plural}"
+        return singular if group.count == 1 else plural

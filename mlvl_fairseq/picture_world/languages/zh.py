@@ -39,6 +39,7 @@ NUMBERS = {1: "一", 2: "两", 3: "三", 4: "四"}
 class Chinese(Language):
     code, name = "zh", "中文"
     stop = "。"
+    question_marks = ("", "？")
     single = {
         "phrase": "{a}",
         "picture": "一张图片，图中有{a}",
@@ -58,8 +59,25 @@ class Chinese(Language):
     adverbs = {"left": "左边", "right": "右边", "above": "上方", "below": "下方"}
     sides = {"left": "左边", "right": "右边", "above": "上面", "below": "下面"}
     places = {"night": "夜里", "grass": "草地上", "beach": "沙滩上", "snow": "雪地上", "water": "水里"}
+    pictures = {
+        "left": "左边的图片里",
+        "right": "右边的图片里",
+        "both": "两张图片里都",
+        "one": "只有一张图片里",
+    }
+    questions = {
+        "colour": "{a:the}是什么颜色的",
+        "count": "这里有{a:how_many}",
+        "thing": "{side}是什么",
+        "side": "{a:the}在哪里",
+        "exists": "这里有{a}吗",
+    }
     agreeing = {"it": {"one": "它", "many": "它们"}}
 
     def noun_phrase(self, group: Group, form: str) -> str:
         measure, noun = NOUNS[group.kind]
         return f"{NUMBERS[group.count]}{measure}{COLOURS[group.colour]}的{noun}"
+
+    def noun(self, group: Group, form: str) -> str:
+        measure, noun = NOUNS[group.kind]
+        return f"几{measure}{noun}" if form == "how_many" else noun

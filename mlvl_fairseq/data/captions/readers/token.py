@@ -4,6 +4,7 @@ import re
 
 from mlvl_fairseq.data.captions.cells import CAPTION_ID, is_file_name
 from mlvl_fairseq.data.captions.lines import text_lines
+from mlvl_fairseq.data.captions.readers.coco_cn import looks_like_coco_cn
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
 from mlvl_fairseq.data.captions.table import WRONG_COLUMN_COUNT, TableBuilder
 
@@ -21,7 +22,7 @@ class TokenReader(CaptionReader):
 
     def sniff(self, head: str) -> bool:
         lines = [line for line in head.split("\n") if line.strip()]
-        return 2 * sum(map(is_token_line, lines)) > len(lines)
+        return 2 * sum(map(is_token_line, lines)) > len(lines) and not looks_like_coco_cn(head)
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         for number, line in enumerate(text_lines(source.path), 1):

@@ -58,6 +58,10 @@ class ParallelText(StreamKind):
         return options.text_max_length * (2 if options.tlm else 1)
 
     @classmethod
+    def length_option(cls, options) -> str:
+        return "--tlm, twice --text-max-length:" if options.tlm else "--text-max-length"
+
+    @classmethod
     def check(cls, options) -> None:
         check_number(options, "text_probability", 0, 1)
 

@@ -3,7 +3,7 @@
 import random
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from mlvl_fairseq.picture_world.languages.base import Language
 from mlvl_fairseq.picture_world.languages.constructed.lexicon import COUNTERS
@@ -59,6 +59,7 @@ class ConstructedLanguage(Language):
         self.agreeing = {"it": {"one": words["it"], "many": words["them"]}}
         self.sides = {relation: words[relation] for relation in RELATIONS}
         self.places = {place: words[place] for place in PLACES}
+        self.question_marks = ("", row.get("question_mark", "?"))
         self._make_templates(grammar)
 
     def _make_templates(self, grammar: Mapping[str, str]) -> None:
@@ -90,23 +91,57 @@ class ConstructedLanguage(Language):
             "see": clause("see", *related(":object")),
             "sides": self._join("{side_a}", "{a}") + self._comma + self._join("{side_b}", "{b}"),
         }
+        self._make_questions(clause)
         self.relations = {relation: adposition(relation, "{b:case}") for relation in RELATIONS}
         self.adverbs = {relation: adposition(relation, "{a:it}") for relation in RELATIONS}
+
+    def _make_questions(self, clause: Callable[..., str]) -> None:
+        """What asks stands where a verb stands: ``clause(word, what else there is)``."""
+        words, adjective_first = self._words, self._order.index("colour") < self._order.index("noun")
+
+        def picture(*which: str) -> str:
+            parts = (*which, words["picture"])
+            return self._join(*(parts if adjective_first else parts[::-1]))
+
+        self.questions = {
+            "colour": clause("what_colour", "{a:the}"),
+            "count": clause("exist", "{a:how_many}"),
+            "thing": clause("what", "{side}"),
+            "side": clause("where", "{a:the}"),
+            "exists": clause("whether", clause("exist", "{a}")),
+        }
+        self.pictures = {
+            "left": picture(words["left"]),
+            "right": picture(words["right"]),
+            "both": picture(words["both"]),
+            "one": picture(words["only"], words["1"]),
+        }
+
+    def noun(self, group: Group, form: str) -> str:
+        """The noun with its affix for one or for several; asked for a number, with the counter."""
+        noun_class = self._classes[group.kind]
+        if form == "how_many":
+            noun = self._attach(noun_class.many, self._words[group.kind])
+            return self._ordered(group.kind, number=self._words["how_many"], noun=noun)
+        return self._attach(noun_class.one if group.count == 1 else noun_class.many, self._words[group.kind])
 
     def noun_phrase(self, group: Group, form: str) -> str:
         """Number or article, colour, noun and counter in the order of the language; ``form``: "", object or case."""
         noun_class, one = self._classes[group.kind], group.count == 1
         noun = self._attach(noun_class.one if one else noun_class.many, self._words[group.kind])
-        colour = self._words[group.colour]
         parts = {
             "number": self._words[str(group.count)],
             "noun": self._attach(self._affixes.get(form, ""), noun),
-            "colour": self._attach(noun_class.colour if one else noun_class.colours, colour),
-            "counter": self._words[self._counters[group.kind]],
+            "colour": self._attach(noun_class.colour if one else noun_class.colours, self._words[group.colour]),
         }
         if one and noun_class.article is not None:
             parts["number"] = noun_class.article
-        return self._join(*(parts[part] for part in self._order if parts[part]))
+        return self._ordered(group.kind, **parts)
+
+    def _ordered(self, kind: str, **parts: str) -> str:
+        """Parts of a noun phrase, those that are not empty, and the counter of its noun."""
+        parts["counter"] = self._words[self._counters[kind]]
+        return self._join(*(parts[part] for part in self._order if parts.get(part)))
 
     def spelled(self, text: str) -> str:
         """Letters with a form for the end of a word get it."""

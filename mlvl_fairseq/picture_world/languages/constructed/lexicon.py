@@ -17,6 +17,7 @@ COUNTERS = 4
 NUMBERS = tuple(str(count) for count in range(1, MAX_COUNT + 1))
 LONG = (*KINDS, *COLOURS, *PLACES, "picture")
 SHORT = (*NUMBERS, *RELATIONS, "exist", "see", "and", "it", "them", *(f"counter{i}" for i in range(COUNTERS)))
+ASKING = ("what", "what_colour", "how_many", "where", "whether", "both", "only")  # short, too
 NOTHING = "_"  # in a list of sounds: none
 ATTEMPTS = 1000
 
@@ -97,7 +98,7 @@ class Lexicon:
         relative = Relative(**row["relative"]) if "relative" in row else None
         theirs = self.words(relative.code) if relative else {}
         words: Dict[str, str] = {}
-        for concept in (*LONG, *SHORT):
+        for concept in (*LONG, *SHORT, *ASKING):
             # A stream for each word: a new concept or an unlucky draw leaves the other words as they are.
             rng = random.Random(f"{row['seed']}/{concept}")
             word = relative.borrow(theirs.get(concept), rng) if relative else None
@@ -107,7 +108,7 @@ class Lexicon:
 
 def _new_word(sounds: Sounds, concept: str, words: Mapping[str, str], rng: random.Random) -> str:
     for _ in range(ATTEMPTS):
-        word = sounds.word(rng, short=concept in SHORT)
+        word = sounds.word(rng, short=concept in SHORT + ASKING)
         if word not in words.values():
             return word
     raise ValueError(f"too few sounds in constructed.yaml: no new word for '{concept}'")

@@ -1,0 +1,1 @@
+"""Formats of exported models: one a file, found by being there."""

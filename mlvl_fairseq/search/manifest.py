@@ -1,0 +1,102 @@
+"""``index.json``: what an index folder holds. It is written last, and at once: what it does not name is not there."""
+
+import zlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Dict, List, Literal, Optional
+
+from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import Count, Sha256, Size, read_json
+
+FORMAT = 1
+MANIFEST = "index.json"
+_AGAIN = "restore it from a copy, or make the index anew with mlvl-search index"
+
+
+@dataclass
+class SourceEntry:
+    """Where pictures are from: the `kind` of source, and its absolute path."""
+
+    kind: str
+    path: str
+
+
+@dataclass
+class PartEntry:
+    """So many pictures of a source, whose files are ``parts/NAME``."""
+
+    name: str
+    source: Count
+    rows: Size
+
+
+@dataclass
+class IndexManifest:
+    """What an index is made of.
+
+    Attributes:
+        model: the checkpoint that made the vectors, an absolute path. frozen: where its frozen files were, by option.
+        weights_fingerprint: of its weights. embed_dim: of its vectors.
+        dtype: of the stored vectors. transform, pictures: see `FeatureManifest`.
+        sources, parts: a row of the index is a row of a part; parts are in order.
+        marks: the file that says which rows are gone; '' where none is.
+        generation: goes up with every change.
+        digest: CRC-32 of all other fields.
+    """
+
+    model: str
+    weights_fingerprint: Sha256
+    embed_dim: Size
+    dtype: Literal["float16", "float32"]
+    transform: Optional[str] = None
+    pictures: Optional[str] = None
+    frozen: Dict[str, str] = field(default_factory=dict)
+    sources: List[SourceEntry] = field(default_factory=list)
+    parts: List[PartEntry] = field(default_factory=list)
+    marks: str = ""
+    generation: Count = 0
+    format: int = FORMAT
+    digest: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows that were ever written, those that are gone among them."""
+        return sum(part.rows for part in self.parts)
+
+
+def manifest_path(folder) -> Path:
+    """``FOLDER/index.json``."""
+    return Path(folder) / MANIFEST
+
+
+def read_manifest(folder) -> IndexManifest:
+    """Read ``index.json``.
+
+    Raises:
+        DataError: the folder is no index, the file is damaged, or of another version.
+    """
+    path = manifest_path(folder)
+    if not path.exists():
+        raise DataError("is no index: make one with mlvl-search index IMAGES OUT --checkpoint MODEL", folder)
+    manifest = read_json(path, IndexManifest, _AGAIN)
+    if manifest.format != FORMAT:
+        raise DataError(f"is of version {manifest.format}, and this program reads {FORMAT}", path)
+    if manifest.digest != _digest(manifest):
+        raise DataError(f"is damaged: it is not what was written; {_AGAIN}", path)
+    outside = [part.name for part in manifest.parts if part.source >= len(manifest.sources)]
+    if outside:
+        raise DataError(f"is damaged: part {outside[0]} is of no source; {_AGAIN}", path)
+    return manifest
+
+
+def write_manifest(folder, manifest: IndexManifest) -> IndexManifest:
+    """Write ``index.json`` as the next generation, which is given back."""
+    manifest = replace(manifest, generation=manifest.generation + 1)
+    manifest.digest = _digest(manifest)
+    write_json(manifest_path(folder), asdict(manifest))
+    return manifest
+
+
+def _digest(manifest: IndexManifest) -> str:
+    return f"{zlib.crc32(repr(asdict(replace(manifest, digest=''))).encode()):08x}"
