@@ -69,6 +69,7 @@ setup(
         # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
         "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],
         "mteb": ["mteb>=2.20"],  # mlvl_fairseq.integrations.mteb
+        "milvus": ["pymilvus>=3.0", "milvus-lite>=3.0"],  # mlvl-search --engine milvus
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },
     entry_points={
