@@ -58,6 +58,8 @@ setup(
         "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
         # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
         "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],
+        "lmdb": ["lmdb>=1.4"],  # pictures in an LMDB
+        "parquet": ["pyarrow>=14"],  # captions and pictures in Parquet files
         "mteb": ["mteb>=2.20"],  # mlvl_fairseq.integrations.mteb
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },
