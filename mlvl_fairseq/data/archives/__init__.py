@@ -8,7 +8,16 @@ import importlib
 import pkgutil
 
 from mlvl_fairseq.data.archives import kinds
-from mlvl_fairseq.data.archives.base import ARCHIVES, Archive, archive_at, archived, is_picture, kind_at, register_archive, stamp_of
+from mlvl_fairseq.data.archives.base import (
+    ARCHIVES,
+    Archive,
+    archive_at,
+    archived,
+    is_picture,
+    kind_at,
+    register_archive,
+    stamp_of,
+)
 
 for _module in pkgutil.iter_modules(kinds.__path__):
     importlib.import_module(f"{kinds.__name__}.{_module.name}")
