@@ -23,7 +23,6 @@ examples:
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
   mlvl-prepare corpus --order en,de,fr
-  mlvl-prepare corpus --languages en,cs --begin-with teir_hf ...   # cs adds to the tokens of an exported model
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
   # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
@@ -98,8 +97,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--caption-images",
             nargs="+",
             metavar="SPLIT=PATTERN",
-            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco, "
-            "coco_cn)",
+            help="image lists of caption files that need one: the image of each line (aligned); which (coco, coco_cn)",
         ),
         captions.add_argument(
             "--caption-english",

@@ -121,8 +121,9 @@ def prove(export: Export, encoder: "Encoder", folder: Path, samples: Samples) ->
         UserError: something differs by more than the tolerance, or a program does not load it.
     """
     proof = Proof(export.name, encoder.fingerprint, export.tolerance, versions_of(COMMON), samples.source)
-    installed = versions_of(export.programs)
-    proof.not_installed = [name for name in export.programs if name not in installed]
+    programs = export.programs_for(encoder)
+    installed = versions_of(programs)
+    proof.not_installed = [name for name in programs if name not in installed]
     for name, version in installed.items():
         proof.trials[name] = _tried(name, version, export, encoder, folder, samples)
     failures = [f"{name} {trial.failure}" for name, trial in proof.trials.items() if trial.failure]

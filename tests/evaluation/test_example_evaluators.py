@@ -115,6 +115,7 @@ def test_labels_of_the_published_network(encoder, written, tmp_path, unlabelled,
     number = 4 if unlabelled == "wrong" else 3
     keys = parse_signature(found["signature"])
     assert {"examples": str(number), "unlabelled": told, "images": "3", "lang": "en"}.items() <= keys.items()
+    assert "unusable" not in keys
     ranks = QueryRanks.load(tmp_path / "scores" / "en.test.ranks.npz")
     second = int(np.sum(np.array(TABLE["xvnli"]["logits"][1]) > TABLE["xvnli"]["logits"][1][2]))
     assert ranks.text_ranks.tolist()[:3] == [0, second, 0] and second > 0
@@ -246,6 +247,21 @@ def test_unusable_examples_are_counted_and_unreadable_pictures_left_out(encoder,
     found = evaluate("nli", encoder("xvnli"), {**options, "bad_image": "skip"})["en"]
     assert found["left_out"] == {"images": ["bad-0.jpg"], "texts": 1} and found["accuracy"] == pytest.approx(200 / 3)
     assert {"examples": "3", "unusable": "3"}.items() <= parse_signature(found["signature"]).items()
+
+
+def test_a_statement_goes_with_one_of_its_pictures(encoder, written):
+    """And other second pictures are other data."""
+    first, second = "0-0.jpg", "0-1.jpg"
+    pairs = [[first, second], [first, "bad-1.jpg"], ["bad-0.jpg", second]]
+    options = {**written("nlvr", [("0", pair, True) for pair in pairs]), "bad_image": "skip"}
+    found = evaluate("nlvr", encoder("nlvr"), options)["en"]
+    assert found["left_out"] == {"images": ["bad-1.jpg", "bad-0.jpg"], "texts": 2}
+    assert parse_signature(found["signature"])["examples"] == "1"
+    signatures = []
+    for other in (second, "1-1.jpg"):
+        own = written("nlvr", [("0", [first, other], True)])
+        signatures.append(parse_signature(evaluate("nlvr", encoder("nlvr"), own)["en"]["signature"]))
+    assert signatures[0]["data"] != signatures[1]["data"]
 
 
 @pytest.mark.parametrize("evaluator, kind, changed, message", [

@@ -93,6 +93,12 @@ def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatc
             assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
 
 
+@pytest.mark.parametrize("answers", [[], [[0]], [[0, 5, 2], [0]], [[0, 5, 2], [1, 5, 2]]])
+def test_what_is_no_list_of_answers_makes_no_tree(answers):
+    with pytest.raises(ValueError, match="answers are <s> ... </s> with one <s>"):
+        AnswerTree(answers)
+
+
 @pytest.mark.parametrize("block", [(2, 3), (1, 7), (5, 100)])
 def test_sums_over_all_words_do_not_need_all_logits(monkeypatch, block):
     """Of logits up to 300, whose exponentials no float holds; in half precision, too."""
@@ -189,6 +195,7 @@ def test_the_published_size():
     "options, message",
     [
         ({"heads": "labels"}, "--heads labels has two classes at least, and --num-labels is 0"),
+        ({"heads": "labels", "num_labels": 1}, "--heads labels has two classes at least, and --num-labels is 1"),
         ({"heads": "which_image"}, "--heads which_image needs --images-per-text 2"),
         ({"heads": "matching", "images_per_text": 2}, "--heads matching reads a text beside one image"),
         ({"heads": "answers", "decoder_layers": 0}, "--decoder-layers 0: a decoder has one at least"),

@@ -7,10 +7,10 @@ import pytest
 from drawn_photos import NAMES, draw
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.search.building import take_out
 from mlvl_fairseq.search.engines import ENGINES, choose_engine, rank_exactly
 from mlvl_fairseq.search.engines.base import Engine
 from mlvl_fairseq.search.folder import open_index
+from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.query import Query
 from mlvl_fairseq.search.searcher import Searcher
 

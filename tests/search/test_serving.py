@@ -14,7 +14,7 @@ from drawn_photos import NAMES, draw
 from PIL import Image
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.search.building import take_out
+from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.query import Query
 from mlvl_fairseq.search.searcher import Searcher
 from mlvl_fairseq.search.serving import server
