@@ -1,44 +1,10 @@
-"""Pictures of archives are indexed where they lie, as those of a folder."""
-
-import os
-import tarfile
+"""Pictures of Parquet files and of an LMDB are searched where they lie; test_index.py has those of tar files."""
 
 import numpy as np
 import pytest
-from drawn_photos import NAMES, draw
+from drawn_photos import NAMES
 
-from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.search.building import Changes
-from mlvl_fairseq.search.folder import open_index
 from mlvl_fairseq.search.sources import source_of
-
-
-def pack(path, folder, names):
-    with tarfile.open(path, "w") as archive:
-        for name in names:
-            archive.add(folder / name, name)
-
-
-def vectors(folder):
-    index = open_index(folder)
-    rows = range(len(NAMES))
-    return {index.names[row].partition("/")[2] or index.names[row]: index.vectors([row])[0] for row in rows}
-
-
-def test_tar_files(tmp_path, photos, update, index):
-    (tmp_path / "shards").mkdir()
-    pack(tmp_path / "shards" / "0.tar", photos, [*NAMES[:3], "notes.txt"])
-    pack(tmp_path / "shards" / "1.tar", photos, NAMES[3:])
-    assert update(tmp_path / "packed", tmp_path / "shards") == Changes(added=len(NAMES))
-    draw(photos / "new.png", 60)
-    pack(tmp_path / "shards" / "1.tar", photos, ["new.png", *NAMES[4:]])
-    os.utime(tmp_path / "shards" / "1.tar", ns=(0, 0))
-    changed = len(NAMES) - 4
-    assert update(tmp_path / "packed", tmp_path / "shards") == Changes(added=1, gone=1, changed=changed, same=3)
-    source = source_of(tmp_path / "shards" / "1.tar")
-    assert source.kind == "archives" and source.names() == sorted(f"1.tar/{name}" for name in ["new.png", *NAMES[4:]])
-    with pytest.raises(DataError, match="there is no picture 'notes.txt' in it"):
-        source.picture("1.tar/notes.txt", 10**6)
 
 
 def test_an_lmdb_and_a_parquet_file(tmp_path, photos):
