@@ -117,6 +117,7 @@ def test_names_are_in_the_archive_s_order(shards, parquet, database):
     assert archive_at(database).names() == [f"{row}.png" for row in range(PICTURES)]
     assert archived(shards / "0.tar" / "x" / "000.png")[1] == "x/000.png"
     assert archived(shards / "0.tar") is None and archived(shards / "none" / "0.png") is None
+    assert "x/000.png" in archive_at(shards / "0.tar") and "x/000.json" not in archive_at(shards / "0.tar")
     assert "__len__" not in archive_at(database) and "07" not in archive_at(parquet / "a.parquet")
 
 
