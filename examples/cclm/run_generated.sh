@@ -20,7 +20,7 @@
 #   EXAMPLES=6000 FEW=48                English examples of each task, and those of another language
 #   FEW_LANGUAGES="es cs ru"            that are fine-tuned on further
 #   TASK_UPDATES=1200 TASK_LR=1e-3      of each fine-tuning in English
-#   FEW_UPDATES=60 FEW_LR=1e-4          of each further one
+#   FEW_UPDATES=100 FEW_LR=5e-4         of each further one
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
 out=${1:-outputs/cclm_generated} here=$(dirname "${BASH_SOURCE[0]}")
@@ -100,8 +100,8 @@ tune() { # FOLDER LANGUAGE TRAIN CHECKPOINT UPDATES LR EPOCHS FLAGS; it is valid
   mapfile -t flags <"$8"
   logged "$1/$2.log" fairseq-train --user-dir "$(mlvl-path)" "${flags[@]}" --tokenizer-folder "$pieces" \
     --image-root "$world/images" --examples "$data/$3.$2".json* --valid-examples "$data/valid.$2".json* \
-    --init-from "$4" --total-num-update "$5" --max-update "$5" --lr "$6" --validate-interval "$7" --save-interval "$7" \
-    --seed 1 --log-format simple --cpu --num-workers 0 --save-dir "$1"
+    --init-from "$4" --warmup-updates $(($5 / 10)) --total-num-update "$5" --max-update "$5" --lr "$6" \
+    --validate-interval "$7" --save-interval "$7" --seed 1 --log-format simple --cpu --num-workers 0 --save-dir "$1"
 }
 
 asked() { # FOLDER CHECKPOINT EVALUATOR LANGUAGES
@@ -119,8 +119,8 @@ task() { # ARM TASK EVALUATOR SEED
     "${TASK_LR:-1e-3}" 1 "$flags"
   asked "$folder/zero_shot" "$folder/zero_shot/checkpoint_best.pt" "$3" "$languages"
   for lang in ${FEW_LANGUAGES:-es cs ru}; do
-    tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-60}" \
-      "${FEW_LR:-1e-4}" 10 "$flags"
+    tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-100}" \
+      "${FEW_LR:-5e-4}" 10 "$flags"
     asked "$folder/few_$lang" "$folder/few_$lang/checkpoint_best.pt" "$3" "$lang"
   done
   touch "$folder/done"

@@ -186,6 +186,20 @@ def test_answers_of_the_published_network(encoder, written, tmp_path):
     assert "first" not in parse_signature(once["signature"]) and parse_signature(once["signature"])["rank"] == "14"
 
 
+def test_answers_that_are_given_win_over_those_of_training_and_are_not_cleaned(encoder, written, tmp_path):
+    """A question without an answer is not one whose answer is not listed."""
+    best = TABLE["vqa"]["topk_ids"][0][0]
+    (tmp_path / "answers.json").write_text(json.dumps(ANSWERS))
+    options = {**written("gqa", [*asked(1, [best]), ("1", "1-0", {})]), "answers": str(tmp_path / "answers.json")}
+    model = encoder("vqa", ANSWERS[::-1][:3])
+    cut, model.tokenizer.encode_batch = model.tokenizer.encode_batch, None
+    model.tokenizer.prepared = lambda: SimpleNamespace(bos=0, eos=2, pad=1, encode_batch=cut)
+    found = evaluate("vqa", model, {**options, "rank_k": 5, "first_piece": "reference"})["en"]
+    keys = parse_signature(found["signature"])
+    assert found["accuracy"] == 50.0 and keys["answers"] == "14" and "unlisted" not in keys
+    assert keys["unlabelled"] == "1-wrong"
+
+
 def test_a_classifier_of_answers(encoder, written):
     """Classes of the label head are the answers."""
     choices = ["no", "yes", "red"]

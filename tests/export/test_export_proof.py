@@ -88,6 +88,11 @@ def test_a_program_that_does_not_load_it_is_an_error(made_up, clip, tmp_path):
         export_model(export, clip, tmp_path / "out")
 
 
+def test_a_program_that_does_not_run_it_is_an_error(made_up, clip, tmp_path):
+    with pytest.raises(UserError, match="numpy loads it and does not run it: division by zero; see proof.json"):
+        export_model(made_up(pixels=lambda vectors: 1 / 0), clip, tmp_path / "out")
+
+
 def test_without_the_program_nothing_is_proven(made_up, clip, tmp_path):
     proof = export_model(made_up(installed="no-such-package"), clip, tmp_path / "out")
     assert not proof.proven and proof.lines() == ["no-such-package: not installed, so not proven"]

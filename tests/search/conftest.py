@@ -14,10 +14,8 @@ def model(small_clip):
     return load_model(small_clip)
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """Eight pictures, one of them hidden, and something else."""
-    folder = tmp_path / "photos"
+def draw_photos(folder):
+    """Eight pictures, one that is hidden, and something else."""
     for seed, name in enumerate(NAMES):
         draw(folder / name, seed)
     (folder / "notes.txt").write_text("no picture\n")
@@ -26,6 +24,11 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def photos(tmp_path):
+    return draw_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
 def update(model):
     """``update(folder, images)`` brings an index up to date and says what changed."""
 
@@ -40,6 +43,14 @@ def index(tmp_path, photos, update):
     """The folder of an index of the eight photos."""
     update(tmp_path / "index", photos)
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory, update):
+    """The same, for tests that change nothing; its photos are beside it."""
+    folder = tmp_path_factory.mktemp("standing")
+    update(folder / "index", draw_photos(folder / "photos"))
+    return folder / "index"
 
 
 @pytest.fixture

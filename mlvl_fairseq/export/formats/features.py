@@ -26,6 +26,7 @@ class FeaturesOptions(ExportOptions):
     langs: Optional[str] = field(
         default=None, metadata={"help": "languages of the captions, e.g. en,de (default: all that the split has)"}
     )
+    device: str = field(default="cpu", metadata={"help": "where to compute, e.g. cuda"})
     shard_rows: int = field(default=1_000_000, metadata={"help": "vectors a file", "least": 1})
 
 

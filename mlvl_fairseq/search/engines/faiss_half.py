@@ -1,5 +1,6 @@
 """Every vector is compared, in half precision by faiss; the best ones again exactly."""
 
+import logging
 from typing import List, Optional
 
 import numpy as np
@@ -27,8 +28,7 @@ class FaissHalfEngine(Engine):
     reads_all = True
 
     def __init__(self, index: Index, uri: Optional[str] = None):
-        import faiss
-
+        faiss = load_faiss()
         super().__init__(index)
         self.margin = margin_of(index.dim) + 2 * 1.01 * (HALF + np.sqrt(index.dim) * SMALLEST_HALF)
         self._faiss = faiss.IndexScalarQuantizer(index.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -40,9 +40,7 @@ class FaissHalfEngine(Engine):
         return [self._of_one(query[None], k) for query in queries]
 
     def _of_one(self, query: np.ndarray, k: int) -> np.ndarray:
-        import faiss
-
-        wanted = 4 * k + 64
+        faiss, wanted = load_faiss(), 4 * k + 64
         while True:
             wanted = min(wanted, len(self.index))
             scores, rows = self._faiss.search(query, wanted, params=faiss.SearchParameters(sel=self._live))
@@ -52,10 +50,17 @@ class FaissHalfEngine(Engine):
             wanted *= 4
 
 
-def live_only(index: Index):
-    """A selector of faiss: the rows that can be found; its bits live as long as it does."""
+def load_faiss():
+    """The package; it logs which of its libraries it looks for."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
+    return faiss
+
+
+def live_only(index: Index):
+    """A selector of faiss: the rows that can be found; its bits live as long as it does."""
+    faiss = load_faiss()
     bits = np.packbits(index.live, bitorder="little")
     selector = faiss.IDSelectorBitmap(len(index), faiss.swig_ptr(bits))
     selector.bits = bits

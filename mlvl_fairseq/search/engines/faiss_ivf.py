@@ -13,7 +13,7 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, open_file, require_room
 from mlvl_fairseq.search.engines.base import Engine, register_engine
 from mlvl_fairseq.search.engines.exact import margin_of, scan
-from mlvl_fairseq.search.engines.faiss_half import live_only
+from mlvl_fairseq.search.engines.faiss_half import live_only, load_faiss
 from mlvl_fairseq.search.folder import BLOCK, Index
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,7 @@ class FaissIvfEngine(Engine):
     requires = "faiss"
 
     def __init__(self, index: Index, uri: Optional[str] = None):
-        import faiss
-
+        faiss = load_faiss()
         super().__init__(index)
         path = _path(index)
         if not path.exists():
@@ -52,8 +51,7 @@ class FaissIvfEngine(Engine):
 
     @classmethod
     def prepare(cls, index: Index, uri: Optional[str] = None) -> bool:
-        import faiss
-
+        faiss = load_faiss()
         path = _path(index)
         groups = _read(path, index) if path.exists() else None
         if groups is None or groups.nlist < groups_for(len(index)) / 2:  # they were made of a quarter as many
@@ -97,8 +95,7 @@ def _sample(index: Index, count: int) -> np.ndarray:
 
 def _read(path: Path, index: Index):
     """Groups from a file whose bytes are those that were written."""
-    import faiss
-
+    faiss = load_faiss()
     with open_file(path) as file:
         require_seal(file, path, _AGAIN)
     groups = faiss.read_index(str(path))
@@ -108,8 +105,7 @@ def _read(path: Path, index: Index):
 
 
 def _write(path: Path, groups) -> None:
-    import faiss
-
+    faiss = load_faiss()
     with atomic_path(path) as temporary:
         faiss.write_index(groups, str(temporary))
         with open(temporary, "r+b") as file:
