@@ -17,6 +17,7 @@ examples:
   # files as they are published: all splits in one, all languages in one (docs/data.md)
   mlvl-prepare corpus --languages en --image-root coco --train dataset_coco.json --valid dataset_coco.json
   mlvl-prepare corpus --languages en,zh --image-root images --train captions.jsonl
+  mlvl-prepare corpus --languages en --image-root shards --train shards/train --valid shards/valid  # tar or Parquet
   # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
   mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
@@ -97,8 +98,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--caption-images",
             nargs="+",
             metavar="SPLIT=PATTERN",
-            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco, "
-            "coco_cn)",
+            help="image lists of caption files that need one: the image of each line (aligned); which (coco, coco_cn)",
         ),
         captions.add_argument(
             "--caption-english",

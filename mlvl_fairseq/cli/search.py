@@ -7,7 +7,8 @@ asks it, `remove` takes pictures out, `serve` shows a page.
 import argparse
 import json
 import logging
-from typing import List, Optional
+import sys
+from typing import Callable, Dict, List, Optional
 
 from mlvl_fairseq.cli.common import (
     add_dataclass_options,
@@ -34,28 +35,36 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {}
+
+
+def _command(function: Callable[[argparse.ArgumentParser], None]) -> Callable[[argparse.ArgumentParser], None]:
+    """Decorator: what gives a command, named like the function, its options; its docstring is the command's help."""
+    COMMANDS[function.__name__.removeprefix("_add_")] = function
+    return function
+
+
+def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser; with the options of one command `only`: some take importing torch to know."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_index, _add_query, _add_remove, _add_serve):
-        add(commands)
+    for name, add_options in COMMANDS.items():
+        command = commands.add_parser(name, help=add_options.__doc__, description=add_options.__doc__)
+        if only in (None, name):
+            add_options(command)
     return parser
 
 
-def _command(commands, name: str, main, about: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=about, description=about)
-    parser.set_defaults(main=main)
-    return parser
-
-
-def _add_index(commands) -> None:
+@_command
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    """make an index, or bring it up to date with its pictures"""
     from mlvl_fairseq.search.building import IndexOptions
     from mlvl_fairseq.search.engines import engine_names
 
-    parser = _command(commands, "index", index, "make an index, or bring it up to date with its pictures")
-    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt) of paths, or a corpus folder")
+    parser.set_defaults(main=index)
+    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt), archives, or a corpus folder")
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_model_options(parser, "the model; needed once, an index knows its model")
     _not_needed(parser, "--checkpoint")
@@ -63,10 +72,12 @@ def _add_index(commands) -> None:
     _add_engine(parser, engine_names())
 
 
-def _add_query(commands) -> None:
+@_command
+def _add_query(parser: argparse.ArgumentParser) -> None:
+    """print the pictures that are most like words or a picture"""
     from mlvl_fairseq.search.engines import engine_names
 
-    parser = _command(commands, "query", query, "print the pictures that are most like words or a picture")
+    parser.set_defaults(main=query)
     parser.add_argument("out", metavar="OUT", help="the index folder")
     parser.add_argument("words", nargs="?", default="", metavar="WORDS", help="what is searched; -WORD: without it")
     parser.add_argument("--lang", help="language of the words, for models that need it")
@@ -77,18 +88,22 @@ def _add_query(commands) -> None:
     _add_opening(parser, engine_names())
 
 
-def _add_remove(commands) -> None:
-    parser = _command(commands, "remove", remove, "take pictures out of an index for good; their files stay")
+@_command
+def _add_remove(parser: argparse.ArgumentParser) -> None:
+    """take pictures out of an index for good; their files stay"""
+    parser.set_defaults(main=remove)
     parser.add_argument("out", metavar="OUT", help="the index folder")
     parser.add_argument("patterns", nargs="+", metavar="NAME", help="of pictures, as query prints it; * and ? are any")
     parser.add_argument("--back", action="store_true", help="put back what was removed so")
 
 
-def _add_serve(commands) -> None:
+@_command
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    """show a page that searches an index (needs the extra [search])"""
     from mlvl_fairseq.search.engines import engine_names
     from mlvl_fairseq.search.serving.options import ServeOptions
 
-    parser = _command(commands, "serve", serve, "show a page that searches an index (needs the extra [search])")
+    parser.set_defaults(main=serve)
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_dataclass_options(parser, ServeOptions)
     _add_opening(parser, engine_names())
@@ -119,24 +134,25 @@ def _not_needed(parser: argparse.ArgumentParser, option: str) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    args = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    args = build_parser(given[0] if given and given[0] in COMMANDS else "").parse_args(given)
     args.main(args)
 
 
 def index(args: argparse.Namespace) -> None:
-    from mlvl_fairseq.search.building import IndexOptions, update_index
-    from mlvl_fairseq.search.engines import choose_engine
-    from mlvl_fairseq.search.folder import open_index
+    from mlvl_fairseq.search.building import IndexOptions, prepare_engine, update_index
+    from mlvl_fairseq.search.engines import agreement
     from mlvl_fairseq.search.sources import source_of
 
     source = source_of(args.images)
     model, frozen = _model(args)
     changes = update_index(args.out, source, model.encoder, options_from(IndexOptions, args), frozen)
-    index = open_index(args.out, verify=False)
-    engine = choose_engine(args.engine, index.pictures)
-    engine.prepare(index, args.uri)
     logger.info("%s: %s", source.path, changes)
-    print(f"{args.out}: {index.pictures:,} pictures, {engine.about}")
+    engine = prepare_engine(args.out, args.engine, args.uri)
+    if not engine.exact:
+        share = agreement(engine)
+        logger.info("--engine %s finds %.1f %% of the ten best of 20 pictures, asked again", engine.name, 100 * share)
+    print(f"{args.out}: {engine.index.pictures:,} pictures, {engine.about}")
 
 
 def query(args: argparse.Namespace) -> None:
@@ -161,7 +177,7 @@ def query(args: argparse.Namespace) -> None:
 
 
 def remove(args: argparse.Namespace) -> None:
-    from mlvl_fairseq.search.building import take_out
+    from mlvl_fairseq.search.marks import take_out
 
     count = take_out(args.out, args.patterns, args.back)
     print(f"{args.out}: {count:,} picture{'s' * (count != 1)} {'put back' if args.back else 'taken out'}")

@@ -4,8 +4,8 @@ Pictures are encoded in parts, each of which can be found as soon as it is done.
 pictures changed in between, it costs the part that was begun.
 """
 
-import fnmatch
 import logging
+import secrets
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,8 @@ from mlvl_fairseq.evaluation.metrics.classification import unit_rows
 from mlvl_fairseq.files import write_text
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.process.locks import alone_in
-from mlvl_fairseq.search.folder import GONE, HERE, TAKEN_OUT, Index, names_path, open_index, part_folder, read_names
+from mlvl_fairseq.search.engines import Engine, choose_engine
+from mlvl_fairseq.search.folder import GONE, HERE, Index, names_path, open_index, part_folder, read_names
 from mlvl_fairseq.search.manifest import (
     IndexManifest,
     PartEntry,
@@ -33,6 +34,7 @@ from mlvl_fairseq.search.manifest import (
     read_manifest,
     write_manifest,
 )
+from mlvl_fairseq.search.marks import mark, write_marks
 from mlvl_fairseq.search.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -112,14 +114,14 @@ def _refuse_other_folder(folder) -> None:
     """Nothing is written among other things."""
     folder = Path(folder)
     if folder.is_dir() and not manifest_path(folder).exists():
-        strange = [path.name for path in folder.iterdir() if path.name not in (".lock", "parts", "engines")]
+        strange = [path.name for path in folder.iterdir() if path.name != ".lock"]
         if strange:
             raise UserError(f"{folder}: is no index and not empty ({strange[0]}, ...): give a new folder")
 
 
 def _started(folder, wanted: IndexManifest) -> Index:
     if not manifest_path(folder).exists():
-        write_manifest(folder, wanted)
+        write_manifest(folder, replace(wanted, id=secrets.token_hex(8)))
     found = read_manifest(folder)
     for name in ("weights_fingerprint", "dtype", "transform", "pictures"):
         old, new = getattr(found, name), getattr(wanted, name)
@@ -214,6 +216,23 @@ class _Update:
         self.manifest = write_manifest(self.folder, replace(self.manifest, parts=[*self.manifest.parts, entry]))
 
 
+def prepare_engine(folder, name: Optional[str] = None, uri: Optional[str] = None) -> Engine:
+    """Bring what an engine keeps up to date, and tell those who search the index, as by a new generation.
+
+    Args:
+        name, uri: see `choose_engine` and `Engine`.
+
+    Raises:
+        DataError: it is no index, or damaged. UserError: there is no such engine, or it cannot be reached.
+    """
+    with alone_in(folder):
+        index = open_index(folder, verify=False)
+        engine = choose_engine(name, index.pictures)
+        if engine.prepare(index, uri):
+            write_manifest(folder, index.manifest)
+    return engine(index, uri)
+
+
 @dataclass
 class _Pictures:
     """Names, and int64 [names, 2] their stamps."""
@@ -230,52 +249,3 @@ def _is_begun(part: Path, names: Sequence[str], stamps: np.ndarray) -> bool:
         return False
     rows = len(before)
     return before == list(names[:rows]) and np.array_equal(then, stamps[:rows])
-
-
-def mark(marks: np.ndarray, rows: int, chosen: Sequence[int], as_what: int) -> np.ndarray:
-    """uint8 [rows]: marks, with the chosen rows' changed."""
-    changed = np.zeros(rows, np.uint8)
-    changed[: len(marks)] = marks
-    changed[list(chosen)] = as_what
-    return changed
-
-
-def write_marks(folder, manifest: IndexManifest, marks: np.ndarray) -> IndexManifest:
-    """Store which rows are gone; the marks before are removed when nothing names them any more."""
-    name = f"marks-{manifest.generation + 1}.npy"
-    write_array(Path(folder) / name, marks)
-    before, manifest = manifest.marks, write_manifest(folder, replace(manifest, marks=name))
-    if before:
-        (Path(folder) / before).unlink(missing_ok=True)
-    return manifest
-
-
-def take_out(folder, patterns: Sequence[str], back: bool = False) -> int:
-    """Remove pictures by name, whatever their source holds, or put them back.
-
-    Args:
-        patterns: of names, as ``private/*``. back: put back what was removed so.
-
-    Returns:
-        how many pictures.
-
-    Raises:
-        DataError: it is no index. UserError: a pattern fits no picture.
-    """
-    with alone_in(folder):
-        index = open_index(folder, verify=False)
-        wanted, now = (TAKEN_OUT, HERE) if back else (HERE, TAKEN_OUT)
-        rows_of: Dict[str, List[int]] = {pattern: [] for pattern in patterns}
-        for first, part in zip(index.starts, index.parts):
-            for row, name in enumerate(part.names, first):
-                for pattern in patterns if index.marks[row] == wanted else ():
-                    if fnmatch.fnmatchcase(name, pattern):
-                        rows_of[pattern].append(row)
-        for pattern, rows in rows_of.items():
-            if not rows:
-                which = "that was removed " if back else ""
-                message = f"no picture {which}fits '{pattern}'; names are as mlvl-search query prints them"
-                raise UserError(f"{folder}: {message}")
-        rows = sorted({row for rows in rows_of.values() for row in rows})
-        write_marks(folder, index.manifest, mark(index.marks, len(index), rows, now))
-        return len(rows)

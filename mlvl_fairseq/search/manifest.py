@@ -1,13 +1,14 @@
 """``index.json``: what an index folder holds. It is written last, and at once: what it does not name is not there."""
 
+import json
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Dict, List, Literal, Optional
+from typing import Any, Dict, List, Literal, Optional
 
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
-from mlvl_fairseq.json_files import Count, Sha256, Size, read_json
+from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json
 
 FORMAT = 1
 MANIFEST = "index.json"
@@ -40,6 +41,7 @@ class IndexManifest:
         weights_fingerprint: of its weights. embed_dim: of its vectors.
         dtype: of the stored vectors. transform, pictures: see `FeatureManifest`.
         sources, parts: a row of the index is a row of a part; parts are in order.
+        id: the index's own name, drawn when it was made; what it is called in other systems.
         marks: the file that says which rows are gone; '' where none is.
         generation: goes up with every change.
         digest: CRC-32 of all other fields.
@@ -54,6 +56,7 @@ class IndexManifest:
     frozen: Dict[str, str] = field(default_factory=dict)
     sources: List[SourceEntry] = field(default_factory=list)
     parts: List[PartEntry] = field(default_factory=list)
+    id: str = ""
     marks: str = ""
     generation: Count = 0
     format: int = FORMAT
@@ -79,11 +82,12 @@ def read_manifest(folder) -> IndexManifest:
     path = manifest_path(folder)
     if not path.exists():
         raise DataError("is no index: make one with mlvl-search index IMAGES OUT --checkpoint MODEL", folder)
-    manifest = read_json(path, IndexManifest, _AGAIN)
-    if manifest.format != FORMAT:
-        raise DataError(f"is of version {manifest.format}, and this program reads {FORMAT}", path)
-    if manifest.digest != _digest(manifest):
+    content = read_json(path, Dict[str, Any], _AGAIN)
+    if content.get("format") != FORMAT:
+        raise DataError(f"is of version {content.get('format')}, and this program reads {FORMAT}", path)
+    if content.get("digest") != _digest(content):
         raise DataError(f"is damaged: it is not what was written; {_AGAIN}", path)
+    manifest = checked(content, IndexManifest, path, advice=_AGAIN)
     outside = [part.name for part in manifest.parts if part.source >= len(manifest.sources)]
     if outside:
         raise DataError(f"is damaged: part {outside[0]} is of no source; {_AGAIN}", path)
@@ -93,10 +97,12 @@ def read_manifest(folder) -> IndexManifest:
 def write_manifest(folder, manifest: IndexManifest) -> IndexManifest:
     """Write ``index.json`` as the next generation, which is given back."""
     manifest = replace(manifest, generation=manifest.generation + 1)
-    manifest.digest = _digest(manifest)
+    manifest.digest = _digest(asdict(manifest))
     write_json(manifest_path(folder), asdict(manifest))
     return manifest
 
 
-def _digest(manifest: IndexManifest) -> str:
-    return f"{zlib.crc32(repr(asdict(replace(manifest, digest=''))).encode()):08x}"
+def _digest(content: Dict[str, Any]) -> str:
+    """Of what the file holds; fields that another version of this program adds change nothing."""
+    others = {name: value for name, value in content.items() if name != "digest"}
+    return f"{zlib.crc32(json.dumps(others, sort_keys=True).encode()):08x}"

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 from drawn_photos import NAMES, draw
 
 from mlvl_fairseq import load_model
 from mlvl_fairseq.search.building import IndexOptions, update_index
+from mlvl_fairseq.search.folder import Index, Part
+from mlvl_fairseq.search.manifest import IndexManifest, PartEntry
 from mlvl_fairseq.search.sources import source_of
 
 
@@ -11,10 +14,8 @@ def model(small_clip):
     return load_model(small_clip)
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """Eight pictures, one of them hidden, and something else."""
-    folder = tmp_path / "photos"
+def draw_photos(folder):
+    """Eight pictures, one that is hidden, and something else."""
     for seed, name in enumerate(NAMES):
         draw(folder / name, seed)
     (folder / "notes.txt").write_text("no picture\n")
@@ -23,6 +24,11 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def photos(tmp_path):
+    return draw_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
 def update(model):
     """``update(folder, images)`` brings an index up to date and says what changed."""
 
@@ -37,3 +43,27 @@ def index(tmp_path, photos, update):
     """The folder of an index of the eight photos."""
     update(tmp_path / "index", photos)
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory, update):
+    """The same, for tests that change nothing; its photos are beside it."""
+    folder = tmp_path_factory.mktemp("standing")
+    update(folder / "index", draw_photos(folder / "photos"))
+    return folder / "index"
+
+
+@pytest.fixture
+def index_of(tmp_path):
+    """``index_of(vectors, gone)``: an opened index of vectors alone, in parts of 700 rows, without some rows."""
+
+    def index_of(vectors, gone=()):
+        blocks = [vectors[start : start + 700] for start in range(0, len(vectors), 700)]
+        entries = [PartEntry(f"{number:06d}", 0, len(block)) for number, block in enumerate(blocks)]
+        manifest = IndexManifest("model", "0" * 64, vectors.shape[1], str(vectors.dtype), parts=entries)
+        parts = [Part(entry, tmp_path, block, np.zeros(len(block), bool)) for entry, block in zip(entries, blocks)]
+        marks = np.zeros(len(vectors), np.uint8)
+        marks[list(gone)] = 1
+        return Index(tmp_path, manifest, parts, marks)
+
+    return index_of

@@ -1,17 +1,23 @@
 """The index folder: pictures are added, changed and removed, an interruption costs nothing, damage is told."""
 
 import json
+import os
+import tarfile
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from drawn_photos import NAMES, draw
+from PIL import Image
 
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.search import building
-from mlvl_fairseq.search.building import Changes, take_out
+from mlvl_fairseq.search.building import Changes
 from mlvl_fairseq.search.folder import open_index
+from mlvl_fairseq.search.marks import take_out
+from mlvl_fairseq.search.sources import source_of
 
 
 @pytest.fixture
@@ -150,6 +156,51 @@ def test_two_sources_do_not_touch_each_other(index, photos, update, tmp_path):
     np.testing.assert_allclose(opened.vectors([8]), opened.vectors([1]), atol=1e-6)
 
 
+def pack(path, folder, names):
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            archive.add(folder / name, name)
+
+
+def test_archives_are_read_where_they_lie(tmp_path, photos, update, index):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    pack(shards / "0.tar", photos, [*NAMES[:3], "notes.txt"])
+    pack(shards / "1.tar", photos, NAMES[3:])
+    assert update(tmp_path / "packed", shards) == Changes(added=8)
+    whole, packed = found(index), found(tmp_path / "packed")
+    assert packed.keys() == {f"{0 if name in NAMES[:3] else 1}.tar/{name}" for name in NAMES}
+    same({name.partition("/")[2]: vector for name, vector in packed.items()}, whole)
+    draw(photos / "new.png", 60)
+    pack(shards / "1.tar", photos, ["new.png", *NAMES[4:]])
+    os.utime(shards / "1.tar", ns=(0, 0))
+    assert update(tmp_path / "packed", shards) == Changes(added=1, gone=1, changed=4, same=3)
+    source = source_of(shards / "1.tar")
+    with Image.open(photos / "new.png") as picture:
+        assert source.picture("1.tar/new.png", 10**6).tobytes() == picture.tobytes()
+    with pytest.raises(DataError, match="there is no picture 'notes.txt' in it"):
+        source.picture("1.tar/notes.txt", 10**6)
+    with tarfile.open(shards / "2.tar", "w:gz") as archive:
+        archive.add(photos / "a.png", "a.png")
+    with pytest.raises(DataError, match="no plain tar archive"):
+        update(tmp_path / "packed", shards)
+
+
+def test_a_corpus_gives_the_pictures_of_all_its_splits(tmp_path, photos, update, index):
+    names = {"train": ["a.png", "sub/f.png"], "valid": ["b.jpg", "a.png"]}
+    corpus = tmp_path / "corpus"
+    (corpus / "images").mkdir(parents=True)
+    splits = {}
+    for split, own in names.items():
+        (corpus / "images" / f"{split}.txt").write_text("".join(f"{name}\n" for name in own))
+        splits[split] = {"images": len(own), "english": 1, "captions": {"en": 1}, "sha256": "0" * 64}
+    manifest = {"format": 1, "source_lang": "en", "bpe_size": 1, "splits": splits, "image_root": str(photos)}
+    (corpus / "corpus.json").write_text(json.dumps(manifest))
+    update(tmp_path / "own", corpus)
+    whole = found(index)
+    same(found(tmp_path / "own"), {name: whole[name] for name in ("a.png", "b.jpg", "sub/f.png")})
+
+
 def test_a_source_without_pictures_changes_nothing(index, photos, update):
     for name in NAMES:
         (photos / name).unlink()
@@ -189,8 +240,24 @@ def test_names_of_other_pictures_are_told(index):
         open_index(index).name(0)
 
 
+def test_a_manifest_that_was_edited_is_told(index):
+    path = index / "index.json"
+    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "float16"'))
+    with pytest.raises(DataError, match="it is not what was written"):
+        open_index(index)
+
+
 def test_a_manifest_of_another_version_is_told(index):
     path = index / "index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(DataError, match="is of version 2"):
         open_index(index)
+
+
+def test_a_manifest_without_what_a_later_version_adds_is_read(index):
+    path = index / "index.json"
+    content = json.loads(path.read_text())
+    del content["pictures"], content["digest"]  # `pictures` has a default
+    content["digest"] = f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+    path.write_text(json.dumps(content))
+    assert open_index(index).pictures == 8

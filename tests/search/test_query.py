@@ -1,23 +1,29 @@
 """What is searched for, against cosines computed in double precision."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from drawn_photos import NAMES, draw
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.search.building import take_out
 from mlvl_fairseq.search.engines import ENGINES, choose_engine, rank_exactly
 from mlvl_fairseq.search.engines.base import Engine
 from mlvl_fairseq.search.folder import open_index
+from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.query import Query
 from mlvl_fairseq.search.searcher import Searcher
 
 
-@pytest.fixture
-def searcher(index, model):
-    return Searcher(index, model)
+@pytest.fixture(scope="module")
+def searcher(standing, model):
+    return Searcher(standing, model)
+
+
+@pytest.fixture(scope="module")
+def photos_there(standing):
+    return standing.parent / "photos"
 
 
 def unit(vectors):
@@ -65,11 +71,11 @@ def test_half_of_what_is_not_wanted_is_taken_away(searcher, model):
     np.testing.assert_allclose(found.scores, scores, atol=1e-6)
 
 
-def test_a_picture_finds_itself_and_words_can_be_added(searcher, model, photos):
-    assert searcher.search(Query(picture=photos / "c.png"), 1).rows == [NAMES.index("c.png")]
-    both = unit(model.encode_image([photos / "c.png"])[0]) + unit(model.encode_text(["a ball"])[0])
+def test_a_picture_finds_itself_and_words_can_be_added(searcher, model, photos_there):
+    assert searcher.search(Query(picture=photos_there / "c.png"), 1).rows == [NAMES.index("c.png")]
+    both = unit(model.encode_image([photos_there / "c.png"])[0]) + unit(model.encode_text(["a ball"])[0])
     rows, _ = ranked(both, searcher.index.vectors(range(8)))
-    assert searcher.search(Query("a ball", picture=photos / "c.png"), 8).rows == rows
+    assert searcher.search(Query("a ball", picture=photos_there / "c.png"), 8).rows == rows
 
 
 def test_more_like_a_picture_leaves_it_out(searcher):
@@ -95,7 +101,8 @@ def test_queries_that_mean_nothing_are_refused(searcher, query, k, said):
         searcher.search(query, k)
 
 
-def test_it_follows_the_index_and_older_results_stay_readable(searcher, index, photos, update):
+def test_it_follows_the_index_and_older_results_stay_readable(index, model, photos, update):
+    searcher = Searcher(index, model)
     before = searcher.search(Query("dogs"), 8)
     draw(photos / "new.png", 70)
     (photos / "a.png").unlink()
@@ -106,27 +113,26 @@ def test_it_follows_the_index_and_older_results_stay_readable(searcher, index, p
     assert {before.index.name(row) for row in before.rows} == set(NAMES)
 
 
-def test_an_index_that_breaks_while_it_is_searched_goes_on_as_it_was(searcher, index, caplog):
+def test_an_index_that_breaks_while_it_is_searched_goes_on_as_it_was(index, model, caplog):
+    searcher = Searcher(index, model)
     (index / "index.json").write_text("{")
     assert len(searcher.search(Query("dogs"), 8).rows) == 8
     assert "the index cannot be read any more" in caplog.text
 
 
-def test_another_model_is_refused(index, small_mte_model):
+def test_another_model_is_refused(standing, other_model):
     with pytest.raises(UserError, match="give --checkpoint the model of the index"):
-        Searcher(index, small_mte_model)
+        Searcher(standing, other_model)
 
 
 @pytest.fixture
-def small_mte_model(model):
-    from types import SimpleNamespace
-
+def other_model(model):
     return SimpleNamespace(fingerprint="0" * 64, encoder=model.encoder)
 
 
-def test_the_best_are_those_of_exact_scores(index, monkeypatch):
+def test_the_best_are_those_of_exact_scores(standing):
     """Scores that float32 cannot tell apart: rows that differ by less than a product rounds."""
-    opened, rng = open_index(index), np.random.default_rng(0)
+    opened, rng = open_index(standing), np.random.default_rng(0)
     query = unit(rng.standard_normal(512))
     near = unit(query + 1e-8 * rng.standard_normal((8, 512))).astype(np.float32)
     opened.parts[0].vectors = near

@@ -14,7 +14,7 @@ from drawn_photos import NAMES, draw
 from PIL import Image
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.search.building import take_out
+from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.query import Query
 from mlvl_fairseq.search.searcher import Searcher
 from mlvl_fairseq.search.serving import server
@@ -38,14 +38,21 @@ def client_of(searcher, name="127.0.0.1", **options):
     return testclient.TestClient(application, base_url=f"http://{name}:8000", raise_server_exceptions=False)
 
 
-@pytest.fixture
-def searcher(index, model):
-    return Searcher(index, model)
+@pytest.fixture(scope="module")
+def searcher(standing, model):
+    return Searcher(standing, model)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(searcher):
+    """Of an index that stands."""
     return client_of(searcher, max_upload=1)
+
+
+@pytest.fixture
+def own_client(index, model):
+    """Of an index that the test may change."""
+    return client_of(Searcher(index, model))
 
 
 def png(seed, size=(40, 30), **options):
@@ -73,7 +80,8 @@ def test_the_page_comes_from_here_only(client):
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", html)  # which the policy would block
 
 
-def test_the_same_pictures_are_found_as_in_python(client, searcher, photos):
+def test_the_same_pictures_are_found_as_in_python(client, searcher):
+    photos = searcher.folder.parent / "photos"
     expected = searcher.search(Query("dogs", ["snow"]), 8)
     answer = client.get("/api/search", params={"q": "dogs -snow"})
     assert rows(answer) == expected.rows
@@ -107,10 +115,10 @@ def test_many_results_come_in_pages(client, monkeypatch):
         ({"q": "dog", "start": "²"}, 400, "start is no number"),
     ],
 )
-def test_wrong_queries_are_one_line_without_paths(client, index, query, status, said):
+def test_wrong_queries_are_one_line_without_paths(client, standing, query, status, said):
     answer = client.get("/api/search", params=query)
     assert answer.status_code == status and said in answer.json()["error"]
-    assert str(index.parent) not in answer.text
+    assert str(standing.parent) not in answer.text
 
 
 def test_a_language_is_asked_for_where_the_model_needs_it(client, model, monkeypatch):
@@ -122,8 +130,8 @@ def test_a_language_is_asked_for_where_the_model_needs_it(client, model, monkeyp
         assert answer.status_code == 400 and "choose one of en, de" in answer.json()["error"]
 
 
-def test_uploads_are_bounded_and_not_kept(client, tmp_path, monkeypatch):
-    before = {path for path in Path(tmp_path).rglob("*")}
+def test_uploads_are_bounded_and_not_kept(client, standing, tmp_path, monkeypatch):
+    before = {*standing.parent.rglob("*"), *tmp_path.rglob("*")}
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     written = []
 
@@ -133,7 +141,7 @@ def test_uploads_are_bounded_and_not_kept(client, tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", watched)
     assert rows(client.post("/api/search", content=png(0)))
-    assert {path for path in Path(tmp_path).rglob("*")} == before
+    assert {*standing.parent.rglob("*"), *tmp_path.rglob("*")} == before
     assert not written
     large = os.urandom((1 << 20) + 1)
     for content in (large, iter([large[: 1 << 19], large[: 1 << 19], b"x"])):  # said before, and found out
@@ -150,30 +158,30 @@ def test_a_picture_that_inflates_is_refused(client, monkeypatch):
     assert answer.status_code == 400 and "1200 pixels" in answer.json()["error"].replace("40 x 30", "1200")
 
 
-def test_pictures_are_shown_anew_and_upright(client, photos, update, index):
+def test_pictures_are_shown_anew_and_upright(own_client, photos, update, index):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"  # turned to the right; its maker
     Image.fromarray(np.full((100, 700, 3), (200, 0, 0), np.uint8)).save(photos / "turned.jpg", exif=exif)
     clear = Image.new("RGBA", (30, 20), (0, 0, 0, 0))
     clear.save(photos / "clear.png")
     update(index, photos)
-    turned, shown = client.get("/thumb/9"), client.get("/thumb/8")
+    turned, shown = own_client.get("/thumb/9"), own_client.get("/thumb/8")
     image = Image.open(io.BytesIO(turned.content))
     assert (turned.headers["content-type"], image.format, image.size) == ("image/jpeg", "JPEG", (51, 360))
     assert not image.getexif() and b"camera" not in turned.content
-    assert Image.open(io.BytesIO(client.get("/picture/9").content)).size == (100, 700)
+    assert Image.open(io.BytesIO(own_client.get("/picture/9").content)).size == (100, 700)
     assert Image.open(io.BytesIO(shown.content)).getpixel((5, 5)) == (255, 255, 255)
 
 
-def test_pictures_go_by_number_and_those_that_are_gone_are_not_there(client, photos, index):
-    assert client.get("/thumb/0").status_code == 200
+def test_pictures_go_by_number_and_those_that_are_gone_are_not_there(own_client, photos, index):
+    assert own_client.get("/thumb/0").status_code == 200
     take_out(index, ["a.png"])
     (photos / "b.jpg").unlink()
     for address in ("/thumb/0", "/thumb/1", "/picture/8", "/picture/-1"):
-        answer = client.get(address)
+        answer = own_client.get(address)
         assert answer.status_code == 404 and str(photos.parent) not in answer.text
     for address in ("/picture/c.png", "/picture/%2e%2e%2findex.json", "/index.json", "/page/page.js", "/thumb/2.0"):
-        assert client.get(address).status_code == 404
+        assert own_client.get(address).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
@@ -213,8 +221,9 @@ def test_every_answer_has_the_headers(client, searcher, monkeypatch):
 
 
 @pytest.fixture
-def address(searcher):
+def address(index, model):
     """Of a real server in a thread."""
+    searcher = Searcher(index, model)
     options = ServeOptions(port=0)
     listening = server.listen(options)
     running = server.make_server(searcher, options)

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from mlvl_fairseq.search.engines.base import ENGINES, Engine, choose_engine, engine_names, rank_exactly
+from mlvl_fairseq.search.engines.base import ENGINES, Engine, agreement, choose_engine, engine_names, rank_exactly
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ENGINES", "Engine", "choose_engine", "engine_names", "rank_exactly"]
+__all__ = ["ENGINES", "Engine", "agreement", "choose_engine", "engine_names", "rank_exactly"]

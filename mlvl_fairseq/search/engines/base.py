@@ -40,8 +40,13 @@ class Engine(ABC):
         self.index = index
 
     @classmethod
-    def prepare(cls, index: Index, uri: Optional[str] = None) -> None:
-        """Make, or bring up to date, what the engine keeps of an index; long work shows its progress and resumes."""
+    def prepare(cls, index: Index, uri: Optional[str] = None) -> bool:
+        """Make, or bring up to date, what the engine keeps of an index; long work shows its progress and resumes.
+
+        Returns:
+            whether anything was to be done.
+        """
+        return False
 
     @classmethod
     def installed(cls) -> bool:
@@ -115,3 +120,16 @@ def rank_exactly(index: Index, queries: np.ndarray, candidates: List[np.ndarray]
         best = nearest(query[None], index.vectors(rows), k, normalise=False)
         found.append(Nearest(rows[best.indices], best.scores))
     return found
+
+
+def agreement(engine: Engine, queries: int = 20, k: int = 10) -> float:
+    """The share of the `k` best pictures that an engine finds, on average of some pictures of the index (drawn with a
+    fixed seed) as queries; nan: there are none."""
+    index, everything = engine.index, ENGINES["exact"](engine.index)
+    rows = np.flatnonzero(index.live)
+    if not len(rows):
+        return float("nan")
+    rows = np.sort(np.random.default_rng(0).choice(rows, min(queries, len(rows)), replace=False))
+    vectors = index.vectors(rows)
+    best, found = (rank_exactly(index, vectors, one.candidates(vectors, k), k) for one in (everything, engine))
+    return float(np.mean([np.isin(a.indices, b.indices).mean() for a, b in zip(best, found)]))

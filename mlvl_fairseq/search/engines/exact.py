@@ -1,6 +1,7 @@
 """Every vector is compared, by NumPy."""
 
-from typing import List, Optional
+import threading
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -25,26 +26,34 @@ class ExactEngine(Engine):
 
     def __init__(self, index: Index, uri: Optional[str] = None):
         super().__init__(index)
-        self.margin = 2 * 1.01 * (index.dim + 2) * UNIT  # vectors of length 1, and a little
+        self._one_at_a_time = threading.Lock()  # several are no faster, and hold as many blocks
 
     def candidates(self, queries: np.ndarray, k: int) -> List[np.ndarray]:
-        return scan(self.index, queries, k, self.margin)
+        with self._one_at_a_time:
+            return scan(self.index, queries, k, margin_of(self.index.dim))
+
+
+def margin_of(dim: int) -> float:
+    """How much the float32 scores of two vectors of length 1 (and a little) differ at most although they are equal."""
+    return 2 * 1.01 * (dim + 2) * UNIT
 
 
 def scan(index: Index, queries: np.ndarray, k: int, margin: float, start: int = 0) -> List[np.ndarray]:
     """Live rows from `start` on whose float32 score is among the `k` best, or at most `margin` below them."""
-    scores = np.full((len(queries), len(index) - start), -np.inf, np.float32)
+    kept = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
     for first, block in index.blocks(start):
-        here = slice(first - start, first - start + len(block))
-        scores[:, here] = queries @ np.asarray(block, np.float32).T
-    scores[:, ~index.live[start:]] = -np.inf
-    return [start + _best(row, k, margin) for row in scores]
+        live = np.flatnonzero(index.live[first : first + len(block)])
+        if len(live) < len(block):
+            block = block[live]
+        scores = queries @ np.asarray(block, np.float32).T
+        for number, own in enumerate(scores):
+            kept[number] = _best(np.append(kept[number][0], own), np.append(kept[number][1], first + live), k, margin)
+    return [rows for _, rows in kept]
 
 
-def _best(scores: np.ndarray, k: int, margin: float) -> np.ndarray:
-    """Places of the `k` best scores and of those `margin` below, without those that are -inf."""
-    if not len(scores):
-        return np.empty(0, np.int64)
-    place = max(len(scores) - k, 0)
-    limit = np.partition(scores, place)[place] - np.float32(margin)
-    return np.flatnonzero((scores >= limit) & (scores > -np.inf))
+def _best(scores: np.ndarray, rows: np.ndarray, k: int, margin: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Those of the `k` best scores, and of scores at most `margin` below."""
+    if len(scores) <= k:
+        return scores, rows
+    near = scores >= np.partition(scores, len(scores) - k)[len(scores) - k] - np.float32(margin)
+    return scores[near], rows[near]

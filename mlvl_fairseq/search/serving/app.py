@@ -14,7 +14,7 @@ from typing import Any, Dict, Optional
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -143,6 +143,8 @@ class _Api:
                         raise too_large
         except TimeoutError:
             raise HTTPException(408, f"the picture did not arrive within {UPLOAD_SECONDS} seconds") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the picture did not arrive") from None
         if not content:
             raise HTTPException(400, "there is no picture in the request")
         return bytes(content)
