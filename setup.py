@@ -55,9 +55,21 @@ setup(
     ],
     extras_require={
         "test": ["httpx2>=2.0", "pytest>=7.4", "pytest-xdist>=3.7"],
+        # mlvl-export: what writes ONNX, and the programs that prove an export
+        "export": [
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.5",
+            "open_clip_torch>=3.0",
+            "sentence-transformers>=6.0",
+            "transformers>=5.0",
+        ],
+        "parquet": ["pyarrow>=17"],  # captions and pictures in Parquet files; mlvl-export: clip-retrieval's metadata
+        "lmdb": ["lmdb>=1.4"],  # pictures in an LMDB
         "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
         # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
         "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],
+        "mteb": ["mteb>=2.20"],  # mlvl_fairseq.integrations.mteb
         "milvus": ["pymilvus>=3.0", "milvus-lite>=3.0"],  # mlvl-search --engine milvus
         "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
     },

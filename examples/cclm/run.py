@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The published run.py by our commands: python run.py TASK ARGUMENT ... FLAG ... [--overrides KEY=VALUE ...]
+"""The published run.py by our commands: python run.py --task TASK ARGUMENT ... FLAG ... [--overrides KEY=VALUE ...]
 [-- OPTION ...]
 
 TASK is a file of published/tasks, ARGUMENT what it takes; FLAG is one of run.py's (`--dist 1 --bs 128 --seed 42`),
@@ -34,6 +34,7 @@ def tables() -> str:
 
 def main(argv: Optional[List[str]] = None) -> None:
     words = sys.argv[1:] if argv is None else argv
+    words = words[1:] if words[:1] == ["--task"] else words
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
     elif words[0] == "table":

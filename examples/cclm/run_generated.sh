@@ -9,17 +9,18 @@
 # usage: bash examples/cclm/run_generated.sh [OUT]        default: outputs/cclm_generated
 # Safe to run again: what is done is skipped, what was interrupted goes on. The environment changes what is run:
 #   ARMS="four_streams no_parallel"     what is trained on      SEEDS="1"     JOBS=2 trainings at a time
+#                                       (with_questions: four streams, in whose parallel text there are questions, too)
 #   UPDATES=1200 BATCH=32 LR=1e-3       of each training
 #   PICTURES=3000 MONOLINGUAL=500       training pictures, and how many of them have English captions only
 #   PARALLEL=9000                       lines of parallel text
 #   CLASS_PICTURES=40 CLASS_EPOCHS=4    what the image tower learns first
 #   TEST_PICTURES=300 VOCABULARY=600 RERANK_K=16
 #   TASKS="entailment questions statements"     what is fine-tuned on afterwards; TASKS=none: nothing
-#   TUNED="four_streams"                which of ARMS are fine-tuned, of the first of SEEDS
+#   TUNED="four_streams"                which of ARMS are fine-tuned, of the first of SEEDS (default: the first)
 #   EXAMPLES=6000 FEW=48                English examples of each task, and those of another language
 #   FEW_LANGUAGES="es cs ru"            that are fine-tuned on further
 #   TASK_UPDATES=1200 TASK_LR=1e-3      of each fine-tuning in English
-#   FEW_UPDATES=60 FEW_LR=1e-4          of each further one
+#   FEW_UPDATES=60 FEW_LR=5e-4          of each further one
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
 out=${1:-outputs/cclm_generated} here=$(dirname "${BASH_SOURCE[0]}")
@@ -28,8 +29,8 @@ languages=$image_languages,$text_languages
 read -r -a arms <<<"${ARMS:-four_streams no_parallel}"
 read -r -a seeds <<<"${SEEDS:-1}"
 read -r -a tasks <<<"${TASKS:-entailment questions statements}"
-read -r -a tuned <<<"${TUNED:-four_streams}"
-for arm in "${arms[@]}"; do one_of ARMS "$arm" four_streams no_parallel; done
+read -r -a tuned <<<"${TUNED:-${arms[0]}}"
+for arm in "${arms[@]}"; do one_of ARMS "$arm" four_streams no_parallel with_questions; done
 for task in "${tasks[@]}"; do one_of TASKS "$task" entailment questions statements none; done
 for arm in "${tuned[@]}"; do one_of TUNED "$arm" "${arms[@]}"; done
 world=$out/world pieces=$out/pieces
@@ -56,11 +57,14 @@ if [[ ! -e $out/image/done ]]; then
 fi
 
 arm() { # NAME SEED
-  local flags folder=$out/rows/$1/seed$2 text=() streams=$world/streams updates=${UPDATES:-1200}
+  local flags folder=$out/rows/$1/seed$2 streams=$world/streams updates=${UPDATES:-1200}
+  local train=$world/streams/train/parallel.jsonl valid=$world/streams/valid/parallel.jsonl text=()
   [[ ! -e $folder/done ]] || return 0
   mapfile -t flags <"$out/pretraining.flags"
-  [[ $1 == no_parallel ]] ||
-    text=(--parallel-text "$streams/train/parallel.jsonl" --valid-parallel-text "$streams/valid/parallel.jsonl")
+  if [[ $1 == with_questions ]]; then
+    train+=",$world/examples/parallel/train.*.jsonl" valid+=",$world/examples/parallel/valid.*.jsonl"
+  fi
+  [[ $1 == no_parallel ]] || text=(--parallel-text "$train" --valid-parallel-text "$valid")
   echo "$1, seed $2; log: $folder/train.log" >&2
   logged "$folder/train.log" fairseq-train --user-dir "$(mlvl-path)" "${flags[@]}" --tokenizer-folder "$pieces" \
     --image-root "$world/images" --image-weights "$out/image/checkpoint_best.pt" \
@@ -96,8 +100,8 @@ tune() { # FOLDER LANGUAGE TRAIN CHECKPOINT UPDATES LR EPOCHS FLAGS; it is valid
   mapfile -t flags <"$8"
   logged "$1/$2.log" fairseq-train --user-dir "$(mlvl-path)" "${flags[@]}" --tokenizer-folder "$pieces" \
     --image-root "$world/images" --examples "$data/$3.$2".json* --valid-examples "$data/valid.$2".json* \
-    --init-from "$4" --total-num-update "$5" --max-update "$5" --lr "$6" --validate-interval "$7" --save-interval "$7" \
-    --seed 1 --log-format simple --cpu --num-workers 0 --save-dir "$1"
+    --init-from "$4" --warmup-updates $(($5 / 10)) --total-num-update "$5" --max-update "$5" --lr "$6" \
+    --validate-interval "$7" --save-interval "$7" --seed 1 --log-format simple --cpu --num-workers 0 --save-dir "$1"
 }
 
 asked() { # FOLDER CHECKPOINT EVALUATOR LANGUAGES
@@ -116,7 +120,7 @@ task() { # ARM TASK EVALUATOR SEED
   asked "$folder/zero_shot" "$folder/zero_shot/checkpoint_best.pt" "$3" "$languages"
   for lang in ${FEW_LANGUAGES:-es cs ru}; do
     tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-60}" \
-      "${FEW_LR:-1e-4}" 10 "$flags"
+      "${FEW_LR:-5e-4}" 10 "$flags"
     asked "$folder/few_$lang" "$folder/few_$lang/checkpoint_best.pt" "$3" "$lang"
   done
   touch "$folder/done"

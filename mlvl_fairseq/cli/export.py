@@ -60,7 +60,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     kind = export_named(args.format)
     frozen = frozen_from(args)
-    encoder = Encoder.load(args.checkpoint, **frozen)
+    encoder = Encoder.load(args.checkpoint, device=getattr(args, "device", "cpu"), **frozen)
     export = kind(options_from(kind.Options, args), frozen)
     proof = export_model(export, encoder, Path(args.out), args.scores, args.license, args.method)
     print("\n".join(proof.lines()))

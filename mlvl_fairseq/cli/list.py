@@ -72,15 +72,17 @@ def evaluators() -> Listing:
 
 @listing
 def formats() -> Listing:
-    """files that are read: weights, captions, examples"""
+    """files that are read (weights, captions, examples) and written (mlvl-export)"""
     from mlvl_fairseq.checkpoints.source import weight_formats
     from mlvl_fairseq.data.captions.reading import readers
     from mlvl_fairseq.data.examples import example_readers
+    from mlvl_fairseq.export import known_exports
 
     return {
         "weights (--checkpoint)": {one.description: one.family for one in weight_formats()},
         "captions (--captions-format)": _by_file(readers()),
         "examples (--examples-format)": _by_file(example_readers()),
+        "exports (mlvl-export FORMAT)": {one.name: one.help for one in known_exports()},
     }
 
 

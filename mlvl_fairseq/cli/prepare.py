@@ -17,13 +17,13 @@ examples:
   # files as they are published: all splits in one, all languages in one (docs/data.md)
   mlvl-prepare corpus --languages en --image-root coco --train dataset_coco.json --valid dataset_coco.json
   mlvl-prepare corpus --languages en,zh --image-root images --train captions.jsonl
+  mlvl-prepare corpus --languages en --image-root shards --train shards/train --valid shards/valid  # tar or Parquet
   # one language more: all languages again, the new ones behind; then --teacher again if it says that there is more
   mlvl-prepare corpus --languages en,de,fr,cs --train 'data/train.{lang}.json' --valid 'data/val.{lang}.json'
   # add the features of a teacher (an official CLIP file, a Hugging Face folder or a checkpoint of this plugin)
   mlvl-prepare corpus --teacher ViT-B-32.pt
   # vocabularies and binarized captions for languages learned in this order (mlvl-cll does this by itself)
   mlvl-prepare corpus --order en,de,fr
-  mlvl-prepare corpus --languages en,cs --begin-with teir_hf ...   # cs adds to the tokens of an exported model
   # for image_text_retrieval --langs en,de --vocabulary en,de
   mlvl-prepare corpus --joint en,de
   # for trikd; with --mte also what the frozen text encoder makes of the captions (trikd --cached-states)
@@ -98,8 +98,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
             "--caption-images",
             nargs="+",
             metavar="SPLIT=PATTERN",
-            help="image lists of caption files that need one: the image of each line (aligned), or which images (coco, "
-            "coco_cn)",
+            help="image lists of caption files that need one: the image of each line (aligned); which (coco, coco_cn)",
         ),
         captions.add_argument(
             "--caption-english",

@@ -64,7 +64,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     from mlvl_fairseq.search.engines import engine_names
 
     parser.set_defaults(main=index)
-    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt), tar archives, or a corpus folder")
+    parser.add_argument("images", metavar="IMAGES", help="a folder, a list (.txt), archives, or a corpus folder")
     parser.add_argument("out", metavar="OUT", help="the index folder")
     add_model_options(parser, "the model; needed once, an index knows its model")
     _not_needed(parser, "--checkpoint")

@@ -8,6 +8,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import require_file
 
 INDEX_SUFFIX = ".index.npy"
+ARCHIVE_INDEX = ".index.npz"
 _MARKS = "_SUCCESS"  # in the names of files that Hadoop leaves beside its data
 _REMOTE = ("hdfs://", "s3://", "gs://", "http://", "https://")
 
@@ -43,7 +44,7 @@ def stream_files(paths: str, option: str) -> List[str]:
 
 def is_data(path: str) -> bool:
     name = os.path.basename(path)
-    return not name.startswith(".") and _MARKS not in name and not name.endswith(INDEX_SUFFIX)
+    return not name.startswith(".") and _MARKS not in name and not name.endswith((INDEX_SUFFIX, ARCHIVE_INDEX))
 
 
 def refuse_remote(path: str, option: str) -> None:

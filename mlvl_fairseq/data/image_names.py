@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.data.archives import archive_at
 from mlvl_fairseq.errors import DataError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -75,7 +76,8 @@ def _absolute(root: str) -> Tuple[str, ...]:
 
 class ImageFolder:
     """The pictures below a folder, found by name whatever the spelling on the disk: macOS decomposes Unicode, archives
-    packed on Windows may hold ``\\``. Links inside the folder are followed wherever they lead: its owner made them.
+    packed on Windows may hold ``\\``. Links inside the folder are followed wherever they lead: its owner made them. An
+    archive in it is a folder of its pictures (:mod:`mlvl_fairseq.data.archives`).
 
     Args:
         root: the folder.
@@ -130,10 +132,11 @@ class ImageFolder:
             path = entry and os.path.join(folder, entry)
             if path and count == len(parts):
                 return path if is_file else None
-            found = path and not is_file and self._below(path, "/".join(parts[count:]))
+            found = path and self._below(path, "/".join(parts[count:]))
             if found:
                 return found
-        return None
+        archive = archive_at(folder)
+        return os.path.join(folder, name) if archive is not None and name in archive else None
 
     def _listing(self, folder: str) -> Dict[str, Tuple[str, bool]]:
         """Of each entry of a folder by its :func:`image_name`: its name on the disk, and whether it is a file."""

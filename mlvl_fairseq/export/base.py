@@ -91,6 +91,10 @@ class Export(ABC):
     def fits(self, encoder: "Encoder") -> Optional[str]:
         """None, or in words why this network has no such file: "its text tower has ..."."""
 
+    def programs_for(self, encoder: "Encoder") -> Sequence[str]:
+        """Those of :attr:`programs` that load this network's file. All by default."""
+        return self.programs
+
     @abstractmethod
     def write(self, encoder: "Encoder", folder: Path) -> None:
         """Write the files into a folder, which is there.

@@ -9,6 +9,8 @@ from mlvl_fairseq.export.base import Export
 from mlvl_fairseq.export.card import CARD, Scores, write_card
 from mlvl_fairseq.export.proof import PROOF, Proof, prove
 from mlvl_fairseq.export.quiet import quiet
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import read_object
 from mlvl_fairseq.process.locks import writing
 
 if TYPE_CHECKING:
@@ -36,14 +38,15 @@ def export_model(
     """
     export.require_fit(encoder)
     _require_installed(export)
-    _require_own(folder)
+    _require_own(folder, export)
     shown = [Scores.read(path, encoder) for path in scores]
     preprocess = encoder.network.preprocess
     samples = export.samples(None if preprocess is None else preprocess.size)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (PROOF, CARD):
-            (folder / stale).unlink(missing_ok=True)
+        (folder / CARD).unlink(missing_ok=True)
+        # Until there is a proof: whose folder it is, so that what is interrupted can be run again.
+        write_json(folder / PROOF, {"format": export.name, "proven": False})
         with quiet():
             export.write(encoder, folder)
             proof = prove(export, encoder, folder, samples)
@@ -57,10 +60,14 @@ def _require_installed(export: Export) -> None:
         raise UserError(f"{export.name} is written with {' and '.join(absent)}: pip install 'mlvl_fairseq[export]'")
 
 
-def _require_own(folder: Path) -> None:
-    """Raises UserError: there is something else than an earlier export."""
+def _require_own(folder: Path, export: Export) -> None:
+    """Raises UserError: there is something else than an earlier export to the same format. DataError: its proof is
+    damaged."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder to write to")
     others = [path for path in folder.glob("*") if not path.name.startswith(".")] if folder.exists() else []
     if others and not (folder / PROOF).exists():
         raise UserError(f"{folder} holds other files, such as {others[0].name}: give a new folder")
+    found = read_object(folder / PROOF).get("format") if others else export.name
+    if found != export.name:
+        raise UserError(f"{folder} holds an export to {found}: give a new folder")

@@ -121,8 +121,9 @@ def prove(export: Export, encoder: "Encoder", folder: Path, samples: Samples) ->
         UserError: something differs by more than the tolerance, or a program does not load it.
     """
     proof = Proof(export.name, encoder.fingerprint, export.tolerance, versions_of(COMMON), samples.source)
-    installed = versions_of(export.programs)
-    proof.not_installed = [name for name in export.programs if name not in installed]
+    programs = export.programs_for(encoder)
+    installed = versions_of(programs)
+    proof.not_installed = [name for name in programs if name not in installed]
     for name, version in installed.items():
         proof.trials[name] = _tried(name, version, export, encoder, folder, samples)
     failures = [f"{name} {trial.failure}" for name, trial in proof.trials.items() if trial.failure]
@@ -141,6 +142,19 @@ def _tried(name: str, version: str, export: Export, encoder: "Encoder", folder: 
         logger.debug("%s", folder, exc_info=True)
         trial.failure = f"does not load it: {one_line(error)}"
         return trial
+    try:
+        _compare(trial, stock, encoder, samples, lang)
+    except UserError:  # ours
+        raise
+    except Exception as error:
+        logger.debug("%s", folder, exc_info=True)
+        trial.failure = f"loads it and does not run it: {one_line(error)}"
+        return trial
+    trial.failure = _failure(trial, export.tolerance)
+    return trial
+
+
+def _compare(trial: Trial, stock: Stock, encoder: "Encoder", samples: Samples, lang: Optional[str]) -> None:
     if stock.texts is not None:
         captions = [caption for caption in samples.captions if _as_ours(stock, caption)]
         trial.texts = difference(stock.texts(captions), encoder.encode_texts(captions, lang))
@@ -148,8 +162,6 @@ def _tried(name: str, version: str, export: Export, encoder: "Encoder", folder: 
         trial.tokens = _compare_tokens(stock, encoder, [*samples.captions, *samples.more_captions], lang)
     if stock.pixels is not None:
         _try_images(trial, stock, encoder, samples)
-    trial.failure = _failure(trial, export.tolerance)
-    return trial
 
 
 def _try_images(trial: Trial, stock: Stock, encoder: "Encoder", samples: Samples) -> None:

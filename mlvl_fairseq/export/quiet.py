@@ -2,7 +2,11 @@
 
 import contextlib
 import logging
+import os
+import sys
 from typing import Iterator
+
+HUB, HUB_OPTION = "huggingface_hub", "HF_HUB_DISABLE_PROGRESS_BARS"
 
 
 @contextlib.contextmanager
@@ -12,7 +16,9 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.INFO)
     with contextlib.ExitStack() as stack:
         stack.callback(logging.disable, before)
-        with contextlib.suppress(ImportError):
+        if HUB not in sys.modules:
+            os.environ.setdefault(HUB_OPTION, "1")  # which it reads when it is imported
+        else:
             from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
             if not are_progress_bars_disabled():

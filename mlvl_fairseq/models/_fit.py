@@ -12,7 +12,8 @@ from mlvl_fairseq.needs import has_none, missing
 
 def for_tasks_that_fit(build_model: Callable) -> Callable:
     """Decorator of a model's ``build_model(cls, cfg, task)``: a task that lacks what the model needs, such as those of
-    fairseq itself, is refused.
+    fairseq itself, is refused. What it finds out of `cfg`, such as dimensions of the data, is its ``built_with``:
+    fairseq gives some models a copy of the options that are saved.
 
     Raises:
         UserError: it does.
@@ -28,7 +29,9 @@ def for_tasks_that_fit(build_model: Callable) -> Callable:
                 f"this --arch does not fit --task {names.get(type(task), type(task).__name__)}: {has_none(absent)}; "
                 f"give --task {' or '.join(sorted(fitting))}"
             )
-        return build_model(cls, cfg, task)
+        model = build_model(cls, cfg, task)
+        model.built_with = cfg
+        return model
 
     return build
 

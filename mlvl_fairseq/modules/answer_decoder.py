@@ -121,7 +121,7 @@ class AnswerDecoder(nn.Module):
         real = torch.arange(own.shape[1], device=own.device) < counts[:, None]
         depth, above = tree.depth[own], tree.above[own]
         seen = above.gather(2, depth[:, None].expand(-1, own.shape[1], -1)) == own[:, None]
-        states = self(tree.piece[own], depth, (seen & real[:, None])[:, None], question)[real]
+        states = self(tree.piece[own], depth, seen[:, None], question)[real]
         place = torch.zeros(rows, nodes, dtype=torch.long, device=own.device)
         place[read] = torch.arange(len(states), device=own.device)
         row, node = there[:, 1:].nonzero(as_tuple=True)

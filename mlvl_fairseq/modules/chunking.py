@@ -56,8 +56,10 @@ def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: 
         what `function` returns, its tensors [size, ...] concatenated to [B, ...], also those in (nested) dictionaries.
         A scalar is taken for a mean over rows and becomes the mean over all.
     """
+    if size <= 0:  # before anything is counted, which an exported graph would keep
+        return function(*tensors)
     rows = len(tensors[0])
-    if size <= 0 or rows <= size:
+    if rows <= size:
         return function(*tensors)
     chunks = list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
     outputs = [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]

@@ -12,7 +12,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.tasks import FairseqTask
-from omegaconf import II, MISSING, OmegaConf
+from omegaconf import II, MISSING, OmegaConf, open_dict
 from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.codes import language_code
@@ -65,7 +65,9 @@ class MlvlTask(FairseqTask):
         own, name = task_name(self), cfg._name
         absent = missing_for_model(MODEL_REGISTRY.get(name) or ARCH_MODEL_REGISTRY[name], self)
         if absent is not None and not absent:
-            return super().build_model(cfg, from_checkpoint)
+            model = super().build_model(cfg, from_checkpoint)
+            fill_in_options(cfg, model.built_with)
+            return model
         reason = "it does not say what it needs" if absent is None else has_none(absent)
         fitting = [arch for arch, model in ARCH_MODEL_REGISTRY.items() if missing_for_model(model, self) == []]
         raise UserError(f"--arch {name} does not fit --task {own}: {reason}; these do: {', '.join(fitting)}")
@@ -117,6 +119,16 @@ class MlvlTask(FairseqTask):
     def seed_for(self, purpose: int) -> int:
         """A seed of its own for every purpose within a run."""
         return int(np.random.SeedSequence([self.cfg.seed, purpose]).generate_state(1)[0])
+
+
+def fill_in_options(saved, found) -> None:
+    """Let the options that a checkpoint saves say what building the model found out: those that nobody gave."""
+    if not OmegaConf.is_config(saved) or saved is found:
+        return
+    with open_dict(saved):
+        for name, value in found.items():
+            if value is not None and saved.get(name) is None:
+                saved[name] = value
 
 
 def without_rows(sample: Dict) -> Dict:

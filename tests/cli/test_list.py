@@ -14,6 +14,7 @@ from mlvl_fairseq.data.examples import example_readers
 from mlvl_fairseq.docstrings import summary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators import EVALUATORS
+from mlvl_fairseq.export import known_exports
 from mlvl_fairseq.networks import NETWORKS
 from mlvl_fairseq.networks.presets import list_presets
 
@@ -34,9 +35,10 @@ def test_every_name_of_every_registry_is_there(listed):
     assert listed["methods"] == list_methods()
     assert listed["presets"] == {"--preset": list_presets(), "--config": list_configs()}
     assert NETWORKS.keys() <= listed["models"].keys() and listed["models"]["trikd_tiny"].startswith("trikd with ")
-    weights, captions, examples = listed["formats"].values()
+    weights, captions, examples, exports = listed["formats"].values()
     assert weights == {one.description: one.family for one in weight_formats()}
     assert (captions.keys(), examples.keys()) == (readers().keys(), example_readers().keys())
+    assert exports == {one.name: one.help for one in known_exports()} and "open-clip" in exports
 
 
 def test_every_name_says_what_it_is(listed):

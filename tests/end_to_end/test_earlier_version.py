@@ -99,12 +99,16 @@ def test_finished_scores_are_taken_up(earlier, expected, run_here, capsys):
     assert len(files) == 2 and all(path.stat().st_mtime_ns == time for path, time in files.items())
 
 
+NEW = {"task_state.dictionary"}  # what checkpoints did not say then
+
+
 def assert_near(found, expected, tolerance):
     """Two checkpoints are as far in training, and their weights at most `tolerance` apart, which is less than a step
     or two with these learning rates. Biases of keys change nothing that a network gives: only noise moves them."""
     one, other = (tensors(path, ["model"]) for path in (found, expected))
     assert one.keys() == other.keys()
-    assert not [place for place in differing(found, expected) if place.split(".")[0] in PROGRESS]
+    moved = [place for place in differing(found, expected) if place.split(".")[0] in PROGRESS]
+    assert set(moved) <= NEW
     weights = [place for place in one if not place.endswith("k_proj.bias")]
     assert len(weights) > 10
     for place in weights:

@@ -74,7 +74,10 @@ def overrides(request):
             own += ["task.langs=en"]
         elif task == "cclm_pretraining":
             files = {"image_text": "images", "parallel_text": "texts", "regions": "regions"}
-            own = [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
+            started = "init_from" in model
+            own = ["model.init_from=null"] if started else []
+            files = {"image_text": "images"} if started else files
+            own += [f"task.{kind}={value('streams') / name}.jsonl" for kind, name in files.items()]
             own += [f"task.tokenizer_folder={value('streams') / 'pieces'}", "dataset.batch_size=6", *CCLM]
         elif "examples" in config["task"]:
             files = {"image_text_classification": "xvnli.jsonl", "visual_question_answering": "gqa.json"}
@@ -344,7 +347,7 @@ def test_quirks_of_the_published_code_are_options_of_both_sizes(succeed, overlay
     for config in (overlay, f"{overlay}_small"):
         plain = succeed("mlvl-options", "--config", config).splitlines()
         quirky = succeed("mlvl-options", "--config", config, f"+reference={overlay}").splitlines()
-        quirks = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad"}
+        quirks = {"cclm": "--mask-special", "cclm_retrieval": "--itc-grad", "cclm_which_image": "--stream-form"}
         quirks.update(dict.fromkeys(("cclm_entailment", "cclm_questions"), "--example-form"))
         quirk = quirks.get(overlay, "--frozen-dropout")
         assert quirk in quirky and quirk not in plain

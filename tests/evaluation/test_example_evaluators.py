@@ -115,6 +115,7 @@ def test_labels_of_the_published_network(encoder, written, tmp_path, unlabelled,
     number = 4 if unlabelled == "wrong" else 3
     keys = parse_signature(found["signature"])
     assert {"examples": str(number), "unlabelled": told, "images": "3", "lang": "en"}.items() <= keys.items()
+    assert "unusable" not in keys
     ranks = QueryRanks.load(tmp_path / "scores" / "en.test.ranks.npz")
     second = int(np.sum(np.array(TABLE["xvnli"]["logits"][1]) > TABLE["xvnli"]["logits"][1][2]))
     assert ranks.text_ranks.tolist()[:3] == [0, second, 0] and second > 0
@@ -185,6 +186,20 @@ def test_answers_of_the_published_network(encoder, written, tmp_path):
     assert "first" not in parse_signature(once["signature"]) and parse_signature(once["signature"])["rank"] == "14"
 
 
+def test_answers_that_are_given_win_over_those_of_training_and_are_not_cleaned(encoder, written, tmp_path):
+    """A question without an answer is not one whose answer is not listed."""
+    best = TABLE["vqa"]["topk_ids"][0][0]
+    (tmp_path / "answers.json").write_text(json.dumps(ANSWERS))
+    options = {**written("gqa", [*asked(1, [best]), ("1", "1-0", {})]), "answers": str(tmp_path / "answers.json")}
+    model = encoder("vqa", ANSWERS[::-1][:3])
+    cut, model.tokenizer.encode_batch = model.tokenizer.encode_batch, None
+    model.tokenizer.prepared = lambda: SimpleNamespace(bos=0, eos=2, pad=1, encode_batch=cut)
+    found = evaluate("vqa", model, {**options, "rank_k": 5, "first_piece": "reference"})["en"]
+    keys = parse_signature(found["signature"])
+    assert found["accuracy"] == 50.0 and keys["answers"] == "14" and "unlisted" not in keys
+    assert keys["unlabelled"] == "1-wrong"
+
+
 def test_a_classifier_of_answers(encoder, written):
     """Classes of the label head are the answers."""
     choices = ["no", "yes", "red"]
@@ -246,6 +261,21 @@ def test_unusable_examples_are_counted_and_unreadable_pictures_left_out(encoder,
     found = evaluate("nli", encoder("xvnli"), {**options, "bad_image": "skip"})["en"]
     assert found["left_out"] == {"images": ["bad-0.jpg"], "texts": 1} and found["accuracy"] == pytest.approx(200 / 3)
     assert {"examples": "3", "unusable": "3"}.items() <= parse_signature(found["signature"]).items()
+
+
+def test_a_statement_goes_with_one_of_its_pictures(encoder, written):
+    """And other second pictures are other data."""
+    first, second = "0-0.jpg", "0-1.jpg"
+    pairs = [[first, second], [first, "bad-1.jpg"], ["bad-0.jpg", second]]
+    options = {**written("nlvr", [("0", pair, True) for pair in pairs]), "bad_image": "skip"}
+    found = evaluate("nlvr", encoder("nlvr"), options)["en"]
+    assert found["left_out"] == {"images": ["bad-1.jpg", "bad-0.jpg"], "texts": 2}
+    assert parse_signature(found["signature"])["examples"] == "1"
+    signatures = []
+    for other in (second, "1-1.jpg"):
+        own = written("nlvr", [("0", [first, other], True)])
+        signatures.append(parse_signature(evaluate("nlvr", encoder("nlvr"), own)["en"]["signature"]))
+    assert signatures[0]["data"] != signatures[1]["data"]
 
 
 @pytest.mark.parametrize("evaluator, kind, changed, message", [

@@ -235,6 +235,7 @@ def test_every_key_has_options_that_take_it(plan, published_program, data):
             "--checkpoint a.th",
             "--checkpoint a.th: convert it first: mlvl-convert cclm a.th OUT --",
         ),
+        ("nlvr_domain", "--dist 1 --load_ckpt_from a.pt --evaluate", "say with --checkpoint which model to start from"),
         ("nlvr_domain", "--load_ckpt_from a.pth", "--load_ckpt_from a.pth: convert it first: mlvl-convert cclm a.pth"),
         ("xvnli", f"{START} --bs 4", "--bs 4 is the batch of all 8 processes"),
         ("xvnli", f"{START} --overrides k_test=4", "--overrides k_test=4: give KEY=VALUE, with a key of the table"),
@@ -264,3 +265,15 @@ def test_missing_files_are_told_with_their_place(plan, tmp_path, data):
     assert refused("wit", IMAGES=tmp_path).startswith(f"{tmp_path}/wit_test: no such folder of Kaggle's tables")
     assert refused("xvnli", XLMR=tmp_path).startswith(f"{tmp_path}/dict.txt: no such file; give XLM-R's folder")
     assert refused("xvnli", IGLUE="hdfs://a").startswith("IGLUE hdfs://a: hdfs is not read from here")
+
+
+def test_the_program_itself(published_program, capsys):
+    """``python run.py --task NAME``, as published; without anything it says how it is used."""
+    for words, says in (
+        (["--task", "vqa"], "--task vqa: there are gqa, itr_coco"),
+        (["gqa", "a"], "usage: gqa.sh IGLUE"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            published_program.main(words)
+    published_program.main([])
+    assert "python run.py --task TASK ARGUMENT" in capsys.readouterr().out

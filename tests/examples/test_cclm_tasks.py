@@ -74,6 +74,7 @@ def test_tasks_are_learned_in_english_then_in_a_few_examples_and_asked_in_all_la
         for args, lang in zip(few, ("es", "ru"), strict=True):
             assert (args.examples, args.valid_examples) == (f"{data}/few.{lang}{other}", f"{data}/valid.{lang}{other}")
             assert args.init_from == f"{folder}/zero_shot/checkpoint_best.pt" and args.lr == [2e-5]
+            assert (args.max_update, args.warmup_updates, args.validate_interval) == (60, 6, 10)  # warm-up ends
         assert evaluators[3 * number : 3 * number + 3] == 3 * [evaluator]
         zero_shot, *others = asked[3 * number : 3 * number + 3]
         assert zero_shot.lang == "en,de,es,cs,ru" and zero_shot.output_dir == f"{folder}/zero_shot"
@@ -91,14 +92,18 @@ def test_tasks_are_learned_in_english_then_in_a_few_examples_and_asked_in_all_la
 def test_which_tasks_and_of_which_training(call, stubs):
     commands, trained = call(TASKS="none", ARMS="no_parallel")
     assert len(trained) == 2 and len(commands["python"]) == 2
-    _, trained = call(TASKS="questions", ARMS="no_parallel", TUNED="no_parallel", FEW_LANGUAGES="cs")
+    _, trained = call(TASKS="questions", ARMS="no_parallel", FEW_LANGUAGES="cs")
     assert [args.init_from for args in trained] == [
         "out/rows/no_parallel/seed1/checkpoint_last.pt",
         "out/tasks/no_parallel/questions/zero_shot/checkpoint_best.pt",
     ]
+    _, (pretrained,) = call(TASKS="none", ARMS="with_questions")
+    assert pretrained.parallel_text == (
+        "out/world/streams/train/parallel.jsonl,out/world/examples/parallel/train.*.jsonl"
+    )
     for wrong, says in (
         ({"TASKS": "riddles"}, "TASKS=riddles: choose one of entailment"),
-        ({"ARMS": "no_parallel"}, "TUNED=four_streams: choose one of no_parallel"),
+        ({"ARMS": "no_parallel", "TUNED": "four_streams"}, "TUNED=four_streams: choose one of no_parallel"),
     ):
         stubs.run(FOLDER / "run_generated.sh", "new", status=2, says=says, **wrong)
 

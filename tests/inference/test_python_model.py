@@ -1,7 +1,9 @@
 """`load_model`: what it encodes, compares, ranks and classifies, against independent computations."""
 
+import copy
 import subprocess
 import sys
+import tracemalloc
 from types import SimpleNamespace
 
 import clip
@@ -82,6 +84,13 @@ def test_pictures_of_every_kind_are_one_picture(model, files):
     np.testing.assert_allclose(*model.encode_image([grey, Image.fromarray(grey)]), atol=1e-6)
 
 
+def test_pictures_of_sixteen_bits(model):
+    wide = Image.fromarray(np.arange(40 * 40, dtype=np.uint16).reshape(40, 40) * 40)
+    scaled = Image.fromarray(np.rint(np.arange(40 * 40).reshape(40, 40) * (255 / 1599)).astype(np.uint8))
+    np.testing.assert_allclose(*model.encode_image([wide, scaled], high_bit_depth="scale"), atol=1e-6)
+    assert not np.allclose(*model.encode_image([wide, scaled]), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "picture, message",
     [
@@ -136,7 +145,21 @@ def test_ranking_by_the_definition(model, files):
     assert model.rank(TEXTS, files).indices.shape == (4, 3), "fewer images than k"
     images = model.encode_image(files)
     for given in (images, torch.from_numpy(images), 3 * images):  # vectors need not be of length 1
-        np.testing.assert_array_equal(model.rank(model.encode_text(TEXTS), given, k=2).indices, found.indices)
+        again = model.rank(model.encode_text(TEXTS), given, k=2)
+        np.testing.assert_array_equal(again.indices, found.indices)
+        np.testing.assert_allclose(again.scores, found.scores, atol=1e-6)
+
+
+def test_a_stored_collection_is_not_copied(model, tmp_path, monkeypatch):
+    np.save(tmp_path / "stored.npy", np.random.default_rng(0).normal(size=(8000, 512)).astype(np.float32))  # 16 MB
+    stored = np.load(tmp_path / "stored.npy", mmap_mode="r")
+    monkeypatch.setattr(blocks, "CANDIDATES", 100)
+    tracemalloc.start()
+    found = model.rank(stored[7000:7003], stored, k=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6 and found.indices[:, 0].tolist() == [7000, 7001, 7002]
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-6)
 
 
 def test_blocks_and_ties_change_nothing(monkeypatch):
@@ -184,7 +207,11 @@ def test_models_that_treat_languages_by_themselves(parts):
     assert model.languages == ["en", "de"] and repr(model) == "<Model clip, 8 dimensions, languages en de: model.pt>"
     with pytest.raises(UserError, match="model.pt needs lang=, .*; there are: en, de"):
         model.encode_text(["Hund"])
-    for call in (model.encode_text, lambda texts, lang: model.rank(texts, np.ones((1, 8)), 1, lang)):
+    for call in (
+        model.encode_text,
+        lambda texts, lang: model.rank(texts, np.ones((1, 8)), 1, lang),
+        lambda texts, lang: model.classify(np.ones((1, 8)), texts, lang=lang),
+    ):
         with pytest.raises(UserError, match="model.pt does not know language 'fr'; there are: en, de"):
             call(["Hund"], "fr")
     assert not np.allclose(model.encode_text(["Hunde"], "de"), model.encode_text(["Hunde"], "en"), atol=1e-3)
@@ -212,7 +239,7 @@ def fusion():
 
 
 def test_a_fusion_encoder_matches_and_puts_in_order(fusion, files):
-    texts, network = ["ab", "cde", "ba"], fusion.encoder.network
+    texts, network, files = ["ab", "cde", "ba"], fusion.encoder.network, files[::-1]
     scores = np.empty((3, 3))
     with torch.no_grad():
         for row, text in enumerate(fusion.encoder.tokenizer.tokenize(texts, 20)):
@@ -223,13 +250,23 @@ def test_a_fusion_encoder_matches_and_puts_in_order(fusion, files):
                 )
     np.testing.assert_allclose(fusion.match(texts, files), scores, atol=1e-5)
     cosines = fusion.similarity(texts, files)
-    found = fusion.rank(texts, files, k=1, rerank=2)
-    for row in range(3):
-        two = np.argsort(-cosines[row])[:2]
-        assert found.indices[row, 0] == two[scores[row, two].argmax()]
-        assert found.scores[row, 0] == pytest.approx(scores[row, two].max(), abs=1e-5)
+    for k, rerank in ((1, 2), (2, 2), (2, 3)):
+        found = fusion.rank(texts, files, k, rerank=rerank)
+        for row in range(3):
+            few = np.argsort(-cosines[row])[:rerank]
+            expected = few[np.argsort(-scores[row, few])][:k]
+            np.testing.assert_array_equal(found.indices[row], expected)
+            np.testing.assert_allclose(found.scores[row], scores[row, expected], atol=1e-5)
+    assert (np.argsort(-scores, axis=1) != [0, 1, 2]).any(axis=1).all(), "no order that the images have anyway"
+    half = copy.deepcopy(fusion)
+    half.encoder.network.to(torch.bfloat16)
+    half.encoder.dtype = torch.bfloat16
+    assert 0 < np.abs(half.match(texts, files) - scores).max() < 0.1 * np.abs(scores).max()
     with pytest.raises(UserError, match="reads texts and looks at pictures"):
         fusion.match(fusion.encode_text(texts), files)
+    half.encoder.tokenizer.own_languages = ["en"]
+    with pytest.raises(UserError, match="does not know language 'de'; there are: en"):
+        half.match(texts, files, "de")
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed(root):

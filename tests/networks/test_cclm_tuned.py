@@ -19,7 +19,7 @@ from mlvl_fairseq.modules import hard_negatives
 from mlvl_fairseq.modules.answer_decoder import log_totals
 from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.networks.base import Encoded
-from mlvl_fairseq.networks.cclm_heads.which_image import paired, weights_of
+from mlvl_fairseq.networks.cclm_heads.which_image import WhichImage, paired, weights_of
 from mlvl_fairseq.networks.cclm_options import ARCHITECTURES
 from mlvl_fairseq.networks.dual_encoder import TowerConfigs
 from mlvl_fairseq.networks.freezing import Counts
@@ -91,6 +91,12 @@ def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatc
             torch.testing.assert_close(found.scores[row], expected[found.answers[row]], rtol=2e-5, atol=2e-5)
             assert sorted(found.answers[row].tolist()) == list(range(14))
             assert found.scores[row].tolist() == sorted(found.scores[row].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("answers", [[], [[0]], [[0, 5, 2], [0]], [[0, 5, 2], [1, 5, 2]]])
+def test_what_is_no_list_of_answers_makes_no_tree(answers):
+    with pytest.raises(ValueError, match="answers are <s> ... </s> with one <s>"):
+        AnswerTree(answers)
 
 
 @pytest.mark.parametrize("block", [(2, 3), (1, 7), (5, 100)])
@@ -185,10 +191,21 @@ def test_the_published_size():
     assert Counts.of(network).total == TABLE["counts"]["xvnli"]
 
 
+def test_a_third_of_texts_is_about_each_image_and_a_third_about_neither():
+    """4 standard deviations of 1,200 draws are 0.055."""
+    torch.manual_seed(0)
+    network = SimpleNamespace(ta_head=lambda states: states, first_states=lambda text, image: image.vector[::2])
+    images = Encoded(torch.randn(1200, 2), torch.zeros(1200, 1, 2))
+    found = WhichImage().run(network, Encoded(None, None, torch.ones(1200, 1)), images)
+    shares = torch.bincount(found["labels"], minlength=3) / 1200
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.055) and found["drawn"].all()
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"heads": "labels"}, "--heads labels has two classes at least, and --num-labels is 0"),
+        ({"heads": "labels", "num_labels": 1}, "--heads labels has two classes at least, and --num-labels is 1"),
         ({"heads": "which_image"}, "--heads which_image needs --images-per-text 2"),
         ({"heads": "matching", "images_per_text": 2}, "--heads matching reads a text beside one image"),
         ({"heads": "answers", "decoder_layers": 0}, "--decoder-layers 0: a decoder has one at least"),

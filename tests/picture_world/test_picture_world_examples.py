@@ -138,6 +138,7 @@ def test_labels_of_statements_are_what_both_pictures_show(drawn, shown):
         for example in examples:
             text = example.say(ENGLISH)
             claimed, pair = groups(text), [shown[name] for name in example.pictures]
+            assert len(set(example.pictures)) == 2
             has = [exactly(claimed, picture) for picture in pair]
             assert all(has[i] or lacking(claimed, picture) is not False for i, picture in enumerate(pair))
             truth = {"left": has[0], "right": has[1], "both": all(has), "exactly one": has[0] != has[1]}

@@ -183,7 +183,7 @@ def test_archives_are_read_where_they_lie(tmp_path, photos, update, index):
     source = source_of(shards / "1.tar")
     with Image.open(photos / "new.png") as picture:
         assert source.picture("1.tar/new.png", 10**6).tobytes() == picture.tobytes()
-    with pytest.raises(DataError, match="no such picture"):
+    with pytest.raises(DataError, match="there is no picture 'notes.txt' in it"):
         source.picture("1.tar/notes.txt", 10**6)
     with tarfile.open(shards / "2.tar", "w:gz") as archive:
         archive.add(photos / "a.png", "a.png")

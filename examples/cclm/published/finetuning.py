@@ -156,7 +156,7 @@ class FineTuning(Task):
             raise UserError(f"--model {flags.model}: there is {MODEL}")
         if not flags.output_dir:
             raise UserError("say with --output_dir where checkpoints and scores are to be")
-        if not flags.checkpoint and not flags.load_ckpt_from:
+        if not flags.checkpoint and (flags.evaluate or not flags.load_ckpt_from):
             raise UserError("say with --checkpoint which model to start from, or to evaluate")
 
     def _config(self, flags, few: Optional[FewShot]) -> Config:
@@ -245,9 +245,11 @@ class FineTuning(Task):
 
 def device(call: Call) -> str:
     """Where evaluation computes: as fairseq-train chooses."""
-    import torch
+    if "--cpu" in call.options:
+        return "cpu"
+    import torch  # here: it takes seconds
 
-    return "cpu" if "--cpu" in call.options or not torch.cuda.is_available() else "cuda"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def schedule(setting: Setting, rows: int) -> List[str]:

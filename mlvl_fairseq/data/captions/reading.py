@@ -81,6 +81,10 @@ class CaptionReader(ABC):
     def sniff(self, head: str) -> bool:
         """Is a file that starts with ``head`` (its first 65,536 characters at most) of this format?"""
 
+    def recognises(self, path: str) -> bool:
+        """Is something that is no text, or several files, of this format? Formats of text are told by `sniff`."""
+        return False
+
     @abstractmethod
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
         """Add every caption of ``source`` to ``rows``.
@@ -178,6 +182,9 @@ def choose_reader(source: CaptionSource, format: str = "auto") -> CaptionReader:
 def _detect(source: CaptionSource, known: dict[str, CaptionReader]) -> str:
     """The only format whose content the head of the file is; else the one that takes any text, if it has what it needs.
     The file's name does not matter."""
+    for name, reader in known.items():
+        if reader.recognises(source.path):
+            return name
     head = _head(source.path)
     if not head.strip():
         raise DataError("is empty", source.path)

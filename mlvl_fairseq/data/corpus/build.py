@@ -9,6 +9,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from mlvl_fairseq.codes import language_code
+from mlvl_fairseq.data.archives import is_picture
 from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
 from mlvl_fairseq.data.captions.table import ONE_LANGUAGE
 from mlvl_fairseq.data.corpus.corpus import FORMAT, MANIFEST, Corpus
@@ -91,7 +92,7 @@ def checked_image_root(image_root, first_images: Dict[str, str], allow_outside: 
     """
     root = Path(image_root).resolve()
     for split, name in first_images.items():
-        if not Path(ImageFolder(root, allow_outside).path(name)).is_file():
+        if not is_picture(ImageFolder(root, allow_outside).path(name)):
             raise UserError(
                 f"--image-root {image_root}: there is no {root / name}, the first image of the {split} split; give the "
                 "folder that image names start from (--check-images leaves out captions of missing images)"

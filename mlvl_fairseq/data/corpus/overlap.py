@@ -1,11 +1,13 @@
 """Pictures that splits share: a model would be scored on what it was trained on."""
 
+import hashlib
 import os
 from itertools import combinations
 from typing import Dict, List, NamedTuple, Tuple
 
 from tqdm import tqdm
 
+from mlvl_fairseq.data.archives import archived
 from mlvl_fairseq.data.corpus.corpus import Corpus
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
@@ -52,12 +54,20 @@ def shared_by_content(corpus: Corpus, allow_outside: bool = False) -> List[Overl
     with tqdm(total=sum(map(len, names.values())), desc="compare photos", unit=" photos") as bar:
         for split, own in names.items():
             for name in own:
-                path = folder.path(name)
-                if not os.path.isfile(path):
-                    raise DataError(f"there is no such image of the {split} split; mend --image-root", path)
-                contents[split].setdefault(file_sha256(path), name)
+                contents[split].setdefault(_content(folder.path(name), split), name)
                 bar.update()
     return _shared(contents)
+
+
+def _content(path: str, split: str) -> str:
+    """sha256 (hex) of a picture's file. Raises DataError: it is not there."""
+    found = archived(path)
+    if found is not None:
+        archive, name = found
+        return hashlib.sha256(archive.read(name)).hexdigest()
+    if not os.path.isfile(path):
+        raise DataError(f"there is no such image of the {split} split; mend --image-root", path)
+    return file_sha256(path)
 
 
 def _shared(keys: Dict[str, Dict[str, str]]) -> List[Overlap]:

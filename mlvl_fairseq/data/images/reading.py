@@ -1,5 +1,6 @@
 """Images from files: safe decoding, and what is to be said of files that do not decode, or show nothing."""
 
+import io
 import logging
 import os
 import warnings
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mlvl_fairseq.data.archives import archived
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.transforms import WIDE_MODES
 from mlvl_fairseq.errors import DataError
@@ -34,7 +36,7 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
     """Decode an image file; of an animation, the first frame.
 
     Args:
-        path: image file.
+        path: image file, or a picture's place in an archive (:mod:`mlvl_fairseq.data.archives`).
         mode: Pillow mode to convert to; None keeps the file's own.
         max_pixels: largest width x height; checked before anything is decoded.
 
@@ -42,6 +44,10 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
         DataError: the file is missing, no regular file, no image of a common format, truncated, too large or too
             narrow.
     """
+    found = archived(path)
+    if found is not None:
+        archive, name = found
+        return decode_image(io.BytesIO(archive.read(name)), path, mode, max_pixels)
     _require_image_file(path)
     return decode_image(path, path, mode, max_pixels)
 

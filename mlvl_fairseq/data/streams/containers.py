@@ -6,16 +6,16 @@ A container is a kind of such file, told by its content: lines of JSON, or a tar
 
 import hashlib
 import os
-import tarfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple, Type
+from typing import List, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 from tqdm import tqdm
 
 from mlvl_fairseq.arrays import map_array, write_array
 from mlvl_fairseq.data.data_files import INDEX_SUFFIX
+from mlvl_fairseq.data.tar_files import is_tar, tar_members
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import open_file
 
@@ -113,14 +113,14 @@ class Tar(Container):
 
     @classmethod
     def detect(cls, head: bytes) -> bool:
-        return head[257:262] == b"ustar"
+        return is_tar(head)
 
     @classmethod
     def scan(cls, path: str) -> np.ndarray:
         rows: List[Tuple[int, ...]] = []
         size, last = os.path.getsize(path), None
         with _progress(path, size) as bar:
-            for name, place, length in _members(path, size):
+            for name, place, length in tar_members(path, size):
                 bar.update(place + length - bar.n)
                 folder, _, base = name.rpartition("/")
                 key, ending = f"{folder}/{base.partition('.')[0]}", os.path.splitext(base)[1].lower()
@@ -206,20 +206,3 @@ def _require_lines(head: bytes, path: str) -> None:
         raise DataError("is a JSON list; one object a line is expected (jq -c '.[]' makes them)", path)
     if start != b"{":
         raise DataError("does not begin with a JSON object; one object a line is expected, or a tar archive", path)
-
-
-def _members(path: str, size: int) -> Iterator[Tuple[str, int, int]]:
-    """Name, place and bytes of each regular file in an archive."""
-    try:
-        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                archive.members.clear()  # which tarfile keeps all of
-                if member.offset_data + member.size > size:
-                    raise DataError(f"is truncated in '{member.name}'; copy it again", path)
-                if member.isreg():
-                    yield member.name, member.offset_data, member.size
-            file.seek(archive.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a cut header for the end
-                raise DataError("has no end: it is truncated; copy it again", path)
-    except tarfile.TarError as error:
-        raise DataError(f"is a damaged tar archive ({error}); copy it again", path) from None

@@ -1,7 +1,7 @@
 """CLIP for `transformers`, and the same folder for sentence-transformers."""
 
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class ClipHf(Export):
 
     def fits(self, encoder) -> Optional[str]:
         return unfit_clip(encoder, self.options.lang)
+
+    def programs_for(self, encoder) -> Sequence[str]:
+        """sentence-transformers does not know the projection of a text tower alone."""
+        return self.programs[:1] if encoder.network.vision is None else self.programs
 
     def write(self, encoder, folder: Path) -> None:
         clip = PlainClip.of(encoder, self.options.lang)

@@ -1,6 +1,7 @@
 """The vectors of a corpus as plain arrays, each set of them in the folder layout of clip-retrieval."""
 
 import importlib.util
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -25,6 +26,7 @@ class FeaturesOptions(ExportOptions):
     langs: Optional[str] = field(
         default=None, metadata={"help": "languages of the captions, e.g. en,de (default: all that the split has)"}
     )
+    device: str = field(default="cpu", metadata={"help": "where to compute, e.g. cuda"})
     shard_rows: int = field(default=1_000_000, metadata={"help": "vectors a file", "least": 1})
 
 
@@ -149,6 +151,8 @@ def _write(folder: Path, one: VectorSet, shard_rows: int) -> None:
     """Shards are numbered as clip-retrieval numbers them, with as many digits as the last one has."""
     starts = range(0, len(one.vectors), shard_rows)
     digits = len(str(max(0, len(starts) - 1)))
+    if folder.exists():
+        shutil.rmtree(folder)  # of an earlier export, which may have more shards
     for name in (KINDS[one.kind], "names"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(starts):

@@ -1,11 +1,11 @@
 """Pictures that are files below a folder: what the sources of folders, lists and corpora share."""
 
 import logging
-import os
 from typing import TYPE_CHECKING, Callable, List, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.data.archives import stamp_of
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.search.sources.base import NO_FILE, Source
 
@@ -30,10 +30,9 @@ class FileSource(Source):
         folder, stamps = ImageFolder(self.root(), self.allow_outside), np.full((len(names), 2), NO_FILE, np.int64)
         for row, name in enumerate(names):
             try:
-                state = os.stat(folder.path(name))
+                stamps[row] = stamp_of(folder.path(name))
             except OSError:
                 continue
-            stamps[row] = state.st_size, state.st_mtime_ns
         return stamps
 
     def dataset(self, names: Sequence[str], transform: Callable) -> "ImageDataset":

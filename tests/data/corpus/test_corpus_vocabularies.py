@@ -7,6 +7,8 @@ from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.vocabularies import (
     GrownVocabulary,
     UnionVocabulary,
+    begin_with,
+    first_vocabulary,
     language_vocabulary,
 )
 from mlvl_fairseq.data.text import ClipTokenizer, Vocabulary, clip_vocabulary, train_bpe
@@ -122,3 +124,15 @@ def test_a_dictionary_that_is_not_the_vocabulary_s_is_refused(corpus):
     path.write_text(path.read_text().replace("a</w> 1\n", "", 1))
     with pytest.raises(DataError, match="dict.txt: differs from vocab.json beside it; run mlvl-prepare again"):
         GrownVocabulary(corpus).load_dictionary([])
+
+
+def test_languages_add_to_what_another_model_has_learned(corpus):
+    learned = clip_vocabulary().grown_by(train_bpe(["kissa", "koira", "kissa koira"], 20))
+    assert first_vocabulary(corpus) == clip_vocabulary() and not GrownVocabulary(corpus).folder.exists()
+    begin_with(corpus, learned, "their_model")
+    own = language_vocabulary(corpus, "de", train=True)
+    assert grown(corpus, ["de"]) == learned.grown_by(own) and first_vocabulary(corpus) == learned
+    assert UnionVocabulary(corpus, ["de"]).tokenizer.vocabulary.tokens[: len(learned)] == learned.tokens
+    begin_with(corpus, learned, "their_model")  # again: the same
+    with pytest.raises(UserError, match="vocabularies that do not begin with that of other .bin/clip.: give --begin"):
+        begin_with(corpus, clip_vocabulary(), "other")

@@ -15,7 +15,9 @@ from published_examples import (
     write_whole,
 )
 
+from mlvl_fairseq.data.captions.table import Problems
 from mlvl_fairseq.data.examples import ExampleImageOptions, ExampleImages, example_files, example_readers, read_examples
+from mlvl_fairseq.data.examples.base import ExampleBuilder
 from mlvl_fairseq.data.examples.texts import read_answers, weights
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -124,6 +126,7 @@ BAD = [
     ("xvnli", write_lines, XVNLI, {"sentence2": "  "}, "empty text", "sentence2': is empty"),
     ("xvnli", write_lines, XVNLI, {"sentence2": None}, "missing field", "sentence2': is missing"),
     ("xvnli", write_lines, XVNLI, {"sentence2": "\ud800"}, "bad encoding", "is not valid UTF-8"),
+    ("xvnli", write_lines, XVNLI, {"Flikr30kID": True}, "wrong type", "Flikr30kID': expected a string, found"),
     ("xvnli", write_lines, XVNLI, {"Flikr30kID": "7"}, "missing image", "'flickr30k-images/7.jpg' is not in "),
     ("xvnli", write_lines, XVNLI, {"Flikr30kID": "../../7"}, "missing image", "leads out of the image root"),
     ("gqa", write_whole, GQA, {"label": {}}, "no answer", "is a question without an answer"),
@@ -212,6 +215,14 @@ def test_given_features_have_the_names_of_their_list(published, tmp_path):
         ExampleImages(ExampleImageOptions(image_features="f.h5"))
     with pytest.raises(UserError, match="say where the images are: --image-root FOLDER, or --image-features FILE.npy"):
         ExampleImages(ExampleImageOptions())
+
+
+def test_the_language_that_is_given_wins(published, images):
+    given = read_examples(published[1]["marvl"], lang="sw").examples[0]
+    assert given.lang == "sw" and given.images[0] == "marvl-images/sw/images/39-Panci/39-0.jpg"
+    builder = ExampleBuilder("a.jsonl", ["neutral"], Problems("skip", None, things="examples"), lang="sw")
+    builder.add(1, [{"image": "1"}], "A dog.", "text", "neutral", lang="id")
+    assert builder.drafts[0].example.lang == "sw"
 
 
 def test_files_of_languages():
