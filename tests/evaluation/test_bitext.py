@@ -16,7 +16,7 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 # Of the first two sentences one is found; the last three are alike, so that the first of them is found for all.
 VECTORS = {
-    "en": {"one": (1, 0), "two": (0.9, 0.5), "three": (-1, 0), "four": (0, -1), "again": (0, -1)},
+    "en": {"one": (1, 0), "two": (9, 5), "three": (-1, 0), "four": (0, -1), "again": (0, -1)},
     "de": {"eins": (2, 0.1), "zwei": (1, 0.2), "drei": (0, -1), "vier": (0, -1), "noch": (0, -3)},
 }
 GERMAN, ENGLISH = (list(VECTORS[lang]) for lang in ("de", "en"))
