@@ -216,7 +216,7 @@ class Model:
         Raises:
             UserError, DataError: see :meth:`encode_text` and :meth:`encode_image`.
         """
-        return self._text_vectors(texts, lang) @ self._image_vectors(images).T
+        return unit_rows(self._text_vectors(texts, lang)) @ unit_rows(self._image_vectors(images)).T
 
     def match(
         self, texts: Sequence[str], pictures: Sequence[Picture], lang: Optional[str] = None, memory: int = MEMORY
@@ -256,12 +256,12 @@ class Model:
             UserError: `k` below 1, more than `rerank` images are asked for, or see :meth:`match`.
         """
         if not rerank:
-            found = nearest(self._text_vectors(queries, lang), self._image_vectors(images), k, normalise=False)
+            found = nearest(self._text_vectors(queries, lang), self._image_vectors(images), k)
             return Ranking(found.indices, found.scores.astype(np.float32))
         if rerank < k:
             raise UserError(f"rerank={rerank} puts {rerank} images in order: give at least k={k}")
         states, vectors = self._states(queries, images, memory, lang)
-        found = nearest(self._text_vectors(queries, lang), vectors, rerank, normalise=False).indices
+        found = nearest(self._text_vectors(queries, lang), vectors, rerank).indices
         rows = np.repeat(np.arange(len(found)), found.shape[1])
         scores = match_pairs(self.encoder, states, list(queries), lang, found.ravel(), rows, memory=memory / 2)
         scores = scores.reshape(found.shape)
@@ -296,7 +296,7 @@ class Model:
         tell_of_equal_names(labels, "labels")
         classes = class_vectors(self.encoder, labels, checked_templates(templates), lang)
         one = not isinstance(images, (list, tuple)) and not _is_vectors(images) and getattr(images, "ndim", 3) != 4
-        vectors = self._image_vectors([images] if one else images)
+        vectors = unit_rows(self._image_vectors([images] if one else images))
         best = nearest(vectors, classes, 1).indices[:, 0]
         scores = vectors @ classes.T
         return Classification([labels[row] for row in best], scores, self._probabilities(scores))
@@ -352,11 +352,11 @@ class Model:
         return self._checked(images) if _is_vectors(images) else self.encode_image(images)
 
     def _checked(self, vectors: Any) -> Vectors:
-        """Vectors of length 1. Raises UserError: they are of another model."""
+        """Vectors, of any length; a memory map stays one. Raises UserError: they are of another model."""
         vectors = np.asarray(vectors.detach().float().cpu() if hasattr(vectors, "detach") else vectors)
         if vectors.shape[1] != self.embed_dim:
             raise UserError(f"{self.encoder.source} has {self.embed_dim} dimensions, these vectors {vectors.shape[1]}")
-        return unit_rows(vectors)
+        return vectors
 
 
 def _is_vectors(given: Any) -> bool:

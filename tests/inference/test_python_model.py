@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import tracemalloc
 from types import SimpleNamespace
 
 import clip
@@ -147,6 +148,18 @@ def test_ranking_by_the_definition(model, files):
         again = model.rank(model.encode_text(TEXTS), given, k=2)
         np.testing.assert_array_equal(again.indices, found.indices)
         np.testing.assert_allclose(again.scores, found.scores, atol=1e-6)
+
+
+def test_a_stored_collection_is_not_copied(model, tmp_path, monkeypatch):
+    np.save(tmp_path / "stored.npy", np.random.default_rng(0).normal(size=(8000, 512)).astype(np.float32))  # 16 MB
+    stored = np.load(tmp_path / "stored.npy", mmap_mode="r")
+    monkeypatch.setattr(blocks, "CANDIDATES", 100)
+    tracemalloc.start()
+    found = model.rank(stored[7000:7003], stored, k=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6 and found.indices[:, 0].tolist() == [7000, 7001, 7002]
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-6)
 
 
 def test_blocks_and_ties_change_nothing(monkeypatch):

@@ -117,7 +117,8 @@ def test_names_are_in_the_archive_s_order(shards, parquet, database):
     assert archive_at(database).names() == [f"{row}.png" for row in range(PICTURES)]
     assert archived(shards / "0.tar" / "x" / "000.png")[1] == "x/000.png"
     assert archived(shards / "0.tar") is None and archived(shards / "none" / "0.png") is None
-    assert "__len__" not in archive_at(database) and "07" not in archive_at(parquet / "a.parquet")
+    assert "x/000.png" in archive_at(shards / "0.tar") and "x/000.json" not in archive_at(shards / "0.tar")
+    assert "__len__" not in archive_at(database) and "03" not in archive_at(parquet / "a.parquet")
 
 
 @pytest.mark.parametrize("given", ["shards", "shards/*.tar", "shards/0.tar,shards/1.tar"])
@@ -127,6 +128,8 @@ def test_captions_of_tar_files(shards, given, monkeypatch):
     assert table.captions == CAPTIONS and [table.images[row] for row in table.image_rows] == NAMES["shards"]
     assert not table.problems and table.lines.tolist() == [1, 2, 3, 4, 1, 2, 3]
     assert read_captions(given, lang="en").images == NAMES["shards"], "without a root, from the folder of archives"
+    above = read_captions(given, lang="en", image_root=shards.parent, check_images=True)
+    assert above.images == [f"shards/{name}" for name in NAMES["shards"]] and not above.problems
 
 
 def test_captions_of_parquet(parquet):
