@@ -20,7 +20,7 @@
 #   EXAMPLES=6000 FEW=48                English examples of each task, and those of another language
 #   FEW_LANGUAGES="es cs ru"            that are fine-tuned on further
 #   TASK_UPDATES=1200 TASK_LR=1e-3      of each fine-tuning in English
-#   FEW_UPDATES=100 FEW_LR=5e-4         of each further one
+#   FEW_UPDATES=60 FEW_LR=5e-4          of each further one
 source "$(dirname "${BASH_SOURCE[0]}")/../mclip/lib.sh"
 begin 0 "[OUT]" "$@"
 out=${1:-outputs/cclm_generated} here=$(dirname "${BASH_SOURCE[0]}")
@@ -119,7 +119,7 @@ task() { # ARM TASK EVALUATOR SEED
     "${TASK_LR:-1e-3}" 1 "$flags"
   asked "$folder/zero_shot" "$folder/zero_shot/checkpoint_best.pt" "$3" "$languages"
   for lang in ${FEW_LANGUAGES:-es cs ru}; do
-    tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-100}" \
+    tune "$folder/few_$lang" "$lang" few "$folder/zero_shot/checkpoint_best.pt" "${FEW_UPDATES:-60}" \
       "${FEW_LR:-5e-4}" 10 "$flags"
     asked "$folder/few_$lang" "$folder/few_$lang/checkpoint_best.pt" "$3" "$lang"
   done

@@ -135,7 +135,8 @@ def draw(tasks: Dict[str, Scores], without: Dict[str, Baselines], languages: Seq
         ax.set_ylim(0, 100)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("accuracy, %")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    named = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
     pyplot.close(figure)

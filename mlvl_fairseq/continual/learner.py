@@ -146,8 +146,16 @@ class LanguageLearner:
             UserError: the checkpoint does not fit this place of the sequence.
         """
         if self.language_state is not None:
-            self._hand_over(state, f"{name}." if name else "")
+            prefix = f"{name}." if name else ""
+            self._leave_out_images(state, prefix)
+            self._hand_over(state, prefix)
         super().upgrade_state_dict_named(state, name)
+
+    def _leave_out_images(self, state: Dict[str, Tensor], prefix: str) -> None:
+        """A whole checkpoint (``mlvl-export checkpoint``) has an image side, a CLIP that learns texts has none."""
+        absent = () if hasattr(self, "logit_scale") else (f"{prefix}vision.", f"{prefix}logit_scale")
+        for name in [name for name in state if name.startswith(absent)]:
+            del state[name]
 
     def _hand_over(self, state: Dict[str, Tensor], prefix: str) -> None:
         inner = prefix + "language_state."

@@ -87,13 +87,6 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
     def max_positions(self) -> int:
         return self.max_length
 
-    def upgrade_state_dict_named(self, state, name: str) -> None:
-        """Where texts alone are trained, the image tower of a whole checkpoint (`mlvl-export checkpoint`) is left out."""
-        image_side = tuple(f"{name}{'.' * bool(name)}{part}" for part in ("vision.", "logit_scale"))
-        for key in [key for key in state if self.vision is None and key.startswith(image_side)]:
-            del state[key]
-        super().upgrade_state_dict_named(state, name)
-
     def freeze(self, cfg: ClipConfig, default: str = "") -> None:
         """Freeze what ``--trainable`` or ``--freeze`` says; with ``--init-from`` keep it out of checkpoints, too.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.export import export_named
 from mlvl_fairseq.export.exporting import export_model
 from mlvl_fairseq.inference import Encoder
@@ -48,3 +49,34 @@ def test_the_next_language_from_a_whole_checkpoint(english, cll, succeed, tmp_pa
         succeed("fairseq-train", *given, *more)
     found = [Encoder.load(tmp_path / name / "checkpoint_last.pt") for name in ("with", "alone")]
     assert np.array_equal(*(encoder.encode_texts(CAPTIONS) for encoder in found))
+
+
+def test_features_of_a_corpus(teacher, corpus, succeed, tmp_path):
+    """Shards in the order of their names; images as mlvl-prepare --teacher stored them."""
+    options = ["--corpus", corpus, "--split", "test", "--langs", "de", "--shard-rows", 5]
+    succeed("mlvl-export", "features", teacher, tmp_path / "out", *options)
+    prepared, found = Corpus(corpus), {}
+    for place, kind in (("images", "img_emb"), ("texts.de", "text_emb")):
+        shards = sorted((tmp_path / "out" / place / kind).glob("*.npy"))
+        names = sorted((tmp_path / "out" / place / "names").glob("*.txt"))
+        assert [shard.name for shard in shards] == [f"{kind}_{number}.npy" for number in range(len(names))]
+        lines = [name for path in names for name in path.read_text(encoding="utf-8").splitlines()]
+        found[place] = np.concatenate([np.load(shard) for shard in shards]), lines
+    vectors, names = found["images"]
+    assert names == prepared.images("test") and len(names) == 12
+    np.testing.assert_allclose(vectors, prepared.features("test", "image"), rtol=0, atol=1e-5)
+    vectors, captions = found["texts.de"]
+    assert captions == prepared.captions("test", "de")
+    np.testing.assert_allclose(vectors, Encoder.load(teacher).encode_texts(captions), rtol=0, atol=1e-5)
+
+
+def test_parquet_says_what_rows_are(teacher, corpus, succeed, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'mlvl_fairseq[parquet]'")
+    succeed("mlvl-export", "features", teacher, tmp_path / "out", "--corpus", corpus, "--langs", "ru")
+    table = parquet.read_table(tmp_path / "out/texts.ru/metadata/metadata_0.parquet").to_pydict()
+    prepared = Corpus(corpus)
+    paths = [prepared.images("test")[row] for row, _ in prepared.rows("test", "ru")]
+    assert table == {"image_path": paths, "caption": prepared.captions("test", "ru"), "language": ["ru"] * len(paths)}
+    images = parquet.read_table(tmp_path / "out/images/metadata/metadata_0.parquet").to_pydict()
+    first = [row for row, _ in prepared.rows("test", "en")].index(3)
+    assert images["caption"][3] == prepared.captions("test", "en")[first]

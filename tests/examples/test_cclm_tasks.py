@@ -74,7 +74,7 @@ def test_tasks_are_learned_in_english_then_in_a_few_examples_and_asked_in_all_la
         for args, lang in zip(few, ("es", "ru"), strict=True):
             assert (args.examples, args.valid_examples) == (f"{data}/few.{lang}{other}", f"{data}/valid.{lang}{other}")
             assert args.init_from == f"{folder}/zero_shot/checkpoint_best.pt" and args.lr == [2e-5]
-            assert (args.max_update, args.warmup_updates, args.validate_interval) == (100, 10, 10)  # warm-up ends
+            assert (args.max_update, args.warmup_updates, args.validate_interval) == (60, 6, 10)  # warm-up ends
         assert evaluators[3 * number : 3 * number + 3] == 3 * [evaluator]
         zero_shot, *others = asked[3 * number : 3 * number + 3]
         assert zero_shot.lang == "en,de,es,cs,ru" and zero_shot.output_dir == f"{folder}/zero_shot"

@@ -5,6 +5,7 @@ import pytest
 
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.search.engines import ENGINES, rank_exactly
+from mlvl_fairseq.search.engines import exact as exhaustive
 from mlvl_fairseq.search.engines import faiss_ivf as ivf
 
 K, DIM = 10, 24
@@ -52,7 +53,8 @@ def exact(request):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_exact_engines_find_the_best(exact, index_of, vectors, queries, dtype):
+def test_exact_engines_find_the_best(exact, index_of, vectors, queries, dtype, monkeypatch):
+    monkeypatch.setattr(exhaustive, "STEP", 300)  # the parts have 700 rows
     stored = vectors.astype(dtype)
     index = index_of(stored, gone=[7, *range(100, 105)])
     assert found(exact(index), index, queries) == best_rows(queries, stored, [7, *range(100, 105)])

@@ -127,7 +127,8 @@ def test_pictures_that_cannot_be_read_are_counted_and_not_found(tmp_path, photos
 
 
 @pytest.mark.parametrize("options", [{"bad_image": "error"}, {"max_bad_images": 1}], ids=["error", "limit"])
-def test_bad_pictures_can_stop_the_work(tmp_path, photos, update, options):
+def test_bad_pictures_can_stop_the_work(tmp_path, photos, update, options, monkeypatch):
+    monkeypatch.setattr(building, "PART_ROWS", 3)  # the two are of two parts
     for name in ("a.png", "e.png"):
         (photos / name).write_bytes(b"no picture")
     with pytest.raises(DataError, match="cannot be decoded"):
@@ -140,6 +141,10 @@ def test_what_is_taken_out_stays_out(index, photos, update):
     draw(photos / "sub" / "f.png", 40)
     assert update(index, photos) == Changes(same=8)
     assert found(index).keys() == set(NAMES[:5])
+    (photos / "sub" / "h.png").unlink()
+    assert update(index, photos) == Changes(same=7)
+    draw(photos / "sub" / "h.png", 7)
+    assert update(index, photos) == Changes(same=8)
     with pytest.raises(UserError, match="no picture fits 'sub/g.jpg'"):
         take_out(index, ["sub/g.jpg"])
     assert take_out(index, ["sub/g.jpg"], back=True) == 1

@@ -223,9 +223,11 @@ def write_whole_clip(source: WeightSource, path, init_from=None, activation=None
     task = {"vocabulary": clip.vocabulary, "languages": clip.languages}
     if clip.segmentation:
         task["segmentation"] = clip.segmentation
+    beside = {name: value for name, value in source.state.items() if name != "last_optimizer_state"} if is_ours else {}
     content = {
-        "cfg": {"model": {**given, **known}},
+        **beside,
+        "cfg": {**beside.get("cfg", {}), "model": {**given, **known}},
         "model": {**state, **towers, **scale},
-        "task_state": {**(source.state.get("task_state") or {} if is_ours else {}), **task},
+        "task_state": {**(beside.get("task_state") or {}), **task},
     }
     save_checkpoint(content, path)

@@ -1,7 +1,7 @@
 """Every vector is compared, by NumPy."""
 
 import threading
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from mlvl_fairseq.search.engines.base import Engine, register_engine
 from mlvl_fairseq.search.folder import Index
 
 UNIT = 2.0**-24  # of float32
+STEP = 8192  # vectors at a time
 
 
 @register_engine("exact")
@@ -41,14 +42,26 @@ def margin_of(dim: int) -> float:
 def scan(index: Index, queries: np.ndarray, k: int, margin: float, start: int = 0) -> List[np.ndarray]:
     """Live rows from `start` on whose float32 score is among the `k` best, or at most `margin` below them."""
     kept = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
-    for first, block in index.blocks(start):
+    for first, block in _float32(index, start):
         live = np.flatnonzero(index.live[first : first + len(block)])
-        if len(live) < len(block):
-            block = block[live]
-        scores = queries @ np.asarray(block, np.float32).T
+        scores = queries @ block.T
+        scores = scores if len(live) == len(block) else scores[:, live]
         for number, own in enumerate(scores):
             kept[number] = _best(np.append(kept[number][0], own), np.append(kept[number][1], first + live), k, margin)
     return [rows for _, rows in kept]
+
+
+def _float32(index: Index, start: int) -> Iterator[Tuple[int, np.ndarray]]:
+    """(first row, float32 [b, d]); half precision is converted into one piece of memory that is used again: fresh
+    memory would cost three times the conversion."""
+    buffer = np.empty((STEP, index.dim), np.float32)
+    for first, block in index.blocks(start):
+        for own in range(0, len(block), STEP):
+            part = block[own : own + STEP]
+            if part.dtype != np.float32:
+                np.copyto(buffer[: len(part)], part)
+                part = buffer[: len(part)]
+            yield first + own, part
 
 
 def _best(scores: np.ndarray, rows: np.ndarray, k: int, margin: float) -> Tuple[np.ndarray, np.ndarray]:

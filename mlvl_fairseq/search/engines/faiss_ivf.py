@@ -17,7 +17,7 @@ from mlvl_fairseq.search.engines.faiss_half import live_only, load_faiss
 from mlvl_fairseq.search.folder import BLOCK, Index
 
 logger = logging.getLogger(__name__)
-PROBES = 32  # groups that are searched
+PROBES = 64  # groups that are searched
 CANDIDATES = 100  # at least, that are compared exactly
 TRAINED_ON = 40  # vectors a group that the groups are made from
 SAVED_ROWS = 4_000_000  # between two states on the disk
