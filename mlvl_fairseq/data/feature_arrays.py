@@ -4,15 +4,12 @@ from collections import Counter
 from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.captions.pictures import file_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
 from mlvl_fairseq.data.images.policy import BadImagePolicy
-from mlvl_fairseq.data.images.reading import LoadedImage
 from mlvl_fairseq.errors import DataError
 
 FEATURE_DTYPES = ("float16", "float32")
@@ -58,43 +55,14 @@ def import_features(
     features = map_array(npy_path, FEATURE_DTYPES, ("n", "d"), "convert it first")
     row_of = read_row_names(list_path, image_root)
     names = [image_name(name, image_root) for name in names]
-    rows = _rows_of(names, row_of, list_path, len(features), npy_path)
+    rows = rows_of_names(names, row_of, list_path, len(features), npy_path)
     wanted_rows = features if np.array_equal(rows, np.arange(len(features))) else features[rows]
     bad = np.flatnonzero(unusable_rows(wanted_rows))
-    policy.accept_all([f"{npy_path}: the feature of {names[row]!r} {_what_is_wrong(wanted_rows[row])}" for row in bad])
+    policy.accept_all([f"{npy_path}: the feature of {names[row]!r} {what_is_wrong(wanted_rows[row])}" for row in bad])
     if len(bad):
         wanted_rows = np.array(wanted_rows)
         wanted_rows[bad] = 0
     return wanted_rows, bad
-
-
-class GridDataset(Dataset):
-    """States of images that a frozen network gave, by row, in place of pictures.
-
-    Args:
-        npy_path: float16 or float32 array ``[n, positions, d]``. list_path: the name of each of its rows, one a line.
-        names: images wanted, in any spelling.
-
-    Raises:
-        DataError: a file is missing or damaged, the two have different numbers of rows, or a wanted name is missing.
-    """
-
-    def __init__(self, npy_path, list_path, names: Sequence[str]):
-        advice = "give one grid [images, positions, dimensions] of pictures of one size"
-        self.path, self.names = npy_path, names
-        self.grids = map_array(npy_path, FEATURE_DTYPES, ("n", "positions", "d"), advice)
-        wanted = [image_name(name) for name in names]
-        self.rows = _rows_of(wanted, read_row_names(list_path), list_path, len(self.grids), npy_path)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> LoadedImage:
-        grid = np.array(self.grids[self.rows[row]], np.float32)
-        if unusable_rows(grid.reshape(1, -1))[0]:
-            problem = _what_is_wrong(grid.reshape(-1))
-            return LoadedImage(None, f"{self.path}: the grid of {self.names[row]!r} {problem}")
-        return LoadedImage(torch.from_numpy(grid))
 
 
 def is_grid(npy_path) -> bool:
@@ -102,7 +70,7 @@ def is_grid(npy_path) -> bool:
     return map_array(npy_path, FEATURE_DTYPES).ndim == 3
 
 
-def _rows_of(names: Sequence[str], row_of: Dict[str, int], list_path, there: int, npy_path) -> np.ndarray:
+def rows_of_names(names: Sequence[str], row_of: Dict[str, int], list_path, there: int, npy_path) -> np.ndarray:
     """int64: the row of each name. Raises DataError: the list has not as many rows as the array, or lacks one."""
     rows_named = len(set(row_of.values()))
     if rows_named != there:
@@ -114,7 +82,7 @@ def _rows_of(names: Sequence[str], row_of: Dict[str, int], list_path, there: int
     return np.array([row_of[name] for name in names], dtype=np.int64)
 
 
-def _what_is_wrong(feature: np.ndarray) -> str:
+def what_is_wrong(feature: np.ndarray) -> str:
     if not np.isfinite(feature).all():
         return "is not finite (NaN or infinity)"
     return "is the same number in every dimension" if float(np.abs(feature).max()) >= SMALLEST else "is zero"

@@ -16,7 +16,7 @@ from mlvl_fairseq.inference.encoder import Encoder
 
 # Of the first two sentences one is found; the last three are alike, so that the first of them is found for all.
 VECTORS = {
-    "en": {"one": (1, 0), "two": (0.9, 0.5), "three": (-1, 0), "four": (0, -1), "again": (0, -1)},
+    "en": {"one": (1, 0), "two": (9, 5), "three": (-1, 0), "four": (0, -1), "again": (0, -1)},
     "de": {"eins": (2, 0.1), "zwei": (1, 0.2), "drei": (0, -1), "vier": (0, -1), "noch": (0, -3)},
 }
 GERMAN, ENGLISH = (list(VECTORS[lang]) for lang in ("de", "en"))
@@ -28,6 +28,7 @@ def encoder(monkeypatch):
 
     def encode_texts(texts, lang, batch_size):
         model.calls.append((lang, batch_size))
+        model.texts = list(texts)
         return np.array([VECTORS[lang[:2]][text.removeprefix("query: ")] for text in texts], np.float32)
 
     tokenizer = SimpleNamespace(name="words")
@@ -88,7 +89,18 @@ def test_scores_by_the_definition(run_here, capsys, encoder, write, tmp_path):
     assert evaluate(run_here, capsys, *files, "--lang", "de,de2", "--batch-size", "3")[0] == 0
     assert encoder.calls == [("de", 3), ("en", 3), ("de2", 3)]
     other = evaluate(run_here, capsys, *files, "--lang", "de2", "--prefix", "query: ")[1]
+    assert encoder.texts == [f"query: {text}" for text in ENGLISH]
     assert "|prefix:'query: '|" in other.out and signature["data"] not in other.out
+
+
+def test_languages_may_have_translations_of_their_own(run_here, capsys, encoder, write, tmp_path):
+    write("a.de", GERMAN), write("a.de.en", ENGLISH), write("a.de2", GERMAN), write("a.de2.en", ENGLISH[::-1])
+    files = ["--sentences", tmp_path / "a.{lang}", "--translations", tmp_path / "a.{lang}.en", "--format", "json"]
+    code, printed = evaluate(run_here, capsys, *files, "--lang", "de,de2")
+    scores = json.loads(printed.out)["languages"]
+    turned = by_definition(SIDES[0], SIDES[1][::-1])
+    assert code == 0 and (scores["de"]["to_r1"], scores["de2"]["to_r1"]) == (EXPECTED["to_r1"], turned)
+    assert turned != EXPECTED["to_r1"]
 
 
 @pytest.mark.parametrize(

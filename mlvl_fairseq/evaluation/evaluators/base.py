@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mlvl_fairseq.codes import split_name
-from mlvl_fairseq.data.feature_arrays import GridDataset, import_features, is_grid
+from mlvl_fairseq.data.feature_arrays import import_features, is_grid
+from mlvl_fairseq.data.feature_grids import GridDataset
 from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
@@ -127,8 +128,7 @@ class ImageOptions(GivenFeatures):
             return ImageFeatures.usable(names, encoder.encode_features(given), bad)
         images, source = self.images_to_encode(encoder, names), self.image_features or str(self.image_root)
         features = encoder.encode_image_dataset(images, names, self.batch_size, self.num_workers, policy, source, keep)
-        bad = np.flatnonzero(~features.any(axis=1))
-        return ImageFeatures.usable(names, features, bad)
+        return ImageFeatures.usable(names, features, np.flatnonzero(~features.any(axis=1)))
 
 
 @dataclass(frozen=True)

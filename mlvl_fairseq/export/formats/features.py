@@ -73,7 +73,8 @@ class Features(Export):
         lang = self._langs(corpus, split)[0]
 
         def first(place: str, kind: str, count: int) -> np.ndarray:
-            return np.load(next((folder / place / KINDS[kind]).glob("*_*0.npy")))[:count]
+            shards = sorted((folder / place / KINDS[kind]).glob("*.npy"))
+            return np.concatenate([np.load(shard, mmap_mode="r") for shard in shards[:count]])[:count]
 
         def pixels(batch):
             return first(IMAGES, IMAGES, len(batch))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mlvl_fairseq.data.archives import archive_at, archived
 from mlvl_fairseq.data.captions import read_captions
+from mlvl_fairseq.data.data_files import stream_files
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.reading import ImageDataset, load_image
@@ -144,6 +145,7 @@ def test_captions_of_parquet(parquet):
 def test_the_index_is_kept_and_made_again_where_the_archive_changed(shards, files, monkeypatch):
     path, index = shards / "0.tar", shards / "0.tar.index.npz"
     assert len(archive_at(path).names()) == 4 and index.exists()
+    assert stream_files(str(shards), "--image-text") == [str(shards / "0.tar"), str(shards / "1.tar")]
     from mlvl_fairseq.data.archives.kinds import tar
 
     def never(*_):
@@ -199,6 +201,13 @@ def test_records_that_cannot_be_used_are_counted(files, tmp_path):
         read_captions(tmp_path / "a.tar", lang="en", image_root=tmp_path, on_problem="error")
     with pytest.raises(DataError, match="a.tar/x/004.png: cannot be decoded"):
         load_image(tmp_path / "a.tar" / "x" / "004.png")
+
+
+def test_what_is_wrong_in_a_shard_is_told_of_the_shard(shards, files):
+    write_tar(shards / "2.tar", [*record(files, 0), *record(files, 1, ("txt", " "))])
+    table = read_captions(shards, lang="en", image_root=shards)
+    assert table.problems.examples == {"empty caption": [f"{shards / '2.tar'}:2 field 'caption': is empty (row 2)"]}
+    assert len(table) == PICTURES + 1 and table.path == str(shards)
 
 
 def test_damaged_archives_are_one_line(shards, parquet, tmp_path):

@@ -26,7 +26,11 @@ class ArchiveReader(CaptionReader):
         return bool(_kinds(path))
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
-        read_rows(_rows(source.path, rows), source, rows)
+        whole = rows.path
+        for file in _files(source.path):
+            rows.path = file  # what is wrong is wrong there
+            read_rows(_rows(file, rows), source, rows)
+        rows.path = whole
 
     def holds_languages(self, source: CaptionSource) -> bool:
         archives = map(archive_at, _files(source.path))
@@ -53,12 +57,8 @@ def _files(path: str) -> List[str]:
     return list(kinds)
 
 
-def _rows(path: str, table: TableBuilder) -> Iterator[Tuple[int, Dict[str, Any]]]:
-    """The records of all archives. Pictures are called by their places as ``table.image_root`` needs it."""
-    whole = table.path
-    for file in _files(path):
-        table.path = file  # what is wrong is wrong there
-        prefix = os.path.basename(file) if table.image_root is None else os.path.abspath(file)
-        for number, fields in archive_at(file).rows(lambda number, why: table.skip(WRONG_TYPE, why, number)):
-            yield number, {**fields, "image": f"{prefix}/{fields['image']}"}
-    table.path = whole
+def _rows(file: str, table: TableBuilder) -> Iterator[Tuple[int, Dict[str, Any]]]:
+    """The records of an archive. Pictures are called by their places as ``table.image_root`` needs it."""
+    prefix = os.path.basename(file) if table.image_root is None else os.path.abspath(file)
+    for number, fields in archive_at(file).rows(lambda number, why: table.skip(WRONG_TYPE, why, number)):
+        yield number, {**fields, "image": f"{prefix}/{fields['image']}"}
