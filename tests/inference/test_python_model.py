@@ -10,6 +10,7 @@ import clip
 import numpy as np
 import pytest
 import torch
+from fusion_of_letters import fusion_of_letters
 from PIL import Image
 
 import mlvl_fairseq
@@ -20,10 +21,7 @@ from mlvl_fairseq.evaluation.metrics import nearest as blocks
 from mlvl_fairseq.evaluation.metrics.nearest import nearest
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.modules.adapters import TowerShape, build_adapter
-from mlvl_fairseq.modules.towers.bert import BertConfig
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
-from mlvl_fairseq.modules.towers.swin import SwinConfig
-from mlvl_fairseq.networks.cclm import CclmNetwork
 from mlvl_fairseq.networks.clip import ClipNetwork
 
 TEXTS = ["a red ball", "two dogs in the snow", "a street", "ein Hund"]
@@ -225,17 +223,7 @@ def test_models_that_treat_all_languages_alike(adapter):
 
 @pytest.fixture(scope="module")
 def fusion():
-    """A tiny CCLM, whose tokens are the letters of a text."""
-    torch.manual_seed(0)
-    image = SwinConfig(image_size=32, width=4, layers=(1, 1), heads=(1, 2), window=4)
-    text = BertConfig(vocab_size=30, width=8, layers=2, heads=2, ffn_width=16, max_positions=20)
-    network = CclmNetwork(image.build(), text.build(), 8, fusion_layers=3).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    tokenizer = SimpleNamespace(pad=0, name="letters", own_languages=(), of_language=lambda lang: tokenizer)
-    tokenizer.tokenize = lambda texts, longest: [[1, *(2 + ord(c) % 26 for c in text), 29] for text in texts]
-    return Model(Encoder(network, tokenizer, "sha", [], "cclm.pt"))
+    return fusion_of_letters()
 
 
 def test_a_fusion_encoder_matches_and_puts_in_order(fusion, files):
