@@ -240,7 +240,7 @@ def fill_in_architecture(cfg) -> None:
         for key, value in dimensions_of(name).items():
             if key not in model or (key in defaults and model[key] == defaults[key]):
                 model[key] = value
-        given = {key: value for key, value in model.items() if key.endswith("_tower")}
+        given = {key: model[key] for key in model if key.endswith("_tower")}  # others may have no value
         fitting = dimensions_of(name, **given)
         for key, value in dimensions_of(name).items():
             if key not in fitting and model[key] == value and f"model.{key}" not in _overridden():

@@ -87,7 +87,7 @@ KINDS = {
     "clip": (trained_clip, read_clip),
     "trikd": (trikd, lambda path: (read_trikd(path).x_projector(), read_trikd(path).c_projector())),
     "xlmr": (xlmr, lambda path: read_xlmr(path).encoder()),
-    "mte": (mte, lambda path: read_mte(path, ["en", "de"])),
+    "mte": (mte, lambda path: read_mte(path, ["en", "de"], SHA)),
     "mclip": (mclip, read_mclip),
 }
 

@@ -110,6 +110,22 @@ def stair(write):
     return {("test", "ja"): captions("ja", IN_COCO)}
 
 
+def coco_cn(write):
+    names = [name.removesuffix(".jpg") for name in COCO]
+    write.lines("imageid.human-written-caption.txt", [f"{name}#0\t{caption('zh', n)}" for n, name in enumerate(names)])
+    write.lines("coco-cn_test.txt", names[2:])
+    write.pictures("coco", IN_COCO)
+    return {("test", "zh"): captions("zh", IN_COCO)[2:]}
+
+
+def yjcaptions(write):
+    images = [{"license": 5, "file_name": name, "id": n} for n, name in enumerate(COCO)]
+    annotations = [{"image_id": n, "id": 100 + n, "caption": caption("ja", n)} for n in range(6)]
+    write.json("yjcaptions26k_clean.json", {"images": images, "annotations": annotations})
+    write.pictures("coco", IN_COCO)
+    return {("test", "ja"): captions("ja", IN_COCO)}
+
+
 def tokens(write):
     pairs = [(name, f"{text} ({k})") for name, text in captions("en", FLICKR) for k in range(2)]
     write.lines("results_20130124.token", [f"{name}#{k % 2}\t{text}" for k, (name, text) in enumerate(pairs)])
@@ -303,6 +319,8 @@ DATA_SETS = {
     "Flickr30k, Flickr8k (Karpathy)": karpathy_flickr,
     "MS-COCO (Karpathy)": karpathy_coco,
     "MS-COCO, STAIR": stair,
+    "COCO-CN": coco_cn,
+    "YJCaptions": yjcaptions,
     "Flickr30k, Flickr8k (tokens)": tokens,
     "Flickr8k, Flickr30k (Kaggle)": kaggle,
     "Flickr8k-CN": flickr8k_cn,
@@ -332,14 +350,15 @@ def test_every_row_of_the_table_is_here():
 def encoder(monkeypatch):
     """Every checkpoint is this model, which needs the files of its images to be there."""
 
-    def encode_image_files(root, names, *_, **options):
+    def image_files(root, names, *_):
         assert all((Path(root) / name).is_file() for name in names)
-        return np.eye(len(names), 8)
+        return names
 
     model = SimpleNamespace(
         encode_texts=lambda captions, lang=None: np.ones((len(captions), 8)),
         encode_features=lambda features: np.asarray(features),
-        encode_image_files=encode_image_files,
+        image_files=image_files,
+        encode_image_dataset=lambda images, names, *_: np.eye(len(names), 8),
         max_length=77,
         network=SimpleNamespace(preprocess=None),
         tokenizer=SimpleNamespace(name="clip-bpe"),

@@ -169,7 +169,7 @@ def test_a_run_is_no_model(run, trained, world, pictures):
 def count_calls(monkeypatch):
     """How often images and texts were encoded since."""
     calls = []
-    for name in ("encode_image_files", "encode_texts"):
+    for name in ("encode_image_dataset", "encode_texts"):
         method = getattr(Encoder, name)
 
         def counted(self, *args, _name=name, _method=method, **options):
@@ -183,12 +183,12 @@ def count_calls(monkeypatch):
 def test_finished_languages_are_not_repeated(evaluate_many, tmp_path, count_calls):
     results = tmp_path / "scores"
     first = evaluate_many("--output-dir", results)
-    assert count_calls == ["encode_image_files", "encode_texts", "encode_texts", "encode_texts"]
+    assert count_calls == ["encode_image_dataset", "encode_texts", "encode_texts", "encode_texts"]
     assert json.loads((results / "de.test.json").read_text(encoding="utf-8")) == first["languages"]["de"]
     (results / "en.test.json").unlink()  # as if it had been interrupted
     count_calls.clear()
     assert evaluate_many("--output-dir", results) == first
-    assert count_calls == ["encode_image_files", "encode_texts"]
+    assert count_calls == ["encode_image_dataset", "encode_texts"]
     count_calls.clear()
     assert evaluate_many("--output-dir", results) == first and not count_calls
 

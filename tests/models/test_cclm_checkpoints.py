@@ -239,8 +239,8 @@ def test_texts_are_cut_to_the_words_of_validation(build, save, tokenizer, tmp_pa
     content = torch.load(save(build()), weights_only=True)
     content["cfg"]["task"].update(said)
     save_checkpoint(content, tmp_path / "words.pt")
-    export(["dual_encoder", str(tmp_path / "words.pt"), str(tmp_path / "merged.pt")])
-    for path in ("words.pt", "merged.pt"):
+    export(["checkpoint", str(tmp_path / "words.pt"), str(tmp_path / "merged")])
+    for path in ("words.pt", "merged/checkpoint.pt"):
         read = Encoder.load(tmp_path / path).tokenizer
         assert read.max_words == words
         expected = " ".join(CAPTIONS[2].split()[: words or None])
