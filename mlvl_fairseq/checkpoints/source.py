@@ -173,7 +173,8 @@ def format_of(source: WeightSource, family: Optional[str] = None) -> WeightForma
         raise UserError(f"{source.path} holds a model of the family '{other.family}', not '{family}'")
     listed = "; ".join(sorted(one.description for one in known))
     wanted = f"{family.upper()} " if family else ""
-    raise DataError(f"no {wanted}checkpoint of a known format; known are: {listed}", source.path)
+    message = f"no {wanted}checkpoint of a known format; known are: {listed}"
+    raise DataError(f"{message}; released files of other programs are converted first (mlvl-convert)", source.path)
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -24,7 +24,7 @@ FAMILIES = {
     "trikd": "mCLIP: a multilingual text encoder and a CLIP in one space by TriKD (Chen et al. 2023)",
     "mte": "a multilingual text encoder that learned to translate (MTE of mCLIP, Chen et al. 2023)",
     "dual_encoder": "a dual encoder of two pre-trained towers, aligned as in LilT (Khan and Fu 2023)",
-    "cclm": "the two towers of a CCLM (Zeng et al. 2023), without its fusion encoder",
+    "cclm": "a CCLM (Zeng et al. 2023); formats of other programs hold its two towers, without the fusion encoder",
 }
 
 

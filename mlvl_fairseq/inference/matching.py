@@ -34,8 +34,8 @@ def require_match(encoder: Encoder) -> None:
     """Raises UserError: the network only compares vectors."""
     if encoder.network.match is None:
         raise UserError(
-            f"{encoder.source}: this kind of model has no fusion encoder that scores pairs: mlvl-evaluate retrieval "
-            "ranks by its vectors"
+            f"{encoder.source}: this model has no fusion encoder with a head that scores pairs: "
+            "mlvl-evaluate retrieval ranks by its vectors"
         )
 
 

@@ -44,6 +44,10 @@ def user_message(error: BaseException) -> Optional[str]:
         return f"{error.full_key} is taken from {source}, which there is not: this {mine} does not fit this {theirs}"
     if type(error).__name__ == "MissingMandatoryValue":  # of OmegaConf: an option that has no default
         return f"--{str(error.key).replace('_', '-')} is not given; {_help_of(error)}"
+    if isinstance(error, RuntimeError) and str(error).startswith("Cannot resume training due to dataloader mismatch"):
+        return (
+            "--save-dir holds a training on other data, whose batches are others: choose another folder, or delete it"
+        )
     if isinstance(error, RuntimeError) and re.search("Connection (closed|reset) by peer", str(error)):  # of gloo
         return "another rank has ended, and says why; without it training cannot go on"
     if type(error).__name__ == "ProcessRaisedException":  # of torch.multiprocessing.spawn

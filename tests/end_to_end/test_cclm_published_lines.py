@@ -14,6 +14,7 @@ from processes import updates_of
 from published_files import write_published_files
 
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.errors import UserError
 
 TINY = "--arch cclm_tiny --image-size 32 --image-window 1 --batch-size 8 --max-update 2 --num-workers 0 --cpu".split()
 
@@ -96,7 +97,7 @@ def test_zero_shot(xvnli):
         assert score["accuracy"] == pytest.approx(20 * sum(row[-1] == "1" for row in rows))
 
 
-def test_few_shot_of_fewer_examples_than_a_batch(published, xvnli, tmp_path):
+def test_few_shot_of_fewer_examples_than_a_batch(published, pretrained, xvnli, tmp_path):
     """Four examples, an update each epoch; nothing chooses an epoch, the last one is asked in its language."""
     flags = ["--fewshot", "ar,48", "--lr", "1e-6", "--bs", 16, "--checkpoint", xvnli / "checkpoint_best.pt"]
     *_, (_, *asked) = published(tmp_path, "xvnli", *flags, options=[*TINY, "--batch-size", 16])
@@ -106,6 +107,8 @@ def test_few_shot_of_fewer_examples_than_a_batch(published, xvnli, tmp_path):
     assert last["cfg"]["optimization"]["lr"] == [1e-6] and not (tmp_path / "checkpoint_best.pt").exists()
     assert last["cfg"]["model"]["init_from"] == str(xvnli / "checkpoint_best.pt")
     assert list(scores(tmp_path / "scores", "ar"))
+    with pytest.raises(UserError, match=f"{tmp_path} holds another training, with other content of --checkpoint"):
+        published(tmp_path, "xvnli", *flags[:-1], pretrained, options=[*TINY, "--batch-size", 16])
 
 
 def test_translate_test_by_the_script(root, data, streams, xvnli, tmp_path):

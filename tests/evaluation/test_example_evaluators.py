@@ -184,6 +184,8 @@ def test_answers_of_the_published_network(encoder, written, tmp_path):
         "en"
     ]
     assert "first" not in parse_signature(once["signature"]) and parse_signature(once["signature"])["rank"] == "14"
+    with pytest.raises(UserError, match="none of its answers is among the 14 of .*: is that a model of questions"):
+        evaluate("vqa", encoder("vqa"), {**options, **written("gqa", [unlisted])})
 
 
 def test_answers_that_are_given_win_over_those_of_training_and_are_not_cleaned(encoder, written, tmp_path):

@@ -157,7 +157,7 @@ def test_several_languages_share_images(encoder, captions, monkeypatch, caplog):
 def test_a_model_without_a_fusion_encoder_is_told_before_images_are_read(encoder, captions):
     towers = encoder.network.visual_encoder, encoder.network.text_encoder
     encoder.network, encoder.pictures = DualEncoderNetwork(*towers, 16), None
-    with pytest.raises(UserError, match="cclm.pt: this kind of model has no fusion encoder"):
+    with pytest.raises(UserError, match="cclm.pt: this model has no fusion encoder"):
         scored(encoder, Rerank(RerankOptions(**captions)))
 
 

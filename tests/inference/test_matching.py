@@ -172,5 +172,5 @@ def test_a_network_without_match_is_told(encoder):
     require_match(encoder)
     towers = encoder.network.visual_encoder, encoder.network.text_encoder
     plain = Encoder(DualEncoderNetwork(*towers, 8), encoder.tokenizer, "sha", [], "plain.pt")
-    with pytest.raises(UserError, match="plain.pt: this kind of model has no fusion encoder"):
+    with pytest.raises(UserError, match="plain.pt: this model has no fusion encoder"):
         require_match(plain)

@@ -38,6 +38,12 @@ def test_a_rank_whose_peer_has_ended_says_so():
     assert user_message(ValueError(gloo)) is None
 
 
+def test_a_folder_with_a_training_on_other_data():
+    """fairseq's own words, whose advice keeps the old state."""
+    said = "Cannot resume training due to dataloader mismatch, please report this to the fairseq developers. You can "
+    assert user_message(RuntimeError(f"{said}relaunch it")).startswith("--save-dir holds a training on other data")
+
+
 @pytest.mark.parametrize("modules, status", [("fairseq_cli", 2), ("sys", 1)])
 def test_only_fairseqs_commands_end_without_traceback(run_alone, root, modules, status):
     script = f"import mlvl_fairseq, {modules}; from mlvl_fairseq.errors import UserError; raise UserError('wrong file')"

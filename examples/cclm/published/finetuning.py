@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Union
 
 from mlvl_fairseq.data.captions.reading import LANG
+from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.files import write_json
+from mlvl_fairseq.json_files import read_json
 from published.annotations import FewShot, datasets, few_shot, found, one_pattern
 from published.configs import KEYS, NUMBERS, SCHEDULE, VARYING, Config
 from published.flags import Call, Devices, batch_of_one, devices, shared_values
@@ -17,6 +20,7 @@ from published.shell import Shell
 from published.task import Task
 
 IGLUE = "IGLUE"
+CLAIM = "trained_on.json"  # in the output folder: checksums of what its training is about
 MODEL = "cclm-base-ft"
 Template = Union[str, Mapping[str, str]]  # with {ARGUMENT} in front; {language: template}, "" of all others
 
@@ -206,6 +210,7 @@ class FineTuning(Task):
     def train(self, setting: Setting, shell: Shell) -> str:
         """The checkpoint that is to be evaluated: of the best epoch, or of the last one where nothing tells."""
         call, data = setting.call, self.data(setting, shell)
+        claim(setting)
         words = [*data.words, "--init-from", self.start(setting, shell), "--save-dir", setting.out]
         words += ["--tokenizer-folder", self._argument(call, "XLMR"), *setting.devices.words]
         words += ["--seed", call.flags.seed] if call.flags.seed is not None else []
@@ -241,6 +246,28 @@ class FineTuning(Task):
     def evaluation_words(self, setting: Setting) -> List[str]:
         """Further options of mlvl-evaluate. None by default."""
         return []
+
+
+def claim(setting: Setting) -> None:
+    """Mark the folder as one of this training, which goes on there when it is started again.
+
+    Raises:
+        UserError: it is of another one. DataError: a file cannot be read.
+    """
+    path, flags = os.path.join(setting.out, CLAIM), setting.call.flags
+    files = {**setting.train, **({"--checkpoint": flags.checkpoint} if flags.checkpoint else {})}
+    said = {name: file_sha256(file) for name, file in files.items()}
+    if not os.path.exists(path):
+        os.makedirs(setting.out, exist_ok=True)
+        write_json(path, said)
+        return
+    there = read_json(path, Dict[str, str], "delete the folder")
+    for name in sorted(there.keys() | said.keys()):
+        if there.get(name) != said.get(name):
+            raise UserError(
+                f"{setting.out} holds another training, with other content of {name} (now: {files.get(name, 'none')}): "
+                "choose another --output_dir, or delete it"
+            )
 
 
 def device(call: Call) -> str:

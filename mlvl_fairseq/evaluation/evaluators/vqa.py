@@ -102,6 +102,11 @@ class Vqa(ExampleEvaluator):
         options, examples = self.options, data.examples
         asked = [example.text for example in examples], [example.images for example in examples]
         place: Dict = {answer: number for number, answer in enumerate(self.answers)}
+        if examples and not any(example.answer in place for example in examples):
+            raise UserError(
+                f"{data.path}: none of its answers is among the {len(self.answers)} of {encoder.source} "
+                f"({', '.join(self.answers[:3])}, ...): is that a model of questions, or are --answers others?"
+            )
         if self.generates:
             tree = AnswerTree(answer_ids(self.answers, encoder.tokenizer.prepared())).to(encoder.device)
             best = rank_answers(

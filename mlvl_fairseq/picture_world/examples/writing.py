@@ -105,7 +105,10 @@ def draw_examples(world: WorldSettings, settings: ExampleSettings) -> Drawn:
             shelf = Shelf(
                 pictures[own if own in SPLITS else "train"], random.Random(f"{world.seed}/{split}/examples/{name}")
             )
-            drawn[name][split] = task.draw(shelf, number)
+            try:
+                drawn[name][split] = task.draw(shelf, number)
+            except UserError as error:
+                raise UserError(f"{len(shelf.names)} {own} pictures: {error}") from None
     return drawn
 
 
