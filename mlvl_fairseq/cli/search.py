@@ -173,7 +173,8 @@ def query(args: argparse.Namespace) -> None:
         return
     for row, name, score in zip(found.rows, names, found.scores):
         print(f"{score:.4f}  {row:>7}  {name}")
-    logger.info("%s pictures, %s", f"{found.index.pictures:,}", searcher.engine.about)
+    how = "; the best are in the fusion encoder's order, scores are cosines" if found.matched else ""
+    logger.info("%s pictures, %s%s", f"{found.index.pictures:,}", searcher.engine.about, how)
 
 
 def remove(args: argparse.Namespace) -> None:
