@@ -21,6 +21,7 @@ from mlvl_fairseq.data.examples import (
 from mlvl_fairseq.data.examples.dataset import ExamplesDataset, Shown, readable
 from mlvl_fairseq.data.examples.targets import Targets
 from mlvl_fairseq.data.examples.texts import ExampleTextOptions, ExampleTexts
+from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.streams.sides import SideOptions, tells_sides, tells_sides_as_published
@@ -84,6 +85,7 @@ class ExamplesTask(MlvlTask):
         images_per_text: how many images an example has.
         stream_features_shape: of given features of an image, ``(positions, dimensions)``; None: there are pictures.
         preprocess: what makes pictures to the model's input, once there is a model that takes pictures.
+        trained_on: checksums of the files; a folder with a training on others does not go on with these.
 
     Raises:
         UserError: files do not go together.
@@ -98,6 +100,7 @@ class ExamplesTask(MlvlTask):
         super().__init__(cfg, tokenizer.dictionary)
         self.tokenizer, self.images, self.train, self.preprocess = tokenizer, images, train, None
         self.images_per_text = train[0].images_per_text
+        self.trained_on = sorted(file_sha256(examples.path) for examples in train)
         self.stream_features_shape = images.shape
         self.check(train)
         self.state.merge_state_dict(tokenizer.prepared(str(cfg.cleaning)).checkpoint_state())

@@ -108,6 +108,22 @@ def test_two_ranks_train_on_statements_as_one_process(fork, streams, examples, u
     assert largest_difference(*(tmp_path / name / "checkpoint_last.pt" for name in ("one", "two"))) < 1e-5
 
 
+def test_a_folder_with_a_training_on_other_examples_is_refused(train, examples, tmp_path):
+    """As many of them, which fairseq takes for the same; the same ones elsewhere are the same."""
+    rows = json.loads((examples / "nlvr.json").read_text())
+    (tmp_path / "same.json").write_bytes((examples / "nlvr.json").read_bytes())
+    (tmp_path / "other.json").write_text(json.dumps(rows[::-1]))
+    own = (
+        "--task image_text_classification --criterion image_classification --disable-validation --batch-size 4".split()
+    )
+    assert train("run", *own, "--examples", examples / "nlvr.json", "--max-update", 1).status == 0
+    ended = train("run", *own, "--examples", tmp_path / "other.json", "--max-update", 2)
+    assert ended.error.startswith(f"--save-dir {tmp_path / 'run'} holds a training on other examples")
+    assert updates_of(tmp_path / "run" / "checkpoint_last.pt") == 1
+    assert train("run", *own, "--examples", tmp_path / "same.json", "--max-update", 2).status == 0
+    assert updates_of(tmp_path / "run" / "checkpoint_last.pt") == 2
+
+
 def test_errors_are_one_line(train, examples, tmp_path):
     own = ["--task", "image_text_classification", "--criterion", "image_classification", "--batch-size", 4]
     rows = json.loads((examples / "nlvr.json").read_text())

@@ -255,7 +255,8 @@ def claim(setting: Setting) -> None:
         UserError: it is of another one. DataError: a file cannot be read.
     """
     path, flags = os.path.join(setting.out, CLAIM), setting.call.flags
-    files = {**setting.train, **({"--checkpoint": flags.checkpoint} if flags.checkpoint else {})}
+    files = {**setting.train, "--checkpoint": flags.checkpoint or ""}
+    files = {name: file for name, file in files.items() if os.path.isfile(file)}  # what is missing is told elsewhere
     said = {name: file_sha256(file) for name, file in files.items()}
     if not os.path.exists(path):
         os.makedirs(setting.out, exist_ok=True)
