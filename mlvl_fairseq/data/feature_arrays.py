@@ -65,6 +65,16 @@ def import_features(
     return wanted_rows, bad
 
 
+def map_grids(npy_path) -> np.ndarray:
+    """States of images that a frozen network gave, float16 or float32 [images, positions, dimensions].
+
+    Raises:
+        DataError: the file is missing or damaged, or holds something else.
+    """
+    advice = "give one grid [images, positions, dimensions] of pictures of one size"
+    return map_array(npy_path, FEATURE_DTYPES, ("n", "positions", "dims"), advice)
+
+
 def is_grid(npy_path) -> bool:
     """Whether an array has several states of an image. Raises DataError: it is missing or damaged."""
     return map_array(npy_path, FEATURE_DTYPES).ndim == 3

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mlvl_fairseq.arrays import map_array
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names, rows_of_names, unusable_rows, what_is_wrong
+from mlvl_fairseq.data.feature_arrays import map_grids, read_row_names, rows_of_names, unusable_rows, what_is_wrong
 from mlvl_fairseq.data.image_names import image_name
 from mlvl_fairseq.data.images.reading import LoadedImage
 
@@ -24,9 +23,7 @@ class GridDataset(Dataset):
     """
 
     def __init__(self, npy_path, list_path, names: Sequence[str]):
-        advice = "give one grid [images, positions, dimensions] of pictures of one size"
-        self.path, self.names = npy_path, names
-        self.grids = map_array(npy_path, FEATURE_DTYPES, ("n", "positions", "d"), advice)
+        self.path, self.names, self.grids = npy_path, names, map_grids(npy_path)
         wanted = [image_name(name) for name in names]
         self.rows = rows_of_names(wanted, read_row_names(list_path), list_path, len(self.grids), npy_path)
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.data_files import refuse_remote
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names
+from mlvl_fairseq.data.feature_arrays import map_grids, read_row_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name, is_outside
 from mlvl_fairseq.data.images.reading import load_image
 from mlvl_fairseq.errors import DataError, UserError
@@ -68,8 +67,7 @@ class ExampleImages:
         if features:
             if not features.endswith(".npy"):
                 raise UserError(f"--image-features {features}: give an .npy file")
-            advice = "give one grid [images, positions, dimensions] of pictures of one size"
-            self.features = map_array(features, FEATURE_DTYPES, ("n", "positions", "dims"), advice)
+            self.features = map_grids(features)
             self.where = f"{features.removesuffix('.npy')}.txt"
             self._rows = read_row_names(self.where)
 

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.data.data_files import refuse_remote
-from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES, read_row_names
+from mlvl_fairseq.data.feature_arrays import map_grids, read_row_names
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
 from mlvl_fairseq.data.images.reading import decode_image, load_image
 from mlvl_fairseq.data.images.transforms import HIGH_BIT_DEPTHS
@@ -93,8 +92,7 @@ class Pictures:
         if options.image_features:
             if not options.image_features.endswith(".npy"):
                 raise UserError(f"--image-features {options.image_features}: give an .npy file")
-            advice = "give one grid [images, positions, dimensions] of pictures of one size"
-            self.features = map_array(options.image_features, FEATURE_DTYPES, ("n", "positions", "dims"), advice)
+            self.features = map_grids(options.image_features)
             self._names = f"{options.image_features.removesuffix('.npy')}.txt"
 
     @property
