@@ -1,4 +1,4 @@
-"""The application: a page of three files, and an API of four addresses (docs/search.md).
+"""The application: a page of four files, and an API of four addresses (docs/search.md).
 
 Pictures are asked for by their number. What is uploaded is decoded in memory and forgotten.
 """
