@@ -103,16 +103,13 @@ def activation_of(block: nn.Module) -> str:
 @_stock.register
 def _bert(tower: BertTower) -> StockTower:
     own, tensors = tower.config, dict(tower.state_dict())
-    kind, width = (
-        ("xlm-roberta", "XLMRobertaModel") if isinstance(tower, XlmrTower) else ("bert", "BertModel"),
-        own.width,
-    )
-    tensors.setdefault("embeddings.token_type_embeddings.weight", torch.zeros(1, width))
+    kind, model = ("xlm-roberta", "XLMRobertaModel") if isinstance(tower, XlmrTower) else ("bert", "BertModel")
+    tensors.setdefault("embeddings.token_type_embeddings.weight", torch.zeros(1, own.width))
     config = {
-        "model_type": kind[0],
-        "architectures": [kind[1]],
+        "model_type": kind,
+        "architectures": [model],
         "vocab_size": len(tensors["embeddings.word_embeddings.weight"]),
-        "hidden_size": width,
+        "hidden_size": own.width,
         "num_hidden_layers": len(tower.encoder.layer),
         "num_attention_heads": own.heads,
         "intermediate_size": own.ffn_width,
@@ -122,7 +119,7 @@ def _bert(tower: BertTower) -> StockTower:
         "hidden_act": "gelu",
         "pad_token_id": own.pad,
     }
-    return StockTower(config, {**tensors, **_unused_pooler(width)}, own.pooling)
+    return StockTower(config, {**tensors, **_unused_pooler(own.width)}, own.pooling)
 
 
 @_stock.register
