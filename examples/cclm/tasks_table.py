@@ -12,12 +12,10 @@ only.
 
 import argparse
 import csv
-import math
-import re
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mlvl_fairseq.cli.common import language_order, run
 from mlvl_fairseq.data.examples import Example, ExampleImages, read_examples
@@ -66,25 +64,16 @@ def right(example: Example) -> str:
     return example.label or example.answer
 
 
-def words(text: str) -> List[str]:
-    return re.findall(r"\w+", text.lower())
-
-
 def without_pictures(train: Sequence[Example], test: Sequence[Example]) -> Baselines:
     """A naive Bayes classifier of words, with add-one smoothing, and chance."""
-    labels = Counter(map(right, train))
-    counts: Mapping[str, Counter] = defaultdict(Counter)
-    for example in train:
-        counts[right(example)].update(words(example.text))
-    vocabulary = len(set().union(*counts.values()))
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
 
-    def likelihood(label: str, text: str) -> float:
-        total = counts[label].total() + vocabulary
-        return math.log(labels[label]) + sum(math.log((counts[label][word] + 1) / total) for word in words(text))
-
-    said = {text: max(sorted(labels), key=lambda label: likelihood(label, text)) for text in {e.text for e in test}}
-    hits = statistics.mean(said[example.text] == right(example) for example in test)
-    return Baselines(100 * hits, 100 / len(labels))
+    classifier = make_pipeline(CountVectorizer(token_pattern=r"\w+"), MultinomialNB())
+    classifier.fit([example.text for example in train], list(map(right, train)))
+    hits = classifier.score([example.text for example in test], list(map(right, test)))
+    return Baselines(100 * hits, 100 / len(classifier.classes_))
 
 
 def table(tasks: Dict[str, Scores], without: Dict[str, Baselines], captions, texts) -> str:
