@@ -1,5 +1,5 @@
-"""EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation and with ReLU6, as Google released it for phones): a
-convolutional image tower that a CPU runs in some 45 ms a picture."""
+"""EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation and with ReLU6, as Google released it for
+phones): a convolutional image tower that a CPU runs in some 45 ms a picture."""
 
 from dataclasses import dataclass
 from typing import Tuple
