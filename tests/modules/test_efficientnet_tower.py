@@ -44,8 +44,8 @@ def test_states_and_vectors_are_timm_s(timm_model, tower):
     tower.keeps_states = True
     output, expected = tower(images), timm_model.forward_features(images)
     assert expected.std() > 0.1
-    torch.testing.assert_close(output.states, expected.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(output.vector, timm_model.forward_head(expected, pre_logits=True), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.states, expected.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output.vector, timm_model.forward_head(expected, pre_logits=True), rtol=1e-4, atol=1e-4)
     tower.keeps_states = False
     assert tower(images).states is None and tower.width == 1280
 
@@ -55,7 +55,7 @@ def test_training_leaves_statistics_and_vectors_as_they_are(tower):
     """A picture's vector does not depend on the others of its batch."""
     images, before = torch.randn(3, 3, 96, 96), {name: one.clone() for name, one in tower.state_dict().items()}
     alone, together = tower.eval()(images[:1]).vector, tower.train()(images).vector
-    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(one, before[name]) for name, one in tower.state_dict().items())
 
 
@@ -99,10 +99,8 @@ def test_size_strides_and_parts(tower):
     names = [name for name, _ in tower.named_parameters()]
     found = [name for name in names if re.search(tower.parts.norm, name)]
     assert len(found) == 2 * len(norms(tower)) and all("_bn" in name for name in found)
-    last = {
-        name.split(".")[0] + name.partition(".")[2].split(".")[0] for name in names if re.search(tower.parts.last, name)
-    }
-    assert last == {"_blocks15", "_conv_headweight", "_bn1weight", "_bn1bias"}
+    last = {name for name in names if re.search(tower.parts.last, name)}
+    assert last == {name for name in names if name.startswith(("_blocks.15.", "_conv_head.", "_bn1."))}
     with pytest.raises(UserError, match="there are no layerwise adapters for a EfficientNetLiteTower"):
         tower.insert_adapters(4)
 
