@@ -32,7 +32,8 @@ def batch(arrays, **more):
     text, english = (torch.from_numpy(array).requires_grad_() for array in arrays)
     return {
         "id": torch.arange(ROWS), "nsentences": ROWS, "ntokens": 9, "net_input": {"text": text},
-        "text_features": english, "has_english": torch.from_numpy(KNOWN), "image_features": torch.zeros(ROWS, 3), **more,
+        "text_features": english, "has_english": torch.from_numpy(KNOWN),
+        "image_features": torch.zeros(ROWS, 3), **more,
     }  # fmt: skip
 
 

@@ -282,7 +282,7 @@ def dual_corpus(corpus_without_teacher, pieces, mte, world, succeed, user_dir, t
     towers = "--arch lilt --image-tower efficientnet_lite0 --image-size 32 --transform efficientnet_lite --embed-dim 24"
     text = "--text-tower clip_text_b32 --text-width 32 --text-layers 1 --text-heads 2 --preset lit --langs en"
     train = (
-        "--criterion clip_contrastive --optimizer adam --lr 1e-3 --max-update 3 --batch-size 16 --cpu --num-workers 0"
+        "--criterion clip_contrastive --optimizer adam --lr 1e-3 --max-update 3 --batch-size 16 --num-workers 0 --cpu"
     )
     options = [
         *towers.split(),
