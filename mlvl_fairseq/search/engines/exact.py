@@ -42,26 +42,26 @@ def margin_of(dim: int) -> float:
 def scan(index: Index, queries: np.ndarray, k: int, margin: float, start: int = 0) -> List[np.ndarray]:
     """Live rows from `start` on whose float32 score is among the `k` best, or at most `margin` below them."""
     kept = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
-    for first, block in _float32(index, start):
-        live = np.flatnonzero(index.live[first : first + len(block)])
+    for rows, block in _float32(index, start):
+        live = index.live[rows]
         scores = queries @ block.T
-        scores = scores if len(live) == len(block) else scores[:, live]
+        scores, rows = (scores, rows) if live.all() else (scores[:, live], rows[live])
         for number, own in enumerate(scores):
-            kept[number] = _best(np.append(kept[number][0], own), np.append(kept[number][1], first + live), k, margin)
+            kept[number] = _best(np.append(kept[number][0], own), np.append(kept[number][1], rows), k, margin)
     return [rows for _, rows in kept]
 
 
-def _float32(index: Index, start: int) -> Iterator[Tuple[int, np.ndarray]]:
-    """(first row, float32 [b, d]); half precision is converted into one piece of memory that is used again: fresh
+def _float32(index: Index, start: int) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """(rows [b], float32 [b, d]); half precision is converted into one piece of memory that is used again: fresh
     memory would cost three times the conversion."""
     buffer = np.empty((STEP, index.dim), np.float32)
-    for first, block in index.blocks(start):
+    for rows, block in index.blocks(start):
         for own in range(0, len(block), STEP):
             part = block[own : own + STEP]
             if part.dtype != np.float32:
                 np.copyto(buffer[: len(part)], part)
                 part = buffer[: len(part)]
-            yield first + own, part
+            yield rows[own : own + STEP], part
 
 
 def _best(scores: np.ndarray, rows: np.ndarray, k: int, margin: float) -> Tuple[np.ndarray, np.ndarray]:
