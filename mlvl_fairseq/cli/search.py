@@ -164,6 +164,9 @@ def index(args: argparse.Namespace) -> None:
         share = agreement(engine)
         logger.info("--engine %s finds %.1f %% of the ten best of 20 pictures, asked again", engine.name, 100 * share)
     print(f"{args.out}: {engine.index.pictures:,} pictures, {engine.about}")
+    if engine.index.gone > len(engine.index) / 4:
+        rows = f"{engine.index.gone:,} of {len(engine.index):,} rows"
+        logger.info("%s are of pictures that are gone: mlvl-search compact %s gives their room back", rows, args.out)
 
 
 def query(args: argparse.Namespace) -> None:

@@ -139,6 +139,11 @@ class Index:
         return int(self.live.sum())
 
     @property
+    def gone(self) -> int:
+        """Rows that are stored of pictures that are gone."""
+        return sum(int((self.marks[part.numbers] == GONE).sum()) for part in self.parts)
+
+    @property
     def dim(self) -> int:
         return self.manifest.embed_dim
 

@@ -1,6 +1,9 @@
 """Every vector is compared, by NumPy."""
 
 import threading
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
 from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -17,7 +20,8 @@ class ExactEngine(Engine):
     """Compares every vector: exact, in blocks of bounded memory.
 
     A float32 product may round by gamma_d |x||y| (Higham 2002, section 3.1). All rows that are less than twice that
-    below the `k`-th best are candidates, so that the best by exact scores are among them.
+    below the `k`-th best are candidates, so that the best by exact scores are among them. What several threads
+    ask while one is at work is compared in one pass: reading and converting vectors is most of it.
     """
 
     about = "compared exactly, one by one"
@@ -27,11 +31,28 @@ class ExactEngine(Engine):
 
     def __init__(self, index: Index, uri: Optional[str] = None):
         super().__init__(index)
-        self._one_at_a_time = threading.Lock()  # several are no faster, and hold as many blocks
+        self._one_at_a_time, self._waiting = threading.Lock(), deque()
 
     def candidates(self, queries: np.ndarray, k: int) -> List[np.ndarray]:
+        own = _Asked(queries, k)
+        self._waiting.append(own)
         with self._one_at_a_time:
-            return scan(self.index, queries, k, margin_of(self.index.dim))
+            if own.found is None:
+                self._answer([self._waiting.popleft() for _ in range(len(self._waiting))] or [own])
+        return own.found
+
+    def _answer(self, together: List["_Asked"]) -> None:
+        queries, k = np.concatenate([one.queries for one in together]), max(one.k for one in together)
+        found = iter(scan(self.index, queries, k, margin_of(self.index.dim)))
+        for one in together:
+            one.found = list(islice(found, len(one.queries)))
+
+
+@dataclass
+class _Asked:
+    queries: np.ndarray
+    k: int
+    found: Optional[List[np.ndarray]] = None
 
 
 def margin_of(dim: int) -> float:
