@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from mlvl_fairseq.modules.length_groups import length_groups
 from mlvl_fairseq.modules.transformer import take_positions
 
 
@@ -38,7 +39,7 @@ class XProjector(nn.Module):
         )
 
     def forward(self, states: torch.Tensor, padding: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
-        """Project sentences.
+        """Project sentences. On a CPU, those of like length go through together, see :func:`length_groups`.
 
         Args:
             states: ``[B, T, width]``, last hidden states of the encoder.
@@ -48,6 +49,15 @@ class XProjector(nn.Module):
         Returns:
             ``[B, width]``, not normalised.
         """
+        groups = length_groups(eos_positions, states.shape[1])
+        if len(groups) == 1:
+            return self._projected(states, padding, eos_positions)
+        found = [
+            self._projected(states[rows, :width], padding[rows, :width], eos_positions[rows]) for rows, width in groups
+        ]
+        return torch.cat(found)[torch.cat([rows for rows, _ in groups]).argsort()]
+
+    def _projected(self, states: torch.Tensor, padding: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
         x = states.to(self.layers[0].fc1.weight.dtype)
         for layer in self.layers[:-1]:
             x = layer(x, padding)
