@@ -17,7 +17,7 @@ from mlvl_fairseq.search.engines.faiss_half import load_faiss, only
 from mlvl_fairseq.search.folder import BLOCK, Index, as_float32
 
 logger = logging.getLogger(__name__)
-PROBES = 64  # groups that are searched
+PROBES = 128  # groups that are searched
 CANDIDATES = 100  # at least, that are compared exactly
 TRAINED_ON = 40  # vectors a group that the groups are made from
 SAVED_ROWS = 4_000_000  # between two states on the disk
