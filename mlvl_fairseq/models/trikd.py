@@ -7,7 +7,6 @@ from typing import Optional
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
-from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.text import Tokenizer
@@ -63,14 +62,13 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
         mte = read_xlmr(cfg.mte)
         mte.require_vocabulary(len(task.source_dictionary))
         mte.require_positions(task.max_positions())
-        mte.require_width(cfg.encoder_embed_dim)
-        clip = read_clip_weights(cfg.clip, cfg.activation and str(cfg.activation)) if cfg.clip else None
-        vision = clip.vision_tower() if str(cfg.image_tower) == "vit" else None
-        clip_dim = task.image_feature_dim if vision is None else clip.vision_config.embed_dim
-        model = cls.of_options(cfg, clip_dim, None if task.cached_states else mte.encoder(), vision)
+        teacher, images = network.Teacher.of_options(cfg), str(cfg.image_tower)
+        vision = teacher.for_pictures() if images == "vit" else None
+        clip_dim = task.image_feature_dim if vision is None else teacher.dim
+        model = cls.of_encoders(cfg, clip_dim, mte, not task.cached_states, vision)
         model.encode_chunk = ChunkOptions.checked(cfg)
         model.leave_out_module("mte", mte.fingerprint, "--mte holds")
-        clip_fingerprint = clip.fingerprint if vision is not None else task.teacher_fingerprint
+        clip_fingerprint = teacher.fingerprint if teacher and images != "features" else task.teacher_fingerprint
         if clip_fingerprint:
             model.leave_out_module("vision", clip_fingerprint, "--clip holds, or other teacher features", "clip")
         if cfg.init_projectors_from:
@@ -83,7 +81,7 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
 
     def start_from(self, path, reset_temperature: bool, tokenizer: Tokenizer) -> None:
         """Copy a checkpoint's projectors. Raises UserError: it, its frozen encoders or its tokenizer are others."""
-        weights = read_trikd(path)
+        weights = read_trikd(path, self.family)
         state = dict(weights.tensors)
         weights.require_tokenizer(tokenizer)
         if reset_temperature:

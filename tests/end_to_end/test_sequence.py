@@ -4,8 +4,10 @@ import shlex
 
 import pytest
 
+from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.methods import list_methods
+from mlvl_fairseq.inference import Encoder
 
 METHODS = [name for name in list_methods() if name.startswith("cll_clip")]  # ways to train the token embedding
 SCORES = {"txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"}
@@ -149,3 +151,20 @@ def test_methods_are_listed(succeed):
     lines = succeed("mlvl-cll", "--list-methods").splitlines()
     assert [line.split()[0] for line in lines] == list(list_methods())
     assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("method", ["cll_clip", "lora_with_teir_update"])
+def test_a_language_in_the_middle_keeps_what_it_changed(runs, learn, succeed, method, tmp_path):
+    """Numbers are those of whole checkpoints, in the run's folder, as a start for others, and exported."""
+    run = runs(method)
+    whole = learn(tmp_path / "whole", method, "en,de,ru", "--whole-checkpoints")
+    for row in ("00-en", "01-de", "02-ru"):
+        assert differing(run / row / "checkpoint_best.pt", whole / row / "checkpoint_best.pt") == []
+    middle, alone = (folder / "01-de" / "checkpoint_best.pt" for folder in (run, whole))
+    assert 5 * middle.stat().st_size < alone.stat().st_size
+    assert (run / "02-ru" / "checkpoint_best.pt").stat().st_size == pytest.approx(alone.stat().st_size, rel=0.1)
+    encoders = [Encoder.load(path) for path in (middle, alone)]
+    assert encoders[0].fingerprint == encoders[1].fingerprint
+    succeed("mlvl-export", "checkpoint", middle, tmp_path / "out")
+    exported = Encoder.load(tmp_path / "out" / "checkpoint.pt")
+    assert (exported.encode_texts(["ein Kreis"], "de") == encoders[1].encode_texts(["ein Kreis"], "de")).all()

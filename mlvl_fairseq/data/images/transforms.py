@@ -134,6 +134,23 @@ def imagenet_square(size: int) -> PixelFunction:
     return _squeeze(size, IMAGENET_MEAN, IMAGENET_STD)
 
 
+@register_transform("efficientnet_lite")
+def efficientnet_lite(size: int) -> PixelFunction:
+    """EfficientNet-Lite's preprocessing as Google released it: the shorter side is resized to `size` with bicubic
+    interpolation, the centre cut out, and values of 0 to 255 become (value - 127) / 128."""
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            lambda image: image.convert("RGB"),
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.PILToTensor(),
+            lambda pixels: (pixels.float() - 127) / 128,
+        ]
+    )
+
+
 def _squeeze(size: int, mean: Sequence[float], std: Sequence[float]) -> PixelFunction:
     from torchvision import transforms
 
