@@ -164,6 +164,14 @@ class Network(nn.Module, ABC):
             lang: language of the texts, where a network has parameters of single languages.
         """
 
+    def text_weights(self, tokens: Tensor, lang: Optional[str] = None) -> Tensors:
+        """What :meth:`encode_text` computes with, by name; what only other texts go through need not be in it.
+
+        Args:
+            tokens: int64 [T], ids that occur in the texts, padding included. lang: language of the texts.
+        """
+        return dict(self.state_dict())
+
     def encode_image(self, images: Tensor) -> Encoded:
         """Encode what the network is trained on: pictures [B, 3, H, W] after :attr:`preprocess`, or features [B, D].
 

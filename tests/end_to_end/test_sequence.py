@@ -49,7 +49,7 @@ def test_three_languages_leave_a_lower_triangle_of_scores(runs, method, read_jso
     for row in rows:
         done = read_json(run / row / "done.json")
         files = sorted(path.name for path in (run / row).iterdir())
-        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "train.log"]
+        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "evaluated.json", "train.log"]
         state = load_checkpoint_file(run / row / "checkpoint_best.pt")
         assert done["num_updates"] == 7 and "last_optimizer_state" not in state
 
@@ -111,7 +111,7 @@ def test_a_missing_score_is_computed_again(runs, learn):
     assert score.read_text() == text
     changed = {path.relative_to(run).as_posix() for path, time in contents(run).items() if before[path] != time}
     scores = {"scores/01-de/en.test.json", "scores/01-de/en.test.ranks.npz"}
-    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json"}
+    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json", "01-de/evaluated.json"}
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,17 @@ def test_a_language_in_the_middle_keeps_what_it_changed(runs, learn, succeed, me
     succeed("mlvl-export", "checkpoint", middle, tmp_path / "out")
     exported = Encoder.load(tmp_path / "out" / "checkpoint.pt")
     assert (exported.encode_texts(["ein Kreis"], "de") == encoders[1].encode_texts(["ein Kreis"], "de")).all()
+
+
+def test_a_language_for_which_nothing_changed_is_not_encoded_again(learn, tmp_path):
+    """Only adapters train, and captions stay cut as they were. Scores are byte by byte those of encoding again."""
+    options = ("lora", "en,de,ru", "--freeze", "^text", "--segmentation", "frozen")
+    run = learn(tmp_path / "run", *options)
+    for row, languages in (("00-en", []), ("01-de", ["en"]), ("02-ru", ["en", "de"])):
+        log = (run / row / "eval.log").read_text()
+        assert [lang for lang in ("en", "de", "ru") if f"{lang}: scored as before" in log] == languages
+    scores = {path: path.read_bytes() for path in run.glob("scores/*/*")}
+    for path in [*scores, *run.glob("*/evaluated.json")]:
+        path.unlink()
+    learn(run, *options)
+    assert {path: path.read_bytes() for path in run.glob("scores/*/*")} == scores
