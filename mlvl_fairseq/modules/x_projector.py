@@ -11,7 +11,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from mlvl_fairseq.modules.length_groups import length_groups
+from mlvl_fairseq.modules.attention import attention
+from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.transformer import take_positions
 
 
@@ -39,7 +41,7 @@ class XProjector(nn.Module):
         )
 
     def forward(self, states: torch.Tensor, padding: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
-        """Project sentences. On a CPU, those of like length go through together, see :func:`length_groups`.
+        """Project sentences.
 
         Args:
             states: ``[B, T, width]``, last hidden states of the encoder.
@@ -49,19 +51,15 @@ class XProjector(nn.Module):
         Returns:
             ``[B, width]``, not normalised.
         """
-        groups = length_groups(eos_positions, states.shape[1])
-        if len(groups) == 1:
-            return self._projected(states, padding, eos_positions)
-        found = [
-            self._projected(states[rows, :width], padding[rows, :width], eos_positions[rows]) for rows, width in groups
-        ]
-        return torch.cat(found)[torch.cat([rows for rows, _ in groups]).argsort()]
-
-    def _projected(self, states: torch.Tensor, padding: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
         x = states.to(self.layers[0].fc1.weight.dtype)
+        packing, at = None, eos_positions
+        if not is_exported():
+            packing = Packing(~padding, x.shape[-1])
+            x, at = packing.pack(x), packing.find(eos_positions)
         for layer in self.layers[:-1]:
-            x = layer(x, padding)
-        return self.layers[-1](x, padding, at=eos_positions).squeeze(1)  # of the last layer, one position is read
+            x = layer(x, padding, packing=packing)
+        x = self.layers[-1](x, padding, at, packing)  # of the last layer, one position is read
+        return x.squeeze(1) if packing is None else packing.of_batch(x)
 
 
 class PostLNLayer(nn.Module):
@@ -76,10 +74,17 @@ class PostLNLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, padding: torch.Tensor, at: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        padding: torch.Tensor,
+        at: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
+    ) -> torch.Tensor:
+        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``. With
+        a packing ``[N, width]``, and with `at` ``[B, width]``."""
         query = take_positions(x, at)
-        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn(query, x, padding)))
+        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn(query, x, padding, packing)))
         return self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
 
 
@@ -97,14 +102,16 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: torch.Tensor, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
-        """``[B, Q, width]`` that look at ``[B, T, width]`` where `padding`, bool ``[B, T]``, is False."""
-        heads = [
-            projection(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection, part in ((self.q_proj, query), (self.k_proj, x), (self.v_proj, x))
-        ]
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=~padding[:, None, None], dropout_p=dropout)
+    def forward(
+        self, query: torch.Tensor, x: torch.Tensor, padding: torch.Tensor, packing: Optional[Packing]
+    ) -> torch.Tensor:
+        """``[B, Q, width]`` that look at ``[B, T, width]`` where `padding`, bool ``[B, T]``, is False; with a packing
+        ``[N or B, width]`` that look at ``[N, width]``."""
+        parts, dropout = (self.q_proj(query), self.k_proj(x), self.v_proj(x)), self.dropout if self.training else 0.0
+        if packing is not None:
+            return self.out_proj(packing.attend(*parts, self.heads, dropout=dropout))
+        heads = [part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts]
+        mixed = attention(*heads, ~padding[:, None, None], dropout=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -39,7 +39,7 @@ for network, task in sorted({(ARCH_MODEL_NAME_REGISTRY[r["model"]["_name"]], r["
 NO_RECIPE = {"cll_retrieval": ["dual_encoder"]}
 # What a criterion asks of a model beside its name.
 MODELS_FOR = {"cclm_which_image": "--heads which_image --images-per-text 2".split()}
-TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
+TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 2 --num-workers 0 --cpu --disable-validation".split()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_every_criterion_fits_a_task_and_those_of_recipes_fit_theirs(fitting):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("criterion", CRITERIONS)
-def test_criterions(required, small, train, fitting, task, criterion):
+def test_criterions(required, small, train, fitting, no_update_waits, task, criterion):
     model = [*small(NETWORKS[task][0]), *(MODELS_FOR.get(criterion, []) if criterion in fitting(task) else [])]
     ended, checkpoints = train(*required(task), *model, "--criterion", criterion)
     if criterion in fitting(task):

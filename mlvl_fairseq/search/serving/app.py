@@ -98,8 +98,8 @@ class _Api:
         query = Query.typed(words, picture=picture, **given)
         found = self.searcher.search(query, PAGE, start)
         results = [
-            {"row": row, "score": round(score, 4), "name": found.index.name(row).rpartition("/")[2]}
-            for row, score in zip(found.rows, found.scores)
+            {"row": row, "score": round(score, 4), "name": name.rpartition("/")[2]}
+            for row, name, score in zip(found.rows, found.names, found.scores)
         ]
         return {
             "results": results,
