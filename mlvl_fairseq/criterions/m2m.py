@@ -37,5 +37,7 @@ class M2mCriterion(Criterion):
 
     def terms(self, model, features: Dict[str, Tensor], sample: Dict) -> Dict[str, Term]:
         counts = sample.get("counts", torch.ones_like(sample["id"], dtype=torch.bool)) & sample["has_english"]
-        text, english = (F.normalize(features[side][counts].float(), dim=-1) for side in ("text", "english"))
-        return {"distance": Term(1.0, (text - english).pow(2).sum())}
+        apart = ~counts[:, None]  # filled, not cut out: a GPU need not say how many there are
+        english = F.normalize(features["english"].float().masked_fill(apart, 1.0), dim=-1)
+        distances = (F.normalize(features["text"].float(), dim=-1) - english).pow(2)
+        return {"distance": Term(1.0, distances.masked_fill(apart, 0.0).sum())}
