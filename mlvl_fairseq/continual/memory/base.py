@@ -20,9 +20,9 @@ class Selection:
     def __init__(self, size: int, seed: int):
         self.size, self.seed = size, seed
 
-    def offer(self, memory, items: Tensor, labels: Tensor) -> None:
-        """One update's captions (int64 [B, 2], float [B, D]) have been seen: change ``memory.next_items`` and
-        ``memory.next_labels`` in place or by new tensors."""
+    def offer(self, memory, items: Tensor, labels: Tensor, seen: int) -> None:
+        """One update's captions (int64 [B, 2], float [B, D]) have come after `seen` others: change
+        ``memory.next_items`` and ``memory.next_labels`` in place or by new tensors."""
 
     def at_the_end(self, memory, task, model) -> Tuple[Tensor, Tensor]:
         """Items and labels that the next language replays, given the weights that have been handed over."""

@@ -2,8 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+
+import numpy as np
 
 from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING
 from mlvl_fairseq.errors import DataError, UserError
@@ -99,6 +102,11 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         """Ids of each text, without BOS and EOS, not truncated."""
 
+    def encode_joined(self, texts: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+        """What :meth:`encode_batch` gives as arrays: int64, the ids of all texts behind one another, and [texts], how
+        many each has."""
+        return joined_ids(self.encode_batch(texts))
+
     @abstractmethod
     def tokens(self, text: str) -> List[str]:
         """The strings behind the ids of a text: what a line of a ``fairseq-preprocess`` input holds."""
@@ -158,6 +166,11 @@ class Tokenizer(ABC):
         end = [self.eos] if self.ends_texts else []
         inner = max_length - 1 - len(end)
         return [[self.bos, *ids[:inner], *end] for ids in self.encode_batch(texts)]
+
+
+def joined_ids(ids: Sequence[Sequence[int]]) -> Tuple[np.ndarray, np.ndarray]:
+    """Lists of ids as :meth:`Tokenizer.encode_joined` gives them."""
+    return np.fromiter(chain.from_iterable(ids), np.int64), np.fromiter(map(len, ids), np.int64)
 
 
 @dataclass
