@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Set
 
@@ -138,11 +140,14 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 
 
 def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
-    tokenizer = GrownVocabulary(corpus).tokenizer
-    counts = np.zeros(len(tokenizer), np.int64)
+    """A token never reaches over a space: each word is cut once, however often it occurs."""
+    tokenizer, words = GrownVocabulary(corpus).tokenizer, Counter()
     for start in range(0, len(sentences), CHUNK):
-        ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
-        counts += np.bincount(ids, minlength=len(tokenizer))
+        words.update(" ".join(sentences[start : start + CHUNK]).split(" "))
+    cut, times = tokenizer.encode_batch(list(words)), np.fromiter(words.values(), np.int64, len(words))
+    ids = np.fromiter(chain.from_iterable(cut), np.int64)
+    counts = np.zeros(len(tokenizer), np.int64)
+    np.add.at(counts, ids, np.repeat(times, np.fromiter(map(len, cut), np.int64, len(cut))))
     return counts
 
 
