@@ -1,5 +1,5 @@
-"""torch's optimizers import its compiler at their first use, in order to keep it away from what they do: more than a second
-of each start. They do so once somebody else has imported it; until then nothing is compiled.
+"""torch's optimizers import its compiler at their first use, in order to keep it away from what they do: more than a
+second of each start. They do so once somebody else has imported it; until then nothing is compiled.
 
 Breaks without it: nothing; every language of ``mlvl-cll`` starts later.
 """
