@@ -18,8 +18,8 @@ class Model:
     fixed_teacher_space = True
 
     def __call__(self, text, images=None, english=None):
-        assert images is None  # no photo takes part
-        return {"text": text, "english": english}
+        features = {"text": text, "english": english}
+        return features if images is None else {**features, "image": images}
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ def test_vectors_of_captions_without_a_partner_do_not_matter(criterion, arrays):
     before = criterion(Model(), batch(arrays))[0].item()
     english = np.where(KNOWN[:, None], english, np.nan)
     assert criterion(Model(), batch((text, english)))[0].item() == before
+
+
+def test_images_are_there_for_validation_only(criterion, arrays):
+    sample = batch(arrays)
+    assert criterion.features(Model(), sample).keys() == {"text", "english"}
+    assert criterion.eval().features(Model(), sample)["image"] is sample["image_features"]
 
 
 def test_without_the_teacher_s_texts(criterion, arrays):

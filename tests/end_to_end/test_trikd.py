@@ -277,6 +277,8 @@ def test_another_frozen_file_is_refused(trained, run, trikd_options, new_mte, wo
 def dual_corpus(corpus_without_teacher, pieces, mte, world, succeed, user_dir, tmp_path_factory):
     """A corpus and an English dual encoder, whose frozen image tower begins with a file, in CLIP's place."""
     folder = shutil.copytree(corpus_without_teacher, tmp_path_factory.mktemp("dual") / "corpus")
+    for path in (folder / "features").iterdir():  # of the CLIP that other tests have
+        path.unlink()
     tower, weights = EfficientNetLiteConfig(32).build(), folder.parent / "tower.pth"
     torch.save(tower.state_dict(), weights)
     towers = "--arch lilt --image-tower efficientnet_lite0 --image-size 32 --transform efficientnet_lite --embed-dim 24"
@@ -360,5 +362,5 @@ def test_m2m_keeps_its_layers_only_and_goes_on(dual_corpus, succeed, run, trikd_
     assert saved.keys() == {*layers, "model.logit_scale", "model.mte_fingerprint", "model.clip_fingerprint"}
     start = ["--init-projectors-from", tmp_path / "whole/checkpoint_last.pt", "--save-dir", tmp_path / "other"]
     assert "does not fit this model" in run("fairseq-train", *given, "--linear-layers", 2, *start).error
-    trikd = [*given, "--arch", "trikd_tiny", "--criterion", "m2m", "--save-dir", tmp_path / "none"]
+    trikd = [folder, *trikd_options[1:], "--criterion", "m2m", "--save-dir", tmp_path / "none"]
     assert "the model has no fixed_teacher_space" in run("fairseq-train", *trikd).error
