@@ -4,7 +4,7 @@ import argparse
 from typing import List, Optional
 
 from mlvl_fairseq.cli.common import add_dataclass_options, not_negative, positive
-from mlvl_fairseq.process.parallel import usable_cores
+from mlvl_fairseq.process.threads import cores
 
 DESCRIPTION = "Caption files, images and a teacher in; a corpus folder out. Every step is done once and resumes."
 EPILOG = """\
@@ -163,7 +163,7 @@ def _add_features(parser: argparse.ArgumentParser):
     features.add_argument(
         "--num-workers",
         type=not_negative,
-        default=usable_cores(),
+        default=cores(),
         metavar="N",
         help="processes at once: languages side by side, or readers of images; with 0 there is one, which "
         "does everything (default: one for each core, here %(default)s)",

@@ -1,5 +1,6 @@
 """Features and states of a corpus, computed once: training then runs only what trains."""
 
+import logging
 from dataclasses import replace
 from typing import Callable, List, Optional, Sequence
 
@@ -8,6 +9,7 @@ import torch
 
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.image_vectors import CorpusImageVectors
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.feature_extraction import extract_image_features
@@ -16,12 +18,13 @@ from mlvl_fairseq.data.feature_options import FeatureOptions
 from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset
-from mlvl_fairseq.data.images.transforms import reading_of
+from mlvl_fairseq.data.images.transforms import ImageTransform, reading_of
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import PRECISIONS, Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
+logger = logging.getLogger(__name__)
 STATES_BATCH = 64
 CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
 
@@ -103,11 +106,12 @@ class _Store:
         names: Sequence[str],
         encode: Callable[[slice], np.ndarray],
         bad: Optional[np.ndarray] = None,
+        **settings: Optional[str],
     ) -> None:
         """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; `bad` rows as zeros."""
         stem, encoder = self.corpus.feature_stem(split, kind), self.encoder
         identity = encoder.embed_dim, encoder.source, encoder.fingerprint, self._dtype(stem)
-        with FeatureWriter(stem, names, *identity, precision=self.options.autocast) as writer:
+        with FeatureWriter(stem, names, *identity, precision=self.options.autocast, **settings) as writer:
             for start in range(writer.rows_done, len(names), CHUNK):
                 rows = slice(start, start + CHUNK)
                 writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))
@@ -124,6 +128,18 @@ class _Store:
         if not root:
             raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
         transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth, draft=options.draft_jpeg)
+        pictures = reading_of(high_bit_depth, options.draft_jpeg)
+        kept = self._kept_vectors(split, transform)
+        if kept is not None:
+            stored = kept.open(split, policy)
+            logger.info("%s: vectors of its frozen image tower are there and need not be computed", split)
+
+            def encode(rows: slice) -> np.ndarray:
+                return encoder.encode_images(torch.from_numpy(np.array(stored.array[rows])))
+
+            settings = {"transform": encoder.other_transform, "pictures": pictures}
+            self.write(split, "image", names, encode, stored.unusable, **settings)
+            return
         dataset = ImageDataset(root, names, transform, allow_outside=outside)
         dataset.folder.require_inside(names, corpus.images_path(split))
         extract_image_features(
@@ -138,10 +154,20 @@ class _Store:
             batch_size,
             num_workers,
             transform=encoder.other_transform,
-            pictures=reading_of(high_bit_depth, options.draft_jpeg),
+            pictures=pictures,
             precision=options.autocast,
             pin_memory=encoder.device.type == "cuda",
         )
+
+    def _kept_vectors(self, split: str, transform: ImageTransform) -> Optional[CorpusImageVectors]:
+        """What the image tower made of these pictures while the teacher was trained on it; None: there is no such, or
+        it is to be made otherwise."""
+        self.encoder.network.requires_grad_(False)
+        tower = self.encoder.network.frozen_tower("image")
+        if tower is None or self.options.autocast or self.options.draft_jpeg:
+            return None
+        kept = CorpusImageVectors(self.corpus, transform, tower.fingerprint)
+        return kept if kept.is_finished(split) else None
 
 
 def store_text_states(

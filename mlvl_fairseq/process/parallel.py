@@ -27,11 +27,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
 def in_processes(
     function: Callable[[Item], Result],
     items: Iterable[Item],

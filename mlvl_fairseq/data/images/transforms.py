@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.registry import registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +28,6 @@ CLIP_TRANSFORM = "clip"
 HIGH_BIT_DEPTHS = ("clip", "scale")
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's of 16-bit and 32-bit integers, and of floats
 TRANSFORMS: Dict[str, Callable[[int], PixelFunction]] = {}
-_RESIZED: Dict[str, float] = {}  # to what a picture is resized, in sizes of what comes out
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ImageTransform:
     @property
     def least_side(self) -> Optional[int]:
         """The shorter side that a decoded picture must have, in pixels; None: it is decoded as it is."""
-        return round(self.size * _RESIZED[self.name]) if self.draft else None
+        return round(self.size * TRANSFORMS[self.name].resized) if self.draft else None
 
     def __str__(self) -> str:
         return f"{self.name}@{self.size}"
@@ -94,14 +94,7 @@ def scaled(image: "Image.Image") -> "Image.Image":
 def register_transform(name: str, resized: float = 1.0) -> Callable:
     """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`. `resized`: the
     shorter side of what a picture is resized to before it is cut, in sizes of what comes out."""
-
-    def register(make: Callable[[int], PixelFunction]) -> Callable[[int], PixelFunction]:
-        if name in TRANSFORMS:
-            raise ValueError(f"an image transform '{name}' is registered already")
-        TRANSFORMS[name], _RESIZED[name] = make, resized
-        return make
-
-    return register
+    return registering(TRANSFORMS, "an image transform", name, resized=resized)
 
 
 def transform_names() -> List[str]:
@@ -142,6 +135,23 @@ def lilt(size: int) -> PixelFunction:
 def imagenet_square(size: int) -> PixelFunction:
     """As :func:`lilt`, with the statistics of ImageNet that DeiT and Swin were trained with."""
     return _squeeze(size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+@register_transform("efficientnet_lite")
+def efficientnet_lite(size: int) -> PixelFunction:
+    """EfficientNet-Lite's preprocessing as Google released it: the shorter side is resized to `size` with bicubic
+    interpolation, the centre cut out, and values of 0 to 255 become (value - 127) / 128."""
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            lambda image: image.convert("RGB"),
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.PILToTensor(),
+            lambda pixels: (pixels.float() - 127) / 128,
+        ]
+    )
 
 
 def _squeeze(size: int, mean: Sequence[float], std: Sequence[float]) -> PixelFunction:

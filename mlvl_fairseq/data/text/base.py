@@ -1,7 +1,5 @@
 """What every tokenizer offers. A kind of tokenizer is one file here; nothing else asks which one it is."""
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,6 +10,7 @@ import numpy as np
 
 from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.registry import import_modules, registering
 
 if TYPE_CHECKING:  # fairseq takes seconds to import, and what cuts text does without it
     from fairseq.data import Dictionary
@@ -210,22 +209,12 @@ TOKENIZERS: Dict[str, Type[Tokenizer]] = {}
 def register_tokenizer(option: str, help: str) -> Callable[[Type[Tokenizer]], Type[Tokenizer]]:
     """Class decorator: make a kind of tokenizer known. ``mlvl-encode``, and ``mlvl-prepare`` where it comes with a
     model, take its folder as ``--OPTION DIR``."""
-
-    def register(kind: Type[Tokenizer]) -> Type[Tokenizer]:
-        if option in TOKENIZERS:
-            raise ValueError(f"a tokenizer '{option}' is registered already")
-        TOKENIZERS[option] = kind
-        kind.option, kind.help = option, help
-        return kind
-
-    return register
+    return registering(TOKENIZERS, "a tokenizer", option, option=option, help=help)
 
 
 def tokenizer_kinds() -> List[Type[Tokenizer]]:
     """All kinds by the names of their options: every module of this folder is imported."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules(__package__)
     return [TOKENIZERS[option] for option in sorted(TOKENIZERS)]
 
 
