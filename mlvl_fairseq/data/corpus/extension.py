@@ -34,7 +34,8 @@ def refuse_more_alone(corpus: Corpus, split: str, kept: SplitBuilder) -> None:
         kept: the split as these files have it.
 
     Raises:
-        UserError: they are not what was written, or do not say everything: lines have no double spaces.
+        UserError: they are not what was written, or are an earlier version's, which did not write everything: lines
+            have no double spaces.
     """
     if kept.digest() != corpus.manifest["splits"][split]["sha256"]:
         every = ",".join(corpus.languages(split))

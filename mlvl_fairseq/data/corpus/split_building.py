@@ -7,18 +7,21 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Annotated, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
+from msgspec import Meta
 
 from mlvl_fairseq.data.captions import CaptionTable, Problems, english_rows, unique_texts, unmatched_english
 from mlvl_fairseq.data.captions.table import ONE_LANGUAGE
 from mlvl_fairseq.data.corpus.corpus import Corpus, read_lines
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import write_text
+from mlvl_fairseq.files import write_json, write_text
+from mlvl_fairseq.json_files import read_json
 from mlvl_fairseq.process.parallel import in_processes
 
 logger = logging.getLogger(__name__)
+Row = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ class SplitBuilder:
         split = self.split
         self.images = {name: row for row, name in enumerate(corpus.images(split)[: self._known(corpus, "images")])}
         self.english = corpus.english(split)[: self._known(corpus, "english")]
+        if _spaced_path(corpus, split).exists():
+            for row, text in read_json(_spaced_path(corpus, split), List[Tuple[Row, str]]):
+                self.english[row : row + 1] = [text] if row < len(self.english) else []
         for lang in corpus.languages(split):
             rows, path = corpus.rows(split, lang), corpus.captions_path(split, lang)
             self._files[lang] = path, corpus.rows_path(split, lang)
@@ -80,7 +86,7 @@ class SplitBuilder:
                     path=str(path),
                     images=list(self.images),
                     image_rows=np.array(rows[:, 0]),
-                    captions=corpus.captions(split, lang)[: len(rows)],
+                    captions=[self.english[row] for row in rows[:, 1]],
                     english=None,
                     lines=np.arange(1, len(rows) + 1, dtype=np.int32),
                     unit="line",
@@ -211,6 +217,11 @@ class SplitBuilder:
         """Put everything into its place."""
         write_text(corpus.images_path(self.split), _lines(self.images))
         write_text(corpus.english_path(self.split), self.english_text)
+        spaced = [(row, text) for row, text in enumerate(self.english) if one_line(text) != text]
+        if spaced:
+            write_json(_spaced_path(corpus, self.split), spaced)
+        else:
+            _spaced_path(corpus, self.split).unlink(missing_ok=True)
         for lang, files in self._files.items():
             places = corpus.captions_path(self.split, lang), corpus.rows_path(self.split, lang)
             for file, place in zip(files, places):
@@ -221,6 +232,11 @@ class SplitBuilder:
 
     def _place(self, lang: str, ending: str) -> Path:
         return self._staged / f"{self.split}.{lang}.{ending}"
+
+
+def _spaced_path(corpus: Corpus, split: str) -> Path:
+    """English sentences, by their rows, that have more than one space between words, which their list does not show."""
+    return corpus.english_path(split).with_suffix(".json")
 
 
 def one_line(text: str) -> str:
