@@ -4,6 +4,7 @@ A CPU does not wait, but the calls are the same there. On a GPU torch itself tel
 """
 
 import contextlib
+import inspect
 import linecache
 import sys
 import warnings
@@ -20,8 +21,8 @@ METHODS = ("tolist", "cpu")  # which C++ answers by itself
 
 
 def line_of_ours():
-    """``FILE:LINE: CODE`` of ours that calls torch; None: another program does. What is said to be on a CPU, in its
-    own line, never waits."""
+    """``FILE:LINE: CODE`` of ours that calls torch; None: another program does, or a function of ours that says what is
+    on a CPU and what is not."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(TORCH) or frame.f_code.co_filename == __file__:
         frame = frame.f_back
@@ -29,7 +30,7 @@ def line_of_ours():
             return None
     path, number = frame.f_code.co_filename, frame.f_lineno
     code = linecache.getline(path, number).strip()
-    ours = Path(path).is_relative_to(OURS) and '"cpu"' not in code
+    ours = Path(path).is_relative_to(OURS) and '"cpu"' not in inspect.getsource(frame.f_code)
     return f"{Path(path).relative_to(OURS)}:{number}: {code}" if ours else None
 
 

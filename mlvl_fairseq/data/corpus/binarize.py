@@ -1,6 +1,7 @@
 """Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -142,11 +143,13 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 
 
 def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
-    tokenizer = GrownVocabulary(corpus).tokenizer
-    counts = np.zeros(len(tokenizer), np.int64)
+    """A token never reaches over a space: each word is cut once, however often it occurs."""
+    tokenizer, words = GrownVocabulary(corpus).tokenizer, Counter()
     for start in range(0, len(sentences), CHUNK):
-        counts += np.bincount(tokenizer.encode_joined(sentences[start : start + CHUNK])[0], minlength=len(tokenizer))
-    return counts
+        words.update(" ".join(sentences[start : start + CHUNK]).split(" "))
+    ids, lengths = tokenizer.encode_joined(list(words))
+    times = np.repeat(np.fromiter(words.values(), np.int64, len(words)), lengths)
+    return np.bincount(ids, weights=times, minlength=len(tokenizer)).astype(np.int64)
 
 
 def _unused_english(corpus: Corpus) -> Set[int]:
