@@ -32,17 +32,19 @@ def rate(default: float, help: str):
 class Rates:
     """What was measured, or is assumed."""
 
-    spaced_made: float = rate(0, "CPU s to read 566,000 captions and train their BPE (prepare_corpus.py, de)")
-    unspaced_made: float = rate(0, "the same where words are not written apart (prepare_corpus.py, zh)")
-    source_made: float = rate(0, "the same of the source language, cut with CLIP's vocabulary, too (prepare_corpus.py)")
-    spaced_cut: float = rate(0, "CPU s to grow a vocabulary and cut such captions with it (prepare_corpus.py, de)")
-    unspaced_cut: float = rate(0, "the same where words are not written apart (prepare_corpus.py, zh)")
-    process_mib: float = rate(0, "largest process of these (prepare_corpus.py)")
-    caption_bytes: float = rate(0, "text of a caption, mean (prepare_corpus.py, corpus/captions)")
-    caption_ids: float = rate(0, "ids of a caption with its end, mean (prepare_corpus.py, lengths.json)")
-    pictures: float = rate(0, "pictures of 640 x 480 a second and core, read for CLIP at 224 (--measure)")
-    drafted: float = rate(0, "the same with --draft-jpeg (--measure)")
-    augmented: float = rate(0, "the same, augmented as LilT and CCLM do, at 224 (--measure)")
+    spaced_made: float = rate(8.6, "CPU s to read 566,000 captions and train their BPE (prepare_corpus.py, de)")
+    unspaced_made: float = rate(17.9, "the same where words are not written apart (prepare_corpus.py, zh)")
+    source_made: float = rate(
+        9.8, "the same of the source language, cut with CLIP's vocabulary, too (prepare_corpus.py)"
+    )
+    spaced_cut: float = rate(4.5, "CPU s to grow a vocabulary and cut such captions with it (prepare_corpus.py, de)")
+    unspaced_cut: float = rate(10, "the same where words are not written apart (prepare_corpus.py, zh)")
+    process_mib: float = rate(998, "largest process of these (prepare_corpus.py)")
+    caption_bytes: float = rate(49.1, "text of a caption, mean (prepare_corpus.py, corpus/captions)")
+    caption_ids: float = rate(12.1, "ids of a caption with its end, mean (prepare_corpus.py, lengths.json)")
+    pictures: float = rate(205, "pictures of 640 x 480 a second and core, read for CLIP at 224 (--measure)")
+    drafted: float = rate(313, "the same with --draft-jpeg (--measure)")
+    augmented: float = rate(218, "the same, augmented as LilT and CCLM do, at 224 (--measure)")
     picture_kb: float = rate(160, "kB of such a picture (MS-COCO: train2014 has 82,783 in 13.5 GB)")
     batched: float = rate(29_000, "captions a second and core made batches (cll_step.py: 0.1 %% of 4.43 s for 128)")
     teraflops: float = rate(50, "1e12 operations a second of a GPU. ASSUMED: nothing was measured on one")

@@ -180,8 +180,8 @@ class _PairTable:
                 counts[pair] -= count
 
     def _add(self, pair: Pair, count: int) -> None:
-        """A pair that nobody had before, and its frequency, which can only become less. (Two joined symbols in a row are
-        counted from both sides, which say the same.)"""
+        """A pair that nobody had before, and its frequency, which can only become less. (Two joined symbols in a row
+        are counted from both sides, which say the same.)"""
         if count >= self.least and pair[0] and pair[1]:
             self._counts[pair] = count
             self._push(pair, count)
