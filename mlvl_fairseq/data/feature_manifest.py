@@ -38,6 +38,7 @@ class FeatureManifest:
         format_version: of this layout.
         transform: of the pictures, ``name@size``, where it was not the one that the model itself names; None: it was.
         pictures: how pictures were read, where it was not as the network's own preprocessing does it.
+        precision: of what computed them, where it was not float32 throughout; None: it was.
         one_colour_rows: rows whose pictures became one colour when they were read.
         header_crc: CRC-32 of the array file before its first row; '' in files of earlier versions.
         block_crcs: CRC-32 of every :data:`BLOCK_BYTES` of whole rows, the last one of what is there so far.
@@ -59,6 +60,7 @@ class FeatureManifest:
     header_crc: str = ""
     block_crcs: List[str] = field(default_factory=list)
     digest: str = ""
+    precision: Optional[str] = None
 
     def settings(self) -> dict:
         """What must agree for an interrupted extraction to go on."""
@@ -125,12 +127,17 @@ def read_feature_manifest(stem) -> FeatureManifest:
 def write_feature_manifest(stem, manifest: FeatureManifest) -> None:
     """Write ``STEM.json``, atomically, with its digest."""
     manifest.digest = _digest_of(manifest)
-    write_json(feature_manifest_path(stem), asdict(manifest))
+    write_json(feature_manifest_path(stem), _content_of(manifest))
 
 
 def _digest_of(manifest: FeatureManifest) -> str:
-    content = {name: value for name, value in asdict(manifest).items() if name != "digest"}
+    content = {name: value for name, value in _content_of(manifest).items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _content_of(manifest: FeatureManifest) -> dict:
+    """What is written; earlier versions know no precision, and files without one are theirs to the letter."""
+    return {name: value for name, value in asdict(manifest).items() if (name, value) != ("precision", None)}
 
 
 def crc_of_bytes(content, before: str = "") -> str:

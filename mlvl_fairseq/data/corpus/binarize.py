@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Set
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -45,15 +45,25 @@ def binarize(vocabulary: CorpusVocabulary, lang: str, progress: bool = True) -> 
         UserError: the corpus has no such captions.
     """
     folder, corpus = vocabulary.binarized(lang), vocabulary.corpus
-    if (folder / REPORT).exists():
+    if is_binarized(vocabulary, lang):
         return folder
-    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
-    if not splits:
-        corpus.require("train", lang)
+    splits = _splits_of(corpus, lang)
     with locked(corpus.folder):
         if not (folder / REPORT).exists():  # another process may have made it meanwhile
             _binarize(corpus, splits, lang, folder, vocabulary.tokenizer, progress)
     return folder
+
+
+def is_binarized(vocabulary: CorpusVocabulary, lang: str) -> bool:
+    """Whether the captions of `lang` are there already. Raises UserError: the corpus has no such captions."""
+    return (vocabulary.binarized(lang) / REPORT).exists() or not _splits_of(vocabulary.corpus, lang)
+
+
+def _splits_of(corpus: Corpus, lang: str) -> List[str]:
+    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
+    if not splits:
+        corpus.require("train", lang)
+    return splits
 
 
 def _binarize(
@@ -154,7 +164,7 @@ def _unused_english(corpus: Corpus) -> Set[int]:
     return every - used - {-1}
 
 
-def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:
-    """Vocabulary and binarized captions of every step of a sequence of languages."""
+def steps_of_sequence(corpus: Corpus, languages: Sequence[str]) -> Iterator[Tuple[CorpusVocabulary, str]]:
+    """What is cut with what in a sequence of languages."""
     for step in range(1, len(languages) + 1):
-        binarize(GrownVocabulary(corpus, languages[:step]), languages[step - 1])
+        yield GrownVocabulary(corpus, languages[:step]), languages[step - 1]

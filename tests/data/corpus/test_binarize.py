@@ -14,9 +14,9 @@ from mlvl_fairseq.data.corpus.binarize import (
     binarize,
     count_english_tokens,
     count_tokens,
-    prepare_sequence,
 )
 from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
 from mlvl_fairseq.errors import DataError, UserError
@@ -166,11 +166,11 @@ def test_token_counts_of_another_vocabulary_are_refused(prepared):
 
 def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
     order = random.Random(1).sample(["en", "de", "cs"], 3)
-    prepare_sequence(prepared, order)
+    prepare_vocabularies(prepared, order)
     for step in range(1, 4):
         name = "+".join(order[:step])
         assert (prepared.folder / "bin" / name / order[step - 1] / "lengths.json").exists()
-    assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3
+    assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3 + 1  # and English in CLIP's own
 
 
 def test_english_counts_are_those_of_distinct_sentences_with_clip_s_own_vocabulary(prepared, monkeypatch):
