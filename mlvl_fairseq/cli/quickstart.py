@@ -119,18 +119,16 @@ class Quickstart:
         from tqdm import tqdm
 
         from mlvl_fairseq.process.jobs import run_jobs
+        from mlvl_fairseq.process.threads import cores
         from mlvl_fairseq.runs.folder import count_finished
 
-        methods, cores = self.args.methods.split(","), os.cpu_count() or 1
-        at_once = max(1, min(len(methods), cores))
+        methods = self.args.methods.split(",")
         for method in methods:
             print(f"\n$ {self._sequence(method)}", flush=True)
-        jobs = [
-            (method, partial(self._learn, method, max(1, cores // at_once)), self._log(method)) for method in methods
-        ]
+        jobs = [(method, partial(self._learn, method), self._log(method)) for method in methods]
         languages = len(methods) * len(self.args.order.split(","))
         with tqdm(total=languages, desc="mlvl-cll", unit=" languages") as bar:
-            for _ in run_jobs(jobs, at_once):
+            for _ in run_jobs(jobs, min(len(methods), cores())):
                 bar.update(count_finished(self.out / "runs") - bar.n)
 
     def _sequence(self, method: str) -> str:
@@ -141,12 +139,9 @@ class Quickstart:
             f"--seed {args.seed} --cpu"
         )
 
-    def _learn(self, method: str, threads: int) -> None:
-        import torch
-
+    def _learn(self, method: str) -> None:
         from mlvl_fairseq.cli import cll
 
-        torch.set_num_threads(threads)
         cll.main(shlex.split(self._sequence(method))[1:])
 
     def write_report(self) -> None:

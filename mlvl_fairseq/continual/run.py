@@ -121,7 +121,6 @@ def import_training() -> None:
     # Counting GPUs through NVML does not initialise CUDA, which would not survive the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import fairseq_cli.train  # noqa: F401
-    import torch._dynamo  # noqa: F401  torch's optimizers import it on first use, for two seconds
 
     import mlvl_fairseq
 

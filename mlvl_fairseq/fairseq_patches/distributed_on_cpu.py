@@ -14,6 +14,7 @@ import os
 import socket
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
+from mlvl_fairseq.process.threads import share_threads
 
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 
@@ -96,6 +97,7 @@ def _spawn(distributed_main, cfg, main, kwargs) -> None:
 def _rank(index: int, start_method: str, distributed_main, main, cfg, kwargs) -> None:
     # a spawned process would spawn its data loader's workers too, and each would import everything again, every epoch
     multiprocessing.set_start_method(start_method, force=True)
+    share_threads(cfg.distributed_training.distributed_world_size)
     distributed_main(index, main, cfg, kwargs)
 
 

@@ -11,10 +11,12 @@ from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_to_go_on
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.networks import clip as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.options import with_options
@@ -44,6 +46,7 @@ ClipConfig = with_options(
     [
         network.ClipOptions,
         ChunkOptions,
+        AutocastOptions,
         freezing_options(network.ClipNetwork.freezing_presets, "--freeze"),
         adapter_options(),
     ],
@@ -51,7 +54,7 @@ ClipConfig = with_options(
 
 
 @register_model("clip", dataclass=ClipConfig)
-class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
+class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",

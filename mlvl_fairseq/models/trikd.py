@@ -12,9 +12,11 @@ from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
@@ -39,11 +41,11 @@ class TrikdTrainingOptions(FairseqDataclass):
     )
 
 
-TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions])
+TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, AutocastOptions])
 
 
 @register_model("trikd", dataclass=TrikdConfig)
-class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
+class TrikdModel(InAutocast, LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
     needs_of_task = {
         "image_feature_dim": "captions of images",
         "cached_states": "states of a text encoder",

@@ -12,6 +12,7 @@ from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.networks.frozen_tower import FrozenTower
+from mlvl_fairseq.registry import registering
 
 
 class Encoded(NamedTuple):
@@ -245,9 +246,4 @@ NETWORKS: Dict[str, Type[Network]] = {}
 
 def register_network(family: str) -> Callable[[Type[Network]], Type[Network]]:
     """Class decorator: the network of a family, see :attr:`WeightFormat.family`."""
-
-    def register(network: Type[Network]) -> Type[Network]:
-        NETWORKS[family], network.family = network, family
-        return network
-
-    return register
+    return registering(NETWORKS, "a network", family, family=family)

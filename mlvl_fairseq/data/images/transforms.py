@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.registry import registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,14 +85,7 @@ def scaled(image: "Image.Image") -> "Image.Image":
 
 def register_transform(name: str) -> Callable:
     """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`."""
-
-    def register(make: Callable[[int], PixelFunction]) -> Callable[[int], PixelFunction]:
-        if name in TRANSFORMS:
-            raise ValueError(f"an image transform '{name}' is registered already")
-        TRANSFORMS[name] = make
-        return make
-
-    return register
+    return registering(TRANSFORMS, "an image transform", name)
 
 
 def transform_names() -> List[str]:
