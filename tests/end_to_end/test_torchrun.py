@@ -1,4 +1,4 @@
-"""torchrun starts all ranks again when one of them is killed: the run ends with the weights of an undisturbed one."""
+"""Ranks that torchrun starts: of a language within a sequence, and again when one of them is killed."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from processes import needs_proc, updates_in, updates_of
 
 from mlvl_fairseq.checkpoints.comparison import differing
@@ -54,3 +55,24 @@ def test_all_ranks_go_on_from_the_last_checkpoint(cll, corpus, tmp_path):
         assert agent.wait(timeout=240) == 0, whole.read_text()[-3000:]
     last = [tmp_path / name / "checkpoint_last.pt" for name in ("killed", "whole")]
     assert updates_of(last[0]) == updates_of(last[1]) == UPDATES and differing(*last) == []
+
+
+def test_a_sequence_whose_trainings_another_command_starts(learn, run, corpus, sequence_options, tmp_path):
+    """Weights are those of ranks that fairseq-train starts itself."""
+    ranks = ["--max-update", 2, "--distributed-world-size", 2]
+    torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
+    own, launched = tmp_path / "own", tmp_path / "launched"
+    learn(own, "cll_clip", "en", *ranks)
+    learn(launched, "cll_clip", "en", *ranks, "--launch", torchrun)
+    assert differing(*(folder / "00-en" / "checkpoint_best.pt" for folder in (own, launched))) == []
+    assert "distributed init (rank 1): env://" in (launched / "00-en" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "launch, named",
+    [(["nosuch --nodes 2", "--distributed-world-size", 2], "--launch nosuch --nodes 2: nosuch: No such file"),
+     (["torchrun"], "say with --distributed-world-size how many ranks")],
+)  # fmt: skip
+def test_what_cannot_be_launched(run, corpus, sequence_options, tmp_path, launch, named):
+    options = ["--method", "cll_clip", "--order", "en", "--max-update", 1, *sequence_options, "--launch", *launch]
+    assert named in run("mlvl-cll", corpus, tmp_path / "run", *options).error
