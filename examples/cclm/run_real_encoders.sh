@@ -79,4 +79,4 @@ export out streams text photos all_languages ITERATIONS BATCH LR RERANK_K
   for seed in "${seeds[@]:1}"; do echo "full $seed"; done
 } | xargs -P "${JOBS:-2}" -L 1 bash -c 'set -euo pipefail; arm "$@"' run_real_encoders.sh
 
-python "$here/real_encoders_table.py" "$out/rows"
+python "$here/../real_encoders/cclm_table.py" "$out/rows"

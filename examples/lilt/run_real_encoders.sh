@@ -113,4 +113,4 @@ for ((i = 0; i < ${#seeds_minilm[@]} || i < ${#seeds_e5[@]}; i++)); do
     for preset in "${presets[@]}"; do row "$text" "$preset" "$seed" "$updates"; done
   done
 done
-[[ ! -d $out/rows ]] || python "$here/real_encoders_table.py" "$out/rows"
+[[ ! -d $out/rows ]] || python "$here/../real_encoders/lilt_table.py" "$out/rows"

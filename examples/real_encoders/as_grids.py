@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import List, Optional
 
 import numpy as np
-from efficientnet_lite import WIDTH
 
 from mlvl_fairseq.arrays import map_array
 from mlvl_fairseq.cli.common import run, tell_written
 from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import atomic_path, write_text
+from mlvl_fairseq.modules.towers.efficientnet_lite import WIDTH
 
 
 def main(argv: Optional[List[str]] = None) -> None:

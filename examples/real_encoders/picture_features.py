@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import List, Optional
 
 import torch
-from efficientnet_lite import SIZE, WIDTH, Preprocessing, efficientnet_lite0
 
-from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
-from mlvl_fairseq.checkpoints.source import fingerprint
+from mlvl_fairseq.checkpoints.towers.base import load_tower
 from mlvl_fairseq.cli.common import add_dataclass_options, not_negative, positive, run, tell_written
 from mlvl_fairseq.data.captions.lines import text_lines
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.feature_manifest import array_path
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.reading import ImageDataset
+from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.files import write_text
+from mlvl_fairseq.modules.towers.efficientnet_lite import STRIDE, WIDTH, EfficientNetLiteConfig
 
-STATES = (SIZE // 32) ** 2
+CONFIG = EfficientNetLiteConfig()
+STATES = (CONFIG.image_size // STRIDE) ** 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,14 +48,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
-    weights = load_checkpoint_file(Path(args.weights) / "model.pth")
-    network, transform = efficientnet_lite0(weights), Preprocessing()
+    tower, transform = CONFIG.build().eval(), ImageTransform("efficientnet_lite", CONFIG.image_size)
+    weights = load_tower(tower, CONFIG, Path(args.weights) / "model.pth")
+    tower.keeps_states = args.grid
     names = list(text_lines(args.names))
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
-        return network.grid(pixels).flatten(1) if args.grid else network(pixels)
+        output = tower(pixels)
+        return output.states.flatten(1) if args.grid else output.vector
 
     extract_image_features(
         ImageDataset(args.root, names, transform),
@@ -62,12 +65,12 @@ def main(argv: Optional[List[str]] = None) -> None:
         out,
         WIDTH * (STATES if args.grid else 1),
         "efficientnet-lite0 " + ("grid" if args.grid else "pooled"),
-        fingerprint(weights),
+        weights,
         args.dtype,
         BadImagePolicy.of(args),
         args.batch_size,
         args.num_workers,
-        transform.name,
+        str(transform),
     )
     listed = out.with_name(f"{out.name}.images.txt")
     write_text(listed, "".join(f"{name}\n" for name in names))

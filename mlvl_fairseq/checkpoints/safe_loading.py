@@ -138,6 +138,7 @@ def _narrow_lists() -> Iterator[None]:
 
 def load(file, map_location=None, **options) -> Any:
     """``torch.load`` with ``weights_only=True``, fairseq's allow-list, checksums compared, and readable errors.
+    A file that keeps what has changed since another one is put together with it.
 
     Args:
         file: path or binary file that can be read anywhere.
@@ -166,7 +167,9 @@ def load(file, map_location=None, **options) -> Any:
     except Exception as error:  # a damaged pickle can fail in any way
         raise DataError(_what_is_wrong(error), path=path) from error
     _require_bounded(content, file.seek(0, os.SEEK_END), path)
-    return content
+    from mlvl_fairseq.checkpoints.changes import put_together  # imports torch
+
+    return put_together(content, path, functools.partial(load, map_location=map_location))
 
 
 def _require_shallow_pickles(file) -> None:

@@ -86,6 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="split of the score matrix (default: test if the corpus has it, else valid); of a finished run, another "
         "one is evaluated without training: mlvl-report --split shows it",
     )
+    parser.add_argument(
+        "--whole-checkpoints",
+        action="store_true",
+        help="keep all weights in the checkpoint of every language, so that each can be copied alone; by default, "
+        "those between the first and the last keep what has changed since the one before (docs/methods.md)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser
 
@@ -126,7 +132,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         eval_split=args.eval_split or ("test" if "test" in corpus.manifest["splits"] else "valid"),
         extra=extra,
     )
-    sequence = Sequence(args.run_dir, settings)
+    sequence = Sequence(args.run_dir, settings, args.whole_checkpoints)
     if args.dry_run:
         for step in range(len(sequence.steps)):
             print(sequence.command(step, corpus))

@@ -78,6 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--resamples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)"
     )
     parser.add_argument(
+        "--draw-seeds",
+        action="store_true",
+        help="draw seeds of training, too: intervals are about other trainings as well as other test images",
+    )
+    parser.add_argument(
         "--published",
         choices=published_names(),
         help="beside each method show the figures that Yang et al. 2024 published for it on this data set, marked as "
@@ -102,7 +107,8 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     report = summarise(read_runs(args.run_dirs, args.split), args.forgetting)
     for first, second in args.compare:
-        report.comparisons.append(compare(report.method(first), report.method(second), args.resamples))
+        pair = report.method(first), report.method(second)
+        report.comparisons.append(compare(*pair, args.resamples, args.draw_seeds))
     if args.published:
         report.published = published_methods(args.published)
     folder = args.output or (args.run_dirs[0] if len(args.run_dirs) == 1 else Path("report"))

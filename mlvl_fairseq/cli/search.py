@@ -1,7 +1,7 @@
 """`mlvl-search`: pictures are found by words of any language, by pictures, and without what is not wanted.
 
 An index is a folder beside the pictures, which stay where they are. `index` makes it and brings it up to date, `query`
-asks it, `remove` takes pictures out, `serve` shows a page.
+asks it, `remove` takes pictures out, `compact` gives room back, `serve` shows a page.
 """
 
 import argparse
@@ -31,6 +31,7 @@ examples:
   mlvl-search query photos.index 'Hund -Schnee -"am Meer"'  # a dash: not this
   mlvl-search query photos.index --image dog.jpg --json
   mlvl-search remove photos.index 'private/*'
+  mlvl-search compact photos.index                     # after many changes
   mlvl-search serve photos.index
 """
 
@@ -98,6 +99,16 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
 
 
 @_command
+def _add_compact(parser: argparse.ArgumentParser) -> None:
+    """give the room of pictures that are gone back, and join small parts; numbers of pictures stay what they are"""
+    from mlvl_fairseq.search.engines import engine_names
+
+    parser.set_defaults(main=compact)
+    parser.add_argument("out", metavar="OUT", help="the index folder; it can be searched meanwhile")
+    _add_engine(parser, engine_names())
+
+
+@_command
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     """show a page that searches an index (needs the extra [search])"""
     from mlvl_fairseq.search.engines import engine_names
@@ -153,6 +164,9 @@ def index(args: argparse.Namespace) -> None:
         share = agreement(engine)
         logger.info("--engine %s finds %.1f %% of the ten best of 20 pictures, asked again", engine.name, 100 * share)
     print(f"{args.out}: {engine.index.pictures:,} pictures, {engine.about}")
+    if engine.index.gone > len(engine.index) / 4:
+        rows = f"{engine.index.gone:,} of {len(engine.index):,} rows"
+        logger.info("%s are of pictures that are gone: mlvl-search compact %s gives their room back", rows, args.out)
 
 
 def query(args: argparse.Namespace) -> None:
@@ -161,17 +175,16 @@ def query(args: argparse.Namespace) -> None:
     wanted = Query.typed(args.words, lang=args.lang, picture=args.image, like=args.like)
     searcher = _searcher(args)
     found = searcher.search(wanted, args.k)
-    names = [found.index.name(row) for row in found.rows]
     if args.json:
         results = [
             {"row": row, "name": name, "score": round(score, 6)}
-            for row, name, score in zip(found.rows, names, found.scores)
+            for row, name, score in zip(found.rows, found.names, found.scores)
         ]
         for result, matched in zip(results, found.matched or ()):
             result["match"] = matched
         print(json.dumps({"engine": searcher.engine.name, "results": results}, ensure_ascii=False, indent=1))
         return
-    for row, name, score in zip(found.rows, names, found.scores):
+    for row, name, score in zip(found.rows, found.names, found.scores):
         print(f"{score:.4f}  {row:>7}  {name}")
     how = "; the best are in the fusion encoder's order, scores are cosines" if found.matched else ""
     logger.info("%s pictures, %s%s", f"{found.index.pictures:,}", searcher.engine.about, how)
@@ -182,6 +195,16 @@ def remove(args: argparse.Namespace) -> None:
 
     count = take_out(args.out, args.patterns, args.back)
     print(f"{args.out}: {count:,} picture{'s' * (count != 1)} {'put back' if args.back else 'taken out'}")
+
+
+def compact(args: argparse.Namespace) -> None:
+    from mlvl_fairseq.search.building import prepare_engine
+    from mlvl_fairseq.search.compacting import compact
+
+    done = compact(args.out)
+    prepare_engine(args.out, args.engine, args.uri)
+    counts = f"rows left out: {done.rows:,}, parts: {done.after:,} (before: {done.before:,})"
+    print(f"{args.out}: {counts}, {done.freed / 2**20:,.1f} MiB less")
 
 
 def serve(args: argparse.Namespace) -> None:

@@ -1,6 +1,10 @@
 """What happens to a language's checkpoints once its last epoch has ended."""
 
+from pathlib import Path
+from typing import Any, Dict
+
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
+from mlvl_fairseq.checkpoints.changes import changes_since, handed_over
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.errors import DataError
@@ -10,7 +14,8 @@ from mlvl_fairseq.files import write_json
 def finish_checkpoint(sequence: Sequence, step: int) -> None:
     """Keep the best checkpoint without its optimizer state, remove the last one, and mark the language as done.
 
-    A third of a finished checkpoint is what the next language needs; over 36 languages the rest would be gigabytes.
+    A third of a checkpoint is what the next language needs, and most of that is what the language before left: rows of
+    tokens that the language does not use. Between the first and the last language of a run, only the changes are kept.
 
     Raises:
         DataError: training left no best checkpoint.
@@ -21,7 +26,9 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
         raise DataError("training wrote no best checkpoint; was validation disabled?", path)
     state = load_checkpoint_file(path)
     if state.pop("last_optimizer_state", None) is not None:
-        save_checkpoint(state, path)
+        before = sequence.kept_changes_since(step)
+        content = state if before is None else _changes(before.best_checkpoint, state, path)
+        save_checkpoint(content, path)
     extra = state["extra_state"]
     write_json(
         folder.done,
@@ -34,3 +41,7 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
         },
     )
     folder.last_checkpoint.unlink(missing_ok=True)
+
+
+def _changes(base: Path, state: Dict[str, Any], path: Path) -> Dict[str, Any]:
+    return changes_since(handed_over(load_checkpoint_file(base)), base, state, path)

@@ -59,10 +59,11 @@ class Sequence:
     Args:
         folder: where checkpoints, logs and scores go.
         settings: what to run.
+        whole_checkpoints: whether every checkpoint holds all its weights, not what has changed since the one before.
     """
 
-    def __init__(self, folder, settings: Settings):
-        self.folder, self.settings = Path(folder), settings
+    def __init__(self, folder, settings: Settings, whole_checkpoints: bool = False):
+        self.folder, self.settings, self.whole_checkpoints = Path(folder), settings, whole_checkpoints
         self.languages = settings.languages
         self.steps = PROTOCOLS[settings.protocol].steps(settings.languages)
 
@@ -119,6 +120,13 @@ class Sequence:
     def is_trained(self, step: int) -> bool:
         """Has the language's last epoch ended? (Not: does some checkpoint exist.)"""
         return self.folder_of(step).is_done
+
+    def kept_changes_since(self, step: int) -> Optional[StepFolder]:
+        """The step whose checkpoint that of `step` keeps the changes since; None: it is whole, as the last one of
+        a run always is."""
+        before = self.steps[step].follows
+        is_whole = before is None or step == len(self.steps) - 1 or self.whole_checkpoints
+        return None if is_whole else self.folder_of(before)
 
     def score_path(self, step: int, lang: str) -> Path:
         return score_path(self.folder, self.steps[step].name, lang, self.settings.eval_split)

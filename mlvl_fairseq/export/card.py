@@ -22,6 +22,7 @@ SHOWN = ("r_mean", "txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10",
 FAMILIES = {
     "clip": "a CLIP (Radford et al. 2021) whose vocabulary grows by languages (CLL-CLIP, Yang et al. 2024)",
     "trikd": "mCLIP: a multilingual text encoder and a CLIP in one space by TriKD (Chen et al. 2023)",
+    "m2m": "linear layers from a multilingual text encoder to the space of a CLIP (M2M, Pasi 2026)",
     "mte": "a multilingual text encoder that learned to translate (MTE of mCLIP, Chen et al. 2023)",
     "dual_encoder": "a dual encoder of two pre-trained towers, aligned as in LilT (Khan and Fu 2023)",
     "cclm": "a CCLM (Zeng et al. 2023); formats of other programs hold its two towers, without the fusion encoder",

@@ -74,7 +74,7 @@ class ImageGraph(nn.Module):
         return encode(image).vector
 
 
-TEXT_GRAPHS = {"trikd": TrikdTextGraph, "mte": MteTextGraph}  # of other families: TextGraph
+TEXT_GRAPHS = {"trikd": TrikdTextGraph, "m2m": TrikdTextGraph, "mte": MteTextGraph}  # of other families: TextGraph
 
 
 def text_graph(encoder: "Encoder", lang: Optional[str]) -> TextGraph:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mlvl_fairseq.checkpoints.source import WeightSource, format_of
+from mlvl_fairseq.checkpoints.source import WeightSource, add_prefix, fingerprint, format_of
 from mlvl_fairseq.data.feature_extraction import collate_images, encode_image_batch
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset, tell_of_doubts
@@ -186,6 +186,19 @@ class Encoder:
             rows = order[start : start + batch_size]
             features[rows] = as_array(self.text_features([tokens[row] for row in rows], lang))
         return features
+
+    @torch.no_grad()
+    def text_fingerprint(self, captions: Sequence[str], lang: Optional[str] = None) -> str:
+        """sha256 (hex) of all that :meth:`encode_texts` computes with: equal ones, equal features on one machine.
+
+        Args:
+            captions: texts. lang: their language.
+        """
+        tokens = [torch.as_tensor(ids) for ids in self.tokenize(captions, lang)]
+        ends = torch.tensor([len(ids) for ids in tokens]).cumsum(0)
+        ids = torch.cat([*tokens, torch.tensor([self.tokenizer.pad])])
+        weights = self.network.text_weights(ids.unique().to(self.device), lang)
+        return fingerprint({**add_prefix(weights, "weights."), "ids": ids, "ends": ends})
 
     @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Features and states of a corpus, computed once: training then runs only what trains."""
 
+import logging
 from dataclasses import replace
 from typing import Callable, List, Optional, Sequence
 
@@ -8,6 +9,7 @@ import torch
 
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.corpus import SPLITS, Corpus
+from mlvl_fairseq.data.corpus.image_vectors import CorpusImageVectors
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.feature_extraction import extract_image_features
@@ -20,6 +22,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.inference.encoder import Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
+logger = logging.getLogger(__name__)
 STATES_BATCH = 64
 CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
 
@@ -79,6 +82,17 @@ def _extract_images(
     if not corpus.manifest["image_root"]:
         raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
     transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth)
+    settings = {"transform": encoder.other_transform, "pictures": reading_of(high_bit_depth)}
+    kept = _kept_vectors(corpus, split, encoder, transform)
+    if kept is not None:
+        stored = kept.open(split, policy)
+        logger.info("%s: vectors of its frozen image tower are there and need not be computed", split)
+
+        def encode(rows: slice) -> np.ndarray:
+            return encoder.encode_images(torch.from_numpy(np.array(stored.array[rows])))
+
+        _write(corpus, split, "image", names, encoder, encode, stored.unusable, **settings)
+        return
     dataset = ImageDataset(corpus.manifest["image_root"], names, transform, allow_outside=allow_outside_root)
     dataset.folder.require_inside(names, corpus.images_path(split))
     extract_image_features(
@@ -91,9 +105,18 @@ def _extract_images(
         policy=policy,
         batch_size=batch_size,
         num_workers=num_workers,
-        transform=encoder.other_transform,
-        pictures=reading_of(high_bit_depth),
+        **settings,
     )
+
+
+def _kept_vectors(corpus: Corpus, split: str, encoder: Encoder, transform) -> Optional[CorpusImageVectors]:
+    """What the image tower made of these pictures while the teacher was trained on it; None: there is no such."""
+    encoder.network.requires_grad_(False)
+    tower = encoder.network.frozen_tower("image")
+    if tower is None:
+        return None
+    kept = CorpusImageVectors(corpus, transform, tower.fingerprint)
+    return kept if kept.is_finished(split) else None
 
 
 def _write(
@@ -104,10 +127,11 @@ def _write(
     encoder: Encoder,
     encode: Callable[[slice], np.ndarray],
     bad: Optional[np.ndarray] = None,
+    **settings: Optional[str],
 ) -> None:
     """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; rows that are `bad` as zeros."""
     stem = corpus.feature_stem(split, kind)
-    with FeatureWriter(stem, names, encoder.embed_dim, encoder.source, encoder.fingerprint) as writer:
+    with FeatureWriter(stem, names, encoder.embed_dim, encoder.source, encoder.fingerprint, **settings) as writer:
         for start in range(writer.rows_done, len(names), CHUNK):
             rows = slice(start, start + CHUNK)
             writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))

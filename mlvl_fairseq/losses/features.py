@@ -14,6 +14,7 @@ from torch import Tensor
 from mlvl_fairseq.distributed import GatheredRows, world_size
 from mlvl_fairseq.losses.sums import NOTHING
 from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.registry import registering
 
 MAX_SIMILARITIES = 2**24  # larger matrices are worked through in blocks of rows: 64 MiB each, not 256 MiB for 8192 rows
 
@@ -36,12 +37,7 @@ POSITIVES: Dict[str, Rule] = {}
 
 def register_positives(name: str) -> Callable[[Rule], Rule]:
     """A rule ``(query_ids [Q], key_ids [K], own [Q]) -> Targets``; key ``own[i]`` is of query i's own row."""
-
-    def register(rule: Rule) -> Rule:
-        POSITIVES[name] = rule
-        return rule
-
-    return register
+    return registering(POSITIVES, "a kind of positives", name)
 
 
 def multi_positive_targets(query_ids: Tensor, key_ids: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from fairseq.models import BaseFairseqModel, register_model
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks.cclm import CclmNetwork
 from mlvl_fairseq.networks.cclm_files import LayersOptions, check_layers
@@ -52,13 +54,14 @@ CclmConfig = with_options(
         PeftOptions,
         LoraOptions,
         ChunkOptions,
+        AutocastOptions,
         freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
     ],
 )
 
 
 @register_model("cclm", dataclass=CclmConfig)
-class CclmModel(LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
+class CclmModel(InAutocast, LeavesOutFrozen, CclmNetwork, BaseFairseqModel):
     origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {"tokenizer": "tokenizer", "stream_features_shape": "pairs of a text and a view"}
 

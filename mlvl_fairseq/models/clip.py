@@ -11,10 +11,12 @@ from mlvl_fairseq.checkpoints.clip import QUICK_GELU, read_clip_to_go_on
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.continual.learner import LanguageLearner, build_language_adapter
 from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.networks import clip as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.options import with_options
@@ -44,6 +46,7 @@ ClipConfig = with_options(
     [
         network.ClipOptions,
         ChunkOptions,
+        AutocastOptions,
         freezing_options(network.ClipNetwork.freezing_presets, "--freeze"),
         adapter_options(),
     ],
@@ -51,7 +54,7 @@ ClipConfig = with_options(
 
 
 @register_model("clip", dataclass=ClipConfig)
-class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
+class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairseqModel):
     needs_of_task = {
         "trains_image_tower": "captions of images",
         "image_feature_dim": "image features",
@@ -59,6 +62,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         "default_freeze": "part to freeze",
         "growth": "vocabulary that grows",
     }
+    has_grown = False  # beyond the vocabulary of --init-from
 
     @classmethod
     @for_tasks_that_fit
@@ -81,6 +85,7 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         if weights:
             config.check(weights)
             model.load_weights(weights, task.growth)
+            model.has_grown = len(task.source_dictionary) > weights.text_config.vocab_size
         model.freeze(cfg, task.default_freeze)
         return model
 
@@ -97,8 +102,10 @@ class ClipModel(LeavesOutFrozen, LanguageLearner, network.ClipNetwork, BaseFairs
         shorthand = [f"-{pattern}"] if pattern else []
         frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
         if frozen and cfg.init_from:
-            digest = fingerprint({name: value for name, value in self.named_parameters() if name in frozen})
-            self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
+            own = {name: value for name, value in self.named_parameters() if name in frozen}
+            if self.has_grown:  # the file has not its new rows
+                own.pop(f"{self.token_embedding_name}.weight", None)
+            self.leave_out("frozen", [*own], fingerprint(own), "--init-from holds, or with another --freeze")
 
 
 register_architectures("clip", network.ARCHITECTURES)

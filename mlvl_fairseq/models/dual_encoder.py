@@ -10,9 +10,11 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.continual.learner import LanguageLearner
 from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
@@ -45,13 +47,14 @@ DualEncoderConfig = with_options(
         PeftOptions,
         LoraOptions,
         ChunkOptions,
+        AutocastOptions,
         freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
     ],
 )
 
 
 @register_model("dual_encoder", dataclass=DualEncoderConfig)
-class DualEncoderModel(LeavesOutFrozen, LanguageLearner, network.DualEncoderNetwork, BaseFairseqModel):
+class DualEncoderModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.DualEncoderNetwork, BaseFairseqModel):
     origin_option = "--image-weights, --text-weights or --init-from"
     needs_of_task = {
         "trains_image_tower": "captions of images",

@@ -9,7 +9,9 @@ from fairseq.models import BaseFairseqModel, register_model
 from mlvl_fairseq.checkpoints.towers.base import load_tower, tower_of_classifiers
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._architectures import dimensions_that_fit, register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._fit import for_tasks_that_fit
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS
 from mlvl_fairseq.networks import image_classifier as network
 from mlvl_fairseq.networks.dual_encoder import dimension_options, side_config
@@ -25,12 +27,12 @@ class ImageClassifierTrainingOptions(FairseqDataclass):
 
 ImageClassifierConfig = with_options(
     ImageClassifierTrainingOptions,
-    [network.ImageClassifierOptions, dimension_options("image", IMAGE_TOWERS)],
+    [network.ImageClassifierOptions, dimension_options("image", IMAGE_TOWERS), AutocastOptions],
 )
 
 
 @register_model("image_classifier", dataclass=ImageClassifierConfig)
-class ImageClassifierModel(network.ImageClassifierNetwork, BaseFairseqModel):
+class ImageClassifierModel(InAutocast, network.ImageClassifierNetwork, BaseFairseqModel):
     """Its checkpoints are files for ``--image-weights``."""
 
     needs_of_task = {"data_set": "images with classes"}

@@ -13,9 +13,11 @@ from mlvl_fairseq.checkpoints.formats.mte import FINGERPRINT, read_mte
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.data.text.dictionaries import symbols_fingerprint
 from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
 from mlvl_fairseq.networks import mte as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
@@ -40,12 +42,13 @@ class MteTrainingOptions(FairseqDataclass):
 
 
 MteConfig = with_options(
-    MteTrainingOptions, [network.MteOptions, ChunkOptions, freezing_options(network.FREEZING, "--train-encoder")]
+    MteTrainingOptions,
+    [network.MteOptions, ChunkOptions, AutocastOptions, freezing_options(network.FREEZING, "--train-encoder")],
 )
 
 
 @register_model("mte", dataclass=MteConfig)
-class MteModel(LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
+class MteModel(InAutocast, LeavesOutFrozen, network.MteNetwork, FairseqEncoderDecoderModel):
     needs_of_task = {"languages": "list of languages", "language_id": "languages to translate into"}
     origin_option = "--xlmr"
 

@@ -7,15 +7,16 @@ from typing import Optional
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
-from mlvl_fairseq.checkpoints.clip import read_clip_weights
 from mlvl_fairseq.checkpoints.formats.trikd import read_trikd
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models._architectures import register_architectures
+from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
+from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
@@ -40,11 +41,11 @@ class TrikdTrainingOptions(FairseqDataclass):
     )
 
 
-TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions])
+TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, AutocastOptions])
 
 
 @register_model("trikd", dataclass=TrikdConfig)
-class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
+class TrikdModel(InAutocast, LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
     needs_of_task = {
         "image_feature_dim": "captions of images",
         "cached_states": "states of a text encoder",
@@ -63,14 +64,13 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
         mte = read_xlmr(cfg.mte)
         mte.require_vocabulary(len(task.source_dictionary))
         mte.require_positions(task.max_positions())
-        mte.require_width(cfg.encoder_embed_dim)
-        clip = read_clip_weights(cfg.clip, cfg.activation and str(cfg.activation)) if cfg.clip else None
-        vision = clip.vision_tower() if str(cfg.image_tower) == "vit" else None
-        clip_dim = task.image_feature_dim if vision is None else clip.vision_config.embed_dim
-        model = cls.of_options(cfg, clip_dim, None if task.cached_states else mte.encoder(), vision)
+        teacher, images = network.Teacher.of_options(cfg), str(cfg.image_tower)
+        vision = teacher.for_pictures() if images == "vit" else None
+        clip_dim = task.image_feature_dim if vision is None else teacher.dim
+        model = cls.of_encoders(cfg, clip_dim, mte, not task.cached_states, vision)
         model.encode_chunk = ChunkOptions.checked(cfg)
         model.leave_out_module("mte", mte.fingerprint, "--mte holds")
-        clip_fingerprint = clip.fingerprint if vision is not None else task.teacher_fingerprint
+        clip_fingerprint = teacher.fingerprint if teacher and images != "features" else task.teacher_fingerprint
         if clip_fingerprint:
             model.leave_out_module("vision", clip_fingerprint, "--clip holds, or other teacher features", "clip")
         if cfg.init_projectors_from:
@@ -83,7 +83,7 @@ class TrikdModel(LeavesOutFrozen, network.TrikdNetwork, BaseFairseqModel):
 
     def start_from(self, path, reset_temperature: bool, tokenizer: Tokenizer) -> None:
         """Copy a checkpoint's projectors. Raises UserError: it, its frozen encoders or its tokenizer are others."""
-        weights = read_trikd(path)
+        weights = read_trikd(path, self.family)
         state = dict(weights.tensors)
         weights.require_tokenizer(tokenizer)
         if reset_temperature:

@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.towers.bert import BertConfig, Layer, SubLayerOutput, new_linear
 
 
@@ -160,5 +161,5 @@ class _CrossAttention(nn.Module):
     def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         query = self._split(self.query(x))
-        mixed = F.scaled_dot_product_attention(query, *view, attn_mask=looked_at, dropout_p=dropout)
+        mixed = attention(query, *view, looked_at, dropout=dropout)
         return mixed.transpose(1, 2).flatten(2)

@@ -1,27 +1,62 @@
-"""Texts of like length go together: on a CPU time follows the positions, and half of a random batch is padding."""
+"""Texts of like length go together: time follows the positions computed, and half of a random batch is padding.
+
+How many groups there are is weighed: each is another call, and each saves padding. A call costs about as much as some
+matrix products, which are many positions of a narrow tower and few of a wide one.
+"""
 
 from typing import List, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-LENGTH_GROUPS = 4
-ROWS_A_GROUP = 8  # at least
+CALL = 4e6  # floating-point operations that a CPU core does in the time that one more call of attention takes
+STEPS = 6  # calls of a layer as a whole, as many times that of its attention
 
 
-def length_groups(last: Tensor, width: int) -> List[Tuple[Tensor, int]]:
-    """Split a batch, shortest texts first. A GPU, a small batch, and a graph that is exported take it whole.
+def positions_a_call(width: int) -> float:
+    """What one more call of attention costs, in positions of a layer of this width, 24 width^2 operations each."""
+    return CALL / (24 * width**2)
+
+
+def cheapest_groups(lengths: np.ndarray, call: float) -> List[Tuple[int, int]]:
+    """The groups with the least cost: positions, padding included, and `call` for each group.
 
     Args:
-        last: int64 [B], position of each text's last token. width: of the batch in tokens.
+        lengths: int64 [B], of texts, ascending. call: of one group, in positions.
 
     Returns:
-        the rows (int64 [R]) of each group, and how many positions are enough for them.
+        ``(texts, positions of each)`` of every group, in order.
     """
-    if is_exported() or last.device.type != "cpu" or len(last) < ROWS_A_GROUP * LENGTH_GROUPS:
-        return [(torch.arange(last.shape[0], device=last.device), width)]
+    distinct, counts = np.unique(lengths, return_counts=True)
+    texts = np.concatenate([[0], counts.cumsum()])
+    least, begin = np.zeros(len(distinct) + 1), np.zeros(len(distinct) + 1, np.int64)
+    for end, length in enumerate(distinct, 1):  # the cheapest way up to here, by where its last group begins
+        costs = least[:end] + length * (texts[end] - texts[:end]) + call
+        begin[end] = costs.argmin()
+        least[end] = costs[begin[end]]
+    groups, end = [], len(distinct)
+    while end:
+        groups.append((int(texts[end] - texts[begin[end]]), int(distinct[end - 1])))
+        end = begin[end]
+    return groups[::-1]
+
+
+def length_groups(last: Tensor, longest: int, width: int) -> List[Tuple[Tensor, int]]:
+    """Split a batch for layers that are called once a group. A GPU, and a graph that is exported, take it whole.
+
+    Args:
+        last: int64 [B], position of each text's last token. longest: of the batch in tokens. width: of the layers.
+
+    Returns:
+        the rows (int64 [R]) of each group, shortest texts first, and how many positions are enough for them.
+    """
+    if is_exported() or last.device.type != "cpu":
+        return [(torch.arange(last.shape[0], device=last.device), longest)]
     order = last.argsort(stable=True)
-    return [(rows, int(last[rows[-1]]) + 1) for rows in order.chunk(LENGTH_GROUPS)]
+    groups = cheapest_groups(last[order].numpy() + 1, STEPS * positions_a_call(width))
+    rows = order.split([texts for texts, _ in groups])
+    return [(own, length) for own, (_, length) in zip(rows, groups)]
 
 
 def real_tokens(last: Tensor, width: int) -> Tensor:

@@ -9,10 +9,15 @@ from typing import Callable, Optional, Sequence, Tuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
+from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
+from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts
 
+QUICK = 1.702  # of quick-GELU
 FRESH_STD = 0.02  # of the matrices of a block that is appended (LilT)
 
 
@@ -28,7 +33,24 @@ class QuickGELU(nn.Module):
     """``x * sigmoid(1.702 x)``, the approximation of GELU that CLIP was trained with."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        if not x.requires_grad or is_exported():
+            return x * torch.sigmoid(QUICK * x)
+        return _QuickGELU.apply(x)
+
+
+class _QuickGELU(torch.autograd.Function):
+    """It is ``silu(q x) / q``, whose gradient, ``silu'(q x)``, is one pass over memory instead of five."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        scaled = QUICK * x
+        ctx.save_for_backward(scaled)
+        return F.silu(scaled).mul_(1 / QUICK)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.ops.aten.silu_backward(gradient, *ctx.saved_tensors)
 
 
 ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -72,8 +94,7 @@ class MultiheadSelfAttention(nn.Module):
             ``[B, T, width]``.
         """
         is_causal = self.causal and mask is None
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
-        return mixed.transpose(1, 2).flatten(2)
+        return attention(query, key, value, mask, is_causal).transpose(1, 2).flatten(2)
 
     def forward(
         self,
@@ -81,12 +102,15 @@ class MultiheadSelfAttention(nn.Module):
         adapter: Optional[BlockAdapter] = None,
         at: Optional[torch.Tensor] = None,
         seen: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
     ) -> torch.Tensor:
         """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``.
 
         `seen`: bool, broadcast to ``[B, heads, T, T]``, the keys that are looked at, where there is neither an adapter
-        nor `at`; None: as ``causal`` says.
+        nor `at`; None: as ``causal`` says. `packing`: of texts ``[N, width]``, with `at` ``[B, width]``.
         """
+        if packing is not None:
+            return self.out_proj(self._mix_packed(x, adapter, at, packing))
         query, key, value = self.project(x) if at is None else self._project_at(x, at)
         prefix = adapter and adapter.prefix
         if adapter and adapter.query is not None:
@@ -96,6 +120,22 @@ class MultiheadSelfAttention(nn.Module):
         if prefix is not None:
             key, value = self._prepend(prefix.key, key), self._prepend(prefix.value, value)
         return self.out_proj(self.attend(query, key, value, self._mask(x, prefix, at) if seen is None else seen))
+
+    def _mix_packed(
+        self, x: torch.Tensor, adapter: Optional[BlockAdapter], at: Optional[torch.Tensor], packing: Packing
+    ) -> torch.Tensor:
+        """Mixed values of texts that are packed, ``[N, width] -> [N or B, width]``."""
+        read, weight, bias, width = take_positions(x, at), self.in_proj_weight, self.in_proj_bias, x.shape[-1]
+        if at is None:
+            query, key, value = F.linear(x, weight, bias).chunk(3, dim=-1)
+        else:
+            query = F.linear(read, weight[:width], bias[:width])
+            key, value = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=-1)
+        if adapter and adapter.query is not None:
+            query = query + adapter.query(read)
+        if adapter and adapter.value is not None:
+            value = value + adapter.value(x)
+        return packing.attend(query, key, value, self.heads, self.causal, prefix=adapter and adapter.prefix)
 
     def _project_at(self, x: torch.Tensor, at: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As :meth:`project`, the query for position `at` only: ``[B, heads, 1, width / heads]``."""
@@ -129,9 +169,12 @@ class MultiheadSelfAttention(nn.Module):
 
 def take_positions(x: torch.Tensor, at: Optional[torch.Tensor]) -> torch.Tensor:
     """``[B, T, width] -> [B, 1, width]``, one position of each example, `at` int64 ``[B]``; None: `x`, all of them.
+    Of texts that are packed, ``[N, width] -> [B, width]``.
 
     Sizes are asked of `shape` here and in towers: `len` is a plain number, which an exported graph would keep.
     """
+    if at is not None and x.dim() == 2:
+        return x[at]
     return x if at is None else x[torch.arange(x.shape[0], device=x.device), at].unsqueeze(1)
 
 
@@ -152,8 +195,8 @@ class ResidualAttentionBlock(nn.Module):
     """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``.
 
     An adapter, if given, has its part in the attention and in the output. With `at`, int64 ``[B]``, only that position
-    of each example is computed, from all it sees: ``[B, 1, width]``. Layerwise adapters, where they are inserted, stand
-    on the inputs of the two branches.
+    of each example is computed, from all it sees: ``[B, 1, width]``. With a `packing` texts are ``[N, width]``, and one
+    position of each ``[B, width]``. Layerwise adapters, where they are inserted, stand on the inputs of the branches.
     """
 
     def __init__(self, width: int, heads: int, mlp_width: int, causal: bool = False, activation: str = "quick_gelu"):
@@ -170,8 +213,9 @@ class ResidualAttentionBlock(nn.Module):
         adapter: Optional[BlockAdapter] = None,
         at: Optional[torch.Tensor] = None,
         seen: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
     ) -> torch.Tensor:
-        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at, seen)
+        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at, seen, packing)
         x = x + self.mlp(self.ln_2(self.adapter2(x)))
         return x if adapter is None or adapter.output is None else adapter.output(x)
 
@@ -258,19 +302,21 @@ class Transformer(nn.Module):
         x: torch.Tensor,
         adapters: Optional[Sequence[Optional[BlockAdapter]]] = None,
         at: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
     ) -> torch.Tensor:
         """Run all blocks.
 
         Args:
-            x: ``[B, T, width]``.
+            x: ``[B, T, width]``; with a packing ``[N, width]``.
             adapters: one for each block, or None.
             at: int64 ``[B]``, the position whose output is wanted. The last block, of which nothing else is read, then
                 computes no more than that: keys and values of all positions, everything else of one.
+            packing: where the texts are in `x`; `at` are then positions in it, in its order, of last tokens.
 
         Returns:
-            ``[B, T, width]``; with `at` ``[B, width]``.
+            as `x`; with `at` ``[B, width]``.
         """
         last = len(self.resblocks) - 1
         for number, (block, adapter) in enumerate(zip(self.resblocks, adapters or [None] * (last + 1), strict=True)):
-            x = block(x, adapter, at if number == last else None)
-        return x if at is None else x.squeeze(1)
+            x = block(x, adapter, at if number == last else None, packing=packing)
+        return x if at is None or packing is not None else x.squeeze(1)

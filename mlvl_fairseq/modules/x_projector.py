@@ -11,6 +11,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from mlvl_fairseq.modules.attention import attention
+from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.transformer import take_positions
 
 
@@ -49,9 +52,14 @@ class XProjector(nn.Module):
             ``[B, width]``, not normalised.
         """
         x = states.to(self.layers[0].fc1.weight.dtype)
+        packing, at = None, eos_positions
+        if not is_exported():
+            packing = Packing(~padding, x.shape[-1])
+            x, at = packing.pack(x), packing.find(eos_positions)
         for layer in self.layers[:-1]:
-            x = layer(x, padding)
-        return self.layers[-1](x, padding, at=eos_positions).squeeze(1)  # of the last layer, one position is read
+            x = layer(x, padding, packing=packing)
+        x = self.layers[-1](x, padding, at, packing)  # of the last layer, one position is read
+        return x.squeeze(1) if packing is None else packing.of_batch(x)
 
 
 class PostLNLayer(nn.Module):
@@ -66,10 +74,17 @@ class PostLNLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, padding: torch.Tensor, at: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        padding: torch.Tensor,
+        at: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
+    ) -> torch.Tensor:
+        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``. With
+        a packing ``[N, width]``, and with `at` ``[B, width]``."""
         query = take_positions(x, at)
-        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn(query, x, padding)))
+        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn(query, x, padding, packing)))
         return self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
 
 
@@ -87,14 +102,16 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: torch.Tensor, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
-        """``[B, Q, width]`` that look at ``[B, T, width]`` where `padding`, bool ``[B, T]``, is False."""
-        heads = [
-            projection(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection, part in ((self.q_proj, query), (self.k_proj, x), (self.v_proj, x))
-        ]
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=~padding[:, None, None], dropout_p=dropout)
+    def forward(
+        self, query: torch.Tensor, x: torch.Tensor, padding: torch.Tensor, packing: Optional[Packing]
+    ) -> torch.Tensor:
+        """``[B, Q, width]`` that look at ``[B, T, width]`` where `padding`, bool ``[B, T]``, is False; with a packing
+        ``[N or B, width]`` that look at ``[N, width]``."""
+        parts, dropout = (self.q_proj(query), self.k_proj(x), self.v_proj(x)), self.dropout if self.training else 0.0
+        if packing is not None:
+            return self.out_proj(packing.attend(*parts, self.heads, dropout=dropout))
+        heads = [part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts]
+        mixed = attention(*heads, ~padding[:, None, None], dropout=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 

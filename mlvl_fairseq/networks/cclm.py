@@ -361,7 +361,7 @@ class CclmNetwork(DualEncoderNetwork):
         rows = (every if text_rows is None else text_rows), (every if view_rows is None else view_rows)
 
         def fuse(of_text: Tensor, of_view: Tensor, at: Tensor) -> Tensor:
-            groups = length_groups(text.mask[of_text].sum(1) - 1, text.mask.shape[1])
+            groups = length_groups(text.mask[of_text].sum(1) - 1, *text.states.shape[1:])
             if len(groups) == 1 and len(of_text) == len(text.mask) and text_rows is None:
                 return self.fuse(text, views, at)
             parts = [

@@ -1,16 +1,16 @@
 """TriKD (Chen et al. 2023): a frozen multilingual text encoder (MTE) and a frozen CLIP, brought into one space by two
-small projectors."""
+small projectors. In CLIP's place any model of pictures and English texts will do."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.formats.trikd import TrikdWeights
-from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
+from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr
 from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource, format_of
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM, ImageTransform, transform_names
 from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
@@ -21,6 +21,7 @@ from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 from mlvl_fairseq.networks.base import NETWORKS, Encoded, Network, Restored, register_network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP
+from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork
 from mlvl_fairseq.networks.freezing import freeze_parameters
 from mlvl_fairseq.options import choice
 
@@ -30,8 +31,8 @@ ImageInput = choice("ImageInput", "teacher", "vit", "features")
 
 
 @dataclass
-class TrikdOptions:
-    """Dimensions default to XLM-R base; ``--arch`` sets them all at once."""
+class FrozenEncoderOptions:
+    """The frozen encoders that projectors stand on."""
 
     mte: str = field(
         default=MISSING,
@@ -51,23 +52,17 @@ class TrikdOptions:
     clip: Optional[str] = field(
         default=None,
         metadata={
-            "help": "the frozen CLIP: an official file, a Hugging Face folder or a checkpoint of this plugin. Needed "
-            "with --image-tower vit; with teacher it is only checked to be the one that computed the features, and "
-            "remembered for evaluation"
+            "help": "the frozen CLIP: an official file, a Hugging Face folder or a checkpoint of this plugin, also of "
+            "another kind of model of pictures and texts (dual_encoder). Needed with --image-tower vit; with teacher "
+            "it is only checked to be the one that computed the features, and remembered for evaluation"
         },
     )
-    encoder_layers: int = field(default=2, metadata={"help": "layers of the X-projector"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "width of text encoder, X-projector and space"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner width of the X-projector"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "attention heads of the X-projector"})
-    dropout: float = field(default=0.3, metadata={"help": "dropout in the X-projector"})
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of the X-projector's attention"})
     transform: Transform = field(
         default=Transform(CLIP_TRANSFORM),
         metadata={
-            "help": "what cuts pictures for CLIP's image tower: clip, its own preprocessing; mclip, as published: the "
-            "shorter side to 248, of which the middle 224 are cut out. With --image-tower teacher: what cut those of "
-            "`mlvl-prepare --teacher --transform`"
+            "help": "what cuts pictures for CLIP's image tower: clip, its own preprocessing, whatever that is; mclip, "
+            "as published: the shorter side to 248, of which the middle 224 are cut out. With --image-tower teacher: "
+            "what cut those of `mlvl-prepare --teacher --transform`"
         },
     )
     frozen_dropout: bool = field(
@@ -76,11 +71,93 @@ class TrikdOptions:
     )
 
 
+@dataclass
+class TrikdOptions(FrozenEncoderOptions):
+    """Dimensions default to XLM-R base; ``--arch`` sets them all at once."""
+
+    encoder_layers: int = field(default=2, metadata={"help": "layers of the X-projector"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "width of text encoder, X-projector and space"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner width of the X-projector"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "attention heads of the X-projector"})
+    dropout: float = field(default=0.3, metadata={"help": "dropout in the X-projector"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of the X-projector's attention"})
+
+
 ARCHITECTURES: Dict[str, Dict[str, Any]] = {  # after the text encoder
     "trikd_base": {},
     "trikd_large": {"encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16},
     "trikd_tiny": {"encoder_embed_dim": 128, "encoder_ffn_embed_dim": 512, "encoder_attention_heads": 4},
 }
+
+
+class OtherTeacher(nn.Module):
+    """The image side of a model of another kind in CLIP's place.
+
+    Attributes:
+        network: all of it; texts do not go through it. image_size: of its pictures; None: it takes given features.
+        input_dim: dimension of these.
+    """
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network, own = network, network.preprocess
+        self.image_size, self.input_dim = own and own.size, network.feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures after the network's own transform, or given features, to its space."""
+        encode = self.network.encode_features if self.image_size is None else self.network.encode_image
+        return encode(images).vector
+
+
+class Teacher(NamedTuple):
+    """What of a model in CLIP's place encodes images.
+
+    Attributes:
+        source: its file. dim: of its space. fingerprint: sha256 (hex) of its weights, as stored features name it.
+        vision: what encodes pictures, head: given features; None: it does not take such.
+    """
+
+    source: str
+    dim: int
+    fingerprint: str
+    vision: Optional[nn.Module] = None
+    head: Optional[nn.Module] = None
+
+    @classmethod
+    def read(cls, path, **frozen: Optional[str]) -> "Teacher":
+        """Args: path: of any model with an image side. frozen: where its frozen files are now, see :class:`Network`;
+        None: where they were.
+
+        Raises:
+            UserError: it has no image side, or no such frozen file. DataError: see :meth:`Network.restore`.
+        """
+        source = WeightSource(path)
+        file = format_of(source)
+        network, given = NETWORKS[file.family], {name: value for name, value in frozen.items() if value is not None}
+        for name in given.keys() - network.frozen_files.keys():
+            raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
+        restored = network.restore(file, source, **given)
+        whole, own = restored.network, restored.network.image_side
+        if not own:
+            raise UserError(f"{path} has no image side: give a model of pictures and English texts in CLIP's place")
+        parts = {"image tower": "vision", "head": "head"}
+        if own.keys() <= parts.keys():
+            sides = {parts[name]: module for name, module in own.items()}
+        else:
+            sides = {"head" if whole.preprocess is None else "vision": OtherTeacher(whole)}
+        return cls(str(path), whole.embed_dim, restored.fingerprint, **sides)
+
+    @classmethod
+    def of_options(cls, options) -> Optional["Teacher"]:
+        """Of ``--clip`` and ``--activation``; None: it is not given."""
+        activation = options.activation and str(options.activation)
+        return cls.read(options.clip, activation=activation) if options.clip else None
+
+    def for_pictures(self) -> nn.Module:
+        """`vision`. Raises UserError: it takes given features."""
+        if self.vision is None:
+            raise UserError(f"{self.source} holds no image tower: give a checkpoint with both towers")
+        return self.vision
 
 
 @register_network("trikd")
@@ -102,6 +179,7 @@ class TrikdNetwork(Network):
         "clip": "of a TriKD: its CLIP, which pictures need",
         "sentencepiece": "of a TriKD: XLM-R's folder",
         "activation": ACTIVATION_HELP,
+        **DualEncoderNetwork.frozen_files,  # of such a one in CLIP's place
     }
 
     def __init__(
@@ -142,8 +220,18 @@ class TrikdNetwork(Network):
         return cls(*projectors, mte, vision, options.frozen_dropout, longest, transform=str(options.transform))
 
     @classmethod
+    def of_encoders(cls, options, clip_dim: int, mte: XlmrWeights, runs: bool, vision=None) -> "TrikdNetwork":
+        """:meth:`of_options` for a text encoder, which the network holds where it `runs`.
+
+        Raises:
+            UserError: it is of another width than the projectors.
+        """
+        mte.require_width(options.encoder_embed_dim)
+        return cls.of_options(options, clip_dim, mte.encoder() if runs else None, vision)
+
+    @classmethod
     def restore(
-        cls, file: WeightFormat, source: WeightSource, mte=None, clip=None, sentencepiece=None, activation=None
+        cls, file: WeightFormat, source: WeightSource, mte=None, clip=None, sentencepiece=None, **teacher
     ) -> Restored:
         """See :class:`Network`. Without a CLIP, image features are those of its space, as ``mlvl-prepare --teacher``
         stores them."""
@@ -155,7 +243,10 @@ class TrikdNetwork(Network):
         weights.require("mte", xlmr.fingerprint, mte)
         weights.require("sentencepiece", tokenizer.fingerprint, sentencepiece)
         xlmr.require_vocabulary(len(tokenizer))
-        image_side = {} if clip is None else _image_side(weights, clip, activation)
+        if clip is None and teacher:
+            option = sorted(teacher)[0].replace("_", "-")
+            raise UserError(f"{source.path}: --{option} is of its CLIP, which is not known: give --clip, too")
+        image_side = {} if clip is None else _image_side(weights, clip, **teacher)
         network = cls(
             weights.x_projector(),
             weights.c_projector(),
@@ -177,7 +268,11 @@ class TrikdNetwork(Network):
 
     @property
     def preprocess(self) -> Optional[ImageTransform]:
-        return None if self.vision is None else ImageTransform(self.transform, self.vision.image_size)
+        if self.vision is None:
+            return None
+        if isinstance(self.vision, OtherTeacher) and self.transform == CLIP_TRANSFORM:
+            return self.vision.network.preprocess
+        return ImageTransform(self.transform, self.vision.image_size)
 
     @property
     def feature_dim(self) -> int:
@@ -262,13 +357,10 @@ def _find(weights: TrikdWeights, option: str, path: Optional[str], needed: bool 
     raise UserError(f"{weights.source} needs the {option} it was trained with, which {where}: give it with --{option}")
 
 
-def _image_side(weights: TrikdWeights, path: str, activation: Optional[str]) -> Dict[str, nn.Module]:
+def _image_side(weights: TrikdWeights, path: str, activation: Optional[str] = None, **frozen) -> Dict[str, nn.Module]:
     """What of CLIP encodes pictures or given features; nothing where the projectors were trained without a CLIP."""
     if weights.frozen_fingerprint("clip") is None:
         return {}
-    source = WeightSource(path)
-    file = format_of(source, "clip")
-    clip = NETWORKS[file.family].restore(file, source, activation=activation or weights.files.activation)
-    weights.require("clip", clip.fingerprint, path)
-    names = {"image tower": "vision", "head": "head"}
-    return {names[name]: module for name, module in clip.network.image_side.items()}
+    teacher = Teacher.read(path, activation=activation or weights.files.activation, **frozen)
+    weights.require("clip", teacher.fingerprint, path)
+    return {name: part for name, part in (("vision", teacher.vision), ("head", teacher.head)) if part is not None}

@@ -25,7 +25,7 @@ from mlvl_fairseq.files import write_text
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.process.locks import alone_in
 from mlvl_fairseq.search.engines import Engine, choose_engine
-from mlvl_fairseq.search.folder import GONE, HERE, Index, names_path, open_index, part_folder, read_names
+from mlvl_fairseq.search.folder import GONE, HERE, Index, names_path, next_part, open_index, part_folder, read_names
 from mlvl_fairseq.search.manifest import (
     IndexManifest,
     PartEntry,
@@ -162,12 +162,12 @@ class _Update:
         """Name -> (row, stamps) of this source's pictures. Of two rows of one picture, which an interruption can leave,
         the first is gone."""
         known: Dict[str, tuple] = {}
-        for first, part in zip(self.index.starts, self.index.parts):
-            if part.entry.source == source:
-                for row, name, stamp in zip(range(first, len(self.index)), part.names, part.stamps.tolist()):
-                    if self.index.marks[row] != GONE:
-                        self.gone += [known[name][0]] if name in known else []
-                        known[name] = row, stamp
+        for part in self.index.parts:
+            own = (part.sources == source) & (self.index.marks[part.numbers] != GONE)
+            for place, row in zip(np.flatnonzero(own).tolist(), part.numbers[own].tolist()):
+                name = part.names[place]
+                self.gone += [known[name][0]] if name in known else []
+                known[name] = row, part.stamps[place].tolist()
         return known
 
     def _todo(self, names: List[str], stamps: np.ndarray, known: Dict[str, tuple]) -> "_Pictures":
@@ -189,7 +189,7 @@ class _Update:
         return _Pictures([names[place] for place in rows], stamps[rows])
 
     def _add_part(self, names: List[str], stamps: np.ndarray, source: int) -> None:
-        entry = PartEntry(f"{len(self.manifest.parts):06d}", source, len(names))
+        entry = PartEntry(next_part(self.manifest), source, len(names))
         own = part_folder(self.folder, entry.name)
         if own.exists() and not _is_begun(own, names, stamps):
             logger.info("%s: the pictures changed since it was begun; it is made anew", own)

@@ -2,22 +2,24 @@
 
 ```
 OUT/index.json                 what there is (search/manifest.py); nothing else is believed
-OUT/parts/000003/images.txt    names of pictures, one a line: the rows of a part
-OUT/parts/000003/vectors.npy   their vectors, of length 1, with the manifest of a feature file
-OUT/parts/000003/stamps.npy    int64 [rows, 2]: size and time of change of each file when it was read
-OUT/marks-12.npy               uint8 [rows]: which rows of the whole index are gone
+OUT/parts/016384/images.txt    names of pictures, one a line: the rows of a part
+OUT/parts/016384/vectors.npy   their vectors, of length 1, with the manifest of a feature file
+OUT/parts/016384/stamps.npy    int64 [rows, 2]: size and time of change of each file when it was read
+OUT/parts/016384/rows.npy      int64 [rows, 2]: number and source of each, where the part was joined of others
+OUT/marks-12.npy               uint8 [numbers]: which pictures are gone
 OUT/engines/                   what engines keep
 ```
 
-A row's number never changes and is never used again, so that pages and engines may go on with an older state of the
-index while it is being changed. Files that an older state names stay as they are; what is mapped stays readable.
+A row is known by its picture's number, which never changes and is never used again, so that pages and engines may go on
+with an older state of the index while it is being changed. Files that an older state names stay as they are until the
+index is compacted; what is mapped stays readable.
 """
 
 import bisect
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -30,10 +32,30 @@ from mlvl_fairseq.search.manifest import IndexManifest, PartEntry, read_manifest
 
 HERE, GONE, TAKEN_OUT = 0, 1, 2  # marks of rows: to be found; its file is gone or was changed; removed by hand
 BLOCK = 65_536  # rows of vectors in memory at a time
+MAX_NAMES = 512 << 20  # bytes of the names of a part
+
+
+def as_float32(rows: np.ndarray, buffer: Optional[np.ndarray] = None) -> np.ndarray:
+    """float32 [n, d] of vectors as they are stored; in a buffer of at least as many rows, if there is one.
+
+    torch converts half precision ten times as fast as NumPy.
+    """
+    import torch
+
+    if rows.dtype == np.float32:
+        return np.ascontiguousarray(rows)
+    found = np.empty(rows.shape, np.float32) if buffer is None else buffer[: len(rows)]
+    torch.from_numpy(found).copy_(torch.from_numpy(np.array(rows)))  # a copy, as torch does not like what is read-only
+    return found
 
 
 def part_folder(folder, name: str) -> Path:
     return Path(folder) / "parts" / name
+
+
+def next_part(manifest: IndexManifest) -> str:
+    """The name of the part that is made next: by its first picture's number, so that no name is used again."""
+    return f"{manifest.rows:06d}"
 
 
 def names_path(part: Path) -> Path:
@@ -42,7 +64,7 @@ def names_path(part: Path) -> Path:
 
 def read_names(part: Path) -> List[str]:
     """Of the pictures of a part's folder."""
-    return read_text(names_path(part)).split("\n")[:-1]
+    return read_text(names_path(part), limit=MAX_NAMES).split("\n")[:-1]
 
 
 @dataclass
@@ -51,12 +73,34 @@ class Part:
 
     Attributes:
         names: of its pictures. vectors: [rows, d], mapped. bad: bool [rows], rows that stand for nothing.
+        origins: int64 [rows, 2], number and source of each; None: see `PartEntry`.
     """
 
     entry: PartEntry
     folder: Path
     vectors: np.ndarray
     bad: np.ndarray
+    origins: Optional[np.ndarray] = None
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """int64 [rows], ascending."""
+        if self.origins is None:
+            return np.arange(self.entry.first, self.entry.first + self.entry.rows)
+        return self.origins[:, 0]
+
+    @property
+    def sources(self) -> np.ndarray:
+        """int64 [rows]."""
+        return np.full(self.entry.rows, self.entry.source) if self.origins is None else self.origins[:, 1]
+
+    def places(self, numbers):
+        """Where pictures of this part are stored in it, by their numbers (one, or an array)."""
+        return numbers - self.entry.first if self.origins is None else np.searchsorted(self.origins[:, 0], numbers)
+
+    def source_of(self, place: int) -> int:
+        """Of the picture that is stored there."""
+        return self.entry.source if self.origins is None else int(self.origins[place, 1])
 
     @cached_property
     def names(self) -> List[str]:
@@ -77,8 +121,8 @@ class Index:
     """One generation of an index folder.
 
     Attributes:
-        folder: where it lies. manifest: what it is made of. parts: its rows. live: bool [rows], which can be found.
-        marks: uint8 [rows].
+        folder: where it lies. manifest: what it is made of. parts: its rows.
+        marks: uint8 [numbers]. live: bool [numbers], which can be found.
     """
 
     folder: Path
@@ -89,13 +133,19 @@ class Index:
     starts: List[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.starts = np.cumsum([0, *(part.entry.rows for part in self.parts)]).tolist()
-        bad = np.concatenate([part.bad for part in self.parts]) if self.parts else np.zeros(0, bool)
-        self.live = (self.marks == HERE) & ~bad
+        self.starts = [part.entry.first for part in self.parts]
+        self.live = np.zeros(self.bound, bool)
+        for part in self.parts:
+            self.live[part.numbers] = (self.marks[part.numbers] == HERE) & ~part.bad
 
     def __len__(self) -> int:
-        """Rows, those that are gone among them."""
-        return self.starts[-1]
+        """Rows that are stored, some that are gone among them."""
+        return sum(part.entry.rows for part in self.parts)
+
+    @property
+    def bound(self) -> int:
+        """All numbers are below."""
+        return self.manifest.rows
 
     @cached_property
     def pictures(self) -> int:
@@ -103,19 +153,24 @@ class Index:
         return int(self.live.sum())
 
     @property
+    def gone(self) -> int:
+        """Rows that are stored of pictures that are gone."""
+        return sum(int((self.marks[part.numbers] == GONE).sum()) for part in self.parts)
+
+    @property
     def dim(self) -> int:
         return self.manifest.embed_dim
 
     def part_of(self, row: int) -> Tuple[Part, int]:
-        """The part of a row, and its row there.
+        """The part of a row, and its place there.
 
         Raises:
             DataError: there is no such row, or its picture is gone.
         """
-        if not 0 <= row < len(self) or not self.live[row]:
+        if not 0 <= row < self.bound or not self.live[row]:
             raise DataError(f"has no picture {row}", self.folder)
-        number = bisect.bisect_right(self.starts, row) - 1
-        return self.parts[number], row - self.starts[number]
+        part = self.parts[bisect.bisect_right(self.starts, row) - 1]
+        return part, int(part.places(row))
 
     def name(self, row: int) -> str:
         """Of a picture, as its source names it."""
@@ -123,23 +178,21 @@ class Index:
         return part.names[own]
 
     def vectors(self, rows: Sequence[int]) -> np.ndarray:
-        """float32 [rows, d]."""
+        """float32 [rows, d] of rows that are stored."""
         rows = np.asarray(rows, np.int64)
         found = np.empty((len(rows), self.dim), np.float32)
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(numbers):
             own = numbers == number
-            found[own] = self.parts[number].vectors[rows[own] - self.starts[number]]
+            found[own] = self.parts[number].vectors[self.parts[number].places(rows[own])]
         return found
 
-    def blocks(self, start: int = 0, stop: Optional[int] = None):
-        """(first row, vectors [b, d] as they are stored) of consecutive rows from `start` on, before `stop`."""
-        stop = len(self) if stop is None else stop
-        for first, part in zip(self.starts, self.parts):
-            for own in range(0, part.entry.rows, BLOCK):
-                low, high = max(start - first, own), min(stop - first, own + BLOCK, part.entry.rows)
-                if low < high:
-                    yield first + low, part.vectors[low:high]
+    def blocks(self, start: int = 0) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+        """(rows [b], vectors [b, d] as they are stored) of all rows from number `start` on, in order."""
+        for part in self.parts:
+            numbers = part.numbers
+            for own in range(int(np.searchsorted(numbers, start)), part.entry.rows, BLOCK):
+                yield numbers[own : own + BLOCK], part.vectors[own : own + BLOCK]
 
 
 def open_index(folder, verify: bool = True) -> Index:
@@ -151,13 +204,18 @@ def open_index(folder, verify: bool = True) -> Index:
     Raises:
         DataError: it is no index, or damaged.
     """
-    manifest = read_manifest(folder)
-    parts = [_open_part(Path(folder), entry, manifest, verify) for entry in manifest.parts]
-    return Index(Path(folder), manifest, parts, read_marks(folder, manifest))
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            parts = [open_part(folder, entry, manifest, verify) for entry in manifest.parts]
+            return Index(Path(folder), manifest, parts, read_marks(folder, manifest))
+        except DataError:
+            if read_manifest(folder).generation == manifest.generation:
+                raise  # otherwise files were taken away because there are newer ones
 
 
 def read_marks(folder, manifest: IndexManifest) -> np.ndarray:
-    """uint8 [rows]."""
+    """uint8 [numbers]."""
     marks = np.zeros(manifest.rows, np.uint8)
     if manifest.marks:
         there = read_array(Path(folder) / manifest.marks, ["uint8"], ("n",))
@@ -167,7 +225,8 @@ def read_marks(folder, manifest: IndexManifest) -> np.ndarray:
     return marks
 
 
-def _open_part(folder: Path, entry: PartEntry, manifest: IndexManifest, verify: bool) -> Part:
+def open_part(folder, entry: PartEntry, manifest: IndexManifest, verify: bool) -> Part:
+    """A part of a manifest; see `open_index`."""
     own = part_folder(folder, entry.name)
     stem, shape = own / "vectors", (entry.rows, manifest.embed_dim)
     if verify:
@@ -178,4 +237,5 @@ def _open_part(folder: Path, entry: PartEntry, manifest: IndexManifest, verify: 
     else:
         array, bad = map_array(array_path(stem), [manifest.dtype], shape), np.zeros(entry.rows, bool)
         bad[read_feature_manifest(stem).bad_rows] = True
-    return Part(entry, own, array, bad)
+    origins = None if entry.source is not None else read_array(own / "rows.npy", ["int64"], (entry.rows, 2))
+    return Part(entry, own, array, bad, origins)

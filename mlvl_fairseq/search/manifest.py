@@ -10,7 +10,7 @@ from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json
 
-FORMAT = 1
+FORMATS = (1, 2)  # 2: numbers of pictures need not follow each other (search/compacting.py)
 MANIFEST = "index.json"
 _AGAIN = "restore it from a copy, or make the index anew with mlvl-search index"
 
@@ -25,11 +25,17 @@ class SourceEntry:
 
 @dataclass
 class PartEntry:
-    """So many pictures of a source, whose files are ``parts/NAME``."""
+    """Pictures that are stored together, in ``parts/NAME``.
+
+    Attributes:
+        source: of all of them; None: ``rows.npy`` says it of each, and its number.
+        rows: how many. first: the number of the first one; where there is no ``rows.npy``, the others follow.
+    """
 
     name: str
-    source: Count
+    source: Optional[Count]
     rows: Size
+    first: Optional[Count] = None
 
 
 @dataclass
@@ -40,7 +46,8 @@ class IndexManifest:
         model: the checkpoint that made the vectors, an absolute path. frozen: where its frozen files were, by option.
         weights_fingerprint: of its weights. embed_dim: of its vectors.
         dtype: of the stored vectors. transform, pictures: see `FeatureManifest`.
-        sources, parts: a row of the index is a row of a part; parts are in order.
+        sources, parts: in the order of their pictures' numbers.
+        rows: numbers that were given to pictures so far, and are not given again.
         id: the index's own name, drawn when it was made; what it is called in other systems.
         marks: the file that says which rows are gone; '' where none is.
         generation: goes up with every change.
@@ -56,16 +63,18 @@ class IndexManifest:
     frozen: Dict[str, str] = field(default_factory=dict)
     sources: List[SourceEntry] = field(default_factory=list)
     parts: List[PartEntry] = field(default_factory=list)
+    rows: Count = 0
     id: str = ""
     marks: str = ""
     generation: Count = 0
-    format: int = FORMAT
+    format: int = FORMATS[0]
     digest: str = ""
 
-    @property
-    def rows(self) -> int:
-        """Rows that were ever written, those that are gone among them."""
-        return sum(part.rows for part in self.parts)
+    def __post_init__(self) -> None:
+        """Pictures without numbers, those of a new part and of earlier versions, get the next ones."""
+        for part in self.parts:
+            if part.first is None:
+                part.first, self.rows = self.rows, self.rows + part.rows
 
 
 def manifest_path(folder) -> Path:
@@ -83,12 +92,12 @@ def read_manifest(folder) -> IndexManifest:
     if not path.exists():
         raise DataError("is no index: make one with mlvl-search index IMAGES OUT --checkpoint MODEL", folder)
     content = read_json(path, Dict[str, Any], _AGAIN)
-    if content.get("format") != FORMAT:
-        raise DataError(f"is of version {content.get('format')}, and this program reads {FORMAT}", path)
+    if content.get("format") not in FORMATS:
+        raise DataError(f"is of version {content.get('format')}, and this program reads up to {FORMATS[-1]}", path)
     if content.get("digest") != _digest(content):
         raise DataError(f"is damaged: it is not what was written; {_AGAIN}", path)
     manifest = checked(content, IndexManifest, path, advice=_AGAIN)
-    outside = [part.name for part in manifest.parts if part.source >= len(manifest.sources)]
+    outside = [part.name for part in manifest.parts if (part.source or 0) >= len(manifest.sources)]
     if outside:
         raise DataError(f"is damaged: part {outside[0]} is of no source; {_AGAIN}", path)
     return manifest

@@ -14,9 +14,9 @@ from mlvl_fairseq.search.folder import HERE, TAKEN_OUT, open_index
 from mlvl_fairseq.search.manifest import IndexManifest, write_manifest
 
 
-def mark(marks: np.ndarray, rows: int, chosen: Sequence[int], as_what: int) -> np.ndarray:
-    """uint8 [rows]: marks, with the chosen rows' changed."""
-    changed = np.zeros(rows, np.uint8)
+def mark(marks: np.ndarray, bound: int, chosen: Sequence[int], as_what: int) -> np.ndarray:
+    """uint8 [bound]: marks, with the chosen rows' changed."""
+    changed = np.zeros(bound, np.uint8)
     changed[: len(marks)] = marks
     changed[list(chosen)] = as_what
     return changed
@@ -48,8 +48,8 @@ def take_out(folder, patterns: Sequence[str], back: bool = False) -> int:
         index = open_index(folder, verify=False)
         wanted, now = (TAKEN_OUT, HERE) if back else (HERE, TAKEN_OUT)
         rows_of: Dict[str, List[int]] = {pattern: [] for pattern in patterns}
-        for first, part in zip(index.starts, index.parts):
-            for row, name in enumerate(part.names, first):
+        for part in index.parts:
+            for row, name in zip(part.numbers.tolist(), part.names):
                 for pattern in patterns if index.marks[row] == wanted else ():
                     if fnmatch.fnmatchcase(name, pattern):
                         rows_of[pattern].append(row)
@@ -59,5 +59,5 @@ def take_out(folder, patterns: Sequence[str], back: bool = False) -> int:
                 message = f"no picture {which}fits '{pattern}'; names are as mlvl-search query prints them"
                 raise UserError(f"{folder}: {message}")
         rows = sorted({row for rows in rows_of.values() for row in rows})
-        write_marks(folder, index.manifest, mark(index.marks, len(index), rows, now))
+        write_marks(folder, index.manifest, mark(index.marks, index.bound, rows, now))
         return len(rows)

@@ -51,7 +51,7 @@ class _Rows(Dataset):
             part, own = self._index.part_of(row)
             scale = "scale" if self._index.manifest.pictures else "clip"
             transform = self._model.encoder.transform_of(scale)
-            source = self._sources[part.entry.source]
+            source = self._sources[part.source_of(own)]
             self.loaded[row] = source.dataset([part.names[own]], transform)[0]
         return self.loaded[row]
 

@@ -4,12 +4,12 @@ one that is searched, while searches that have begun end on theirs."""
 import logging
 import threading
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 import numpy as np
 
 from mlvl_fairseq.api import Model
-from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.search.engines import Engine, choose_engine, rank_exactly
 from mlvl_fairseq.search.folder import Index, open_index
 from mlvl_fairseq.search.manifest import IndexManifest, manifest_path, read_manifest
@@ -19,18 +19,20 @@ from mlvl_fairseq.search.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
 DEEPEST = 1000  # results of a query
+T = TypeVar("T")
 
 
 class Found(NamedTuple):
     """Pictures, best first.
 
     Attributes:
-        rows: of the index. scores: cosines.
+        rows: of the index. names: of the pictures. scores: cosines.
         matched: what a fusion encoder says of the best ones, by which these are in order; None: it was not asked.
         index: the generation that was searched.
     """
 
     rows: List[int]
+    names: List[str]
     scores: List[float]
     matched: Optional[List[Optional[float]]]
     index: Index
@@ -85,7 +87,9 @@ class Searcher:
         """
         if k < 1 or start < 0 or start + k > DEEPEST:
             raise UserError(f"at most {DEEPEST} results of a query can be seen")
-        state = self._newest()
+        return self._on_newest(lambda state: self._search_in(state, query, k, start))
+
+    def _search_in(self, state: _State, query: Query, k: int, start: int) -> Found:
         with self._encoding:  # torch works best for one at a time
             vector = query.vector(self.model, state.index)
         first = self.reranks if query.words_only and start < self.reranks else 0
@@ -100,18 +104,31 @@ class Searcher:
             order[:first] = np.lexsort((order[:first], -matched))
         shown = order[start : start + k]
         matches = None if matched is None else [float(matched[one]) if one < first else None for one in shown]
-        return Found(rows[shown].tolist(), scores[shown].tolist(), matches, state.index)
+        names = [state.index.name(row) for row in rows[shown]]
+        return Found(rows[shown].tolist(), names, scores[shown].tolist(), matches, state.index)
 
     def source_and_name(self, row: int) -> Tuple[Source, str]:
         """Where a picture is from, and its name there. Raises DataError: there is none."""
-        state = self._newest()
-        part, own = state.index.part_of(row)
-        return state.sources[part.entry.source], part.names[own]
+        return self._on_newest(lambda state: _source_and_name(state, row))
 
-    def _newest(self) -> _State:
-        stamp = _stamp(self.folder)
-        if stamp != self._state.stamp and self._refreshing.acquire(blocking=False):
+    def _on_newest(self, work: Callable[[_State], T]) -> T:
+        """What work makes of the newest generation; again, if that was compacted and its files are gone meanwhile."""
+        state = self._newest()
+        while True:
             try:
+                return work(state)
+            except DataError:
+                before, state = state, self._newest(wait=True)
+                if state is before:
+                    raise
+
+    def _newest(self, wait: bool = False) -> _State:
+        """The newest generation; without `wait` the one before, as long as another thread opens the newest one."""
+        if _stamp(self.folder) != self._state.stamp and self._refreshing.acquire(blocking=wait):
+            try:
+                stamp = _stamp(self.folder)
+                if stamp == self._state.stamp:
+                    return self._state
                 self._state = self._opened()
                 logger.info("%s: generation %d", self.folder, self._state.index.manifest.generation)
             except (UserError, OSError) as error:
@@ -130,6 +147,11 @@ class Searcher:
             index = open_index(self.folder, verify=True)
         sources = [open_source(source.kind, source.path) for source in index.manifest.sources]
         return _State(index, kind(index, self._uri), sources, stamp)
+
+
+def _source_and_name(state: _State, row: int) -> Tuple[Source, str]:
+    part, own = state.index.part_of(row)
+    return state.sources[part.source_of(own)], part.names[own]
 
 
 def _stamp(folder: Path) -> Tuple[int, ...]:

@@ -81,6 +81,8 @@ def test_compare(run_here, run_dir, capsys):
     assert "## naive minus twin" in output and "paired bootstrap over images, 20 draws" in output
     assert output.count("+0.00 | [+0.00, +0.00] | 1.000 |") == 4
     assert (run_dir.parent / "comparisons.csv").exists()
+    assert status(run_here, run_dir.parent, *options, "--draw-seeds") == 2
+    assert "cannot compare naive and twin: seeds cannot be drawn of a single one" in capsys.readouterr().err
     assert status(run_here, run_dir.parent, "--compare", "naive", "ours") == 2
     assert "no method 'ours' in this report; there are: twin, naive" in capsys.readouterr().err
 

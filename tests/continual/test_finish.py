@@ -29,8 +29,8 @@ def trained(tmp_path):
     return folder
 
 
-def sequence_of(folder):
-    return SimpleNamespace(folder_of={1: folder}.__getitem__)
+def sequence_of(folder, before=None):
+    return SimpleNamespace(folder_of={1: folder}.__getitem__, kept_changes_since={1: before}.__getitem__)
 
 
 def test_the_best_checkpoint_stays_without_its_optimizer_state(trained):
@@ -60,3 +60,19 @@ def test_without_a_best_checkpoint_it_is_not_done(trained):
     with pytest.raises(DataError, match="checkpoint_best.pt: .*no best checkpoint"):
         finish_checkpoint(sequence_of(trained), 1)
     assert not trained.is_done and trained.last_checkpoint.exists()
+
+
+def test_only_the_changes_since_the_language_before_are_kept(trained, tmp_path):
+    before = StepFolder(tmp_path / "00-en")
+    before.path.mkdir()
+    torch.save({"model": {"weight": torch.tensor([0, 1, 2, 3, 4.0])}}, before.best_checkpoint)
+    whole = load_checkpoint_file(trained.best_checkpoint)
+    for _ in range(2):  # killed before it was marked as done, it does it again
+        finish_checkpoint(sequence_of(trained, before), 1)
+    kept = torch.load(trained.best_checkpoint, weights_only=True)
+    assert kept["changes_since"]["path"] == "../00-en/checkpoint_best.pt"
+    assert kept["changes"][1]["model"] == ["parts", {"weight": ["rows", 6, torch.tensor([5]), torch.tensor([5.0])]}]
+    state = load_checkpoint_file(trained.best_checkpoint)
+    del whole["last_optimizer_state"]
+    assert str(state) == str(whole)
+    assert json.loads(trained.done.read_text())["checkpoint_bytes"] == trained.best_checkpoint.stat().st_size

@@ -70,6 +70,7 @@ def small(teacher, mte):
     given = {
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
+        "m2m": ["--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
         "cclm": ["--image-tower", "swin_nano", "--image-width", 8, *nano],
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
@@ -127,7 +128,7 @@ def test_criterions(required, small, train, fitting, no_update_waits, task, crit
 def test_models(required, train, task, model, mte):
     if model in NETWORKS[task]:
         pytest.skip("they go together")
-    needed = ["--mte", mte] if model == "trikd" else []
+    needed = ["--mte", mte] if model in ("trikd", "m2m") else []
     ended, checkpoints = train(*required(task), "--arch", model, *needed, "--criterion", min(LOSSES[task]))
     assert "does not fit" in ended.error and not checkpoints
     if "these do: " in ended.error:
@@ -147,7 +148,7 @@ def test_our_criterions_with_a_stock_task(train, translation_data, user_dir, cri
 
 @pytest.mark.parametrize("model", sorted(set(chain(*NETWORKS.values()))))
 def test_our_models_with_a_stock_task(train, translation_data, user_dir, mte, model):
-    needed = ["--mte", mte] if model == "trikd" else []
+    needed = ["--mte", mte] if model in ("trikd", "m2m") else []
     stock = ["--task", "translation", "--arch", model, *needed, "--criterion", "cross_entropy"]
     ended, checkpoints = train(translation_data, "--user-dir", user_dir, *stock, *TRAINING)
     assert "does not fit" in ended.error and not checkpoints

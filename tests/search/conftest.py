@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from drawn_photos import NAMES, draw
 
 from mlvl_fairseq import load_model
+from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.search.building import IndexOptions, update_index
 from mlvl_fairseq.search.folder import Index, Part
 from mlvl_fairseq.search.manifest import IndexManifest, PartEntry
@@ -36,6 +39,21 @@ def update(model):
         return update_index(folder, source_of(images), model.encoder, IndexOptions(batch_size=2, **options))
 
     return update
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many pictures were encoded; ``encoded.stop_at = 5`` stops before the fifth."""
+    count, encode = SimpleNamespace(pictures=0, stop_at=None), Encoder.encode_images
+
+    def counting(self, pixels):
+        if count.stop_at is not None and count.pictures + len(pixels) >= count.stop_at:
+            raise KeyboardInterrupt
+        count.pictures += len(pixels)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Encoder, "encode_images", counting)
+    return count
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """Engines against scores in double precision, whatever is gone and however the vectors are stored."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -65,6 +69,35 @@ def test_fewer_pictures_than_are_asked_for(exact, index_of, vectors, queries):
     assert [sorted(rows) for rows in found(exact(index), index, queries)] == [[0, 1, 2, 3]] * 20
     index = index_of(vectors[:3], gone=range(3))
     assert found(exact(index), index, queries) == [[]] * 20
+
+
+def test_what_is_asked_at_once_is_compared_in_one_pass(index_of, vectors, queries, monkeypatch):
+    """Three ask while the first one is at work, which fails: each gets its own answer, of as many as it wants."""
+    index, passes, go_on, scan = index_of(vectors), [], threading.Event(), exhaustive.scan
+
+    def slow(index, asked, *rest):
+        passes.append(len(asked))
+        if len(passes) == 1:
+            assert go_on.wait(30)
+            raise OSError
+        return scan(index, asked, *rest)
+
+    monkeypatch.setattr(exhaustive, "scan", slow)
+    engine = ENGINES["exact"](index)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(engine.candidates, queries[:1], K)
+        while not passes:
+            time.sleep(0.001)
+        others = [pool.submit(found, engine, index, queries[n : 2 * n], k) for n, k in ((1, 2), (2, K), (4, 1))]
+        while len(engine._waiting) < 3:
+            time.sleep(0.001)
+        go_on.set()
+        with pytest.raises(OSError):
+            first.result()
+        expected = best_rows(queries, vectors)
+        for one, (n, k) in zip(others, ((1, 2), (2, K), (4, 1))):
+            assert one.result() == [rows[:k] for rows in expected[n : 2 * n]]
+    assert passes == [1, 7]
 
 
 def test_half_precision_asks_until_nothing_can_be_missed(index_of):

@@ -4,7 +4,6 @@ import json
 import os
 import tarfile
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,27 +11,11 @@ from drawn_photos import NAMES, draw
 from PIL import Image
 
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.search import building
 from mlvl_fairseq.search.building import Changes
 from mlvl_fairseq.search.folder import open_index
 from mlvl_fairseq.search.marks import take_out
 from mlvl_fairseq.search.sources import source_of
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many pictures were encoded; ``encoded.stop_at = 5`` stops before the fifth."""
-    count, encode = SimpleNamespace(pictures=0, stop_at=None), Encoder.encode_images
-
-    def counting(self, pixels):
-        if count.stop_at is not None and count.pictures + len(pixels) >= count.stop_at:
-            raise KeyboardInterrupt
-        count.pictures += len(pixels)
-        return encode(self, pixels)
-
-    monkeypatch.setattr(Encoder, "encode_images", counting)
-    return count
 
 
 def found(folder):
@@ -254,8 +237,8 @@ def test_a_manifest_that_was_edited_is_told(index):
 
 def test_a_manifest_of_another_version_is_told(index):
     path = index / "index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(DataError, match="is of version 2"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
+    with pytest.raises(DataError, match="is of version 3"):
         open_index(index)
 
 

@@ -102,14 +102,17 @@ class TrikdWeights:
         return _build("c_projector.", self, CProjector, clip_dim, width)
 
 
-def read_trikd(path) -> TrikdWeights:
+def read_trikd(path, family: str = "trikd") -> TrikdWeights:
     """Read a checkpoint that ``fairseq-train`` or :func:`write_trikd` wrote.
 
+    Args:
+        family: of the projectors, a model of task trikd.
+
     Raises:
-        DataError: the file is missing, damaged, or refused. UserError: it is none of task trikd.
+        DataError: the file is missing, damaged, or refused. UserError: it is of another family.
     """
     source = WeightSource(path)
-    return format_of(source, "trikd").read(source)
+    return format_of(source, family).read(source)
 
 
 @register_weight_format("trikd", "checkpoint of task trikd")
@@ -124,12 +127,18 @@ class TrikdCheckpoint(WeightFormat):
 
 
 @dataclass
-class _Options:
-    encoder_attention_heads: Size
+class CommonOptions:
+    """What such a file says of a model whose projectors are of any kind."""
+
     mte: Optional[str] = None
     clip: Optional[str] = None
     activation: Optional[str] = QUICK_GELU  # earlier versions knew no other
     transform: Optional[str] = CLIP_TRANSFORM
+
+
+@dataclass
+class _Options:
+    encoder_attention_heads: Size
 
 
 @dataclass
@@ -141,6 +150,18 @@ class _Task:
 @dataclass
 class _Cfg:
     model: _Options
+
+
+@dataclass
+class _Content:
+    """What a file of TriKD says beside tensors, and others do not."""
+
+    cfg: _Cfg
+
+
+@dataclass
+class _CommonCfg:
+    model: CommonOptions
     task: Optional[_Task] = None
 
 
@@ -150,40 +171,51 @@ class _TaskState:
 
 
 @dataclass
-class _Content:
+class CommonContent:
     """What such a file holds beside tensors, as far as it is read here."""
 
-    cfg: _Cfg
+    cfg: _CommonCfg
     task_state: Optional[_TaskState] = None
 
 
 def _read(model: Mapping[str, Any], source: WeightSource) -> TrikdWeights:
-    path, content = source.path, source.read(_Content)
+    weights = TrikdWeights(heads=source.read(_Content).cfg.model.encoder_attention_heads, **common_parts(model, source))
+    if "c_projector.weight" not in weights.tensors:
+        raise DataError("has no C-projector", source.path)
+    for name in ("c_projector.weight", MARK):
+        if weights.tensors[name].dim() != 2:
+            raise DataError("is no matrix", source.path, field=name)
+    return weights
+
+
+def common_parts(model: Mapping[str, Any], source: WeightSource) -> Dict[str, Any]:
+    """What checkpoints of projectors of any kind hold: the fields of :class:`TrikdWeights` but `heads`.
+
+    Raises:
+        DataError: some of it is not there, or not as it should be.
+    """
+    path, content = source.path, source.read(CommonContent)
     options, task = content.cfg.model, content.cfg.task or _Task()
     tensors = as_float32({name: tensor for name, tensor in model.items() if name.startswith(TRAINED)}, path)
     fingerprints = {name: read_fingerprint(model, name, path) for name in FINGERPRINTS.values()}
     tensors.update({name: tensor for name, tensor in fingerprints.items() if tensor is not None})
-    if "c_projector.weight" not in tensors or FINGERPRINTS["mte"] not in tensors:
-        raise DataError("has no C-projector, or no fingerprint of its text encoder", path)
+    if FINGERPRINTS["mte"] not in tensors:
+        raise DataError("has no fingerprint of its text encoder", path)
     transform = options.transform or CLIP_TRANSFORM
     if transform not in transform_names():
         reason = f"there is no image transform {transform!r}; there are: {', '.join(transform_names())}"
         raise DataError(reason, path, field="cfg.model.transform")
-    for name in ("c_projector.weight", MARK):
-        if tensors[name].dim() != 2:
-            raise DataError("is no matrix", path, field=name)
     if "logit_scale" not in tensors:
         raise DataError("tensor is missing", path, field="logit_scale")
     tensors["logit_scale"] = scalar(tensors["logit_scale"], path)
-    return TrikdWeights(
-        tensors=tensors,
-        heads=options.encoder_attention_heads,
-        files=FrozenFiles(options.mte, options.clip, task.sentencepiece, options.activation),
-        sentencepiece=(content.task_state or _TaskState()).sentencepiece,
-        max_length=task.max_length or 77,
-        source=str(path),
-        transform=transform,
-    )
+    return {
+        "tensors": tensors,
+        "files": FrozenFiles(options.mte, options.clip, task.sentencepiece, options.activation),
+        "sentencepiece": (content.task_state or _TaskState()).sentencepiece,
+        "max_length": task.max_length or 77,
+        "source": str(path),
+        "transform": transform,
+    }
 
 
 def write_trikd(weights: TrikdWeights, path) -> None:

@@ -5,6 +5,8 @@ from typing import Dict, Tuple, Type
 import numpy as np
 from torch import Tensor
 
+from mlvl_fairseq.registry import registering
+
 
 class Selection:
     """Chooses which captions stay in a memory of `size` entries. Draws follow `seed` and what the memory has counted.
@@ -35,8 +37,4 @@ SELECTIONS: Dict[str, Type[Selection]] = {}
 
 
 def register_selection(name: str):
-    def decorate(selection: Type[Selection]):
-        SELECTIONS[name] = selection
-        return selection
-
-    return decorate
+    return registering(SELECTIONS, "a way to choose", name)

@@ -22,6 +22,7 @@ from mlvl_fairseq.data.captions.selecting import (
 from mlvl_fairseq.data.captions.table import POLICIES, CaptionTable, Problems, TableBuilder, shown
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.registry import registering
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +104,7 @@ READERS: dict[str, CaptionReader] = {}
 
 def register_reader(name: str) -> Callable[[Type[CaptionReader]], Type[CaptionReader]]:
     """Class decorator: make a :class:`CaptionReader` available as ``format=name``."""
-
-    def register(reader: Type[CaptionReader]) -> Type[CaptionReader]:
-        if name in READERS:
-            raise ValueError(f"caption format '{name}' is registered twice")
-        READERS[name] = reader()
-        return reader
-
-    return register
+    return registering(READERS, "a format of captions", name, instance=True)
 
 
 def readers() -> dict[str, CaptionReader]:

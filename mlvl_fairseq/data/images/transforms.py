@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.registry import registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,14 +85,7 @@ def scaled(image: "Image.Image") -> "Image.Image":
 
 def register_transform(name: str) -> Callable:
     """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`."""
-
-    def register(make: Callable[[int], PixelFunction]) -> Callable[[int], PixelFunction]:
-        if name in TRANSFORMS:
-            raise ValueError(f"an image transform '{name}' is registered already")
-        TRANSFORMS[name] = make
-        return make
-
-    return register
+    return registering(TRANSFORMS, "an image transform", name)
 
 
 def transform_names() -> List[str]:
@@ -132,6 +126,23 @@ def lilt(size: int) -> PixelFunction:
 def imagenet_square(size: int) -> PixelFunction:
     """As :func:`lilt`, with the statistics of ImageNet that DeiT and Swin were trained with."""
     return _squeeze(size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+@register_transform("efficientnet_lite")
+def efficientnet_lite(size: int) -> PixelFunction:
+    """EfficientNet-Lite's preprocessing as Google released it: the shorter side is resized to `size` with bicubic
+    interpolation, the centre cut out, and values of 0 to 255 become (value - 127) / 128."""
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            lambda image: image.convert("RGB"),
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.PILToTensor(),
+            lambda pixels: (pixels.float() - 127) / 128,
+        ]
+    )
 
 
 def _squeeze(size: int, mean: Sequence[float], std: Sequence[float]) -> PixelFunction:

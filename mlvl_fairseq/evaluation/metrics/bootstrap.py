@@ -6,7 +6,7 @@ images get the same draw, because an image that is hard in one language is hard 
 """
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -49,16 +49,18 @@ class Difference:
 
 
 def paired_bootstrap(
-    pairs: Pairs, resamples: int = 1000, seed: int = 0, by_text: bool = False
+    pairs: Pairs, resamples: int = 1000, seed: int = 0, by_text: bool = False, draw_seeds: bool = False
 ) -> Dict[str, Difference]:
     """The difference of the average score over languages (AA of the final models), metric by metric.
 
-    The differences of several seeds are averaged within each draw: what varies is the test set, not the training.
+    The differences of several seeds are averaged within each draw: what varies is the test set, not the training,
+    unless `draw_seeds`.
 
     Args:
         pairs: for each language, for each seed of training: (ranks of the first method, ranks of the second).
         resamples: number of draws.
         seed: of the draws.
+        draw_seeds: draw as many seeds of training as there are, with replacement, too.
         by_text: an image is a query once for each of its captions
             (:class:`mlvl_fairseq.evaluation.metrics.retrieval.Convention`).
 
@@ -68,20 +70,13 @@ def paired_bootstrap(
     Raises:
         UserError: fewer than one draw, or pairs of different images or captions.
     """
-    if resamples < 1:
-        raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
     languages = [_Gains.of(language, by_text) for language in pairs]
-    totals = np.zeros((1 + resamples, len(METRICS)))
-    rng = np.random.default_rng(seed)
-    for group in _by_images(languages):
-        for rows, counts in _draws(len(group[0].images), resamples, rng):
-            totals[rows] += sum(_differences(counts, group))
-    totals /= len(languages)
+    totals = _totals(languages, _recalls, len(METRICS), resamples, seed, draw_seeds)
     return {metric: Difference(float(column[0]), column[1:]) for metric, column in zip(METRICS, totals.T)}
 
 
 def paired_accuracy_bootstrap(
-    pairs: Pairs, tops: Sequence[int], resamples: int = 1000, seed: int = 0
+    pairs: Pairs, tops: Sequence[int], resamples: int = 1000, seed: int = 0, draw_seeds: bool = False
 ) -> Dict[str, Difference]:
     """The same for classification: the difference of top-k accuracy, ``top1`` for k = 1.
 
@@ -89,16 +84,46 @@ def paired_accuracy_bootstrap(
         pairs: as above; of the ranks, those of the texts count, of which an image has one, its class, or several: they
             are drawn with it. tops: every k.
     """
+    languages = [_Gains.of_classes(language, tops) for language in pairs]
+    totals = _totals(languages, _accuracies, len(tops), resamples, seed, draw_seeds)
+    return {f"top{k}": Difference(float(column[0]), column[1:]) for k, column in zip(tops, totals.T)}
+
+
+def _totals(
+    languages: Sequence["_Gains"], scores: Callable, columns: int, resamples: int, seed: int, draw_seeds: bool
+) -> np.ndarray:
+    """[1 + resamples, columns]: the mean over languages of what `scores` makes of hits and queries; row 0 is the test
+    set and the seeds as they are."""
     if resamples < 1:
         raise UserError(f"a bootstrap needs at least one resample, not {resamples}")
-    languages = [_Gains.of_classes(language, tops) for language in pairs]
-    totals = np.zeros((1 + resamples, len(tops)))
-    rng = np.random.default_rng(seed)
+    totals, rng = np.zeros((1 + resamples, columns)), np.random.default_rng(seed)
+    weights = _seed_weights(len(languages[0].hits), resamples, seed if draw_seeds else None)
     for group in _by_images(languages):
         for rows, counts in _draws(len(group[0].images), resamples, rng):
-            totals[rows] += sum(100 * (counts @ one.hits) / (counts @ one.queries[:, 1:]) for one in group)
-    totals /= len(languages)
-    return {f"top{k}": Difference(float(column[0]), column[1:]) for k, column in zip(tops, totals.T)}
+            for gains in group:
+                by_seed = (counts @ gains.columns).reshape(len(counts), len(gains.hits), -1)
+                hits = np.einsum("ds,dsk->dk", weights[rows], by_seed)
+                totals[rows] += scores(hits, counts @ gains.queries)
+    return totals / len(languages)
+
+
+def _seed_weights(count: int, resamples: int, seed: Optional[int]) -> np.ndarray:
+    """[1 + resamples, count]: the part of each seed of training in each draw; the same unless seeds are drawn."""
+    weights = np.full((1 + resamples, count), 1 / count)
+    if seed is not None:
+        weights[1:] = np.random.default_rng([seed, count]).multinomial(count, weights[0], size=resamples) / count
+    return weights
+
+
+def _recalls(hits: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """[draws, metrics] of retrieval."""
+    recalls = 100 * hits / np.repeat(queries, len(RECALL_AT), axis=1)
+    return np.concatenate([recalls, recalls.mean(axis=1, keepdims=True)], axis=1)
+
+
+def _accuracies(hits: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """[draws, tops] of classification."""
+    return 100 * hits / queries[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -107,7 +132,7 @@ class _Gains:
 
     Attributes:
         images: [n] as in :class:`QueryRanks`.
-        hits: [n, 6] differences at every recall (of classification [n, tops]), mean over seeds.
+        hits: [seeds, n, 6] differences at every recall (of classification [seeds, n, tops]).
         queries: [n, 2] how often the image itself is a query, its captions.
     """
 
@@ -115,15 +140,20 @@ class _Gains:
     hits: np.ndarray
     queries: np.ndarray
 
+    @property
+    def columns(self) -> np.ndarray:
+        """`hits` as a matrix, [n, seeds * 6]."""
+        return self.hits.swapaxes(0, 1).reshape(len(self.images), -1)
+
     @classmethod
     def of(cls, seeds: Sequence[Tuple[QueryRanks, QueryRanks]], by_text: bool) -> "_Gains":
         example = seeds[0][0]
         if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
             raise UserError("cannot compare query by query: the models were tested on different images or captions")
-        hits = np.mean([_hits(first) - _hits(second) for first, second in seeds], axis=0)
+        hits = np.stack([_hits(first) - _hits(second) for first, second in seeds])
         texts = np.bincount(example.text_to_image, minlength=len(example.images))
         times = texts if by_text else example.image_ranks != NO_RANK
-        hits[:, : len(RECALL_AT)] *= texts[:, None] if by_text else 1
+        hits[:, :, : len(RECALL_AT)] *= texts[:, None] if by_text else 1
         return cls(example.images, hits, np.stack([times, texts], axis=1).astype(float))
 
     @classmethod
@@ -132,9 +162,9 @@ class _Gains:
         if not all(example.same_queries(ranks) for pair in seeds for ranks in pair):
             raise UserError("cannot compare image by image: the models were tested on different images")
         found = [[ranks.text_ranks[:, None] < np.asarray(tops) for ranks in pair] for pair in seeds]
-        each = np.mean([first.astype(float) - second for first, second in found], axis=0)
-        hits, texts = np.zeros((len(example.images), len(tops))), np.bincount(example.text_to_image)
-        np.add.at(hits, example.text_to_image, each)
+        each = np.stack([first.astype(float) - second for first, second in found])
+        hits, texts = np.zeros((len(seeds), len(example.images), len(tops))), np.bincount(example.text_to_image)
+        np.add.at(hits, (slice(None), example.text_to_image), each)
         return cls(example.images, hits, np.stack([texts, texts], axis=1).astype(float))
 
 
@@ -163,12 +193,3 @@ def _draws(size: int, resamples: int, rng: np.random.Generator) -> Iterator[Tupl
         count = rows.stop - rows.start
         drawn = rng.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
         yield rows, np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(float)
-
-
-def _differences(counts: np.ndarray, group: Sequence[_Gains]) -> Iterator[np.ndarray]:
-    """[draws, metrics] of each language, in one matrix product for all."""
-    columns = np.concatenate([array for gains in group for array in (gains.hits, gains.queries)], axis=1)
-    sums = (counts @ columns).reshape(len(counts), len(group), -1)
-    for hits, queries in ((sums[:, j, :-2], sums[:, j, -2:]) for j in range(len(group))):
-        recalls = 100 * hits / np.repeat(queries, len(RECALL_AT), axis=1)
-        yield np.concatenate([recalls, recalls.mean(axis=1, keepdims=True)], axis=1)

@@ -34,7 +34,7 @@ class Comparison:
         first, second: names of the methods.
         languages: those that AA is the average of.
         seeds: of training, those that both were run with.
-        resamples: number of draws of the test images.
+        resamples: number of draws. seeds_drawn: of the seeds, too, not of the test images alone.
         differences: metric -> difference in percentage points.
     """
 
@@ -44,6 +44,7 @@ class Comparison:
     seeds: List[Optional[int]]
     resamples: int
     differences: Dict[str, Difference]
+    seeds_drawn: bool = False
 
     @property
     def columns(self) -> Dict[str, Tuple[str, ...]]:
@@ -64,20 +65,25 @@ class Comparison:
             for metric, d in self.differences.items()
         }
         names = {"first": self.first, "second": self.second, "languages": self.languages, "seeds": self.seeds}
-        return {**names, "resamples": self.resamples, "AA": rows}
+        return {**names, "resamples": self.resamples, "seeds_drawn": self.seeds_drawn, "AA": rows}
 
 
-def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000) -> Comparison:
+def compare(
+    first: "MethodReport", second: "MethodReport", resamples: int = 1000, draw_seeds: bool = False
+) -> Comparison:
     """Paired bootstrap between the final models of two methods, averaged over the seeds that both have.
 
     Methods of mlvl-cll must have learned the same languages. Where one is a model that mlvl-evaluate scored (zero-shot,
     transfer), the languages are those that both were scored on; a model without a seed is compared with every seed of
     the other.
 
+    Args:
+        resamples: draws of test images. draw_seeds: in each draw, draw seeds of training, too.
+
     Raises:
-        UserError: no language or seed in common, other test data, no ranks beside the final scores, or scores of which
-            no paired bootstrap is defined: averages of folds, metrics of other evaluators than retrieval and
-            classification, of which top-k accuracies are compared.
+        UserError: no language or seed in common, `draw_seeds` of one seed, other test data, no ranks beside the final
+            scores, or scores of which no paired bootstrap is defined: averages of folds, metrics of other evaluators
+            than retrieval and classification, of which top-k accuracies are compared.
         DataError: ranks that do not belong to their score.
     """
     named = {name: k for name, k in ACCURACIES.items() if all(name in m.metrics[0] for m in (first, second))}
@@ -90,6 +96,8 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     pairs = _pair_by_seed(first.runs, second.runs)
     if not pairs:
         raise _cannot(first, second, f"no seed in common ({first.seeds} and {second.seeds})")
+    if draw_seeds and len(pairs) == 1:
+        raise _cannot(first, second, "seeds cannot be drawn of a single one: train more")
     runs = [run for pair in pairs for run in pair]
     ranks = [run.final_ranks(languages) for run in runs]
     recall = _common_recall(first, second, runs, languages)
@@ -99,12 +107,13 @@ def compare(first: "MethodReport", second: "MethodReport", resamples: int = 1000
     if first.is_evaluation != second.is_evaluation:
         by_language = [[_same_images(*pair) for pair in language] for language in by_language]
     if tops:
-        found = paired_accuracy_bootstrap(by_language, tops, resamples)
+        found = paired_accuracy_bootstrap(by_language, tops, resamples, draw_seeds=draw_seeds)
         differences = {name: found[f"top{k}"] for name, k in named.items()}
     else:
-        differences = paired_bootstrap(by_language, resamples, by_text=CONVENTIONS[recall].by_text)
+        by_text = CONVENTIONS[recall].by_text
+        differences = paired_bootstrap(by_language, resamples, by_text=by_text, draw_seeds=draw_seeds)
     seeds = [other.seed if one.seed is None else one.seed for one, other in pairs]
-    return Comparison(first.name, second.name, languages, seeds, resamples, differences)
+    return Comparison(first.name, second.name, languages, seeds, resamples, differences, draw_seeds)
 
 
 def _cannot(first: "MethodReport", second: "MethodReport", why: str) -> UserError:

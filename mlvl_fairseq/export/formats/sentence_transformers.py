@@ -16,7 +16,7 @@ from mlvl_fairseq.files import write_json
 from mlvl_fairseq.networks import NETWORKS, Network
 from mlvl_fairseq.networks.dual_encoder import DualEncoderNetwork
 from mlvl_fairseq.networks.mte import MteNetwork
-from mlvl_fairseq.networks.trikd import TrikdNetwork
+from mlvl_fairseq.networks.trikd import OtherTeacher, TrikdNetwork
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -78,6 +78,12 @@ def _trikd(encoder, lang: Optional[str]) -> Dict[str, Route]:
     return routes
 
 
+def _unfit_trikd(encoder) -> Optional[str]:
+    if isinstance(encoder.network.vision, OtherTeacher):
+        return "the model in CLIP's place is none, and has no stock image tower"
+    return unfit_projector(encoder)
+
+
 def _mte(encoder, lang: Optional[str]) -> Dict[str, Route]:
     tower = stock_tower(plain_tower(encoder.network.encoder.xlmr))
     return {"text": Route(tower._replace(pooling="mean"), _text_inputs(encoder, lang))}
@@ -118,7 +124,7 @@ def _image_inputs(encoder) -> Callable[[Path], None]:
 
 
 SIDES: Dict[Type[Network], Sides] = {
-    TrikdNetwork: Sides(unfit_projector, _trikd),
+    TrikdNetwork: Sides(_unfit_trikd, _trikd),
     MteNetwork: Sides(lambda encoder: None, _mte),
     DualEncoderNetwork: Sides(_unfit_dual_encoder, _dual_encoder),
 }

@@ -8,14 +8,15 @@ of a file's is added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers
 from dataclasses import dataclass
 from typing import Callable, ClassVar, Dict, Optional
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
+from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import is_exported, length_groups, real_tokens
+from mlvl_fairseq.modules.length_groups import is_exported, real_tokens
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts, TextTower, TowerOutput, register_text_tower
 
 STD = 0.02  # of fresh weights
@@ -143,25 +144,20 @@ class BertTower(TextTower):
         width = tokens.shape[1]
         if width > self.max_length:
             raise ValueError(f"{width} tokens are more than the {self.max_length} positions of the text tower")
-        groups = length_groups(last, width)
-        if len(groups) == 1:
-            return self._encode(tokens, last)
-        parts = [self._encode(tokens[rows, :length], last[rows]) for rows, length in groups]
-        back = torch.cat([rows for rows, _ in groups]).argsort()
-        vector = torch.cat([part.vector for part in parts])[back]
-        if not self.keeps_states:
-            return TowerOutput(vector)
-        states = torch.cat([F.pad(part.states, (0, 0, 0, width - part.states.shape[1])) for part in parts])
-        return TowerOutput(vector, states[back], real_tokens(last, width))
-
-    def _encode(self, tokens: Tensor, last: Tensor) -> TowerOutput:
-        mask, x = real_tokens(last, tokens.shape[1]), self.embeddings(tokens)
-        is_full = not is_exported() and x.device.type == "cpu" and bool(mask.all())
-        seen = None if is_full else mask[:, None, None]
+        packing = None if is_exported() else Packing.of_last(last, width, self.width)
+        if packing is not None:
+            x, mask, seen = self.embeddings(packing.pack(tokens), packing.places), packing.real, None
+        else:
+            x, mask = self.embeddings(tokens), real_tokens(last, width)
+            seen = mask[:, None, None]
         first_only = self.config.pooling == FIRST_TOKEN and not self.keeps_states
         final = len(self.encoder.layer) - 1
         for number, layer in enumerate(self.encoder.layer):
-            x = layer(x, seen, first_only and number == final)
+            x = layer(x, seen, first_only and number == final, packing)
+        if packing is not None:
+            if first_only:
+                return TowerOutput(packing.of_batch(x))
+            x = packing.unpack(x)
         vector = POOLINGS[self.config.pooling](x, mask)
         return TowerOutput(vector, x, mask) if self.keeps_states else TowerOutput(vector)
 
@@ -174,7 +170,7 @@ class XlmrTower(BertTower):
 
 class Embeddings(nn.Module):
     """Ids [B, T] -> [B, T, width]: word and position, and where it is kept the one token type. The rows of words can
-    grow. `places`: int64 [B, T], how many tokens are before each; None: they follow each other."""
+    grow. `places`: int64, as ids, how many tokens are before each; None: they follow each other."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -203,7 +199,8 @@ class Embeddings(nn.Module):
 class Layer(nn.Module):
     """``x = LN(x + a_1(attention(x)))``, then ``LN(x + a_2(feed_forward(x)))``, with or without adapters a_1, a_2.
 
-    [B, T, width] -> [B, T, width]; with `first_only` nothing but the first token's state: [B, 1, width].
+    [B, T, width] -> [B, T, width]; with `first_only` nothing but the first token's state: [B, 1, width]. With a packing
+    [N, width] -> [N, width], and with `first_only` [B, width].
     """
 
     def __init__(self, config: BertConfig):
@@ -218,9 +215,11 @@ class Layer(nn.Module):
         for output in (self.attention.output, self.output):
             output.adapter = LayerwiseAdapter(output.dense.out_features, reduction)
 
-    def forward(self, x: Tensor, seen: Optional[Tensor], first_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, seen: Optional[Tensor], first_only: bool = False, packing: Optional[Packing] = None
+    ) -> Tensor:
         """`seen`: bool [B, 1, 1, T], positions that are looked at; None: all."""
-        x = self.attention(x, seen, first_only)
+        x = self.attention(x, seen, first_only, packing)
         return self.output(F.gelu(self.intermediate.dense(x)), x)
 
 
@@ -232,9 +231,11 @@ class Attention(nn.Module):
         self.self = SelfAttention(config)
         self.output = SubLayerOutput(config.width, config)
 
-    def forward(self, x: Tensor, seen: Optional[Tensor], first_only: bool) -> Tensor:
-        read = x[:, :1] if first_only else x
-        return self.output(self.self(read, x, seen), read)
+    def forward(self, x: Tensor, seen: Optional[Tensor], first_only: bool, packing: Optional[Packing]) -> Tensor:
+        read = x
+        if first_only:
+            read = x[:, :1] if packing is None else x[packing.first]
+        return self.output(self.self(read, x, seen, packing), read)
 
 
 class SelfAttention(nn.Module):
@@ -247,14 +248,13 @@ class SelfAttention(nn.Module):
         self.heads, self.dropout = config.heads, config.attention_dropout
         self.query, self.key, self.value = (new_linear(config.width, config.width) for _ in range(3))
 
-    def forward(self, read: Tensor, x: Tensor, seen: Optional[Tensor]) -> Tensor:
+    def forward(self, read: Tensor, x: Tensor, seen: Optional[Tensor], packing: Optional[Packing] = None) -> Tensor:
         """What the positions `read` [B, R, width] see of `x` [B, T, width]: [B, R, width]."""
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(read), self.key(x), self.value(x))
-        )
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+        parts, dropout = (self.query(read), self.key(x), self.value(x)), self.dropout if self.training else 0.0
+        if packing is not None:
+            return packing.attend(*parts, self.heads, dropout=dropout)
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = attention(query, key, value, seen, dropout=dropout)
         return mixed.transpose(1, 2).flatten(2)
 
 

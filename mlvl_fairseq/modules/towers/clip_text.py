@@ -6,15 +6,17 @@ grow. Continual language learning grows it, so the position travels with the tok
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import length_groups
+from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts, Tower
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
 
@@ -109,23 +111,30 @@ class CLIPTextTower(Tower):
         """
         return self.pool(tokens, eos_positions, adapters) @ self.text_projection
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the first block takes, ``[B, T, width]``."""
-        length = tokens.shape[1]
-        if length > self.context_length:
-            raise ValueError(f"{length} tokens are more than the text tower's context length {self.context_length}")
-        return self.token_embedding(tokens) + self.positional_embedding[:length]
+    def embed(self, tokens: torch.Tensor, places: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """What the first block takes, ``[B, T, width]``; of ids ``[N]`` at given places in texts ``[N, width]``."""
+        if places is not None:
+            return self.token_embedding(tokens) + F.embedding(places, self.positional_embedding)
+        self._require_length(tokens)
+        return self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
+
+    def _require_length(self, tokens: torch.Tensor) -> None:
+        if tokens.shape[1] > self.context_length:
+            text = f"{tokens.shape[1]} tokens are more than the text tower's context length {self.context_length}"
+            raise ValueError(text)
+
+    def pack(self, tokens: torch.Tensor, eos_positions: torch.Tensor) -> Tuple[torch.Tensor, Packing]:
+        """What the first block takes of texts without padding, ``[N, width]``, and where they are in it."""
+        self._require_length(tokens)
+        packing = Packing.of_last(eos_positions, tokens.shape[1], self.width)
+        return self.embed(packing.pack(tokens), packing.places), packing
 
     def pool(self, tokens: torch.Tensor, eos_positions: torch.Tensor, adapters=None) -> torch.Tensor:
         """The last state ``[B, width]`` at the end of each text, of which the features are a projection.
 
-        On a CPU, texts of like length go through the transformer together, see :func:`length_groups`.
+        Padding is not computed, see :class:`Packing`; only an exported graph has it.
         """
-        x, pooled = self.embed(tokens), []
-        groups = length_groups(eos_positions, x.shape[1])
-        if len(groups) == 1:
-            return self.ln_final(self.transformer(x, adapters, at=eos_positions))
-        for rows, length in groups:
-            own = adapters and [adapter and adapter.select(rows, length) for adapter in adapters]
-            pooled.append(self.transformer(x[rows, :length], own, at=eos_positions[rows]))
-        return self.ln_final(torch.cat(pooled)[torch.cat([rows for rows, _ in groups]).argsort()])
+        if is_exported():
+            return self.ln_final(self.transformer(self.embed(tokens), adapters, at=eos_positions))
+        x, packing = self.pack(tokens, eos_positions)
+        return packing.of_batch(self.ln_final(self.transformer(x, adapters, packing.last, packing)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.length_groups import real_tokens
+from mlvl_fairseq.modules.length_groups import is_exported, real_tokens
 from mlvl_fairseq.modules.towers.base import TextTower, TowerOutput, register_text_tower
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
@@ -71,6 +71,10 @@ class ClipTextTower(CLIPTextTower, TextTower):
     def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
         if not self.keeps_states:
             return TowerOutput(self.pool(tokens, last))
-        states = self.ln_final(self.transformer(self.embed(tokens)))
+        if is_exported():
+            states = self.ln_final(self.transformer(self.embed(tokens)))
+        else:
+            x, packing = self.pack(tokens, last)
+            states = packing.unpack(self.ln_final(self.transformer(x, packing=packing)))
         rows = last[:, None, None].expand(-1, 1, self.width)
         return TowerOutput(states.gather(1, rows).squeeze(1), states, real_tokens(last, tokens.shape[1]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
+from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.towers.base import LOCAL_LAYERS, ImageTower, Parts, TowerOutput, register_image_tower
 
 EPS = 1e-6  # of layer normalisation
@@ -195,7 +196,7 @@ class Attention(nn.Module):
         else:
             query, key, value = self.qkv(x).chunk(3, dim=-1)
         query, key, value = (self._split_heads(part) for part in (query, key, value))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        mixed = attention(query, key, value, seen)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from fairseq.models.transformer.transformer_config import DecoderConfig, EncDecB
 from fairseq.models.transformer.transformer_encoder import TransformerEncoderBase
 from torch import Tensor
 
+from mlvl_fairseq.modules.packing import Packing
+
 BOS, PAD = 0, 1
 
 
@@ -64,9 +66,21 @@ class XlmrEncoder(TransformerEncoderBase):
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids [B, T] with ``<s>`` and ``</s>``, padded with 1 on either side -> last hidden states [B, T, width].
 
-        States at padding have no meaning. T is at most ``max_positions`` without the padding.
+        fairseq's layers and weights, but padding is not computed, see :class:`Packing`. States at padding have no
+        meaning. T is at most ``max_positions`` without the padding.
         """
-        return super().forward(tokens)["encoder_out"][0].transpose(0, 1)
+        packing = Packing(tokens.ne(PAD), self.config.width)
+        embedded = self.embed_tokens(packing.pack(tokens)) + self.embed_positions.weight[PAD + 1 + packing.places]
+        x = self.dropout_module(self.layernorm_embedding(embedded))
+        for layer in self.layers:
+            attention = layer.self_attn
+            parts = attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
+            dropout = self.config.attention_dropout if self.training else 0.0
+            mixed = packing.attend(*parts, self.config.heads, dropout=dropout)
+            x = layer.self_attn_layer_norm(x + layer.dropout_module(attention.out_proj(mixed)))
+            inner = layer.activation_dropout_module(layer.activation_fn(layer.fc1(x)))
+            x = layer.final_layer_norm(x + layer.dropout_module(layer.fc2(inner)))
+        return packing.unpack(x)
 
 
 def draw_as_bert(module: nn.Module) -> None:

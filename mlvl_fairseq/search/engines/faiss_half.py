@@ -7,7 +7,7 @@ import numpy as np
 
 from mlvl_fairseq.search.engines.base import Engine, register_engine
 from mlvl_fairseq.search.engines.exact import margin_of
-from mlvl_fairseq.search.folder import Index
+from mlvl_fairseq.search.folder import Index, as_float32
 
 HALF = 2.0**-11  # what rounding a coordinate to half precision changes, at most, of its size
 SMALLEST_HALF = 2.0**-25  # or at most this
@@ -31,10 +31,11 @@ class FaissHalfEngine(Engine):
         faiss = load_faiss()
         super().__init__(index)
         self.margin = margin_of(index.dim) + 2 * 1.01 * (HALF + np.sqrt(index.dim) * SMALLEST_HALF)
-        self._faiss = faiss.IndexScalarQuantizer(index.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        for _, block in index.blocks():
-            self._faiss.add(np.ascontiguousarray(block, np.float32))
-        self._live = live_only(index)
+        half = faiss.IndexScalarQuantizer(index.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        self._faiss = faiss.IndexIDMap(half)
+        for rows, block in index.blocks():
+            self._faiss.add_with_ids(as_float32(block), rows)
+        self._live = only(index.live)
 
     def candidates(self, queries: np.ndarray, k: int) -> List[np.ndarray]:
         return [self._of_one(query[None], k) for query in queries]
@@ -58,10 +59,10 @@ def load_faiss():
     return faiss
 
 
-def live_only(index: Index):
-    """A selector of faiss: the rows that can be found; its bits live as long as it does."""
+def only(wanted: np.ndarray):
+    """A selector of faiss: the rows for which bool [numbers] is true; its bits live as long as it does."""
     faiss = load_faiss()
-    bits = np.packbits(index.live, bitorder="little")
-    selector = faiss.IDSelectorBitmap(len(index), faiss.swig_ptr(bits))
+    bits = np.packbits(wanted, bitorder="little")
+    selector = faiss.IDSelectorBitmap(len(wanted), faiss.swig_ptr(bits))
     selector.bits = bits
     return selector

@@ -47,7 +47,7 @@ class MilvusEngine(Engine):
         with _said("Milvus"):
             answers = self._client.search(self._name, data=list(queries), limit=limit, output_fields=["row"])
         found = [np.array([hit["row"] for hit in answer], np.int64) for answer in answers]
-        inside = [rows[rows < len(self.index)] for rows in found]
+        inside = [rows[rows < self.index.bound] for rows in found]
         return [rows[self.index.live[rows]] for rows in inside]
 
     @classmethod
@@ -58,9 +58,9 @@ class MilvusEngine(Engine):
             if not client.has_collection(name):
                 _create(client, name, index.dim)
             client.load_collection(name)
-            with tqdm(total=len(index), unit="vector", desc="milvus") as progress:
-                for start in range(0, len(index), BLOCK):
-                    stop = min(start + BLOCK, len(index))
+            with tqdm(total=index.bound, unit="vector", desc="milvus") as progress:
+                for start in range(0, index.bound, BLOCK):
+                    stop = min(start + BLOCK, index.bound)
                     changed += _agree(client, name, index, start, stop)
                     progress.update(stop - start)
             client.flush(name)

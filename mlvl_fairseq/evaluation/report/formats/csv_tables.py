@@ -103,13 +103,15 @@ def _costs(report: Report) -> Table:
 
 
 def _comparisons(report: Report) -> Table:
-    table: Table = [["first", "second", "metric", "difference", "low_95", "high_95", "p_value", "resamples"]]
+    heading = ["first", "second", "metric", "difference", "low_95", "high_95", "p_value", "resamples", "drawn"]
+    table: Table = [heading]
     for comparison in report.comparisons:
         for name, metrics in comparison.columns.items():
             difference = comparison.difference(metrics)
             values = (difference.observed, *difference.interval(), difference.p_value)
             names = [comparison.first, comparison.second, name]
-            table.append([*names, *(number(value, 4) for value in values), comparison.resamples])
+            drawn = "images+seeds" if comparison.seeds_drawn else "images"
+            table.append([*names, *(number(value, 4) for value in values), comparison.resamples, drawn])
     return table
 
 

@@ -108,9 +108,10 @@ def comparison_section(comparison: Comparison) -> str:
         rows.append([name, f"{difference.observed:+.2f}", f"[{low:+.2f}, {high:+.2f}]", f"{difference.p_value:.3f}"])
     seeds = f", mean over seeds {', '.join(map(str, comparison.seeds))}" if len(comparison.seeds) > 1 else ""
     title = f"## {comparison.first} minus {comparison.second}"
+    drawn = "images and seeds" if comparison.seeds_drawn else "images"
     draws = f"{comparison.resamples:,} draws{seeds}"
     languages = f"Languages: {', '.join(comparison.languages)}."
-    about = f"Difference of AA in percentage points; paired bootstrap over images, {draws}. {languages}"
+    about = f"Difference of AA in percentage points; paired bootstrap over {drawn}, {draws}. {languages}"
     return f"{title}\n\n{about}\n\n{markdown_table(['metric', 'difference', '95 % interval', 'p'], rows)}"
 
 
