@@ -93,8 +93,8 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         return self.max_length
 
     def freeze(self, cfg: ClipConfig, default: str = "") -> None:
-        """Freeze what ``--trainable`` or ``--freeze`` says, else the pattern `default`; with ``--init-from`` keep it out
-        of checkpoints, too."""
+        """Freeze what ``--trainable`` or ``--freeze`` says, else the pattern `default`; with ``--init-from`` keep it
+        out of checkpoints, too."""
         pattern = default if cfg.freeze is None else cfg.freeze
         shorthand = [f"-{pattern}"] if pattern else []
         frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
