@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import shlex
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import List
 
 CAPTIONS_AN_IMAGE = 5
-PUBLISHED = 36  # languages
 
 
 def recombined(captions: List[str], number: int, seed: int) -> List[str]:
@@ -57,14 +55,13 @@ def size_of(folder: Path) -> int:
 
 def measure(command: List[str]) -> dict:
     """Run a command; what it took, its processes together, and the largest memory of one of them."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "wall": time.monotonic() - start,
-        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "mib": after.ru_maxrss / 1024,
-    }
+    start = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{shlex.join(command)}: exit status {process.returncode}")
+    return {"wall": time.monotonic() - start, "cpu": usage.ru_utime + usage.ru_stime, "mib": usage.ru_maxrss / 1024}
 
 
 def main() -> None:
@@ -73,6 +70,7 @@ def main() -> None:
     parser.add_argument("--languages", default="en,de,zh", help="the first is the source (default: %(default)s)")
     parser.add_argument("--number", type=int, default=566_000, help="captions a language (default: %(default)s)")
     parser.add_argument("--folder", default="prepare_corpus", help="where to work (default: %(default)s)")
+    parser.add_argument("--at-once", action="store_true", help="all languages with one command, not one after another")
     parser.add_argument("--options", default="", help="more options of mlvl-prepare")
     args = parser.parse_args()
     folder, languages = Path(args.folder), args.languages.split(",")
@@ -84,16 +82,18 @@ def main() -> None:
     shutil.rmtree(folder / "corpus", ignore_errors=True)
     prepare = [sys.executable, "-m", "mlvl_fairseq.cli.prepare", str(folder / "corpus"), *shlex.split(args.options)]
     files = ["--train", f"{folder}/captions/train.{{lang}}.json", "--languages"]
-    print(f"{os.cpu_count()} cores; {args.number:,} captions a language\n")
-    print("| command | CPU s | wall s | peak MiB of a process | corpus MB |\n|---|--:|--:|--:|--:|")
-    for title, options in (
-        (f"{languages[0]}", [*files, languages[0]]),
-        (f"adding {', '.join(languages[1:])}", [*files, ",".join(languages)]),
-        (f"order {args.languages}", ["--order", args.languages]),
-    ):
+    if args.at_once:
+        steps = [[*files, args.languages, "--order", args.languages]]
+    else:
+        steps = [[*files, lang] for lang in languages]
+        steps += [["--order", ",".join(languages[: step + 1])] for step in range(len(languages))]
+    print(f"{args.number:,} captions a language\n")
+    print("| options | CPU s | wall s | peak MiB of a process | corpus, MB |\n|---|--:|--:|--:|--:|")
+    for options in steps:
         took = measure([*prepare, *options])
         size = size_of(folder / "corpus") / 1e6
-        print(f"| {title} | {took['cpu']:.1f} | {took['wall']:.1f} | {took['mib']:.0f} | {size:.0f} |", flush=True)
+        shown = " ".join(options[-2:])
+        print(f"| `{shown}` | {took['cpu']:.1f} | {took['wall']:.1f} | {took['mib']:.0f} | {size:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -203,9 +203,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     own = ", ".join(cpu_instructions()) or "none"
-    print(
-        f"{args.layers} layers of width {args.width}, batch {args.batch_size}, one thread; instructions for bfloat16: {own}\n"
-    )
+    print(f"{args.layers} layers of width {args.width}, batch {args.batch_size}, one thread")
+    print(f"instructions for bfloat16: {own}\n")
     print("| captions | precision | way | update, CPU s | / packed | arithmetic, s | rate, GFLOP/s | reached | apart |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
     count = args.batches * args.batch_size

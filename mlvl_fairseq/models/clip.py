@@ -84,24 +84,26 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         if weights:
             config.check(weights)
             model.load_weights(weights, task.growth)
-        model.freeze(cfg, task.default_freeze)
+        grown = weights is not None and config.text.vocab_size > weights.text_config.vocab_size
+        model.freeze(cfg, task.default_freeze, grown)
         return model
 
     def max_positions(self) -> int:
         return self.max_length
 
-    def freeze(self, cfg: ClipConfig, default: str = "") -> None:
+    def freeze(self, cfg: ClipConfig, default: str = "", grown: bool = False) -> None:
         """Freeze what ``--trainable`` or ``--freeze`` says; with ``--init-from`` keep it out of checkpoints, too.
 
         Args:
-            default: pattern of what is frozen where neither is given.
+            default: pattern of what is frozen where neither is given. grown: whether ``--init-from`` lacks new rows.
         """
         pattern = default if cfg.freeze is None else cfg.freeze
-        shorthand = [f"-{pattern}"] if pattern else []
-        frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
+        rules, presets = [f"-{pattern}"] if pattern else [], self.freezing_presets
+        frozen = freeze(self, cfg.trainable, rules, f"--freeze '{pattern}'", presets)
         if frozen and cfg.init_from:
-            digest = fingerprint({name: value for name, value in self.named_parameters() if name in frozen})
-            self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
+            kept = {*frozen} - ({f"{self.token_embedding_name}.weight"} if grown else set())
+            own = {name: value for name, value in self.named_parameters() if name in kept}
+            self.leave_out("frozen", [*own], fingerprint(own), "--init-from holds, or with another --freeze")
 
 
 register_architectures("clip", network.ARCHITECTURES)

@@ -1,8 +1,9 @@
 """Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
 
 import logging
+from collections import Counter
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Set
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -44,15 +45,25 @@ def binarize(vocabulary: CorpusVocabulary, lang: str, progress: bool = True) -> 
         UserError: the corpus has no such captions.
     """
     folder, corpus = vocabulary.binarized(lang), vocabulary.corpus
-    if (folder / REPORT).exists():
+    if is_binarized(vocabulary, lang):
         return folder
-    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
-    if not splits:
-        corpus.require("train", lang)
+    splits = _splits_of(corpus, lang)
     with locked(corpus.folder):
         if not (folder / REPORT).exists():  # another process may have made it meanwhile
             _binarize(corpus, splits, lang, folder, vocabulary.tokenizer, progress)
     return folder
+
+
+def is_binarized(vocabulary: CorpusVocabulary, lang: str) -> bool:
+    """Whether the captions of `lang` are there already. Raises UserError: the corpus has no such captions."""
+    return (vocabulary.binarized(lang) / REPORT).exists() or not _splits_of(vocabulary.corpus, lang)
+
+
+def _splits_of(corpus: Corpus, lang: str) -> List[str]:
+    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
+    if not splits:
+        corpus.require("train", lang)
+    return splits
 
 
 def _binarize(
@@ -132,11 +143,13 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 
 
 def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
-    tokenizer = GrownVocabulary(corpus).tokenizer
-    counts = np.zeros(len(tokenizer), np.int64)
+    """A token never reaches over a space: each word is cut once, however often it occurs."""
+    tokenizer, words = GrownVocabulary(corpus).tokenizer, Counter()
     for start in range(0, len(sentences), CHUNK):
-        counts += np.bincount(tokenizer.encode_joined(sentences[start : start + CHUNK])[0], minlength=len(tokenizer))
-    return counts
+        words.update(" ".join(sentences[start : start + CHUNK]).split(" "))
+    ids, lengths = tokenizer.encode_joined(list(words))
+    times = np.repeat(np.fromiter(words.values(), np.int64, len(words)), lengths)
+    return np.bincount(ids, weights=times, minlength=len(tokenizer)).astype(np.int64)
 
 
 def _unused_english(corpus: Corpus) -> Set[int]:
@@ -151,7 +164,7 @@ def _unused_english(corpus: Corpus) -> Set[int]:
     return every - used - {-1}
 
 
-def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:
-    """Vocabulary and binarized captions of every step of a sequence of languages."""
+def steps_of_sequence(corpus: Corpus, languages: Sequence[str]) -> Iterator[Tuple[CorpusVocabulary, str]]:
+    """What is cut with what in a sequence of languages."""
     for step in range(1, len(languages) + 1):
-        binarize(GrownVocabulary(corpus, languages[:step]), languages[step - 1])
+        yield GrownVocabulary(corpus, languages[:step]), languages[step - 1]

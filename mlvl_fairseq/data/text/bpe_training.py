@@ -141,10 +141,9 @@ class _PairTable:
             starts = starts[self._left[starts] == joined]
         self._places[joined] = starts
         weights, before, behind = self._weights[starts], self._right[starts - 1], self._left[starts + size]
-        other = behind != joined  # else it is the pair before the next one
         for symbol, count in _sums(before, weights).items():
             self._add((symbol, joined), count)
-        for symbol, count in _sums(behind[other], weights[other]).items():
+        for symbol, count in _sums(behind, weights).items():
             self._add((joined, symbol), count)
         if len(self._counts) > self._limit:
             self._forget_rare()
@@ -181,7 +180,8 @@ class _PairTable:
                 counts[pair] -= count
 
     def _add(self, pair: Pair, count: int) -> None:
-        """A pair that nobody had before, and its frequency, which can only become less."""
+        """A pair that nobody had before, and its frequency, which can only become less. (Two joined symbols in a row
+        are counted from both sides, which say the same.)"""
         if count >= self.least and pair[0] and pair[1]:
             self._counts[pair] = count
             self._push(pair, count)
