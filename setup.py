@@ -4,6 +4,7 @@ fairseq-fixed and openai-clip build against the torch and setuptools that are in
 ``pip install`` needs both first and ``--no-build-isolation``, as `scripts/setup.sh` does it.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mlvl_fairseq" / "version.py").read_text(encoding="utf-8"))[1]
+EXTRAS = json.loads((ROOT / "mlvl_fairseq" / "extras.json").read_text(encoding="utf-8"))
 COMMANDS = (
     "analyse cll convert doctor encode evaluate export fuse list options path picture-world prepare quickstart report "
     "search sentencepiece"
@@ -53,26 +55,7 @@ setup(
         "torchvision>=0.21",
         "tqdm>=4.66",
     ],
-    extras_require={
-        "test": ["httpx2>=2.0", "pytest>=7.4", "pytest-xdist>=3.7"],
-        # mlvl-export: what writes ONNX, and the programs that prove an export
-        "export": [
-            "onnx>=1.17",
-            "onnxruntime>=1.20",
-            "onnxscript>=0.5",
-            "open_clip_torch>=3.0",
-            "sentence-transformers>=6.0",
-            "transformers>=5.0",
-        ],
-        "parquet": ["pyarrow>=17"],  # captions and pictures in Parquet files; mlvl-export: clip-retrieval's metadata
-        "lmdb": ["lmdb>=1.4"],  # pictures in an LMDB
-        "interop": ["timm>=1.0", "transformers>=5.0"],  # tests compare our towers with theirs; nothing else needs them
-        # mlvl-search: the page; from 200,000 pictures on, an engine that does not compare all of them
-        "search": ["faiss-cpu>=1.9", "starlette>=0.40", "uvicorn>=0.30"],
-        "mteb": ["mteb>=2.20"],  # mlvl_fairseq.integrations.mteb
-        "milvus": ["pymilvus>=3.0", "milvus-lite>=3.0"],  # mlvl-search --engine milvus
-        "tensorboard": ["tensorboard>=2.15"],  # fairseq's --tensorboard-logdir writes through torch.utils.tensorboard
-    },
+    extras_require={name: extra["packages"] for name, extra in EXTRAS.items()},
     entry_points={
         "console_scripts": [f"mlvl-{name} = mlvl_fairseq.cli.{name.replace('-', '_')}:cli_main" for name in COMMANDS]
     },

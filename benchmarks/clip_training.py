@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
+from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.networks.clip import ARCHITECTURES
@@ -29,6 +30,7 @@ def build_model(config: ClipConfig) -> ClipModel:
         image_feature_dim=0,
         default_freeze="",
         growth=GrowthOptions(),
+        tokenizer=ClipTokenizer(clip_vocabulary()),
     )
     torch.manual_seed(0)
     return ClipModel.build_model(config, task).train()

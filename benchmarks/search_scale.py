@@ -32,10 +32,10 @@ from peak_memory import measure  # noqa: E402
 from mlvl_fairseq.data.features import FeatureWriter  # noqa: E402
 from mlvl_fairseq.evaluation.report.tables import markdown_table  # noqa: E402
 from mlvl_fairseq.search.engines import ENGINES, faiss_ivf, rank_exactly  # noqa: E402
-from mlvl_fairseq.search.folder import open_index  # noqa: E402
+from mlvl_fairseq.search.folder import as_float32, open_index  # noqa: E402
 from mlvl_fairseq.search.manifest import IndexManifest, PartEntry, SourceEntry, manifest_path, write_manifest  # noqa: E402
 
-QUERIES, K, PART, CLIENTS, PROBES = 200, 10, 65_536, (1, 16), (8, 16, 32, 64, 128)
+QUERIES, K, PART, CLIENTS, PROBES = 200, 10, 65_536, (1, 16), (16, 32, 64, 128, 256)
 NOISE = 0.75  # length of what is added to a vector of length 1
 FINGERPRINT = "0" * 64
 
@@ -98,6 +98,7 @@ def build(folder: Path, name: str, start) -> Tuple[float, float, float]:
 def ask(folder: Path, name: str, queries: np.ndarray, start) -> Dict[str, object]:
     """What the engine finds, and how long that takes."""
     index = open_index(folder, verify=False)
+    before = _own_mib()
     start()
     began = time.perf_counter()
     engine = ENGINES[name](index)
@@ -109,9 +110,9 @@ def ask(folder: Path, name: str, queries: np.ndarray, start) -> Dict[str, object
         return best.indices[0].tolist(), time.perf_counter() - began
 
     one(queries[0])
-    result: Dict[str, object] = {"opened": opened, "own": _own_mib()}
+    result: Dict[str, object] = {"opened": opened, "own": _own_mib() - before}
     for clients in CLIENTS:
-        asked = queries if name != "exact" else queries[: max(2 * clients, 800_000 // len(index))]
+        asked = queries if name != "exact" else queries[: max(4 * clients, 2_000_000 // len(index))]
         began, computed = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(clients) as pool:
             answers = list(pool.map(one, asked))
@@ -157,32 +158,37 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["exact", "faiss_half", "faiss_ivf"])
     args = parser.parse_args()
     queries, rows = originals(args.features, args.dim)
+    as_float32(np.zeros((1, 1), np.float16))  # what engines load with the first vector is in no engine's memory
     folder = args.work / f"{args.vectors}x{args.dim}"
     if not manifest_path(folder).exists():
         write_index(folder, rows, args.vectors)
-    print(f"load before: {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    truth, table, probes = None, [], []
+    truth, table, probes, loads = None, [], [], [os.getloadavg()[0]]
     for name in args.engines:
         built = measure(partial(build, folder, name))
         asked = measure(partial(ask, folder, name, queries))
         found = asked.result.pop("found")
+        loads.append(os.getloadavg()[0])
         truth = truth or found
         recall = recall_of(found, truth)
         for groups, (rows_found, milliseconds) in asked.result.pop("probes", {}).items():
             probes.append([str(groups), f"{recall_of(rows_found, truth):.3f}", f"{milliseconds:.1f}"])
         files = sum(path.stat().st_size for path in (folder / "engines").glob(f"{name}*")) / 2**20
         print(json.dumps({"engine": name, "built": built, "asked": asked, "recall": recall}), file=sys.stderr)
-        cpu = f"{asked.result[f'cpu {CLIENTS[0]}']:.1f}"
+        cpu = " / ".join(f"{asked.result[f'cpu {n}']:.1f}" for n in CLIENTS)
         waits = [f"{asked.result[f'{n}'][0]:.1f} / {asked.result[f'{n}'][1]:.1f}" for n in CLIENTS]
         rates = [f"{asked.result[f'{n}'][2]:.0f}" for n in CLIENTS]
-        cells = [name, f"{built.result[0]:.0f} ({built.result[1]:.0f})", f"{built.extra_mib:.0f}", f"{files:.0f}"]
+        seconds = f"{built.result[0]:.0f} ({built.result[1]:.0f}, {built.result[2]:.0f})"
+        cells = [name, seconds, f"{built.extra_mib:.0f}", f"{files:.0f}"]
         cells += [f"{asked.result['opened']:.1f}"]
         cells += [f"{asked.extra_mib:.0f}", f"{asked.result['own']:.0f}", f"{recall:.3f}", cpu]
         table.append([*cells, *waits, *rates])
-    heads = ["engine", "build s (CPU)", "build MiB", "files MiB", "open s", "search MiB", "of its own", "recall@10"]
-    heads += ["CPU ms a query"]
+    heads = ["engine", "build s (CPU, groups)", "build MiB", "files MiB", "open s", "search MiB", "of its own"]
+    heads += ["recall@10", f"CPU ms a query, {' / '.join(map(str, CLIENTS))} clients"]
     heads += [f"ms, {clients} clients (median / 95 %)" for clients in CLIENTS]
-    print(f"{args.vectors:,} vectors of {args.dim} dimensions, {QUERIES} queries\n")
+    load = " to ".join(f"{one:.0f}" for one in (min(loads), max(loads)))
+    print(
+        f"{args.vectors:,} vectors of {args.dim} dimensions, {QUERIES} queries; load {load} on {os.cpu_count()} cores\n"
+    )
     print(markdown_table([*heads, *(f"queries/s, {clients}" for clients in CLIENTS)], table))
     if probes:
         print(f"\n{markdown_table(['groups searched', 'recall@10', 'ms, 1 client'], probes)}")

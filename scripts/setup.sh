@@ -55,7 +55,7 @@ check_machine() {
 wanted() { # what the stamp holds when everything is installed
     "$python" --version
     echo "$repository"
-    cat "$repository/constraints.txt" "$repository/setup.py"
+    cat "$repository/constraints.txt" "$repository/setup.py" "$repository/mlvl_fairseq/extras.json"
 }
 
 pip_install() {

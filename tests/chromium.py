@@ -2,17 +2,16 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from base64 import b64decode
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from mlvl_fairseq.cli.extras import find_program
 
 
 def find_chromium():
     """Its path; None: it is not installed."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    return find_program("Chromium")
 
 
 class Chromium:

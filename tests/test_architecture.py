@@ -9,12 +9,25 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mlvl_fairseq"
 MAX_LINES = 400
 
 # What each room may import. A room is a folder, a folder of `evaluation/`, or a file beside them.
-GROUND = {"errors", "codes", "files", "digests", "json_files", "arrays", "needs", "options", "version", "docstrings"}
+GROUND = {
+    "errors",
+    "codes",
+    "files",
+    "digests",
+    "json_files",
+    "arrays",
+    "needs",
+    "options",
+    "version",
+    "docstrings",
+    "registry",
+}
 CORE = GROUND | {"data", "modules", "checkpoints", "distributed"}
 ARROWS = {
     "errors": set(),
     "codes": {"errors"},
     "version": set(),
+    "registry": set(),
     "files": {"errors"},
     "needs": set(),
     "digests": {"errors"},
@@ -27,7 +40,7 @@ ARROWS = {
     "runs": GROUND | {"process"},
     "picture_world": GROUND,
     "modules": GROUND | {"fairseq"},
-    "losses": {"errors", "modules", "distributed"},
+    "losses": {"errors", "modules", "distributed", "registry"},
     "data": GROUND | {"process", "fairseq"},
     "checkpoints": GROUND | {"data", "modules"},
     "networks": CORE | {"fairseq"},

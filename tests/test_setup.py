@@ -1,5 +1,6 @@
 """What the checkout installs as, and the script that installs it. Nothing is downloaded here."""
 
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,27 @@ def test_path_command_of_the_wheel(wheel, tmp_path):
     assert Path(ended.stdout.strip()) == wheel / "mlvl_fairseq"
 
 
+def test_the_metadata_has_the_extras_that_are_explained(root, wheel):
+    explained = json.loads((root / "mlvl_fairseq" / "extras.json").read_text())
+    metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
+    assert set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)) == set(explained)
+    required = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.MULTILINE)]
+    for name, extra in explained.items():
+        own = {f"{one.name}{one.specifier}" for one in required if one.marker and one.marker.evaluate({"extra": name})}
+        assert own == set(extra["packages"]) and extra["purpose"]
+
+
+def test_every_extra_that_a_message_or_a_page_names_is_there(root):
+    pages = [path for pattern in ("mlvl_fairseq/**/*.py", "docs/*.md", "*.md") for path in root.glob(pattern)]
+    texts = "\n".join(path.read_text() for path in pages)
+    named = re.findall(r"mlvl_fairseq\[([a-z,]+)\]|-e '\.\[([a-z,]+)\]'", texts)
+    assert (
+        {"search", "export"}
+        <= {name for names in named for name in ",".join(names).strip(",").split(",")}
+        <= set(json.loads((root / "mlvl_fairseq" / "extras.json").read_text()))
+    )
+
+
 def test_constraints_satisfy_the_requirements(root, wheel):
     pins = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if line[:1] != "#")
     pins = {name.lower(): version for name, version in pins.items()}
@@ -97,7 +119,8 @@ def setup_sh(root, tmp_path, tools, **variables):
     """Run a copy of the script, so that it makes nothing in the checkout."""
     checkout = tmp_path / "checkout"
     (checkout / "scripts").mkdir(parents=True, exist_ok=True)
-    for name in ("setup.py", "constraints.txt", "scripts/setup.sh"):
+    for name in ("setup.py", "constraints.txt", "scripts/setup.sh", "mlvl_fairseq/extras.json"):
+        (checkout / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, checkout / name)
     environment = {"PATH": str(tools), "HOME": str(tmp_path), **{name: str(value) for name, value in variables.items()}}
     command = ["bash", str(checkout / "scripts" / "setup.sh")]
@@ -132,8 +155,8 @@ def test_full_disk_is_one_clear_line(root, tmp_path, tools, environment):
 
 def test_what_is_installed_is_not_installed_again(root, tmp_path, tools, environment):
     version = subprocess.run([sys.executable, "--version"], capture_output=True, text=True).stdout
-    pins, setup = (root / "constraints.txt").read_text(), (root / "setup.py").read_text()
-    (environment / ".mlvl_fairseq_installed").write_text(f"{version}{tmp_path / 'checkout'}\n{pins}{setup}")
+    wanted = "".join((root / name).read_text() for name in ("constraints.txt", "setup.py", "mlvl_fairseq/extras.json"))
+    (environment / ".mlvl_fairseq_installed").write_text(f"{version}{tmp_path / 'checkout'}\n{wanted}")
     ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1] == "[4/4] everything is installed"

@@ -5,9 +5,7 @@ Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_load
 
 import functools
 import hashlib
-import importlib
 import os
-import pkgutil
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,6 +18,7 @@ from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import open_file, require_file
 from mlvl_fairseq.json_files import checked
+from mlvl_fairseq.registry import import_modules
 
 Tensors = Dict[str, torch.Tensor]
 Schema = TypeVar("Schema")
@@ -148,9 +147,7 @@ def register_weight_format(family: str, description: str) -> Callable[[Type[Weig
 
 def weight_formats() -> List[WeightFormat]:
     """Every format, those that this plugin writes first: every module of ``formats/`` is imported."""
-    package = importlib.import_module("mlvl_fairseq.checkpoints.formats")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules("mlvl_fairseq.checkpoints.formats")
     return sorted(FORMATS.values(), key=lambda one: (not one.is_ours, one.description))
 
 

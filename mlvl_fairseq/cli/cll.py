@@ -92,6 +92,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep all weights in the checkpoint of every language, so that each can be copied alone; by default, "
         "those between the first and the last keep what has changed since the one before (docs/methods.md)",
     )
+    parser.add_argument(
+        "--launch",
+        default="",
+        metavar="COMMAND",
+        help="a command that starts fairseq-train on all ranks of a training, on several machines, too, e.g. "
+        "'srun torchrun --nnodes 4 --nproc-per-node 8 ...' (docs/scale.md); goes with --distributed-world-size",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser
 
@@ -132,7 +139,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         eval_split=args.eval_split or ("test" if "test" in corpus.manifest["splits"] else "valid"),
         extra=extra,
     )
-    sequence = Sequence(args.run_dir, settings, args.whole_checkpoints)
+    sequence = Sequence(args.run_dir, settings, args.whole_checkpoints, args.launch)
     if args.dry_run:
         for step in range(len(sequence.steps)):
             print(sequence.command(step, corpus))

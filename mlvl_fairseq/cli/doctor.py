@@ -18,6 +18,7 @@ from typing import Callable, Dict, List, Optional, Set
 
 import mlvl_fairseq
 from mlvl_fairseq.cli import common
+from mlvl_fairseq.cli.extras import Status, installed_version, status_of_extras
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.fairseq_patches import import_clip
 
@@ -88,7 +89,7 @@ def requirements() -> Finding:
     wanted = [requirement for requirement in listed if requirement.marker is None]  # the others belong to extras
     problems = []
     for requirement in wanted:
-        installed = _version(requirement.name)
+        installed = installed_version(requirement.name)
         if installed is None or not requirement.specifier.contains(installed, prereleases=True):
             problems.append(f"{requirement} (found: {installed})")
     return fail("missing: " + ", ".join(problems), _INSTALL) if problems else ok(f"all {len(wanted)} are met")
@@ -185,18 +186,25 @@ def examine() -> Dict[str, Finding]:
 
 def versions() -> Dict[str, Optional[str]]:
     """Installed version of each package that matters, None where there is none."""
-    return {"mlvl_fairseq": mlvl_fairseq.__version__, **{name: _version(name) for name in _DISTRIBUTIONS}}
+    return {"mlvl_fairseq": mlvl_fairseq.__version__, **{name: installed_version(name) for name in _DISTRIBUTIONS}}
 
 
-def _version(distribution: str) -> Optional[str]:
+def extras() -> List[Status]:
+    """What of each extra is there; nothing, where this package itself is not installed."""
     try:
-        return metadata.version(distribution)
+        return status_of_extras()
     except metadata.PackageNotFoundError:
-        return None
+        return []
 
 
-def _report(installed: Dict[str, Optional[str]], findings: Dict[str, Finding]) -> str:
-    lines = [f"{name:<22} {version}" for name, version in installed.items() if version is not None] + [""]
+def _report(installed: Dict[str, Optional[str]], optional: List[Status], findings: Dict[str, Finding]) -> str:
+    lines = [f"{name:<22} {version}" for name, version in installed.items() if version is not None]
+    lines += ["", "only some commands need these:", ""]
+    for extra in optional:
+        lines.append(f"{'-' if extra.missing else 'ok':<5} {extra.name:<22} {extra.purpose}")
+        lines += [f"{'':<28} {', '.join(extra.there)}"] if extra.there else []
+        lines += [f"{'':<28} missing: {', '.join(extra.missing)} -> {extra.install}"] if extra.missing else []
+    lines.append("")
     said: Set[str] = set()
     for name, finding in findings.items():
         lines.append(f"{finding.status:<5} {name:<22} {'see above' if finding.message in said else finding.message}")
@@ -207,16 +215,17 @@ def _report(installed: Dict[str, Optional[str]], findings: Dict[str, Finding]) -
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Print versions and findings; the status is 1 if anything failed."""
+    """Print versions, extras and findings; the status is 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="mlvl-doctor", description="Print versions, what is wrong, and what to do.")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     options = parser.parse_args(argv)
-    installed, findings = versions(), examine()
+    installed, optional, findings = versions(), extras(), examine()
     if options.json:
         checks = {name: asdict(finding) for name, finding in findings.items()}
-        print(json.dumps({"versions": installed, "checks": checks}, indent=1))
+        found = {"versions": installed, "extras": [asdict(extra) for extra in optional], "checks": checks}
+        print(json.dumps(found, indent=1))
     else:
-        print(_report(installed, findings))
+        print(_report(installed, optional, findings))
     return int(any(finding.status == "FAIL" for finding in findings.values()))
 
 

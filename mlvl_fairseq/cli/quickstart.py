@@ -1,8 +1,9 @@
 """`mlvl-quickstart`: the main job from end to end on a small picture world that the package draws itself.
 
-Draws the pictures, trains an English teacher, learns the other languages one after another with each method, and
-writes the report, whose summary is printed. Every step is a command that you can run by yourself; it is printed before
-it runs. What is done is skipped: run it again to continue.
+Draws the pictures, trains an English teacher, learns languages one after another with each method, and writes the
+report, whose summary is printed: AA is how good a model is on all languages at the end, F how much it has forgotten of
+those before the last. At the end it says how to search the pictures with the best model. Every step is a command that
+you can run by yourself; it is printed before it runs. What is done is skipped: run it again to continue.
 """
 
 import argparse
@@ -15,14 +16,27 @@ from typing import Callable, List, Optional
 from mlvl_fairseq.cli.common import positive, run
 
 METHODS = "cll_clip,cll_clip_with_teir,cll_clip_with_teir_update,cll_clip_with_usage_share"
-LANGUAGES = "en,de,es,fr,ru,ar,zh"
+LANGUAGES = "en,de,fr,es,pt"  # of one script, so that they share pieces of words
 BATCH_SIZE = 128
 CAPTIONS_A_PICTURE = 2
-BPE_SIZE = 500  # a larger one would turn whole sentences of languages without spaces into single tokens
+# Small, so that words are cut into pieces that other languages use, too, as in real text. With 500, the few words of
+# this world would be tokens of their own, and learning a language would hardly touch another.
+BPE_SIZE = 120
+THREADS = "OMP_NUM_THREADS"
+EPILOG = """\
+examples:
+  mlvl-quickstart                                              # all of it: docs/results.md says what comes out
+  mlvl-quickstart --order en,de,fr,es,pt,cs                    # goes on: one language more
+  mlvl-quickstart --methods cll_clip,er,oewc --output outputs/memory
+  mlvl-quickstart --pictures 300 --teacher-epochs 2 --epochs 1 --output outputs/glance    # does it work here?
+mlvl-picture-world --list-languages and mlvl-cll --list-methods say what there is.
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", default="outputs/quickstart", help="folder of everything (default: %(default)s)")
     parser.add_argument(
         "--methods", default=METHODS, help="comma list, see mlvl-cll --list-methods (default: %(default)s)"
@@ -34,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--teacher-epochs", type=positive, default=8, help="epochs of the teacher (default: %(default)s)"
     )
-    parser.add_argument("--epochs", type=positive, default=3, help="epochs a language (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=2, help="epochs a language (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of pictures and trainings (default: %(default)s)")
     return parser
 
@@ -42,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> None:
     args = build_parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault(THREADS, "1")  # of each process; read when torch is imported
     from mlvl_fairseq.continual.methods import method_protocol
     from mlvl_fairseq.continual.run import import_training
     from mlvl_fairseq.options import refuse_reference
@@ -70,6 +85,7 @@ class Quickstart:
         )
 
     def run(self) -> None:
+        print(f"$ export {THREADS}={os.environ[THREADS]}")
         self.draw_and_prepare()
         self.train_teacher()
         self.learn_languages()
@@ -98,7 +114,6 @@ class Quickstart:
         from mlvl_fairseq.continual.sequence import USER_DIR
 
         args, done = self.args, self.out / "teacher" / "done"
-        interval = 1 if args.teacher_epochs % 2 else 2  # the last epoch is among those that are validated
         if not done.exists():
             self.step(
                 f"fairseq-train {self.corpus} --user-dir {shlex.quote(str(USER_DIR))} --task image_text_retrieval "
@@ -106,7 +121,7 @@ class Quickstart:
                 f"--lr-scheduler warmup_constant --warmup-updates 50 --clip-norm 1 --batch-size {BATCH_SIZE} "
                 f"--required-batch-size-multiple 1 --max-epoch {args.teacher_epochs} --seed {args.seed} --cpu "
                 f"--save-dir {shlex.quote(str(self.out / 'teacher'))} --no-epoch-checkpoints "
-                f"--validate-interval {interval} --save-interval {interval} --best-checkpoint-metric r_mean "
+                f"--validate-interval {args.teacher_epochs} --best-checkpoint-metric r_mean "
                 "--maximize-best-checkpoint-metric --log-format json --log-interval 10",
                 fairseq_train,
                 total=args.teacher_epochs * (CAPTIONS_A_PICTURE * args.pictures // BATCH_SIZE),
@@ -119,34 +134,29 @@ class Quickstart:
         from tqdm import tqdm
 
         from mlvl_fairseq.process.jobs import run_jobs
+        from mlvl_fairseq.process.threads import cores
         from mlvl_fairseq.runs.folder import count_finished
 
-        methods, cores = self.args.methods.split(","), os.cpu_count() or 1
-        at_once = max(1, min(len(methods), cores))
+        methods = self.args.methods.split(",")
         for method in methods:
             print(f"\n$ {self._sequence(method)}", flush=True)
-        jobs = [
-            (method, partial(self._learn, method, max(1, cores // at_once)), self._log(method)) for method in methods
-        ]
+        jobs = [(method, partial(self._learn, method), self._log(method)) for method in methods]
         languages = len(methods) * len(self.args.order.split(","))
         with tqdm(total=languages, desc="mlvl-cll", unit=" languages") as bar:
-            for _ in run_jobs(jobs, at_once):
+            for _ in run_jobs(jobs, min(len(methods), cores())):
                 bar.update(count_finished(self.out / "runs") - bar.n)
 
     def _sequence(self, method: str) -> str:
         args = self.args
         return (
             f"mlvl-cll {self.corpus} {self.runs}/{method} --method {method} --order {args.order} --arch clip_tiny_vit "
-            f"--init-from {self.teacher} --lr 3e-3 --max-epoch {args.epochs} --batch-size {BATCH_SIZE} "
+            f"--init-from {self.teacher} --lr 5e-3 --max-epoch {args.epochs} --batch-size {BATCH_SIZE} "
             f"--seed {args.seed} --cpu"
         )
 
-    def _learn(self, method: str, threads: int) -> None:
-        import torch
-
+    def _learn(self, method: str) -> None:
         from mlvl_fairseq.cli import cll
 
-        torch.set_num_threads(threads)
         cll.main(shlex.split(self._sequence(method))[1:])
 
     def write_report(self) -> None:
@@ -159,6 +169,27 @@ class Quickstart:
         warnings = "".join(f"Warning: {warning}\n" for warning in found.warnings)
         print(f"\n{report.terminal_text(found)}\n\n{warnings}report:  {self.out / 'report.md'}")
         print(f"picture: {self.out / 'report.png'}")
+        self.tell_how_to_search(found)
+
+    def tell_how_to_search(self, report) -> None:
+        """The commands that search the pictures with the model that is best on all languages in the end."""
+        from mlvl_fairseq.errors import UserError
+        from mlvl_fairseq.runs.folder import StepFolder
+        from mlvl_fairseq.search.serving.server import require_server
+
+        best = max(report.methods, key=lambda method: method.metrics[0]["r_mean"].AA[-1]).runs[0]
+        last = best.protocol.steps(best.languages)[-1]
+        checkpoint, index = (
+            shlex.quote(str(path)) for path in (StepFolder(best.folder / last.name).best_checkpoint, self.out / "index")
+        )
+        print(f"\nSearch the pictures, here with {best.method}, in {', '.join(best.languages)}:")
+        print(f"  mlvl-search index {self.world}/images {index} --checkpoint {checkpoint}")
+        print(f"  mlvl-search query {index} 'zwei rote Sterne'")
+        print(f"  mlvl-search serve {index}")
+        try:
+            require_server()
+        except UserError as missing:
+            print(f"  # {missing}")
 
     def _log(self, name: str) -> Path:
         path = self.out / "logs" / f"{name}.log"

@@ -5,7 +5,9 @@ torch and fairseq are imported where there is something to do: a run that is fin
 
 import logging
 import os
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -85,7 +87,8 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
 
     arguments, first = sequence.arguments(step, corpus), sequence.updates_before(step)
     job("binarize", lambda: _binarize(sequence, corpus, step))
-    job("train", lambda: fairseq_train(arguments, first), sequence.total_updates(step, corpus))
+    train = partial(launch_training, sequence.launch) if sequence.launch else partial(fairseq_train, first_step=first)
+    job("train", lambda: train(arguments), sequence.total_updates(step, corpus))
     job("finish", lambda: finish_checkpoint(sequence, step))
 
 
@@ -121,7 +124,6 @@ def import_training() -> None:
     # Counting GPUs through NVML does not initialise CUDA, which would not survive the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import fairseq_cli.train  # noqa: F401
-    import torch._dynamo  # noqa: F401  torch's optimizers import it on first use, for two seconds
 
     import mlvl_fairseq
 
@@ -136,3 +138,12 @@ def fairseq_train(arguments, first_step: int = 0) -> None:
     TensorboardProgressBarWrapper.first_step = first_step
     sys.argv = ["fairseq-train", *arguments]
     cli_main()
+
+
+def launch_training(launch: str, arguments) -> None:
+    """``fairseq-train`` by a command that starts it on all ranks, in the place of this process."""
+    command = [*shlex.split(launch), str(Path(sys.executable).with_name("fairseq-train")), *map(str, arguments)]
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise UserError(f"--launch {launch}: {command[0]}: {error.strerror}") from None

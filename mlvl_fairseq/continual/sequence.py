@@ -60,10 +60,18 @@ class Sequence:
         folder: where checkpoints, logs and scores go.
         settings: what to run.
         whole_checkpoints: whether every checkpoint holds all its weights, not what has changed since the one before.
+        launch: a command that starts ``fairseq-train`` on all ranks, however many machines they are on; empty: it
+            starts those of this machine itself.
+
+    Raises:
+        UserError: it is not known how many ranks will be started.
     """
 
-    def __init__(self, folder, settings: Settings, whole_checkpoints: bool = False):
-        self.folder, self.settings, self.whole_checkpoints = Path(folder), settings, whole_checkpoints
+    def __init__(self, folder, settings: Settings, whole_checkpoints: bool = False, launch: str = ""):
+        self.folder, self.settings = Path(folder), settings
+        self.whole_checkpoints, self.launch = whole_checkpoints, launch
+        if launch and not _given(settings.extra, "--distributed-world-size", None):
+            raise UserError("--launch: say with --distributed-world-size how many ranks it starts, on all machines")
         self.languages = settings.languages
         self.steps = PROTOCOLS[settings.protocol].steps(settings.languages)
 

@@ -113,14 +113,31 @@ class Criterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:
         """Log each value as its sum over all rows of all ranks divided by their number."""
-        rows = sum(float(log.get("sample_size", 0)) for log in logging_outputs)
         for name in sorted({name for log in logging_outputs for name in log if name not in COUNTS}):
-            total = sum(float(log.get(name, 0)) for log in logging_outputs)
-            metrics.log_scalar(name, total / rows if rows else 0.0, rows, round=4)
+            log_mean(logging_outputs, name, "sample_size")
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def log_mean(
+    logging_outputs: List[Dict], key: str, per: str, name: Optional[str] = None, unit: float = 1.0, digits: int = 4
+) -> None:
+    """Log the sum of a value over that of another one, under a name (the value's own), in units of `unit`.
+
+    In float64, and where values are tensors as a tensor, which is read when it is shown: nothing waits for it here.
+    """
+    total, count = (sum(_exact(log.get(one, 0)) for log in logging_outputs) for one in (key, per))
+    if torch.is_tensor(count):
+        mean = total / count.where(count != 0, torch.inf)
+    else:
+        mean = total / count if count else 0.0
+    metrics.log_scalar(name or key, mean / unit, count, round=digits)
+
+
+def _exact(value):
+    return value.detach().double() if torch.is_tensor(value) else value
 
 
 def missing_of_task(criterion: type, task) -> List[str]:

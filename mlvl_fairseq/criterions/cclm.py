@@ -6,11 +6,10 @@ from typing import Dict, NamedTuple
 
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
-from fairseq.logging import metrics
 from torch import Tensor
 
 from mlvl_fairseq.criterions._pairs import PairCriterion, PairLossOptions, weight_of
-from mlvl_fairseq.criterions.base import COUNTS, Needs, Term
+from mlvl_fairseq.criterions.base import COUNTS, Needs, Term, log_mean
 from mlvl_fairseq.losses.boxes import box_losses
 from mlvl_fairseq.losses.masked_lm import masked_lm_loss
 from mlvl_fairseq.losses.matching import matching_loss
@@ -98,8 +97,8 @@ class CclmPretrainingCriterion(PairCriterion):
         sums = {}
         if "masked" in features:
             words = model.text_encoder.embeddings.word_embeddings.weight
-            states, labels = features["masked"], sample["masked_ids"]
-            sums["mlm"] = masked_lm_loss(states, labels, counts, lambda x: model.lm_head(x, words), len(words))
+            states, labels, places = features["masked"], sample["masked_ids"], sample.get("masked_places")
+            sums["mlm"] = masked_lm_loss(states, labels, counts, lambda x: model.lm_head(x, words), len(words), places)
         if "matching" in features:
             sums["matching"] = matching_loss(features["matching"], features["drawn"] & counts.repeat(3))
         if "boxes" in features:
@@ -119,9 +118,7 @@ class CclmPretrainingCriterion(PairCriterion):
         """Log each value as its sum over the rows of its stream divided by their number."""
         for name in sorted({name for log in logging_outputs for name in log if name not in COUNTS}):
             having = [log for log in logging_outputs if name in log]
-            rows = sum(float(log["sample_size"]) for log in having)
-            total = sum(float(log[name]) for log in having)
-            metrics.log_scalar(name, total / rows if rows else 0.0, rows, round=4)
+            log_mean(having, name, "sample_size")
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

@@ -1,4 +1,5 @@
-"""The objective of M2M (Pasi 2026): captions go where a frozen teacher has them in English. No image takes part."""
+"""The objective of M2M (Pasi 2026): captions go where a frozen teacher has them in English. Images have no part in
+it."""
 
 from typing import Dict
 
@@ -26,12 +27,13 @@ class M2mCriterion(Criterion):
     logs = ("distance",)
 
     def features(self, model, sample: Dict) -> Dict[str, Tensor]:
-        """``text`` and ``english`` [B, D]."""
+        """``text`` and ``english`` [B, D]; in validation, which looks for them, also ``image``."""
         if sample.get("text_features") is None:
             raise UserError(
                 "M2M needs the teacher's features of the English captions: run mlvl-prepare CORPUS --teacher TEACHER"
             )
-        return model(**sample["net_input"], english=sample["text_features"])
+        images = None if self.training else sample["image_features"]
+        return model(**sample["net_input"], images=images, english=sample["text_features"])
 
     def terms(self, model, features: Dict[str, Tensor], sample: Dict) -> Dict[str, Term]:
         counts = sample.get("counts", torch.ones_like(sample["id"], dtype=torch.bool)) & sample["has_english"]

@@ -12,7 +12,7 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
-from mlvl_fairseq.criterions.base import Criterion, Needs, Term
+from mlvl_fairseq.criterions.base import Criterion, Needs, Term, log_mean
 from mlvl_fairseq.distributed import gather_with_grad
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.losses import contrastive_loss
@@ -74,6 +74,7 @@ class MteCriterion(Criterion):
         return model(
             **sample["net_input"],
             target=sample["target"],
+            real=sample.get("target_real"),
             token_losses=self.token_losses,
             sentences=str(self.cfg.contrastive_source) if self.cfg.contrastive_lambda > 0 else "",
         )
@@ -115,7 +116,8 @@ class MteCriterion(Criterion):
         their `size`, it is lambda times the mean over all rows (Chen et al. 2023 as published: divided by the rows of a
         rank's batch, averaged over ranks by tokens)."""
         rows = sample["nsentences"]
-        own = torch.tensor([[float(size), float(rows), sample["ntokens"] / rows]], device=counts.device) * counts.any()
+        own = torch.tensor([[float(size), float(rows), sample["ntokens"] / rows]])
+        own = own.to(counts.device, non_blocking=True) * counts.any()
         sizes, every_row, tokens_per_row = (gather_with_grad(own) if self.training else own).sum(0)
         share = tokens_per_row if str(self.cfg.contrastive_weight) == "published" else sizes
         return self.cfg.contrastive_lambda * share / every_row
@@ -123,13 +125,9 @@ class MteCriterion(Criterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs) -> None:
         """``loss``, ``nll_loss`` and ``ppl`` as fairseq's translation has them; ``contrastive`` a sentence. Base 2."""
-        _log_mean(logging_outputs, "loss", "loss", "sample_size")
-        _log_mean(logging_outputs, "nll", "nll_loss", "ntokens")
+        bits = {"unit": math.log(2), "digits": 3}
+        log_mean(logging_outputs, "loss", "sample_size", **bits)
+        log_mean(logging_outputs, "nll", "ntokens", "nll_loss", **bits)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
         if any("contrastive" in log for log in logging_outputs):
-            _log_mean(logging_outputs, "contrastive", "contrastive", "nsentences")
-
-
-def _log_mean(logging_outputs, key: str, name: str, per: str) -> None:
-    total, count = (sum(float(log.get(k, 0)) for log in logging_outputs) for k in (key, per))
-    metrics.log_scalar(name, total / count / math.log(2) if count else 0.0, count, round=3)
+            log_mean(logging_outputs, "contrastive", "nsentences", **bits)

@@ -1,11 +1,12 @@
 """Captions with their images and English sentences, in one or several languages, as fairseq batches."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fairseq.data import FairseqDataset
+from fairseq.data.indexed_dataset import MMapIndexedDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from mlvl_fairseq.data.sampling import alternating_epoch, mixed_epoch, one_language_epoch
 
@@ -64,12 +65,15 @@ class CaptionDataset(FairseqDataset):
         """Of captions with BOS, which files do not hold, and EOS, which they do."""
         return np.minimum(sizes + 1 if self.ends_texts else sizes, self.max_length)
 
-    def __getitem__(self, index: int) -> Dict:
-        image_row, english_row = self.rows[index]
-        item = {"id": index, "tokens": self.tokens[index], "image_id": int(image_row), "english_row": int(english_row)}
-        if self.images is not None and not isinstance(self.images, np.ndarray):
-            item["image"] = self._picture(int(image_row), index)
-        return item
+    def __getitem__(self, index: int) -> "Captions":
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> "Captions":
+        """What a batch is collated of; data loaders ask for all captions of a batch at once."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        if self.images is None or isinstance(self.images, np.ndarray):
+            return Captions(numbers, None)
+        return Captions(numbers, [self._picture(int(self.rows[index, 0]), int(index)) for index in numbers])
 
     def _picture(self, image_row: int, index: int) -> torch.Tensor:
         of_caption = getattr(self.images, "of_caption", None)
@@ -95,39 +99,63 @@ class CaptionDataset(FairseqDataset):
             return np.arange(len(self))
         return whole_batches(np.random.permutation(len(self)), self.keep_multiple_of)
 
-    def collater(self, samples: List[Dict]) -> Dict:
+    def collater(self, captions: Union["Captions", Sequence["Captions"]]) -> Dict:
         """Right-padded tokens [B, T], EOS positions [B], image ids [B], and the features of the batch's rows."""
-        if not samples:
+        if not isinstance(captions, Captions):
+            captions = Captions.joined(captions)
+        numbers, pictures = captions
+        if not len(numbers):
             return {}
-        lengths = torch.from_numpy(self._lengths(np.array([len(s["tokens"]) for s in samples])))
-        tokens = torch.full((len(samples), int(lengths.max())), self.pad, dtype=torch.long)
+        lengths, (image_ids, english_rows) = self.sizes[numbers].astype(np.int64), self.rows[numbers].T.astype(np.int64)
+        tokens = np.full((len(numbers), lengths.max()), self.pad, dtype=np.int64)
         tokens[:, 0] = self.bos
-        for row, length, sample in zip(tokens, lengths.tolist(), samples):
-            row[1:length] = sample["tokens"][: length - 1]
-            if self.ends_texts:
-                row[length - 1] = self.eos
-        image_ids = np.array([s["image_id"] for s in samples])
+        tokens[:, 1:][np.arange(1, tokens.shape[1]) < lengths[:, None]] = first_tokens(
+            self.tokens, numbers, lengths - 1
+        )
+        if self.ends_texts:
+            tokens[np.arange(len(numbers)), lengths - 1] = self.eos
         batch = {
-            "id": torch.tensor([s["id"] for s in samples]),
-            "nsentences": len(samples),
+            "id": torch.from_numpy(numbers),
+            "nsentences": len(numbers),
             "ntokens": int(lengths.sum()),
-            "net_input": {"tokens": tokens, "eos_positions": end_positions(lengths)},
+            "net_input": {
+                "tokens": torch.from_numpy(tokens),
+                "eos_positions": end_positions(torch.from_numpy(lengths)),
+            },
             "image_ids": torch.from_numpy(image_ids),
         }
         if isinstance(self.images, np.ndarray):
             batch["image_features"] = gather_rows(self.images, image_ids)
-        elif self.images is not None:
-            batch["image_features"] = torch.stack([s["image"] for s in samples])
+        elif pictures is not None:
+            batch["image_features"] = torch.stack(pictures)
         if self.english is not None:
-            batch["text_features"] = gather_rows(self.english, np.array([s["english_row"] for s in samples]))
+            batch["text_features"] = gather_rows(self.english, english_rows)
         if self.states is not None:
-            batch["net_input"]["states"] = pad_states([self.states[s["id"]] for s in samples], tokens.shape[1])
+            batch["net_input"]["states"] = pad_states([self.states[number] for number in numbers], tokens.shape[1])
         return batch
+
+
+class Captions(NamedTuple):
+    """Captions that a batch is made of.
+
+    Attributes:
+        numbers: int64 [B], in the data set. pictures: those beside them; None: the batch has features or nothing.
+    """
+
+    numbers: np.ndarray
+    pictures: Optional[List[torch.Tensor]]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Captions"]) -> "Captions":
+        """Those of several, in their order."""
+        numbers = np.concatenate([np.empty(0, np.int64), *(part.numbers for part in parts)])
+        pictures = [part.pictures for part in parts if part.pictures is not None]
+        return cls(numbers, [picture for own in pictures for picture in own] if pictures else None)
 
 
 class DataSetsCaptionDataset(CaptionDataset):
     """A :class:`CaptionDataset` of several data sets, whose batches come from one after the other in turn. Batches also
-    have ``data_set_ids`` int64 [B].
+    have ``data_set_ids`` int64 [B], and ``data_set``, the first of these.
 
     Args:
         data_set_of_image: int64 [images], the number of the data set that each image row is of.
@@ -154,10 +182,11 @@ class DataSetsCaptionDataset(CaptionDataset):
         drawn = alternating_epoch([len(own) for own in self.members], self.keep_multiple_of, self.epoch, self.seed)
         return np.stack([own[rows] for own, rows in zip(self.members, drawn)], axis=1).reshape(-1)
 
-    def collater(self, samples: List[Dict]) -> Dict:
-        batch = super().collater(samples)
+    def collater(self, captions) -> Dict:
+        batch = super().collater(captions)
         if batch:
-            batch["data_set_ids"] = torch.from_numpy(self.data_set_of[[s["id"] for s in samples]])
+            own = self.data_set_of[batch["id"].numpy()]
+            batch.update(data_set_ids=torch.from_numpy(own), data_set=int(own[0]))
         return batch
 
 
@@ -183,9 +212,9 @@ class MultilingualCaptionDataset(CaptionDataset):
         self.lang_sizes, self.temperature, self.one_language = list(lang_sizes), temperature, one_language
         self._starts = np.cumsum([0, *lang_sizes])
 
-    def language_of(self, index: int) -> int:
-        """Position of a caption's language."""
-        return int(np.searchsorted(self._starts, index, side="right")) - 1
+    def language_of(self, captions: np.ndarray) -> np.ndarray:
+        """int64, of the same shape: positions of the languages of captions."""
+        return np.searchsorted(self._starts, captions, side="right") - 1
 
     def ordered_indices(self) -> np.ndarray:
         if not self.shuffle:
@@ -194,19 +223,44 @@ class MultilingualCaptionDataset(CaptionDataset):
             return one_language_epoch(self.lang_sizes, self.temperature, self.keep_multiple_of)
         return whole_batches(mixed_epoch(self.lang_sizes, self.temperature), self.keep_multiple_of)
 
-    def collater(self, samples: List[Dict]) -> Dict:
-        batch = super().collater(samples)
+    def collater(self, captions) -> Dict:
+        batch = super().collater(captions)
         if not batch:
             return batch
-        batch["lang_ids"] = torch.tensor([self.language_of(s["id"]) for s in samples])
+        numbers = batch["id"].numpy()
+        batch["lang_ids"] = torch.from_numpy(self.language_of(numbers))
         if self.english is not None:
-            batch["has_english"] = torch.tensor([s["english_row"] >= 0 for s in samples])
+            batch["has_english"] = torch.from_numpy(self.rows[numbers, 1] >= 0)
         return batch
 
 
 def whole_batches(order: np.ndarray, multiple: int) -> np.ndarray:
     """`order` without what is beyond the last multiple; all of it where there is less than one."""
     return order[: len(order) - len(order) % multiple or len(order)]
+
+
+def first_tokens(tokens, captions: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """int64 [sum of `counts`]: the first so many ids of each of these captions (int64 [B]), one behind the other.
+
+    Args:
+        tokens: any sequence of sequences of ids; memory-mapped files, parts of them, and several one behind the other
+            are read without a loop over captions.
+    """
+    if isinstance(tokens, Subset):
+        return first_tokens(tokens.dataset, np.asarray(tokens.indices)[captions], counts)
+    if isinstance(tokens, ConcatDataset):
+        ends = np.asarray(tokens.cumulative_sizes)
+        parts = np.searchsorted(ends, captions, side="right")
+        ids, part_of = np.empty(counts.sum(), np.int64), np.repeat(parts, counts)
+        for part in np.unique(parts):
+            own, start = parts == part, ends[part] - len(tokens.datasets[part])
+            ids[part_of == part] = first_tokens(tokens.datasets[part], captions[own] - start, counts[own])
+        return ids
+    if isinstance(tokens, MMapIndexedDataset):
+        ids = np.frombuffer(tokens._bin_buffer, tokens._index.dtype)
+        before = tokens._index._pointers[captions] // ids.itemsize - (np.cumsum(counts) - counts)
+        return ids[np.repeat(before, counts) + np.arange(counts.sum())].astype(np.int64)
+    return np.concatenate([np.asarray(tokens[i][:count], np.int64) for i, count in zip(captions.tolist(), counts)])
 
 
 def gather_rows(array: np.ndarray, rows: Sequence[int]) -> torch.Tensor:
@@ -230,8 +284,11 @@ def join_batches(first: Dict, second: Dict) -> Dict:
     ``id``, ``nsentences`` and ``text_features`` stay those of `first`. Tensors come to the device of `first`.
     """
     device, tokens = first["image_ids"].device, (first["net_input"]["tokens"], second["net_input"]["tokens"])
-    padding, length = int(tokens[0][0, first["net_input"]["eos_positions"][0]]), max(t.shape[1] for t in tokens)
-    padded = [F.pad(part.to(device), (0, length - part.shape[1]), value=padding) for part in tokens]
+    length = max(part.shape[1] for part in tokens)
+    padding = tokens[0][:1].gather(
+        1, first["net_input"]["eos_positions"][:1, None]
+    )  # a number would have to be awaited
+    padded = [torch.cat([part.to(device), padding.expand(len(part), length - part.shape[1])], dim=1) for part in tokens]
     ends = torch.cat([first["net_input"]["eos_positions"], second["net_input"]["eos_positions"].to(device)])
     joined = {key: torch.cat([first[key], second[key].to(first[key])]) for key in ("image_ids", "image_features")}
     return {

@@ -1,11 +1,14 @@
 """Image features from a model, in batches, resumable."""
 
+import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from mlvl_fairseq.data.feature_arrays import unusable_rows
@@ -14,6 +17,9 @@ from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset, LoadedImage, tell_of_doubts
 from mlvl_fairseq.errors import DataError
+
+logger = logging.getLogger(__name__)
+_SHARED = "/dev/shm"  # where data loading processes hand over what they have read
 
 
 class ImageBatch(NamedTuple):
@@ -51,6 +57,25 @@ def encode_image_batch(batch: ImageBatch, names: Sequence[str], encode, dim: int
     return features, problems
 
 
+def image_batches(images: Dataset, batch_size: int, num_workers: int, pin_memory: bool = False) -> DataLoader:
+    """Batches of images in their order, read ahead by at most `num_workers` processes while others are encoded; with 0
+    by this one. No more processes than there are batches to read, or than shared memory has room for.
+
+    Args:
+        images: give a `LoadedImage` each. pin_memory: see :func:`extract_image_features`.
+    """
+    batches = -(-len(images) // batch_size)
+    workers = min(num_workers, batches) if batches > 1 else 0
+    if workers:
+        first = images[0].pixels
+        ahead = 2 * batch_size * (first.nbytes if first is not None else 0)  # of each process, in shared memory
+        room = shutil.disk_usage(_SHARED).free // ahead if ahead and os.path.isdir(_SHARED) else workers
+        if room < workers:
+            logger.info("%d of %d processes read pictures: %s has no room for more", room, workers, _SHARED)
+        workers = min(workers, room)
+    return DataLoader(images, batch_size, num_workers=workers, collate_fn=collate_images, pin_memory=pin_memory)
+
+
 def extract_image_features(
     dataset: ImageDataset,
     encode: Callable[[torch.Tensor], torch.Tensor],
@@ -64,6 +89,8 @@ def extract_image_features(
     num_workers: int = 0,
     transform: Optional[str] = None,
     pictures: Optional[str] = None,
+    precision: Optional[str] = None,
+    pin_memory: bool = False,
 ) -> FeatureManifest:
     """Compute the features of all images of a dataset and write them to ``STEM.npy`` and ``STEM.json``.
 
@@ -82,7 +109,8 @@ def extract_image_features(
         batch_size: images at a time.
         num_workers: processes that decode images; 0 decodes in this one.
         transform: the dataset's, where it is not the model's own.
-        pictures: how they are read, see :class:`FeatureManifest`.
+        pictures: how they are read. precision: of the model's products; see :class:`FeatureManifest`.
+        pin_memory: hand pixels over in memory from which a GPU copies while it computes.
 
     Returns:
         The finished manifest.
@@ -90,7 +118,7 @@ def extract_image_features(
     Raises:
         DataError: an image cannot be loaded and `policy` does not allow it, or `FeatureWriter` refuses.
     """
-    settings = {"transform": transform, "pictures": pictures}
+    settings = {"transform": transform, "pictures": pictures, "precision": precision}
     with FeatureWriter(stem, dataset.names, dim, model, weights_fingerprint, dtype, **settings) as writer:
         manifest = writer.manifest
         if manifest.bad_rows and policy.action == "error":
@@ -100,7 +128,7 @@ def extract_image_features(
                 array_path(stem),
             )
         rest = Subset(dataset, range(writer.rows_done, len(dataset)))
-        batches = DataLoader(rest, batch_size, num_workers=num_workers, collate_fn=collate_images)
+        batches = image_batches(rest, batch_size, num_workers, pin_memory)
         with tqdm(total=len(dataset), initial=writer.rows_done, unit="image", desc=Path(stem).name) as progress:
             doubts: List[str] = []
             for batch in batches:

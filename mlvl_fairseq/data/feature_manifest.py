@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,9 +13,11 @@ import numpy as np
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import Count, Size, checked, read_json
+from mlvl_fairseq.process.threads import cores
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 4 << 20  # rows that share a digest
+NAMES_AT_ONCE = 100_000
 THREADS = 8  # CRC-32 leaves Python to itself
 
 
@@ -37,6 +38,7 @@ class FeatureManifest:
         format_version: of this layout.
         transform: of the pictures, ``name@size``, where it was not the one that the model itself names; None: it was.
         pictures: how pictures were read, where it was not as the network's own preprocessing does it.
+        precision: of what computed them, where it was not float32 throughout; None: it was.
         one_colour_rows: rows whose pictures became one colour when they were read.
         header_crc: CRC-32 of the array file before its first row; '' in files of earlier versions.
         block_crcs: CRC-32 of every :data:`BLOCK_BYTES` of whole rows, the last one of what is there so far.
@@ -58,6 +60,7 @@ class FeatureManifest:
     header_crc: str = ""
     block_crcs: List[str] = field(default_factory=list)
     digest: str = ""
+    precision: Optional[str] = None
 
     def settings(self) -> dict:
         """What must agree for an interrupted extraction to go on."""
@@ -94,8 +97,9 @@ def feature_manifest_path(stem) -> Path:
 def fingerprint_of_names(names: Sequence[str]) -> str:
     """SHA-256 (64 hexadecimal digits) of names in their order."""
     digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        ended = "\0".join([*names[start : start + NAMES_AT_ONCE], ""])
+        digest.update(ended.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -123,12 +127,17 @@ def read_feature_manifest(stem) -> FeatureManifest:
 def write_feature_manifest(stem, manifest: FeatureManifest) -> None:
     """Write ``STEM.json``, atomically, with its digest."""
     manifest.digest = _digest_of(manifest)
-    write_json(feature_manifest_path(stem), asdict(manifest))
+    write_json(feature_manifest_path(stem), _content_of(manifest))
 
 
 def _digest_of(manifest: FeatureManifest) -> str:
-    content = {name: value for name, value in asdict(manifest).items() if name != "digest"}
+    content = {name: value for name, value in _content_of(manifest).items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _content_of(manifest: FeatureManifest) -> dict:
+    """What is written; earlier versions know no precision, and files without one are theirs to the letter."""
+    return {name: value for name, value in asdict(manifest).items() if (name, value) != ("precision", None)}
 
 
 def crc_of_bytes(content, before: str = "") -> str:
@@ -144,7 +153,7 @@ def crc_of_rows(rows: np.ndarray, before: str = "") -> str:
 def block_crcs(rows: np.ndarray, block_rows: int) -> List[str]:
     """The CRC-32 of every block of an array's rows; several threads read a large one (2 to 3 GB/s each)."""
     starts = range(0, len(rows), block_rows)
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(THREADS, cores())) as threads:
         return list(threads.map(lambda start: crc_of_rows(rows[start : start + block_rows]), starts))
 
 

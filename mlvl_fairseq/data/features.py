@@ -60,7 +60,7 @@ class FeatureWriter:
         dtype: ``float16`` or ``float32``.
         flush_seconds: time between two updates of the manifest.
         rows: number of rows, where names stand for more or fewer than one each; None: one a name.
-        transform, pictures: see :class:`FeatureManifest`.
+        transform, pictures, precision: see :class:`FeatureManifest`.
 
     Raises:
         DataError: there are no rows, or the files there are damaged or were made with other settings.
@@ -79,6 +79,7 @@ class FeatureWriter:
         rows: Optional[int] = None,
         transform: Optional[str] = None,
         pictures: Optional[str] = None,
+        precision: Optional[str] = None,
     ):
         if not len(row_names):
             raise DataError("no rows to write features of", array_path(stem))
@@ -88,7 +89,7 @@ class FeatureWriter:
         shape = (len(row_names) if rows is None else rows, dim)
         names = fingerprint_of_names(row_names)
         self.manifest = FeatureManifest(
-            model, weights_fingerprint, dtype, shape, names, transform=transform, pictures=pictures
+            model, weights_fingerprint, dtype, shape, names, transform=transform, pictures=pictures, precision=precision
         )
         with contextlib.ExitStack() as held:
             held.enter_context(locked(self.stem.parent, wait=False, name=self.stem.name))

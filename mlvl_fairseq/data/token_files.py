@@ -1,10 +1,12 @@
-"""fairseq's memory-mapped token files, ``PREFIX.bin`` and ``PREFIX.idx``, opened only if they are whole: fairseq itself
-checks next to nothing, and a place behind the file's end shows in the middle of training.
+"""fairseq's memory-mapped token files, ``PREFIX.bin`` and ``PREFIX.idx``: written many sentences at a time, without
+fairseq and torch, and opened only if they are whole: fairseq itself checks next to nothing, and a place behind the
+file's end shows in the middle of training.
 """
 
+import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 import numpy as np
 
@@ -17,6 +19,45 @@ if TYPE_CHECKING:  # fairseq and torch take seconds to import
 _HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the tokens' type, number of sentences
 _BYTES_PER_SENTENCE = 4 + 8  # length and place
 _CHUNK = 1 << 20  # looked at together
+_MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
+_CODES = {"uint16": 8, "uint32": 9}  # of the tokens' type, in fairseq's table
+_SMALL = 65_500  # entries of a vocabulary; fairseq has 32 bits for a token from here on
+
+
+class TokenWriter:
+    """Writes ``PREFIX.bin`` and ``PREFIX.idx`` as ``fairseq-preprocess`` does; they appear when both are whole.
+
+    Args:
+        prefix: path without ending; its folder must exist. vocab_size: ids are below it.
+    """
+
+    def __init__(self, prefix, vocab_size: int):
+        self.prefix, self._dtype = Path(prefix), np.dtype("uint16" if vocab_size < _SMALL else "uint32")
+        self._temporary = self.prefix.with_name(f".{self.prefix.name}")
+        self._file = open(_with_ending(self._temporary, ".bin"), "wb")
+        self._lengths: List[np.ndarray] = []
+
+    def write(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Append sentences. Args: tokens: int [t], of all of them. lengths: int [n], of each; their sum is t."""
+        self._file.write(tokens.astype(self._dtype).tobytes())
+        self._lengths.append(lengths.astype(np.int32))
+
+    def finish(self) -> np.ndarray:
+        """Let the files take their places. Returns int32 [n], the length of every sentence."""
+        self._file.close()
+        lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        with open(_with_ending(self._temporary, ".idx"), "wb") as index:
+            index.write(_HEADER.pack(_MAGIC, _VERSION, _CODES[self._dtype.name], len(lengths)))
+            index.write(lengths.tobytes())
+            index.write(((ends - lengths) * self._dtype.itemsize).tobytes())
+        for ending in (".bin", ".idx"):
+            os.replace(_with_ending(self._temporary, ending), _with_ending(self.prefix, ending))
+        return lengths
+
+
+def _with_ending(prefix: Path, ending: str) -> Path:
+    return prefix.with_name(prefix.name + ending)
 
 
 def open_tokens(

@@ -1,7 +1,5 @@
 """What an export is: which networks fit it, how it is written, and how the program it is for reads it."""
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.export.samples import Samples
+from mlvl_fairseq.registry import import_modules, registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,22 +144,12 @@ EXPORTS: Dict[str, Type[Export]] = {}
 
 def register_export(name: str, help: str) -> Callable[[Type[Export]], Type[Export]]:
     """Class decorator: ``mlvl-export NAME``."""
-
-    def register(kind: Type[Export]) -> Type[Export]:
-        if name in EXPORTS:
-            raise ValueError(f"an export '{name}' is registered already")
-        EXPORTS[name] = kind
-        kind.name, kind.help = name, help
-        return kind
-
-    return register
+    return registering(EXPORTS, "an export", name, name=name, help=help)
 
 
 def known_exports() -> List[Type[Export]]:
     """All formats by name: every module of ``formats/`` is imported."""
-    package = importlib.import_module("mlvl_fairseq.export.formats")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules("mlvl_fairseq.export.formats")
     return [EXPORTS[name] for name in sorted(EXPORTS)]
 
 

@@ -2,10 +2,11 @@
 
 fairseq counts GPUs to number its ranks: it divides by zero under torchrun, and spawns no process at all otherwise. It
 gathers Python values through buffers on GPUs. And ``--ddp-backend pytorch_ddp``, its default, names a device, which
-torch wants on GPUs only.
+torch wants on GPUs only. Under torchrun, where a process sees one GPU, it takes itself for the only one, and every rank
+trains alone; where it sees several, it takes that of its rank modulo their number, though torchrun says which is its.
 
 Breaks without it: ``fairseq-train ... --cpu --distributed-world-size 2``; ``torchrun --nproc_per_node 2 $(which
-fairseq-train) ... --cpu``.
+fairseq-train) ... --cpu``; ``torchrun --nnodes 2 --nproc_per_node 1 ...`` on machines with a GPU each.
 """
 
 import multiprocessing
@@ -13,6 +14,7 @@ import os
 import socket
 
 from mlvl_fairseq.fairseq_patches.patching import patches, wrap
+from mlvl_fairseq.process.threads import share_threads
 
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 
@@ -21,9 +23,10 @@ _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 def ranks_without_gpu(module) -> None:
     def make(call_main):
         def call_main_anywhere(cfg, main, **kwargs):
-            if not _on_cpu(cfg) or not _several_ranks(cfg.distributed_training) or _under_slurm():
+            options = cfg.distributed_training
+            if not _several_ranks(options) or not _under_torchrun() and (not _on_cpu(cfg) or _under_slurm()):
                 return call_main(cfg, main, **kwargs)
-            number_ranks(cfg.distributed_training)
+            number_ranks(options, _on_cpu(cfg))
             if cfg.distributed_training.distributed_no_spawn:
                 return call_main(cfg, main, **kwargs)
             return _spawn(module.distributed_main, cfg, main, kwargs)
@@ -51,10 +54,11 @@ def _under_slurm() -> bool:
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1  # there fairseq's own numbering does not count GPUs
 
 
-def number_ranks(options) -> None:
-    """Fill in fairseq's ``distributed_training`` options for ranks on CPUs. What is given explicitly stays."""
-    options.device_id = 0
-    if options.distributed_backend == "nccl":  # the default; it knows GPUs only
+def number_ranks(options, on_cpu: bool = True) -> None:
+    """Fill in fairseq's ``distributed_training`` options for ranks on CPUs, or as torchrun numbers them. What is given
+    explicitly stays."""
+    options.device_id = 0 if on_cpu else _own_gpu()
+    if on_cpu and options.distributed_backend == "nccl":  # the default; it knows GPUs only
         options.distributed_backend = "gloo"
     if options.distributed_init_method is not None:  # one process a command
         options.distributed_no_spawn = True
@@ -66,6 +70,13 @@ def number_ranks(options) -> None:
     else:
         port = options.distributed_port if options.distributed_port > 0 else _free_port()
         options.distributed_init_method = f"tcp://localhost:{port}"
+
+
+def _own_gpu() -> int:
+    """A process may see all GPUs of its machine, or its own alone."""
+    import torch
+
+    return int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()
 
 
 def _free_port() -> int:
@@ -86,6 +97,7 @@ def _spawn(distributed_main, cfg, main, kwargs) -> None:
 def _rank(index: int, start_method: str, distributed_main, main, cfg, kwargs) -> None:
     # a spawned process would spawn its data loader's workers too, and each would import everything again, every epoch
     multiprocessing.set_start_method(start_method, force=True)
+    share_threads(cfg.distributed_training.distributed_world_size)
     distributed_main(index, main, cfg, kwargs)
 
 

@@ -1,5 +1,5 @@
-"""fairseq imports scikit-learn for a criterion and a task that are not ours: a quarter of the time in which a command
-starts. It is imported when one of them first computes a metric.
+"""fairseq imports scikit-learn and SciPy for a criterion and a task that are not ours: more than a quarter of the time
+in which a command starts. They are imported when one of them first computes a metric.
 
 Breaks without it: nothing; ``mlvl-evaluate`` and its like start later.
 """
@@ -12,7 +12,7 @@ from typing import Callable, Iterator
 
 from mlvl_fairseq.fairseq_patches.patching import around_import
 
-METRICS = "sklearn.metrics"
+METRICS = ("sklearn.metrics", "scipy.stats")
 
 
 class _Metrics(ModuleType):
@@ -23,7 +23,7 @@ class _Metrics(ModuleType):
             raise AttributeError(name)
 
         def metric(*args, **kwargs):
-            return getattr(importlib.import_module(METRICS), name)(*args, **kwargs)
+            return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
 
         return metric
 
@@ -31,16 +31,20 @@ class _Metrics(ModuleType):
 @around_import("fairseq.criterions.sentence_prediction")
 @around_import("fairseq.tasks.audio_classification")
 @contextlib.contextmanager
-def leave_sklearn_for_later() -> Iterator[None]:
-    if METRICS in sys.modules:
-        yield
-        return
-    package = ModuleType("sklearn")
-    package.metrics = _Metrics(METRICS)
-    before = {name: sys.modules.pop(name) for name in ("sklearn",) if name in sys.modules}
-    sys.modules.update({"sklearn": package, METRICS: package.metrics})
+def leave_metrics_for_later() -> Iterator[None]:
+    before, stand_ins = {}, {}
+    for name in METRICS:
+        if name in sys.modules:
+            continue
+        package, _, inner = name.partition(".")
+        stand_ins.update({package: ModuleType(package), name: _Metrics(name)})
+        setattr(stand_ins[package], inner, stand_ins[name])
+        if package in sys.modules:
+            before[package] = sys.modules[package]
+    sys.modules.update(stand_ins)
     try:
         yield
     finally:
-        del sys.modules["sklearn"], sys.modules[METRICS]
+        for name in stand_ins:
+            del sys.modules[name]
         sys.modules.update(before)

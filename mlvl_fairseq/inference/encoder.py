@@ -11,11 +11,11 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from mlvl_fairseq.checkpoints.source import WeightSource, format_of
-from mlvl_fairseq.data.feature_extraction import collate_images, encode_image_batch
+from mlvl_fairseq.checkpoints.source import WeightSource, add_prefix, fingerprint, format_of
+from mlvl_fairseq.data.feature_extraction import encode_image_batch, image_batches
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset, tell_of_doubts
 from mlvl_fairseq.data.images.transforms import ImageTransform
@@ -48,6 +48,7 @@ class Encoder:
         device: where it computes.
         transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
         dtype: of its weights, and of what it computes with.
+        autocast: of what torch computes products with, where it is another; None: it is not.
     """
 
     network: Network
@@ -59,6 +60,7 @@ class Encoder:
     device: torch.device = torch.device("cpu")
     transform: Optional[str] = None
     dtype: torch.dtype = torch.float32
+    autocast: Optional[torch.dtype] = None
 
     @classmethod
     def load(cls, path, device: str = "cpu", dtype: str = "float32", **frozen) -> "Encoder":
@@ -151,7 +153,8 @@ class Encoder:
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:
         """One batch of :meth:`tokenize`'s lists to features [B, embed_dim] where it computes, differentiable."""
         batch, ends = (part.to(self.device) for part in pad_right(tokens, self.tokenizer.pad))
-        return self.network.encode_text(batch, ends, lang).vector
+        with self._computing():
+            return self.network.encode_text(batch, ends, lang).vector
 
     @torch.no_grad()
     def encode_texts(
@@ -188,6 +191,19 @@ class Encoder:
         return features
 
     @torch.no_grad()
+    def text_fingerprint(self, captions: Sequence[str], lang: Optional[str] = None) -> str:
+        """sha256 (hex) of all that :meth:`encode_texts` computes with: equal ones, equal features on one machine.
+
+        Args:
+            captions: texts. lang: their language.
+        """
+        tokens = [torch.as_tensor(ids) for ids in self.tokenize(captions, lang)]
+        ends = torch.tensor([len(ids) for ids in tokens]).cumsum(0)
+        ids = torch.cat([*tokens, torch.tensor([self.tokenizer.pad])])
+        weights = self.network.text_weights(ids.unique().to(self.device), lang)
+        return fingerprint({**add_prefix(weights, "weights."), "ids": ids, "ends": ends})
+
+    @torch.no_grad()
     def encode_images(self, images: torch.Tensor) -> np.ndarray:
         """Pictures [B, 3, H, W] after :attr:`preprocess` to float32 [B, embed_dim], not normalised.
 
@@ -195,11 +211,14 @@ class Encoder:
             UserError: the model has no image tower.
         """
         self.require_image_tower()
-        return as_array(self.network.encode_image(self.placed(images)).vector)
+        return as_array(self._encode_pixels(images))
 
     def placed(self, numbers: torch.Tensor) -> torch.Tensor:
         """Pixels or given features where, and in the type in which, the network computes."""
-        return numbers.to(self.device, self.dtype)
+        return numbers.to(self.device, self.dtype, non_blocking=numbers.is_pinned())
+
+    def _computing(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
 
     def encode_image_files(
         self,
@@ -267,7 +286,7 @@ class Encoder:
             UserError: the model has no image tower.
             DataError: an image cannot be read and `policy` does not allow it.
         """
-        batches = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=collate_images)
+        batches = image_batches(images, batch_size, num_workers, self.device.type == "cuda")
         features, doubts, bad, done = np.zeros((len(names), self.embed_dim), np.float32), [], 0, 0
         for batch in tqdm(batches, desc=progress, disable=progress is None, unit=" batches"):
             rows = slice(done, done + len(batch.problems))
@@ -282,7 +301,8 @@ class Encoder:
         return features
 
     def _encode_pixels(self, pixels: torch.Tensor, keep: Optional[Callable[[Encoded], None]] = None) -> torch.Tensor:
-        encoded = self.network.encode_image(self.placed(pixels))
+        with self._computing():
+            encoded = self.network.encode_image(self.placed(pixels))
         if keep is not None:
             keep(encoded)
         return encoded.vector

@@ -13,13 +13,15 @@ from mlvl_fairseq.data.corpus.image_vectors import CorpusImageVectors
 from mlvl_fairseq.data.corpus.text_states import CorpusStates
 from mlvl_fairseq.data.corpus.vocabularies import GivenVocabulary
 from mlvl_fairseq.data.feature_extraction import extract_image_features
+from mlvl_fairseq.data.feature_manifest import feature_manifest_path, read_feature_manifest
+from mlvl_fairseq.data.feature_options import FeatureOptions
 from mlvl_fairseq.data.features import FeatureWriter
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import ImageDataset
-from mlvl_fairseq.data.images.transforms import reading_of
+from mlvl_fairseq.data.images.transforms import ImageTransform, reading_of
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.encoder import Encoder, pad_right
+from mlvl_fairseq.inference.encoder import PRECISIONS, Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 logger = logging.getLogger(__name__)
@@ -35,106 +37,137 @@ def extract_teacher_features(
     policy: BadImagePolicy = BadImagePolicy(),
     high_bit_depth: str = "clip",
     allow_outside_root: bool = False,
+    options: FeatureOptions = FeatureOptions(),
 ) -> None:
     """Encode the images and English sentences of every split; an interrupted extraction goes on where it was.
 
     Args:
         corpus: where the features are stored.
-        encoder: the teacher.
+        encoder: the teacher; it goes on with the `autocast` of the options.
         batch_size: sentences or images a batch.
         num_workers: processes that read images.
         policy: what to do about unreadable images.
         high_bit_depth: how pictures of more than 8 bits are read, see :class:`ImageTransform`.
         allow_outside_root: whether names of images may leave the image root.
+        options: how features are computed and kept.
 
     Raises:
         UserError: there are neither images nor image features, or no images that a transform could cut.
-        DataError: stored features are another teacher's.
+        DataError: stored features are another teacher's, or were computed otherwise.
     """
     splits = [split for split in SPLITS if split in corpus.manifest["splits"]]
     if encoder.transform and all(corpus.has_features(split, "inputs") for split in splits):
         raise UserError(f"--transform {encoder.transform} cuts pictures, and {corpus.folder} holds image features only")
+    encoder.autocast = PRECISIONS[options.autocast] if options.autocast else None
+    store = _Store(corpus, encoder, options)
     for split in splits:
         english = corpus.english(split)
-        _write(
-            corpus,
+        store.write(
             split,
             "text",
             english,
-            encoder,
             lambda rows: encoder.encode_texts(
                 english[rows], corpus.source_lang, batch_size, progress=f"{split} sentences"
             ),
         )
-        _extract_images(corpus, split, encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
+        if corpus.has_features(split, "inputs"):
+            inputs, bad = corpus.features(split, "inputs"), corpus.unusable(split, "inputs")
+            store.write(split, "image", corpus.images(split), lambda rows: encoder.encode_features(inputs[rows]), bad)
+        else:
+            store.write_pictures(split, batch_size, num_workers, policy, high_bit_depth, allow_outside_root)
 
 
-def _extract_images(
-    corpus: Corpus, split: str, encoder: Encoder, batch_size, num_workers, policy, high_bit_depth, allow_outside_root
-) -> None:
-    names = corpus.images(split)
-    if corpus.has_features(split, "inputs"):
-        inputs, bad = corpus.features(split, "inputs"), corpus.unusable(split, "inputs")
-        _write(corpus, split, "image", names, encoder, lambda rows: encoder.encode_features(inputs[rows]), bad)
-        return
-    if encoder.network.preprocess is None:
-        raise UserError(f"{encoder.source} has no image tower: give the {split} images' features with --image-features")
-    if not corpus.manifest["image_root"]:
-        raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
-    transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth)
-    settings = {"transform": encoder.other_transform, "pictures": reading_of(high_bit_depth)}
-    kept = _kept_vectors(corpus, split, encoder, transform)
-    if kept is not None:
-        stored = kept.open(split, policy)
-        logger.info("%s: vectors of its frozen image tower are there and need not be computed", split)
-
-        def encode(rows: slice) -> np.ndarray:
-            return encoder.encode_images(torch.from_numpy(np.array(stored.array[rows])))
-
-        _write(corpus, split, "image", names, encoder, encode, stored.unusable, **settings)
-        return
-    dataset = ImageDataset(corpus.manifest["image_root"], names, transform, allow_outside=allow_outside_root)
-    dataset.folder.require_inside(names, corpus.images_path(split))
-    extract_image_features(
-        dataset,
-        lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
-        corpus.feature_stem(split, "image"),
-        encoder.embed_dim,
-        encoder.source,
-        encoder.fingerprint,
-        policy=policy,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        **settings,
-    )
+def is_half(network: torch.nn.Module) -> bool:
+    """Whether most weights of a network, which are float32 here, were float16 in its file: half precision has them
+    exactly. (OpenAI's archives keep embeddings and norms in float32.)"""
+    sizes = [(part.numel(), torch.equal(part, part.half().to(part.dtype))) for part in network.parameters()]
+    return 2 * sum(size for size, exactly in sizes if exactly) > sum(size for size, _ in sizes)
 
 
-def _kept_vectors(corpus: Corpus, split: str, encoder: Encoder, transform) -> Optional[CorpusImageVectors]:
-    """What the image tower made of these pictures while the teacher was trained on it; None: there is no such."""
-    encoder.network.requires_grad_(False)
-    tower = encoder.network.frozen_tower("image")
-    if tower is None:
-        return None
-    kept = CorpusImageVectors(corpus, transform, tower.fingerprint)
-    return kept if kept.is_finished(split) else None
+class _Store:
+    """Where what a teacher makes of a corpus is kept. Features that are there are continued in their own dtype, unless
+    the options name one.
 
+    Args: see :func:`extract_teacher_features`.
+    """
 
-def _write(
-    corpus: Corpus,
-    split: str,
-    kind: str,
-    names: Sequence[str],
-    encoder: Encoder,
-    encode: Callable[[slice], np.ndarray],
-    bad: Optional[np.ndarray] = None,
-    **settings: Optional[str],
-) -> None:
-    """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; rows that are `bad` as zeros."""
-    stem = corpus.feature_stem(split, kind)
-    with FeatureWriter(stem, names, encoder.embed_dim, encoder.source, encoder.fingerprint, **settings) as writer:
-        for start in range(writer.rows_done, len(names), CHUNK):
-            rows = slice(start, start + CHUNK)
-            writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))
+    def __init__(self, corpus: Corpus, encoder: Encoder, options: FeatureOptions):
+        self.corpus, self.encoder, self.options = corpus, encoder, options
+        self._own_dtype = options.feature_dtype or ("float16" if is_half(encoder.network) else "float32")
+
+    def _dtype(self, stem) -> str:
+        there = feature_manifest_path(stem).exists() and not self.options.feature_dtype
+        return read_feature_manifest(stem).dtype if there else self._own_dtype
+
+    def write(
+        self,
+        split: str,
+        kind: str,
+        names: Sequence[str],
+        encode: Callable[[slice], np.ndarray],
+        bad: Optional[np.ndarray] = None,
+        **settings: Optional[str],
+    ) -> None:
+        """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; `bad` rows as zeros."""
+        stem, encoder = self.corpus.feature_stem(split, kind), self.encoder
+        identity = encoder.embed_dim, encoder.source, encoder.fingerprint, self._dtype(stem)
+        with FeatureWriter(stem, names, *identity, precision=self.options.autocast, **settings) as writer:
+            for start in range(writer.rows_done, len(names), CHUNK):
+                rows = slice(start, start + CHUNK)
+                writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))
+
+    def write_pictures(
+        self, split: str, batch_size: int, num_workers: int, policy: BadImagePolicy, high_bit_depth: str, outside: bool
+    ) -> None:
+        corpus, encoder, options = self.corpus, self.encoder, self.options
+        names, root, stem = corpus.images(split), corpus.manifest["image_root"], corpus.feature_stem(split, "image")
+        if encoder.network.preprocess is None:
+            raise UserError(
+                f"{encoder.source} has no image tower: give the {split} images' features with --image-features"
+            )
+        if not root:
+            raise UserError(f"{corpus.folder} does not know its images: make it with --image-root or --image-features")
+        transform = replace(encoder.preprocess, high_bit_depth=high_bit_depth, draft=options.draft_jpeg)
+        pictures = reading_of(high_bit_depth, options.draft_jpeg)
+        kept = self._kept_vectors(split, transform)
+        if kept is not None:
+            stored = kept.open(split, policy)
+            logger.info("%s: vectors of its frozen image tower are there and need not be computed", split)
+
+            def encode(rows: slice) -> np.ndarray:
+                return encoder.encode_images(torch.from_numpy(np.array(stored.array[rows])))
+
+            settings = {"transform": encoder.other_transform, "pictures": pictures}
+            self.write(split, "image", names, encode, stored.unusable, **settings)
+            return
+        dataset = ImageDataset(root, names, transform, allow_outside=outside)
+        dataset.folder.require_inside(names, corpus.images_path(split))
+        extract_image_features(
+            dataset,
+            lambda pixels: torch.from_numpy(encoder.encode_images(pixels)),
+            stem,
+            encoder.embed_dim,
+            encoder.source,
+            encoder.fingerprint,
+            self._dtype(stem),
+            policy,
+            batch_size,
+            num_workers,
+            transform=encoder.other_transform,
+            pictures=pictures,
+            precision=options.autocast,
+            pin_memory=encoder.device.type == "cuda",
+        )
+
+    def _kept_vectors(self, split: str, transform: ImageTransform) -> Optional[CorpusImageVectors]:
+        """What the image tower made of these pictures while the teacher was trained on it; None: there is no such, or
+        it is to be made otherwise."""
+        self.encoder.network.requires_grad_(False)
+        tower = self.encoder.network.frozen_tower("image")
+        if tower is None or self.options.autocast or self.options.draft_jpeg:
+            return None
+        kept = CorpusImageVectors(self.corpus, transform, tower.fingerprint)
+        return kept if kept.is_finished(split) else None
 
 
 def store_text_states(

@@ -4,7 +4,7 @@
 A box is either (centre x, centre y, width, height) or its corners (left, top, right, bottom), in shares of the image.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class BoxLosses(NamedTuple):
 
 
 def box_losses(predicted: Tensor, target: Tensor, kept: Tensor, one_spoils_all: bool = False) -> BoxLosses:
-    """Losses of predicted boxes, summed over rows.
+    """Losses of predicted boxes, summed over rows; nothing waits for the device.
 
     A box is degenerate whose right or lower edge lies before the other one: GIoU has no meaning for it. Its row counts
     in L1 only.
@@ -72,17 +72,21 @@ def box_losses(predicted: Tensor, target: Tensor, kept: Tensor, one_spoils_all: 
         predicted, target: centres and sizes [B, 4]. kept: bool [B], rows that count.
         one_spoils_all: a single degenerate box takes GIoU from all rows, as published.
     """
-    predicted, target = predicted[kept].float(), target[kept].float()
+    boxes = _only(kept, predicted.float(), target.float())
     rows = kept.sum()
-    found, wanted = to_corners(predicted), to_corners(target)
+    found, wanted = map(to_corners, boxes)
     sane = _is_sane(found) & _is_sane(wanted)
-    if one_spoils_all:
-        sane = sane.all().expand_as(sane)
-    gious = giou(found[sane], wanted[sane])
+    counted = kept & (sane.all() if one_spoils_all else sane)
+    gious = giou(*map(to_corners, _only(counted, *boxes)))
     return BoxLosses(
-        Summed((predicted - target).abs().sum(), rows),
-        Summed((1 - gious).sum(), rows if one_spoils_all else sane.sum()),
+        Summed((boxes[0] - boxes[1]).abs().sum(), rows),
+        Summed((1 - gious).where(counted, 0.0).sum(), rows if one_spoils_all else counted.sum()),
     )
+
+
+def _only(rows: Tensor, *boxes: Tensor) -> Sequence[Tensor]:
+    """These rows (bool [B]) of boxes [B, 4], and in the place of the others one box, which depends on nothing."""
+    return [each.where(rows[:, None], 0.5) for each in boxes]
 
 
 def _is_sane(corners: Tensor) -> Tensor:

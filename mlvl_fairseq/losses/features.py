@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlvl_fairseq.distributed import GatheredRows
+from mlvl_fairseq.distributed import GatheredRows, world_size
+from mlvl_fairseq.losses.sums import NOTHING
 from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.registry import registering
 
 MAX_SIMILARITIES = 2**24  # larger matrices are worked through in blocks of rows: 64 MiB each, not 256 MiB for 8192 rows
 
@@ -35,12 +37,7 @@ POSITIVES: Dict[str, Rule] = {}
 
 def register_positives(name: str) -> Callable[[Rule], Rule]:
     """A rule ``(query_ids [Q], key_ids [K], own [Q]) -> Targets``; key ``own[i]`` is of query i's own row."""
-
-    def register(rule: Rule) -> Rule:
-        POSITIVES[name] = rule
-        return rule
-
-    return register
+    return registering(POSITIVES, "a kind of positives", name)
 
 
 def multi_positive_targets(query_ids: Tensor, key_ids: Tensor) -> Tensor:
@@ -90,12 +87,12 @@ def contrastive_loss(
     gather: bool = False,
     positives: str = "mean",
     valid: Optional[Tensor] = None,
-    queries: Optional[Tensor] = None,
+    queries: Optional[slice] = None,
 ) -> Tensor:
     """Symmetric cross-modal contrastive loss, **summed** over the rows of this rank.
 
     Memory follows the number of rows, not its square: blocks of a large similarity matrix are computed anew for the
-    gradient.
+    gradient. In one process nothing waits for the device.
 
     Args:
         text, image: [B, D] features, not normalised; row i of both belongs together.
@@ -108,7 +105,7 @@ def contrastive_loss(
             ``diagonal`` or ``masked``.
         valid: bool [B], rows that count; None: all. The others are neither queries nor keys, on any rank, and have no
             gradient, whatever is in them.
-        queries: bool [B], rows that are queries; the others are keys only. None: all are.
+        queries: rows that are queries; the others are keys only. None: all are.
 
     Returns:
         scalar, ``0.5 * (sum of text-to-image rows + sum of image-to-text rows)`` over the queries, in float32, also
@@ -120,31 +117,47 @@ def contrastive_loss(
 
 
 def _contrastive_loss(text, image, temperature, ids, gather, positives, valid, queries) -> Tensor:
-    if valid is not None:
-        text, image, ids = text[valid], image[valid], ids[valid]
-        queries = None if queries is None else queries[valid]
+    if valid is not None:  # rows stay where they are: to pick some, the host would have to know how many
+        text, image = (rows.where(valid[:, None], 0.0) for rows in (text, image))
     text, image = F.normalize(text.float(), dim=-1), F.normalize(image.float(), dim=-1)
     own = torch.arange(len(ids), device=ids.device)
-    all_text, all_image, all_ids = text, image, ids
+    all_text, all_image, all_ids, all_valid = text, image, ids, valid
     if gather:
         rows = GatheredRows(ids)
         all_text, all_image, all_ids, own = rows(text), rows(image), rows(ids), own + rows.first
+        if world_size() > 1:  # whether others have rows that do not count, no rank knows
+            all_valid = rows(torch.ones_like(ids) if valid is None else valid.to(ids.dtype)).bool()
+    if all_valid is not None:
+        all_ids = all_ids.where(all_valid, all_ids.min() - 1)  # those that do not count are nobody's positives
+        ids = all_ids[own]
 
-    if queries is not None:
-        text, image, ids, own = text[queries], image[queries], ids[queries], own[queries]
+    own = own if queries is None else own[queries]
+    text, image, ids = (each if queries is None else each[queries] for each in (text, image, ids))
 
     def block(text: Tensor, image: Tensor, ids: Tensor, own: Tensor) -> Tensor:
         targets = POSITIVES[positives](ids, all_ids, own)
-        text_to_image = _cross_entropy(text @ all_image.t() / temperature, targets)
-        image_to_text = _cross_entropy(image @ all_text.t() / temperature, targets)
+        if all_valid is not None:
+            targets = _without_invalid(targets, all_valid[own])
+        text_to_image = _cross_entropy(text @ all_image.t() / temperature, targets, all_valid)
+        image_to_text = _cross_entropy(image @ all_text.t() / temperature, targets, all_valid)
         return (0.5 * (text_to_image + image_to_text)).unsqueeze(0)
 
     block_rows = max(1, MAX_SIMILARITIES // max(1, len(all_ids)))
     return in_chunks(block, (text, image, ids, own), block_rows).sum()
 
 
-def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
-    """Summed over rows; `logits` is [Q, K]."""
+def _without_invalid(targets: Targets, valid: Tensor) -> Targets:
+    """Queries that do not count (bool [Q]) ask for nothing."""
+    positives = targets.positives
+    if positives.is_floating_point():
+        return targets._replace(positives=positives * valid[:, None])
+    return targets._replace(positives=positives.where(valid, NOTHING))
+
+
+def _cross_entropy(logits: Tensor, targets: Targets, valid: Optional[Tensor]) -> Tensor:
+    """Summed over rows; `logits` is [Q, K], `valid` bool [K]: keys that count, None: all."""
+    if valid is not None:  # finite: a weight of 0 times it is 0
+        logits = logits.masked_fill(~valid, torch.finfo(logits.dtype).min)
     if targets.excluded is not None:
         logits = logits.masked_fill(targets.excluded, float("-inf"))
     return F.cross_entropy(logits, targets.positives, reduction="sum")

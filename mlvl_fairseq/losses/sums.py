@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+NOTHING = -100  # the label of what asks for nothing: torch's cross-entropy leaves it out
+
 
 class Summed(NamedTuple):
     """Losses added up.

@@ -62,6 +62,7 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         "default_freeze": "part to freeze",
         "growth": "vocabulary that grows",
     }
+    has_grown = False  # beyond the vocabulary of --init-from
 
     @classmethod
     @for_tasks_that_fit
@@ -84,6 +85,7 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         if weights:
             config.check(weights)
             model.load_weights(weights, task.growth)
+            model.has_grown = len(task.source_dictionary) > weights.text_config.vocab_size
         model.freeze(cfg, task.default_freeze)
         return model
 
@@ -91,17 +93,16 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         return self.max_length
 
     def freeze(self, cfg: ClipConfig, default: str = "") -> None:
-        """Freeze what ``--trainable`` or ``--freeze`` says; with ``--init-from`` keep it out of checkpoints, too.
-
-        Args:
-            default: pattern of what is frozen where neither is given.
-        """
+        """Freeze what ``--trainable`` or ``--freeze`` says, else the pattern `default`; with ``--init-from`` keep it
+        out of checkpoints, too."""
         pattern = default if cfg.freeze is None else cfg.freeze
         shorthand = [f"-{pattern}"] if pattern else []
         frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
         if frozen and cfg.init_from:
-            digest = fingerprint({name: value for name, value in self.named_parameters() if name in frozen})
-            self.leave_out("frozen", frozen, digest, "--init-from holds, or with another --freeze")
+            own = {name: value for name, value in self.named_parameters() if name in frozen}
+            if self.has_grown:  # the file has not its new rows
+                own.pop(f"{self.token_embedding_name}.weight", None)
+            self.leave_out("frozen", [*own], fingerprint(own), "--init-from holds, or with another --freeze")
 
 
 register_architectures("clip", network.ARCHITECTURES)

@@ -60,25 +60,24 @@ class AnswerDecoder(nn.Module):
             x = layer(x, seen, view, looked_at)
         return x
 
-    def log_likelihood(self, answers: Tensor, last: Tensor, question: KeysValues) -> Tensor:
+    def log_likelihood(self, answers: Tensor, places: Tensor, question: KeysValues) -> Tensor:
         """How likely answers are.
 
         Args:
-            answers: int64 [A, T], ``<s> ... </s>`` and padding. last: int64 [A], where ``</s>`` is.
+            answers: int64 [A, T], ``<s> ... </s>`` and padding. places: int64 [N], which of the A * (T - 1) positions
+                before the last one have something behind them that is no padding.
             question: of A rows.
 
         Returns:
             [A], the sum of the logarithms of the probabilities of all pieces behind ``<s>``, with that of ``</s>``.
         """
         width = answers.shape[1] - 1
-        places = torch.arange(width, device=answers.device)
-        seen = (places[None, :] <= places[:, None])[None, None]
-        states = self(answers[:, :-1], places.expand(len(answers), -1), seen, question)
-        real = places < last[:, None]
-        logits = self.lm_head(states[real], self.embeddings.word_embeddings.weight)
-        each = -F.cross_entropy(logits.float(), answers[:, 1:][real], reduction="none")
-        rows = torch.arange(len(answers), device=answers.device)[:, None].expand_as(real)[real]
-        return each.new_zeros(len(answers)).index_add(0, rows, each)
+        depth = torch.arange(width, device=answers.device)
+        seen = (depth[None, :] <= depth[:, None])[None, None]
+        states = self(answers[:, :-1], depth.expand(len(answers), -1), seen, question)
+        logits = self.lm_head(states.flatten(0, 1)[places], self.embeddings.word_embeddings.weight)
+        each = -F.cross_entropy(logits.float(), answers[:, 1:].flatten()[places], reduction="none")
+        return each.new_zeros(len(answers)).index_add(0, places // width, each)
 
     @torch.no_grad()
     def rank(self, question: KeysValues, tree: AnswerTree, k: int, first_twice: bool = False) -> Ranked:

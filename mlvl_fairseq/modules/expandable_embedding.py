@@ -49,17 +49,21 @@ class ExpandableEmbedding(nn.Module):
         if self.training:
             return F.embedding(slots, self.weight)
         trained = F.embedding(slots.clamp(min=0), self.weight)
-        idle = F.embedding(tokens, self.idle_table) * self.idle_decay
+        idle = F.embedding(tokens, self.idle_table) * self._idle_decay.to(self.idle_table.dtype)
         return torch.where((slots >= 0).unsqueeze(-1), trained, idle)
 
     @property
     def idle_decay(self) -> float:
         """What the rows that do not train have been multiplied with since :meth:`train_rows`."""
-        return float(self.idle_decay_bits.view(torch.float64))
+        return float(self._idle_decay)
+
+    @property
+    def _idle_decay(self) -> Tensor:
+        return self.idle_decay_bits.view(torch.float64)
 
     def decay_idle(self, factor: float) -> None:
-        """Multiply the rows that do not train with `factor`, when they are next read."""
-        self.idle_decay_bits.copy_(_bits(self.idle_decay * factor))
+        """Multiply the rows that do not train with `factor`, when they are next read; nothing waits for the device."""
+        self._idle_decay.mul_(factor)
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         if self.rows is None:

@@ -1,7 +1,7 @@
 """The two halves of mCLIP's translating encoder (Chen et al. 2023), as fairseq generates with them."""
 
 from functools import partial
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -117,6 +117,6 @@ def mean_pool(states: Tensor, counts: Tensor) -> Tensor:
     return (states * weights).sum(1) / weights.sum(1)
 
 
-def sum_by_sentence(values: Tensor, counts: Tensor) -> Tensor:
-    """Values [N] of the N tokens that count (bool [B, T]), row by row -> their sums [B] over each row."""
-    return values.new_zeros(counts.shape).masked_scatter(counts, values).sum(1)
+def sum_by_sentence(values: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
+    """Values [N] of the tokens at some places (int64 [N]) of B * T, the `shape` -> their sums [B] over each row."""
+    return values.new_zeros(shape).flatten().index_copy(0, places, values).view(shape).sum(1)

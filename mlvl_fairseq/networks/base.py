@@ -12,6 +12,7 @@ from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.networks.frozen_tower import FrozenTower
+from mlvl_fairseq.registry import registering
 
 
 class Encoded(NamedTuple):
@@ -164,6 +165,14 @@ class Network(nn.Module, ABC):
             lang: language of the texts, where a network has parameters of single languages.
         """
 
+    def text_weights(self, tokens: Tensor, lang: Optional[str] = None) -> Tensors:
+        """What :meth:`encode_text` computes with, by name; what only other texts go through need not be in it.
+
+        Args:
+            tokens: int64 [T], ids that occur in the texts, padding included. lang: language of the texts.
+        """
+        return dict(self.state_dict())
+
     def encode_image(self, images: Tensor) -> Encoded:
         """Encode what the network is trained on: pictures [B, 3, H, W] after :attr:`preprocess`, or features [B, D].
 
@@ -237,9 +246,4 @@ NETWORKS: Dict[str, Type[Network]] = {}
 
 def register_network(family: str) -> Callable[[Type[Network]], Type[Network]]:
     """Class decorator: the network of a family, see :attr:`WeightFormat.family`."""
-
-    def register(network: Type[Network]) -> Type[Network]:
-        NETWORKS[family], network.family = network, family
-        return network
-
-    return register
+    return registering(NETWORKS, "a network", family, family=family)

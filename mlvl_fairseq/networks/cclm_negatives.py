@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mlvl_fairseq.distributed import FetchedRows, GatheredRows, gather_values, rank, world_size
 from mlvl_fairseq.modules.hard_negatives import Negatives, Rows, draw_negatives, new_generator
+from mlvl_fairseq.registry import registering
 
 
 class States(NamedTuple):
@@ -35,12 +36,7 @@ NEGATIVES: Dict[str, Source] = {}
 
 def register_negatives(name: str) -> Callable[[Source], Source]:
     """Decorator of a function ``(pairs, texts, views, temperature) -> Pool`` of a rank's B pairs."""
-
-    def register(source: Source) -> Source:
-        NEGATIVES[name] = source
-        return source
-
-    return register
+    return registering(NEGATIVES, "a source of negatives", name)
 
 
 @register_negatives("local")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.checkpoints.check import check_tensors, holding
 from mlvl_fairseq.checkpoints.clip import QUICK_GELU, ClipCheckpoint, CLIPWeights
-from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
+from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource, add_prefix
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.data.text.clip_bpe import checked_segmentation
@@ -255,6 +255,13 @@ class ClipNetwork(Network):
             return Encoded(self.text(tokens, eos_positions))
         adapted = self.adapter(self.text, tokens, eos_positions, lang)
         return Encoded(adapted.features, auxiliary_loss=adapted.auxiliary_loss)
+
+    def text_weights(self, tokens: Tensor, lang: Optional[str] = None) -> Tensors:
+        """See :meth:`Network.text_weights`: the tokens' rows, and of the adapter what the language goes through."""
+        weights = add_prefix(self.text.state_dict(), "text.")
+        weights["text.token_embedding.weight"] = self.text.token_embedding(tokens)
+        adapter = {} if self.adapter is None else self.adapter.weights_of(lang)
+        return {**weights, **add_prefix(adapter, "adapter.")}
 
     def encode_image(self, images: Tensor) -> Encoded:
         return super().encode_image(images) if self.vision is None else Encoded(self.vision(images))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
+import numpy as np
+import torch
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
@@ -155,6 +157,7 @@ class MteNetwork(Network):
         target: Optional[Tensor] = None,
         token_losses: Optional[TokenLosses] = None,
         sentences: str = "",
+        real: Optional[np.ndarray] = None,
     ):
         """Translate; or, with `token_losses`, compute what a loss needs of each sentence pair, in chunks of pairs.
 
@@ -165,6 +168,8 @@ class MteNetwork(Network):
                 by name.
             sentences: also give vectors of both sentences: ``encoder``, the mean states of the encoder; ``projected``,
                 those of the source after the projection, as published; empty: none.
+            real: bool [B, T], which tokens of `target` are no padding; None: it is looked up, for which Python waits
+                for the device.
 
         Returns:
             logits [B, T, V] and fairseq's extras; with `token_losses` the sums [B] over each sentence of what it gives,
@@ -173,20 +178,24 @@ class MteNetwork(Network):
         if token_losses is None:
             return self.decoder(prev_output_tokens, self.encoder(src_tokens, src_lengths, target_lang))
 
-        def pairs(src_tokens: Tensor, prev_output_tokens: Tensor, target: Tensor) -> Dict[str, Tensor]:
+        real = torch.from_numpy(target.ne(PAD).cpu().numpy() if real is None else real)
+
+        def pairs(src_tokens: Tensor, prev_output_tokens: Tensor, target: Tensor, real: Tensor) -> Dict[str, Tensor]:
             states = self.encoder.xlmr(src_tokens)
             projected = self.encoder.projection(states, target_lang)
-            memory, counts = self.encoder.for_decoder(src_tokens, projected), target.ne(PAD)
+            memory = self.encoder.for_decoder(src_tokens, projected)
+            places = torch.from_numpy(np.flatnonzero(real.numpy())).to(target.device, non_blocking=True)
             features, _ = self.decoder(prev_output_tokens, memory, features_only=True)
-            tokens = token_losses(self.decoder.output_layer(features[counts]), target[counts])
-            rows = {name: sum_by_sentence(values, counts) for name, values in tokens.items()}
+            logits = self.decoder.output_layer(features.flatten(0, 1)[places])
+            tokens = token_losses(logits, target.flatten()[places])
+            rows = {name: sum_by_sentence(values, places, target.shape) for name, values in tokens.items()}
             if sentences:
                 pooled = projected if sentences == "projected" else states
                 rows["source"] = mean_pool(pooled, src_tokens.ne(PAD))
                 rows["target"] = self.sentence_vectors(target)
             return rows
 
-        return in_chunks(pairs, (src_tokens, prev_output_tokens, target), self.encode_chunk)
+        return in_chunks(pairs, (src_tokens, prev_output_tokens, target, real), self.encode_chunk)
 
     def sentence_vectors(self, sentences: Tensor) -> Tensor:
         """Mean states [B, width] of sentences [B, T] that lack ``<s>``; it is put before them."""

@@ -126,15 +126,17 @@ class Teacher(NamedTuple):
     @classmethod
     def read(cls, path, **frozen: Optional[str]) -> "Teacher":
         """Args: path: of any model with an image side. frozen: where its frozen files are now, see :class:`Network`;
-        those that its kind does not have are left out.
+        None: where they were.
 
         Raises:
-            DataError, UserError: see :meth:`Network.restore`.
+            UserError: it has no image side, or no such frozen file. DataError: see :meth:`Network.restore`.
         """
         source = WeightSource(path)
         file = format_of(source)
-        network = NETWORKS[file.family]
-        restored = network.restore(file, source, **{k: v for k, v in frozen.items() if k in network.frozen_files})
+        network, given = NETWORKS[file.family], {name: value for name, value in frozen.items() if value is not None}
+        for name in given.keys() - network.frozen_files.keys():
+            raise UserError(f"{path}: there is no --{name.replace('_', '-')} for this kind of model")
+        restored = network.restore(file, source, **given)
         whole, own = restored.network, restored.network.image_side
         if not own:
             raise UserError(f"{path} has no image side: give a model of pictures and English texts in CLIP's place")
@@ -241,6 +243,9 @@ class TrikdNetwork(Network):
         weights.require("mte", xlmr.fingerprint, mte)
         weights.require("sentencepiece", tokenizer.fingerprint, sentencepiece)
         xlmr.require_vocabulary(len(tokenizer))
+        if clip is None and teacher:
+            option = sorted(teacher)[0].replace("_", "-")
+            raise UserError(f"{source.path}: --{option} is of its CLIP, which is not known: give --clip, too")
         image_side = {} if clip is None else _image_side(weights, clip, **teacher)
         network = cls(
             weights.x_projector(),

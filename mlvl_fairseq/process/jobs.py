@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Protocol, Sequence, Tuple
@@ -27,6 +28,7 @@ from mlvl_fairseq.process.signals import (
     signal_of_status,
     stop_at_once,
 )
+from mlvl_fairseq.process.threads import share_threads
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ def run_check(name: str, function: Callable[[], object]) -> None:
 
 
 def run_jobs(work: Sequence[Tuple[str, Callable, Path]], at_once: int) -> Iterator[None]:
-    """Run several jobs (title, function, log), `at_once` of them at a time; yields now and then.
+    """Run several jobs (title, function, log), `at_once` of them at a time, which share the cores; yields now and then.
 
     Raises:
         UserError: one of them failed; the others have been stopped. Stopped: a signal came; all have ended.
@@ -196,7 +198,8 @@ def run_jobs(work: Sequence[Tuple[str, Callable, Path]], at_once: int) -> Iterat
         try:
             while failure is None and (waiting or running):
                 while waiting and len(running) < at_once:
-                    running.append(Job(*waiting.pop(0)))
+                    title, function, log = waiting.pop(0)
+                    running.append(Job(title, partial(_beside_others, function, at_once), log))
                 for job in running:
                     job.wait(POLL_SECONDS)
                 failure = next(filter(None, (_failure(job, forward) for job in running)), None)
@@ -207,6 +210,11 @@ def run_jobs(work: Sequence[Tuple[str, Callable, Path]], at_once: int) -> Iterat
                 job.end(ask=forward.number is None)
     if failure is not None:
         raise failure
+
+
+def _beside_others(function: Callable[[], object], at_once: int) -> None:
+    share_threads(at_once)
+    function()
 
 
 def _failure(job: Job, forward: Forwarder) -> Optional[BaseException]:

@@ -44,6 +44,11 @@ class StepFolder:
         return self.path / "costs.json"
 
     @property
+    def evaluated(self) -> Path:
+        """What the scores of the step were computed from, as digests."""
+        return self.path / "evaluated.json"
+
+    @property
     def training_log(self) -> Path:
         return self.path / "train.log"
 

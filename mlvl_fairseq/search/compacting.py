@@ -42,6 +42,7 @@ def compact(folder) -> Compacted:
     Raises:
         DataError: it is no index, or damaged. UserError: another process is at work there, or there is no room.
     """
+    read_manifest(folder)  # nothing is locked where there is no index
     with alone_in(folder):
         index = open_index(folder, verify=False)
         before, manifest, gone, unsaved = _bytes(folder), index.manifest, index.marks == GONE, 0
@@ -49,7 +50,8 @@ def compact(folder) -> Compacted:
         todo = [group for group in _groups(index.parts, gone) if len(group) > 1 or gone[group[0].numbers].any()]
         parts = list(manifest.parts)
         try:
-            with tqdm(total=sum(part.entry.rows for group in todo for part in group), unit="picture") as progress:
+            rows = sum(part.entry.rows for group in todo for part in group)
+            with tqdm(total=rows, unit="picture", desc="compact", disable=not rows) as progress:
                 for group in todo:
                     joined = _joined(folder, manifest, group, gone)
                     start = parts.index(group[0].entry)
@@ -62,8 +64,8 @@ def compact(folder) -> Compacted:
                     progress.update(sum(part.entry.rows for part in group))
         finally:
             _remove_unnamed(folder, read_manifest(folder))
-        rows = len(index) - sum(entry.rows for entry in parts)
-        return Compacted(rows, len(index.parts), len(parts), before - _bytes(folder))
+        left_out = len(index) - sum(entry.rows for entry in parts)
+        return Compacted(left_out, len(index.parts), len(parts), before - _bytes(folder))
 
 
 def _groups(parts: List[Part], gone: np.ndarray) -> List[List[Part]]:

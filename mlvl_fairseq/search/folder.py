@@ -35,6 +35,20 @@ BLOCK = 65_536  # rows of vectors in memory at a time
 MAX_NAMES = 512 << 20  # bytes of the names of a part
 
 
+def as_float32(rows: np.ndarray, buffer: Optional[np.ndarray] = None) -> np.ndarray:
+    """float32 [n, d] of vectors as they are stored; in a buffer of at least as many rows, if there is one.
+
+    torch converts half precision ten times as fast as NumPy.
+    """
+    import torch
+
+    if rows.dtype == np.float32:
+        return np.ascontiguousarray(rows)
+    found = np.empty(rows.shape, np.float32) if buffer is None else buffer[: len(rows)]
+    torch.from_numpy(found).copy_(torch.from_numpy(np.array(rows)))  # a copy, as torch does not like what is read-only
+    return found
+
+
 def part_folder(folder, name: str) -> Path:
     return Path(folder) / "parts" / name
 

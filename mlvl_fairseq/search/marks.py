@@ -11,7 +11,7 @@ from mlvl_fairseq.arrays import write_array
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.process.locks import alone_in
 from mlvl_fairseq.search.folder import HERE, TAKEN_OUT, open_index
-from mlvl_fairseq.search.manifest import IndexManifest, write_manifest
+from mlvl_fairseq.search.manifest import IndexManifest, read_manifest, write_manifest
 
 
 def mark(marks: np.ndarray, bound: int, chosen: Sequence[int], as_what: int) -> np.ndarray:
@@ -44,6 +44,7 @@ def take_out(folder, patterns: Sequence[str], back: bool = False) -> int:
     Raises:
         DataError: it is no index. UserError: a pattern fits no picture.
     """
+    read_manifest(folder)  # nothing is locked where there is no index
     with alone_in(folder):
         index = open_index(folder, verify=False)
         wanted, now = (TAKEN_OUT, HERE) if back else (HERE, TAKEN_OUT)

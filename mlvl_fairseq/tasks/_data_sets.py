@@ -121,7 +121,7 @@ class TakesDataSetsInTurn:
     def train_step(self, sample, *args, **options):
         """Raises UserError: the batches of an update are of several data sets."""
         if self.has_own_moments:
-            of = int(sample["data_set_ids"][0])
+            of = sample["data_set"]
             check_moments(self._moments in (None, of))
             self._moments = of
         return super().train_step(sample, *args, **options)

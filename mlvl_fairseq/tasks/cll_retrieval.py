@@ -294,7 +294,7 @@ class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
         device = model.token_embedding.weight.device
         starts = range(place * batch_size, len(rows), ranks * batch_size)
         for start in tqdm(starts, desc=title, unit=" batches", disable=self.rank > 0):
-            batch = dataset.collater([dataset[row] for row in rows[start : start + batch_size]])
+            batch = dataset.collater(dataset.__getitems__(rows[start : start + batch_size]))
             batch["net_input"]["lang"] = self.learned[-1]
             yield fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 

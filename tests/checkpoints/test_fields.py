@@ -15,6 +15,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.fairseq_patches import import_clip
 from mlvl_fairseq.inference import Encoder
 from mlvl_fairseq.modules.heads import HeadConfig
+from mlvl_fairseq.modules.sentence_map import SentenceMap
 from mlvl_fairseq.modules.towers.xlmr import XlmrConfig
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 
@@ -60,6 +61,14 @@ def trikd():
     return {"model": projectors, "cfg": {"model": options, "task": task}, "task_state": {"sentencepiece": "0" * 64}}
 
 
+def m2m():
+    content = trikd()
+    projectors = {name: one for name, one in content["model"].items() if "projector" not in name}
+    layers = named("x_projector.", SentenceMap(16, 8, 2).state_dict())
+    content["cfg"]["model"] = {"sentence": "mean", "mte": "m.pt", "clip": "c.pt"}
+    return {**content, "model": {**layers, **projectors}}
+
+
 def xlmr():
     tensors = (
         XlmrConfig(vocab_size=35, layers=1, width=16, ffn_width=24, heads=4, max_positions=20).build().state_dict()
@@ -86,6 +95,7 @@ def mclip():
 KINDS = {
     "clip": (trained_clip, read_clip),
     "trikd": (trikd, lambda path: (read_trikd(path).x_projector(), read_trikd(path).c_projector())),
+    "m2m": (m2m, lambda path: read_trikd(path, "m2m").x_projector()),
     "xlmr": (xlmr, lambda path: read_xlmr(path).encoder()),
     "mte": (mte, lambda path: read_mte(path, ["en", "de"], SHA)),
     "mclip": (mclip, read_mclip),

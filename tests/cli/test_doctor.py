@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
-from types import ModuleType
+from importlib import metadata
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from mlvl_fairseq.cli import doctor, path
+from mlvl_fairseq.cli import extras as cli_extras
 
 
 def test_this_environment_is_healthy():
@@ -57,6 +59,75 @@ def test_json(monkeypatch, capsys):
     assert doctor.main(["--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["checks"]["python"]["status"] == "ok" and "numpy" in found["versions"]
+
+
+@pytest.fixture
+def extras(monkeypatch, tmp_path):
+    """``extras(versions)``: what the doctor says where these are installed, of three extras, and no programs."""
+
+    class Metadata:
+        PackageNotFoundError = metadata.PackageNotFoundError
+
+        def __init__(self, versions):
+            self.versions = versions
+
+        def requires(self, name):
+            marked = {"search": ["faiss-cpu>=1.9", "uvicorn>=0.30"], "lmdb": ["lmdb>=1.4"], "newer": ["thing"]}
+            return ["numpy>=1.26", *(f'{one}; extra == "{extra}"' for extra, own in marked.items() for one in own)]
+
+        def metadata(self, name):
+            return SimpleNamespace(get_all=lambda _: ["search", "lmdb", "newer"])
+
+        def version(self, name):
+            if name not in self.versions:
+                raise metadata.PackageNotFoundError(name)
+            return self.versions[name]
+
+    def extras(**versions):
+        there = {name.replace("_", "-"): version for name, version in versions.items()}
+        monkeypatch.setattr(cli_extras, "metadata", Metadata(there))
+        return {one.name: one for one in doctor.extras()}
+
+    return extras
+
+
+def test_extras_are_those_of_the_package_that_is_installed(extras):
+    found = extras(faiss_cpu="1.10", uvicorn="0.20", numpy="2.0")
+    assert found["search"].there == ["faiss-cpu 1.10"] and found["search"].missing == ["uvicorn>=0.30 (found: 0.20)"]
+    assert found["search"].purpose.startswith("mlvl-search") and found["lmdb"].missing == ["lmdb>=1.4"]
+    assert found["lmdb"].install == "pip install 'mlvl_fairseq[lmdb]'"
+    assert list(found) == ["search", "lmdb", "newer"]
+
+
+def test_missing_extras_are_no_error_and_say_what_to_do(extras, monkeypatch, capsys):
+    extras(faiss_cpu="1.10", uvicorn="0.40")
+    monkeypatch.setattr(doctor, "CHECKS", {"python": doctor.python})
+    assert doctor.main([]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    place = next(number for number, line in enumerate(lines) if line.startswith("ok search mlvl-search"))
+    assert lines[place + 1] == "faiss-cpu 1.10, uvicorn 0.40"
+    assert lines[place + 2 : place + 4] == [
+        "- lmdb pictures in an LMDB",
+        "missing: lmdb>=1.4 -> pip install 'mlvl_fairseq[lmdb]'",
+    ]
+
+
+def test_programs_are_looked_for_on_the_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    chromium = next(one for one in doctor.extras() if one.name == "Chromium")
+    assert (chromium.there, chromium.missing, chromium.install) == ([], ["chromium"], "apt install chromium")
+    (tmp_path / "google-chrome").write_text("#!/bin/sh\n")
+    (tmp_path / "google-chrome").chmod(0o755)
+    chromium = next(one for one in doctor.extras() if one.name == "Chromium")
+    assert (chromium.there, chromium.missing) == ([str(tmp_path / "google-chrome")], [])
+
+
+def test_a_package_that_is_not_installed_has_no_extras(monkeypatch):
+    def requires(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli_extras.metadata, "requires", requires)
+    assert doctor.extras() == []
 
 
 def test_path_is_printed_without_importing_torch(root):

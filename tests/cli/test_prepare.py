@@ -177,7 +177,7 @@ def test_captions_of_pictures_without_features(one_missing, tmp_path, caplog):
     np.save(tmp_path / "f.npy", np.eye(3, dtype=np.float32))
     (tmp_path / "f.txt").write_text("./c.png\na.png\nx.png\n")
     given = ["--image-features", f"train={tmp_path}/f.npy", "--image-list", f"train={tmp_path}/f.txt"]
-    with pytest.raises(DataError, match="train.de.json:2 field 'image': 'b.png' is not in .*f.txt; its 1 captions"):
+    with pytest.raises(DataError, match="train.en.json:2 field 'image': 'b.png' is not in .*f.txt; its 1 captions"):
         prepare.main([*one_missing, *given, "--on-problem", "error"])
     prepare.main([*one_missing, *given])
     corpus = Corpus(tmp_path / "corpus")

@@ -6,8 +6,8 @@ from sequence_of_three import CAPTIONS, EMBED_DIM, ORDER, Learning, new_model
 
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
 from mlvl_fairseq.data.corpus.vocabularies import language_vocabulary
 from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
 from mlvl_fairseq.tasks._base import MlvlTask
@@ -29,7 +29,7 @@ def three_languages(tmp_path_factory):
     )
     for lang in ORDER:
         language_vocabulary(corpus, lang, train=True)
-    prepare_sequence(corpus, ORDER)
+    prepare_vocabularies(corpus, ORDER)
     return corpus
 
 

@@ -22,7 +22,12 @@ def encoder(monkeypatch):
     def encode_texts(captions, lang=None):
         return np.stack([np.random.default_rng(int(caption)).standard_normal(8) for caption in captions])
 
-    encoder = SimpleNamespace(encode_texts=encode_texts, max_length=77, tokenizer=SimpleNamespace(name="clip-bpe"))
+    encoder = SimpleNamespace(
+        encode_texts=encode_texts,
+        max_length=77,
+        tokenizer=SimpleNamespace(name="clip-bpe"),
+        text_fingerprint=lambda captions, lang: f"{lang} {captions}",
+    )
     monkeypatch.setattr(evaluation.Encoder, "load", lambda path, device: encoder)
     monkeypatch.setattr(
         evaluation, "read_feature_manifest", lambda stem: SimpleNamespace(pictures=None, transform=None)
@@ -48,10 +53,17 @@ def sequence(tmp_path):
     return SimpleNamespace(
         settings=SimpleNamespace(eval_split="test", init_from=None),
         gpus=0,
-        folder_of=lambda step: StepFolder(tmp_path),
+        steps=[SimpleNamespace(follows=None), SimpleNamespace(follows=0)],
+        folder_of=lambda step: StepFolder(tmp_path / ("00-en", "01-de")[step]),
         missing_scores=lambda step: ["en", "de"],
-        score_path=lambda step, lang: tmp_path / "scores" / "01-de" / f"{lang}.test.json",
+        score_path=lambda step, lang: tmp_path / "scores" / ("00-en", "01-de")[step] / f"{lang}.test.json",
     )
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path):
+    for name in ("00-en", "01-de"):
+        (tmp_path / name).mkdir()
 
 
 def test_scores_and_ranks(sequence, corpus, encoder):
@@ -78,7 +90,7 @@ def test_it_scores_the_best_checkpoint_on_the_teacher_s_features_of_its_split(
     corpus.features = lambda split, kind: asked.append((split, kind)) or features
     sequence.gpus = gpus
     evaluation.evaluate_step(sequence, corpus, 1)
-    assert loaded == [(tmp_path / "checkpoint_best.pt", device)] and set(asked) == {("test", "image")}
+    assert loaded == [(tmp_path / "01-de" / "checkpoint_best.pt", device)] and set(asked) == {("test", "image")}
 
 
 def test_a_score_implies_its_ranks(sequence, corpus, encoder, monkeypatch):
@@ -99,3 +111,45 @@ def test_pictures_that_were_cut_otherwise_are_in_the_signature(sequence, corpus,
     monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: cut if stem == "test.image" else None)
     evaluation.evaluate_step(sequence, corpus, 1)
     assert "|ties:index|transform:mclip@224|version:" in json.loads(path.read_text())["signature"]
+
+
+def test_what_has_not_changed_is_not_encoded_again(sequence, corpus, encoder, monkeypatch):
+    """German has: by a weight. Scores and ranks of English are byte by byte those of encoding again."""
+    evaluation.evaluate_step(sequence, corpus, 0)
+    encoded = []
+    encode, changed = encoder.encode_texts, {"de": "another weight"}
+    monkeypatch.setattr(encoder, "text_fingerprint", lambda captions, lang: changed.get(lang, f"{lang} {captions}"))
+    monkeypatch.setattr(encoder, "encode_texts", lambda captions, lang: encoded.append(lang) or encode(captions))
+    evaluation.evaluate_step(sequence, corpus, 1)
+    assert encoded == ["de"]
+    files = sorted(sequence.score_path(1, "en").parent.iterdir())
+    taken = {path: path.read_bytes() for path in files}
+    for path in [*files, sequence.folder_of(0).evaluated]:
+        path.unlink()
+    evaluation.evaluate_step(sequence, corpus, 1)
+    assert encoded == ["de", "en", "de"] and {path: path.read_bytes() for path in files} == taken
+
+
+@pytest.mark.parametrize("what", ["captions", "features", "images", "rows", "transform", "score"])
+def test_whatever_has_changed_counts(sequence, corpus, encoder, monkeypatch, what):
+    evaluation.evaluate_step(sequence, corpus, 0)
+    encoded, encode = [], encoder.encode_texts
+    monkeypatch.setattr(encoder, "encode_texts", lambda captions, lang: encoded.append(lang) or encode(captions))
+    if what == "captions":
+        corpus.captions = lambda split, lang: ["1", "2", "3", "4", "11"]
+    if what == "features":
+        features = corpus.features("test", "image").copy()
+        features[4, 7] += 1
+        corpus.features = lambda split, kind: features
+    if what == "images":
+        corpus.images = lambda split: list("abcdf")
+    if what == "rows":
+        corpus.rows = lambda split, lang: ROWS[[0, 1, 2, 4, 3]]
+    if what == "transform":
+        cut = SimpleNamespace(pictures=None, transform="mclip@224")
+        monkeypatch.setattr(evaluation, "read_feature_manifest", lambda stem: cut)
+    if what == "score":
+        sequence.score_path(0, "en").unlink()
+        sequence.score_path(0, "de").unlink()
+    evaluation.evaluate_step(sequence, corpus, 1)
+    assert encoded == ["en", "de"]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from fairseq.data import data_utils
+from fairseq.data import data_utils, indexed_dataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from mlvl_fairseq.data.caption_dataset import CaptionDataset, join_batches
+from mlvl_fairseq.data.caption_dataset import CaptionDataset, Captions, join_batches
 
 BOS, EOS = 98, 99
 CAPTIONS = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9, 10], [11, 12]]
@@ -171,3 +172,46 @@ def test_joined_features_take_the_first_batch_s_precision():
     first = batch(captions, [0])
     first["image_features"] = first["image_features"].half()
     assert join_batches(first, batch(captions, [1]))["image_features"].dtype == torch.float16
+
+
+def mapped(prefix, texts, vocabulary):
+    """fairseq's memory-mapped file of some texts; its numbers have two or four bytes."""
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=vocabulary)
+    for text in texts:
+        builder.add_item(torch.tensor(text))
+    builder.finalize(f"{prefix}.idx")
+    return indexed_dataset.MMapIndexedDataset(str(prefix))
+
+
+@pytest.mark.parametrize("max_length", [4, 77])
+def test_memory_mapped_files_and_parts_of_them_are_read_as_lists_are(tmp_path, max_length):
+    rng = np.random.default_rng(1)
+    texts = [[*rng.integers(3, 90, length), EOS] for length in rng.integers(0, 9, 30)]
+    first, second = mapped(tmp_path / "a", texts[:18], 100), mapped(tmp_path / "b", texts[18:], 70_000)
+    kept = np.array([1, 2, 5, 11, 17])
+    files = ConcatDataset([Subset(first, kept), second, Subset(first, kept[::2])])
+    lists = [*(texts[row] for row in kept), *texts[18:], *(texts[row] for row in kept[::2])]
+    sizes, rows = np.array([len(text) for text in lists]), np.stack([np.arange(20)] * 2, axis=1).astype(np.int32)
+    read, expected = (CaptionDataset(t, sizes, rows, BOS, EOS, max_length=max_length) for t in (files, lists))
+    for size in (1, 3, 20):
+        order = rng.permutation(20)[:size]
+        one, other = read.collater(read.__getitems__(order)), batch(expected, order)
+        assert torch.equal(one["net_input"]["tokens"], other["net_input"]["tokens"])
+        wanted = [[BOS, *lists[row][:-1]][: max_length - 1] + [EOS] for row in order]
+        tokens = [row[: len(text)] for row, text in zip(one["net_input"]["tokens"].tolist(), wanted)]
+        assert tokens == wanted and one["id"].tolist() == order.tolist()
+
+
+def test_a_data_loader_asks_for_all_captions_of_a_batch_at_once(monkeypatch):
+    captions = dataset(images=np.arange(8.0).reshape(4, 2))
+    monkeypatch.setattr(CaptionDataset, "__getitem__", None)
+    (result,) = DataLoader(captions, batch_sampler=[[4, 1]], collate_fn=captions.collater)
+    assert result["id"].tolist() == [4, 1] and result["image_features"].tolist() == [[2, 3], [6, 7]]
+
+
+def test_captions_of_several_items_are_joined_with_their_pictures():
+    pictures = {row: torch.full((3, 1, 1), float(row)) for row in range(4)}
+    captions = dataset(images=pictures)
+    items = [captions[row] for row in (3, 0, 1)]
+    assert all(isinstance(item, Captions) for item in items)
+    assert captions.collater(items)["image_features"][:, 0, 0, 0].tolist() == [2, 3, 3]

@@ -131,7 +131,7 @@ def test_a_new_format_is_one_decorated_class(tmp_path):
 
     try:
         assert rows_of(read_captions(write(tmp_path / "x.scsv", "a;b\n"))) == [(1, "a", "b")]
-        with pytest.raises(ValueError, match="registered twice"):
+        with pytest.raises(ValueError, match="registered already"):
             register_reader("semicolon")(SemicolonReader)
     finally:
         del READERS["semicolon"]

@@ -17,6 +17,7 @@ import pytest
 import torch
 from composing import compose_once
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from host_syncs import updates_that_do_not_wait
 from small_examples import write_small_examples
 from small_mte import write_small_mte
 from small_streams import write_small_streams
@@ -62,6 +63,13 @@ class Ended:
 def one_thread():
     """More threads a process are slower, and those of a math library would hang in a job that is forked from here."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_update_waits():
+    """Trainings fail in which an update makes Python wait for its device, see :mod:`host_syncs`."""
+    with updates_that_do_not_wait():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shlex
 import sys
 
 import numpy as np
@@ -110,24 +111,28 @@ def few_pictures(monkeypatch):
 def test_quickstart(succeed, few_pictures, composed, tmp_path, read_json, monkeypatch, root):
     """Every step of it, in a folder whose name wants quoting; and a second call, which does only what is new."""
     monkeypatch.setenv("PYTHONPATH", str(root))
-    sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--order", "en,de", "--methods", "cll_clip"]
+    sizes = ["--pictures", 40, "--epochs", 1, "--teacher-epochs", 1, "--methods", "cll_clip", "--order"]
     out = tmp_path / "quick start"
-    printed = succeed("mlvl-quickstart", "--output", out, *sizes)
+    printed = succeed("mlvl-quickstart", "--output", out, *sizes, "en")
     commands = [line.split()[1] for line in printed.splitlines() if line.startswith("$ ")]
-    names = "mlvl-picture-world mlvl-prepare fairseq-train mlvl-prepare mlvl-cll mlvl-report"
+    names = "export mlvl-picture-world mlvl-prepare fairseq-train mlvl-prepare mlvl-cll mlvl-report"
     assert " ".join(commands) == names
     report = read_json(out / "report.json")["methods"]
-    assert list(report) == ["cll_clip"] and report["cll_clip"]["languages"] == ["en", "de"]
-    assert [len(row) for row in report["cll_clip"]["matrix"]["r_mean"]] == [1, 2]
+    assert list(report) == ["cll_clip"] and report["cll_clip"]["languages"] == ["en"]
     end = printed.partition("$ mlvl-report ")[2].splitlines()
-    assert end[-2:] == [f"report:  {out / 'report.md'}", f"picture: {out / 'report.png'}"]
-    assert end[2].startswith("| method ") and end[4].startswith("| cll_clip ") and len(end) == 8
+    assert end[6:8] == [f"report:  {out / 'report.md'}", f"picture: {out / 'report.png'}"]
+    assert end[2].startswith("| method ") and end[4].startswith("| cll_clip ")
     assert (out / "report.md").exists() and (out / "report.png").exists()
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
-    assert len(trained) == 3
-    succeed("mlvl-quickstart", "--output", out, *sizes, "--order", "en,de,it")  # one language more
+    assert len(trained) == 2
+    printed = succeed("mlvl-quickstart", "--output", out, *sizes, "en,de")  # one language more
     longer = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint_best.pt")}
     assert trained.items() < longer.items() and longer.keys() - trained.keys() == {
-        out / "runs" / "cll_clip" / "02-it" / "checkpoint_best.pt"
+        out / "runs" / "cll_clip" / "01-de" / "checkpoint_best.pt"
     }
-    assert read_json(out / "report.json")["methods"]["cll_clip"]["languages"] == ["en", "de", "it"]
+    report = read_json(out / "report.json")["methods"]["cll_clip"]
+    assert report["languages"] == ["en", "de"] and [len(row) for row in report["matrix"]["r_mean"]] == [1, 2]
+    lines = [shlex.split(line) for line in printed.splitlines() if line.startswith("  mlvl-search ")]
+    assert [line[1] for line in lines] == ["index", "query", "serve"]
+    succeed(*lines[0])
+    assert "train/00" in succeed(*lines[1])

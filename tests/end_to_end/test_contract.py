@@ -39,7 +39,7 @@ for network, task in sorted({(ARCH_MODEL_NAME_REGISTRY[r["model"]["_name"]], r["
 NO_RECIPE = {"cll_retrieval": ["dual_encoder"]}
 # What a criterion asks of a model beside its name.
 MODELS_FOR = {"cclm_which_image": "--heads which_image --images-per-text 2".split()}
-TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 1 --num-workers 0 --cpu --disable-validation".split()
+TRAINING = "--optimizer torch_lamb --batch-size 16 --max-update 2 --num-workers 0 --cpu --disable-validation".split()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,7 @@ def small(teacher, mte):
     given = {
         "clip": [*width, *"--vision-width 32 --vision-layers 1 --vision-heads 2".split(), "--init-from", teacher],
         "trikd": [*encoder, "--mte", mte],
+        "m2m": ["--mte", mte],
         "mte": [*encoder, *decoder, "--encoder-layers", 1, "--encoder-from-scratch", "--train-encoder", "all"],
         "cclm": ["--image-tower", "swin_nano", "--image-width", 8, *nano],
         "image_classifier": "--image-size 32 --image-width 32 --image-layers 1 --image-heads 2".split(),
@@ -112,7 +113,7 @@ def test_every_criterion_fits_a_task_and_those_of_recipes_fit_theirs(fitting):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("criterion", CRITERIONS)
-def test_criterions(required, small, train, fitting, task, criterion):
+def test_criterions(required, small, train, fitting, no_update_waits, task, criterion):
     model = [*small(NETWORKS[task][0]), *(MODELS_FOR.get(criterion, []) if criterion in fitting(task) else [])]
     ended, checkpoints = train(*required(task), *model, "--criterion", criterion)
     if criterion in fitting(task):
@@ -127,7 +128,7 @@ def test_criterions(required, small, train, fitting, task, criterion):
 def test_models(required, train, task, model, mte):
     if model in NETWORKS[task]:
         pytest.skip("they go together")
-    needed = ["--mte", mte] if model == "trikd" else []
+    needed = ["--mte", mte] if model in ("trikd", "m2m") else []
     ended, checkpoints = train(*required(task), "--arch", model, *needed, "--criterion", min(LOSSES[task]))
     assert "does not fit" in ended.error and not checkpoints
     if "these do: " in ended.error:
@@ -147,7 +148,7 @@ def test_our_criterions_with_a_stock_task(train, translation_data, user_dir, cri
 
 @pytest.mark.parametrize("model", sorted(set(chain(*NETWORKS.values()))))
 def test_our_models_with_a_stock_task(train, translation_data, user_dir, mte, model):
-    needed = ["--mte", mte] if model == "trikd" else []
+    needed = ["--mte", mte] if model in ("trikd", "m2m") else []
     stock = ["--task", "translation", "--arch", model, *needed, "--criterion", "cross_entropy"]
     ended, checkpoints = train(translation_data, "--user-dir", user_dir, *stock, *TRAINING)
     assert "does not fit" in ended.error and not checkpoints

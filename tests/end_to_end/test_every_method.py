@@ -35,7 +35,7 @@ def logged_losses(state):
 
 
 @pytest.mark.parametrize("method", [*(name for name in BASE if not PARTS.match(name)), COMPOSED, EVERYTHING])
-def test_it_learns_two_languages(method, learn, read_json, tmp_path):
+def test_it_learns_two_languages(method, learn, read_json, no_update_waits, tmp_path):
     run = learn(tmp_path / "run", method, "en,de", "--max-update", 2)
     steps = PROTOCOLS[method_protocol(method)].steps(["en", "de"])
     scored = {f"{step.name}/{lang}.test.json" for step in steps for lang in step.evaluated}

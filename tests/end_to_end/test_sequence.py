@@ -6,6 +6,7 @@ import pytest
 
 from mlvl_fairseq.checkpoints.comparison import differing
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
+from mlvl_fairseq.continual import evaluation
 from mlvl_fairseq.continual.methods import list_methods
 from mlvl_fairseq.inference import Encoder
 
@@ -49,7 +50,7 @@ def test_three_languages_leave_a_lower_triangle_of_scores(runs, method, read_jso
     for row in rows:
         done = read_json(run / row / "done.json")
         files = sorted(path.name for path in (run / row).iterdir())
-        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "train.log"]
+        assert files == ["checkpoint_best.pt", "costs.json", "done.json", "eval.log", "evaluated.json", "train.log"]
         state = load_checkpoint_file(run / row / "checkpoint_best.pt")
         assert done["num_updates"] == 7 and "last_optimizer_state" not in state
 
@@ -111,7 +112,7 @@ def test_a_missing_score_is_computed_again(runs, learn):
     assert score.read_text() == text
     changed = {path.relative_to(run).as_posix() for path, time in contents(run).items() if before[path] != time}
     scores = {"scores/01-de/en.test.json", "scores/01-de/en.test.ranks.npz"}
-    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json"}
+    assert changed <= scores | {"01-de/eval.log", "01-de/costs.json", "01-de/evaluated.json"}
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,25 @@ def test_a_language_in_the_middle_keeps_what_it_changed(runs, learn, succeed, me
     succeed("mlvl-export", "checkpoint", middle, tmp_path / "out")
     exported = Encoder.load(tmp_path / "out" / "checkpoint.pt")
     assert (exported.encode_texts(["ein Kreis"], "de") == encoders[1].encode_texts(["ein Kreis"], "de")).all()
+
+
+def test_a_language_for_which_nothing_changed_is_not_encoded_again(learn, monkeypatch, tmp_path):
+    """Only adapters train, and captions stay cut as they were. Scores are byte by byte those of encoding again."""
+    ranked, rank = tmp_path / "ranked", evaluation.rank_retrieval
+
+    def and_note(*arguments, **options):
+        with ranked.open("a") as file:
+            file.write(f"{arguments[5]} ")
+        return rank(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "rank_retrieval", and_note)  # in the processes that are forked from here, too
+    options = ("lora", "en,de,ru", "--freeze", "^text", "--segmentation", "frozen")
+    run = learn(tmp_path / "run", *options)
+    assert ranked.read_text() == "en de ru "
+    scores = {path: path.read_bytes() for path in run.glob("scores/*/*")}
+    monkeypatch.setattr(evaluation, "_digests", lambda folder: {})  # as if nothing were known of earlier scores
+    for path in scores:
+        path.unlink()
+    learn(run, *options)
+    assert ranked.read_text() == "en de ru en en de en de ru "
+    assert {path: path.read_bytes() for path in run.glob("scores/*/*")} == scores

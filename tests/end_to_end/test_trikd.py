@@ -17,6 +17,8 @@ from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.images.corpus_images import CorpusImages, CroppedCorpusImages
 from mlvl_fairseq.data.images.transforms import ImageTransform
+from mlvl_fairseq.inference.encoder import Encoder
+from mlvl_fairseq.modules.towers.efficientnet_lite import EfficientNetLiteConfig
 
 
 class Validations(logging.Handler):
@@ -266,4 +268,99 @@ def test_another_frozen_file_is_refused(trained, run, trikd_options, new_mte, wo
     assert "is not the mte that" in run(*evaluate, "--mte", other).error
     assert "is not there: give it with --mte" in run(*evaluate, "--mte", tmp_path / "gone.pt").error
     assert "has no image tower" in run(*evaluate).error  # nobody has said where CLIP is
-    assert "there is no --init-from" in run(*evaluate, "--init-from", teacher).error
+    assert "--init-from is of its CLIP, which is not known" in run(*evaluate, "--init-from", teacher).error
+    moved = run(*evaluate, "--clip", teacher, "--image-weights", teacher).error
+    assert re.search("there is no --image-weights for this kind of model", moved)
+
+
+@pytest.fixture(scope="module")
+def dual_corpus(corpus_without_teacher, pieces, mte, world, succeed, user_dir, tmp_path_factory):
+    """A corpus and an English dual encoder, whose frozen image tower begins with a file, in CLIP's place."""
+    folder = shutil.copytree(corpus_without_teacher, tmp_path_factory.mktemp("dual") / "corpus")
+    for path in (folder / "features").iterdir():  # of the CLIP that other tests have
+        path.unlink()
+    tower, weights = EfficientNetLiteConfig(32).build(), folder.parent / "tower.pth"
+    torch.save(tower.state_dict(), weights)
+    towers = "--arch lilt --image-tower efficientnet_lite0 --image-size 32 --transform efficientnet_lite --embed-dim 24"
+    text = "--text-tower clip_text_b32 --text-width 32 --text-layers 1 --text-heads 2 --preset lit --langs en"
+    train = (
+        "--criterion clip_contrastive --optimizer adam --lr 1e-3 --max-update 3 --batch-size 16 --num-workers 0 --cpu"
+    )
+    options = [
+        *towers.split(),
+        *text.split(),
+        *train.split(),
+        "--cpu",
+        "--cache-frozen",
+        "require",
+        "--image-weights",
+        weights,
+    ]
+    task = ["--user-dir", user_dir, "--task", "image_text_retrieval", "--image-root", world / "images"]
+    succeed("fairseq-train", folder, *task, *options, "--save-dir", folder.parent / "teacher")
+    teacher = folder.parent / "teacher" / "checkpoint_last.pt"
+    succeed("mlvl-prepare", folder, "--teacher", teacher)
+    succeed("mlvl-prepare", folder, "--sentencepiece", pieces, "--mte", mte, "--train-states", "en")
+    return folder, teacher, weights
+
+
+def test_a_teacher_s_frozen_tower_is_not_run_twice(dual_corpus):
+    """Features made of the vectors that its training kept are those of its pictures."""
+    folder, teacher, _ = dual_corpus
+    encoder = Encoder.load(teacher)
+    corpus = Corpus(folder)
+    pictures = encoder.encode_image_files(corpus.manifest["image_root"], corpus.images("valid"))
+    np.testing.assert_allclose(corpus.features("valid", "image"), pictures, rtol=1e-4, atol=1e-5)
+    assert pictures.std(axis=0).min() > 1e-4
+
+
+@pytest.mark.parametrize("arch, criterion", [("m2m", "m2m"), ("m2m", "trikd"), ("trikd_tiny", "trikd")])
+def test_a_dual_encoder_in_clip_s_place(
+    dual_corpus, succeed, trikd_options, world, read_json, tmp_path, arch, criterion
+):
+    """Scores of pictures through the checkpoint are those of validation, and it encodes pictures that come as files."""
+    folder, teacher, weights = dual_corpus
+    options = list(trikd_options[1:])
+    options[options.index("--criterion") + 1], options[options.index("--arch") + 1] = criterion, arch
+    if arch == "m2m":
+        at = options.index("--encoder-embed-dim")
+        del options[at : at + 4]
+    heard = Validations()
+    with heard.listening():
+        save = ["--clip", teacher, "--cached-states", "--langs", "en", "--max-epoch", 1, "--save-dir", tmp_path]
+        succeed("fairseq-train", folder, *options, *save)
+    evaluate = ["mlvl-evaluate", "--checkpoint", tmp_path / "checkpoint_last.pt", "--lang", "en", "--image-root"]
+    evaluate += [world / "images", "--captions", world / "valid.en.json", "--json", tmp_path / "scores.json"]
+    succeed(*evaluate)
+    scores = read_json(tmp_path / "scores.json")
+    assert scores["r_mean"] == pytest.approx(float(heard.values[-1]["valid_r_mean"]), abs=0.5)
+    assert "|transform:efficientnet_lite@32|" in scores["signature"]
+    moved = shutil.copy(weights, tmp_path / "moved.pth")
+    encoder = Encoder.load(tmp_path / "checkpoint_last.pt", image_weights=str(moved))
+    names = Corpus(folder).images("valid")[:3]
+    vectors = encoder.encode_image_files(world / "images", names)
+    own = Encoder.load(teacher).encode_image_files(world / "images", names)
+    expected = (
+        own
+        if arch == "m2m"
+        else own @ tensors(tmp_path / "checkpoint_last.pt", ("model",))["model.c_projector.weight"].numpy().T
+    )
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_m2m_keeps_its_layers_only_and_goes_on(dual_corpus, succeed, run, trikd_options, tmp_path):
+    folder, teacher, _ = dual_corpus
+    options = ["--arch", "m2m", "--criterion", "m2m", "--linear-layers", 3, "--sentence", "last", "--max-epoch", 2]
+    given = [folder, *trikd_options[1 : trikd_options.index("--arch")], *options, "--cached-states", "--cpu"]
+    given += "--optimizer adam --lr 1e-3 --batch-size 16 --num-workers 0 --disable-validation".split()
+    succeed("fairseq-train", *given, "--clip", teacher, "--save-dir", tmp_path / "whole")
+    for updates in (3, 10**6):
+        succeed("fairseq-train", *given, "--max-update", updates, "--save-dir", tmp_path / "parts")
+    assert differing(tmp_path / "whole/checkpoint_last.pt", tmp_path / "parts/checkpoint_last.pt") == []
+    saved = tensors(tmp_path / "whole/checkpoint_last.pt", ("model",))
+    layers = {f"model.x_projector.layers.{n}.{kind}" for n in range(3) for kind in ("weight", "bias")}
+    assert saved.keys() == {*layers, "model.logit_scale", "model.mte_fingerprint", "model.clip_fingerprint"}
+    start = ["--init-projectors-from", tmp_path / "whole/checkpoint_last.pt", "--save-dir", tmp_path / "other"]
+    assert "does not fit this model" in run("fairseq-train", *given, "--linear-layers", 2, *start).error
+    trikd = [folder, *trikd_options[1:], "--criterion", "m2m", "--save-dir", tmp_path / "none"]
+    assert "the model has no fixed_teacher_space" in run("fairseq-train", *trikd).error

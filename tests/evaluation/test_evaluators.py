@@ -192,7 +192,7 @@ def test_settings_of_retrieval_are_those_of_all_versions(retrieval, tmp_path):
 
 
 def test_a_name_cannot_be_taken_twice(newcomer):
-    with pytest.raises(ValueError, match="evaluator 'length' is registered twice"):
+    with pytest.raises(ValueError, match="evaluator 'length' is registered already"):
         register_evaluator("length")(newcomer)
 
 
@@ -339,7 +339,7 @@ def test_a_new_file_is_a_new_evaluator(add_file):
     add_file(evaluators, "newest", text + "@register_evaluator('newest')\nclass Newest(Evaluator):\n    'x'\n")
     try:
         assert set(EVALUATORS) == before | {"newest"} != before and EVALUATORS["newest"].name == "newest"
-        with pytest.raises(ValueError, match="evaluator 'retrieval' is registered twice"):
+        with pytest.raises(ValueError, match="evaluator 'retrieval' is registered already"):
             register_evaluator("retrieval")(EVALUATORS["newest"])
     finally:
         del EVALUATORS["newest"]

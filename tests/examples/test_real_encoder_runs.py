@@ -1,4 +1,5 @@
-"""examples/lilt/run_real_encoders.sh: which rows it trains, that commands take their options, and its table."""
+"""examples/lilt/run_real_encoders.sh and examples/real_encoders/run_mclip.sh: which rows they train, that commands take
+their options, and their tables."""
 
 import json
 import re
@@ -113,3 +114,71 @@ def test_the_table(tmp_path, capsys):
     assert full.startswith("| minilm | lit | 90 | 90.00 | 75.8 ± 0.4 | 75.8 ± 0.4 |")
     assert norms.startswith("| minilm | ln_text | 9 | 9.00 | 25.8 ± 0.4 |")
     assert "| -50.0 [-100.0, +0.0] |" in norms
+
+
+MCLIP = FOLDER.parent / "real_encoders" / "run_mclip.sh"
+
+
+@pytest.fixture
+def call_mclip(stubs, call):
+    def script(*arguments, **environment):
+        _, lines = stubs.run(MCLIP, *arguments, **environment)
+        return [(Path(command).name, rest) for command, *rest in lines]
+
+    return script
+
+
+def test_rows_of_mclip(call_mclip):
+    """The first seed of all arms, then the second; nothing is chosen on the photos that are searched."""
+    calls = call_mclip("photos", "out", SEEDS="1 2")
+    teacher, *rows = trainings(calls)
+    assert (teacher.image_tower, teacher.transform, teacher.preset) == (
+        "efficientnet_lite0",
+        "efficientnet_lite",
+        "lit",
+    )
+    arms = ("trikd", "itc_only", "m2m")
+    assert [args.save_dir for args in rows] == [f"out/rows/{arm}/seed{seed}" for seed in (1, 2) for arm in arms]
+    assert [args.seed for args in rows] == [1, 1, 1, 2, 2, 2]
+    assert all(args.disable_validation and args.langs == "en" and args.cached_states for args in rows)
+    assert {args.clip for args in rows} == {"out/teacher/checkpoint_last.pt"}
+    assert [(args.arch, args.criterion) for args in rows[:3]] == [("trikd_tiny", "trikd")] * 2 + [("m2m_base", "m2m")]
+    assert [args.loss_type for args in rows[:2]] == ["sim", "nott"]
+    assert (rows[0].encoder_embed_dim, rows[0].encoder_attention_heads, rows[0].max_epoch) == (384, 12, 3)
+    parser = import_module("mlvl_fairseq.cli.evaluate").build_parser()
+    evaluated = [parser.parse_args(rest) for command, rest in calls if command == "mlvl-evaluate"]
+    assert [args.checkpoint for args in evaluated] == [f"{args.save_dir}/checkpoint_last.pt" for args in rows]
+    assert {args.lang for args in evaluated} == {"en,de,fr,cs,pt,zh,ar,nl"}
+    assert calls[-1] == ("python", [str(MCLIP.parent / "mclip_table.py"), "out/rows"])
+
+
+def test_what_is_done_of_mclip_is_skipped(call_mclip):
+    call_mclip("photos", "out", SEEDS="1", ARMS="m2m")
+    calls = call_mclip("photos", "out", SEEDS="1 2", ARMS="m2m")
+    assert [args.seed for args in trainings(calls)] == [2]
+    assert "mlvl-prepare" not in {command for command, _ in calls}
+    assert not trainings(call_mclip("photos", "out", SEEDS="3", MINUTES="-1"))
+    assert not call_mclip("photos", "out", status=2, says="ARMS=clip: choose one of trikd itc_only m2m", ARMS="clip")
+    assert not call_mclip("nowhere", status=2, says="nowhere/train.en.json or nowhere/images is missing")
+
+
+def test_the_table_of_mclip(tmp_path, capsys):
+    sys.path.insert(0, str(MCLIP.parent))
+    try:
+        import mclip_table
+    finally:
+        sys.path.pop(0)
+    for arm, found in (("m2m", 1), ("trikd", 3)):
+        for seed in (1, 2):
+            scores = tmp_path / arm / f"seed{seed}" / "scores"
+            scores.mkdir(parents=True)
+            (scores.parent / "done").touch()
+            for lang in (mclip_table.ENGLISH, *mclip_table.UNSEEN):
+                (scores / f"{lang}.val.json").write_text(json.dumps({"r_mean": 25.0 * found + seed}))
+                ranks = np.where(np.arange(4) < found, 0, 50)
+                QueryRanks(np.arange(4), np.arange(4), ranks, ranks).save(scores / f"{lang}.val.ranks.npz")
+    (tmp_path / "itc_only" / "seed1").mkdir(parents=True)  # not finished
+    mclip_table.main([str(tmp_path)])
+    full, linear = (re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()[2:])
+    assert full.startswith("| trikd | 2 | 76.5 ± 0.7 |") and full.endswith("| 76.5 ± 0.7 | | |")
+    assert linear.startswith("| m2m | 2 | 26.5 ± 0.7 |") and "| -50.0 [-100.0, +0.0] |" in linear

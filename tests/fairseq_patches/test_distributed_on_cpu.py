@@ -8,6 +8,7 @@ import pytest
 import torch
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.dataclass.configs import DistributedTrainingConfig
+from fairseq.distributed import utils as distributed
 from omegaconf import OmegaConf
 
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
@@ -83,6 +84,26 @@ def test_torchrun_numbers_ranks(options, monkeypatch):
     number_ranks(options)
     found = options.distributed_init_method, options.distributed_world_size, options.distributed_rank, options.device_id
     assert found == ("env://", 4, 3, 0) and options.distributed_no_spawn
+
+
+@pytest.mark.parametrize("seen, device", [(8, 5), (1, 0)])
+def test_torchrun_numbers_ranks_on_gpus(options, monkeypatch, seen, device):
+    """The sixth process of the second machine; it sees all GPUs of its machine, or one."""
+    env = dict(MASTER_ADDR="host", MASTER_PORT="1", WORLD_SIZE="12", RANK="11", LOCAL_RANK="5", SLURM_NTASKS="2")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    options.distributed_world_size = seen  # fairseq's default
+    config = OmegaConf.create({"common": {"cpu": False, "tpu": False}, "distributed_training": options})
+    called = []
+    monkeypatch.setattr(distributed, "distributed_main", lambda device, main, cfg, kwargs: called.append(device))
+    distributed.call_main(config, print)
+    options = config.distributed_training
+    found = options.distributed_init_method, options.distributed_world_size, options.distributed_rank, options.device_id
+    assert found == ("env://", 12, 11, device) and called == [device]
+    assert options.distributed_no_spawn and options.distributed_backend == "nccl"
 
 
 def test_explicit_choices_stay(options):

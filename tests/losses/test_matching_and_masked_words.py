@@ -32,7 +32,7 @@ def test_no_pair_counts():
     assert found.mean == 0 and found.number == 0 and not logits.grad.any()
 
 
-def masked_words(counts, chunk=None, monkeypatch=None):
+def masked_words(counts, chunk=None, monkeypatch=None, places=None):
     """The loss, gradients of states and words, and how many rows went through the head at a time."""
     if chunk:
         monkeypatch.setattr(masked_lm, "MAX_LOGITS", chunk * VOCABULARY)
@@ -43,7 +43,7 @@ def masked_words(counts, chunk=None, monkeypatch=None):
         rows.append(len(inputs))
         return inputs @ words.t()
 
-    found = masked_lm_loss(states, LABELS, counts, head, VOCABULARY)
+    found = masked_lm_loss(states, LABELS, counts, head, VOCABULARY, places)
     found.mean.backward()
     return found, states.grad, words.grad, rows
 
@@ -78,3 +78,12 @@ def test_nothing_is_masked():
     found, states, words, _ = masked_words(torch.zeros(4, dtype=torch.bool))
     assert found.mean == 0 and found.number == 0
     assert not states.any() and not words.any()
+
+
+@pytest.mark.parametrize("counts", [[True] * 4, [True, False, True, True]])
+def test_masked_words_at_given_places_are_those_that_are_found(counts, monkeypatch):
+    counts, places = torch.tensor(counts), torch.tensor([0, 1, 3, 9, 10, 11])
+    (found, states, words, _), (given, *gradients, rows) = masked_words(counts), masked_words(counts, places=places)
+    assert given.number == found.number and rows == [6]
+    torch.testing.assert_close(given.total, found.total)
+    torch.testing.assert_close(gradients, [states, words])

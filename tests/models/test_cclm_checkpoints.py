@@ -288,7 +288,8 @@ def told(network, tokenizer, kind):
     last = torch.tensor([len(ids) - 1 for ids in rows])
     more = {}
     if head == "answers":
-        more = {"answers": tokens, "answer_eos": last, "answer_of": torch.tensor([2, 0, 0])}
+        places = (torch.arange(7) < last[:, None]).flatten().nonzero().squeeze(1)
+        more = {"answers": tokens, "answer_places": places, "answer_of": torch.tensor([2, 0, 0])}
     torch.manual_seed(7)
     with torch.no_grad():
         found = network.eval()(tokens, last, torch.randn(3 * images, 3, 48, 48), head=head, **more)

@@ -74,13 +74,18 @@ def test_answers_are_ranked_as_published(answering, k, suffix):
     assert_golden(found.scores.softmax(1), VQA[f"topk_probs{suffix}"], rtol=2e-5, atol=1e-12)
 
 
+def told(answers):
+    """Which positions of padded answers have something behind them."""
+    return (answers[:, 1:] != 1).flatten().nonzero().squeeze(1)
+
+
 def test_ranking_is_by_the_probability_of_the_whole_answer(answering, monkeypatch):
     """Computed answer by answer, without a tree; in small parts, too."""
     network, question = answering
     answers = torch.tensor(VQA["candidates"])
     with torch.no_grad():
         every = [
-            network.text_decoder.log_likelihood(answers, (answers != 1).sum(1) - 1, question[torch.full((14,), row)])
+            network.text_decoder.log_likelihood(answers, told(answers), question[torch.full((14,), row)])
             for row in range(3)
         ]
     for limit in (128, 4):
@@ -130,7 +135,7 @@ def test_questions_of_like_length_are_read_together(answering):
 def test_answers_have_the_published_loss_and_gradients():
     network, answers = tuned_network("vqa", heads="answers"), torch.tensor(VQA["answers"])
     of = torch.arange(3).repeat_interleave(torch.tensor(VQA["answers_per_question"]))
-    given = {"answers": answers, "answer_eos": (answers != 1).sum(1) - 1, "answer_of": of}
+    given = {"answers": answers, "answer_places": told(answers), "answer_of": of}
     likelihood = network(**inputs("vqa"), head="answers", **given)["answers"]
     loss = -(likelihood * torch.tensor(VQA["weights"])).sum() / 3
     assert_golden(loss, VQA["loss"])

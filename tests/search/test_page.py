@@ -102,12 +102,24 @@ def test_a_picture_that_is_given_is_searched_by(page, searcher, tmp_path):
     document = page.call("DOM.getDocument")["root"]["nodeId"]
     node = page.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
     page.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "given.png")])
-    page.wait(SHOWN)
+    page.wait(f"!document.getElementById('given').hidden && {SHOWN}")
     assert page.value(ROWS) == searcher.search(Query(picture=tmp_path / "given.png"), 24).rows
     assert page.value("!document.getElementById('given').hidden") and page.value("location.search") == ""
     page.wait("document.getElementById('preview').getContext('2d').getImageData(28, 28, 1, 1).data[3] === 255")
     page.value("document.getElementById('drop').click()")
     page.wait("document.getElementById('given').hidden && !document.getElementById('start').hidden")
+
+
+def test_some_pictures_are_there_before_anything_is_searched(page):
+    rows = page.value(ROWS)
+    assert rows == [0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27] and not page.value(
+        "document.querySelector('.card .score')"
+    )
+    page.press("ArrowDown", "ArrowRight", "Enter")
+    page.wait("document.getElementById('viewer').open && document.getElementById('viewer-picture').naturalWidth")
+    assert page.value("document.getElementById('viewer-picture').src.split('/').pop()") == "2"
+    page.press("m")
+    page.wait(f"location.search === '?like=2' && {SHOWN} && document.querySelector('.card .score')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -117,6 +129,7 @@ def test_it_fits_a_phone_in_both_colours(page, scheme):
     assert page.value("document.documentElement.scrollWidth") == 360
     assert page.value("getComputedStyle(document.getElementById('words')).direction") == "rtl"
     assert page.value("new Set([...document.querySelectorAll('.card')].map((card) => card.offsetLeft)).size") == 2
+    assert page.value("getComputedStyle(document.getElementById('hint')).display") == "none"  # room for the pictures
     heights = "filter((one) => one.offsetParent).map((one) => one.offsetHeight)"
     assert page.value(f"Math.min(...[...document.querySelectorAll('button, select, label.icon')].{heights})") >= 40
     ground = page.value("getComputedStyle(document.documentElement).backgroundColor")
@@ -137,11 +150,13 @@ def test_errors_are_said_and_can_be_tried_again(page, serving):
     page.press("Enter")
     page.wait("!document.getElementById('error').hidden")
     assert "Say what is searched for" in page.value("document.getElementById('error-text').textContent")
+    assert page.value("document.getElementById('again').hidden")  # it would be wrong again
     page.events.clear()  # the browser logs every status of 400
     page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     search_again = "document.getElementById('words').value = 'dogs'; document.getElementById('go').click()"
     page.value(search_again)
     page.wait("document.getElementById('error-text').textContent.startsWith('The server does not answer')")
+    assert not page.value("document.getElementById('again').hidden")
     page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     page.value("document.getElementById('again').click()")
     page.wait(f"{SHOWN} && document.getElementById('error').hidden")

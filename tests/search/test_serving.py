@@ -109,7 +109,7 @@ def test_many_results_come_in_pages(client, monkeypatch):
         ({}, 400, "say what is searched for"),
         ({"q": "x" * 1001}, 400, "at most 1000 characters"),
         ({"like": "../1"}, 400, "like is no number"),
-        ({"like": "9"}, 400, "the index: has no picture 9"),
+        ({"like": "9"}, 400, "the index has no picture 9"),
         ({"q": "dog", "start": "-1"}, 400, "start is no number"),
         ({"q": "dog", "start": "1000"}, 400, "at most 1000 results"),
         ({"q": "dog", "start": "²"}, 400, "start is no number"),
@@ -119,6 +119,15 @@ def test_wrong_queries_are_one_line_without_paths(client, standing, query, statu
     answer = client.get("/api/search", params=query)
     assert answer.status_code == status and said in answer.json()["error"]
     assert str(standing.parent) not in answer.text
+
+
+def test_some_pictures_of_the_whole_index_are_named(own_client, index, monkeypatch):
+    monkeypatch.setattr(app, "SOME", 3)
+    assert own_client.get("/api/status").json()["some"] == [0, 2, 5]
+    take_out(index, ["a.png", "sub/*"])
+    assert own_client.get("/api/status").json()["some"] == [1, 2, 3]
+    take_out(index, ["c.png", "d.png"])
+    assert own_client.get("/api/status").json()["some"] == [1, 4]
 
 
 def test_a_language_is_asked_for_where_the_model_needs_it(client, model, monkeypatch):

@@ -1,13 +1,12 @@
 """How a tower gets the weights of a public file."""
 
-import importlib
-import pkgutil
 from typing import Any, Callable, Dict, Set, Type
 
 from mlvl_fairseq.checkpoints.check import check_tensors, without_values
 from mlvl_fairseq.checkpoints.source import Tensors, WeightSource, fingerprint
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.towers.base import Tower
+from mlvl_fairseq.registry import import_modules
 
 Reader = Callable[[WeightSource, Any], Tensors]
 READERS: Dict[Type[Any], Reader] = {}
@@ -99,6 +98,4 @@ def tower_of_classifiers(config: Any) -> bool:
 
 
 def _import_all() -> None:
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules(__package__)

@@ -5,6 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Callable, ClassVar, Dict, Type
 
+from mlvl_fairseq.registry import registering
+
 
 class Conversion(ABC):
     """One kind of released file.
@@ -41,11 +43,4 @@ CONVERSIONS: Dict[str, Conversion] = {}
 
 def register_conversion(name: str) -> Callable[[Type[Conversion]], Type[Conversion]]:
     """Class decorator: ``mlvl-convert NAME``."""
-
-    def register(kind: Type[Conversion]) -> Type[Conversion]:
-        if name in CONVERSIONS:
-            raise ValueError(f"a conversion '{name}' is registered already")
-        CONVERSIONS[name] = kind()
-        return kind
-
-    return register
+    return registering(CONVERSIONS, "a conversion", name, instance=True)

@@ -5,6 +5,8 @@ from typing import Dict, Tuple, Type
 import numpy as np
 from torch import Tensor
 
+from mlvl_fairseq.registry import registering
+
 
 class Selection:
     """Chooses which captions stay in a memory of `size` entries. Draws follow `seed` and what the memory has counted.
@@ -18,9 +20,9 @@ class Selection:
     def __init__(self, size: int, seed: int):
         self.size, self.seed = size, seed
 
-    def offer(self, memory, items: Tensor, labels: Tensor) -> None:
-        """One update's captions (int64 [B, 2], float [B, D]) have been seen: change ``memory.next_items`` and
-        ``memory.next_labels`` in place or by new tensors."""
+    def offer(self, memory, items: Tensor, labels: Tensor, seen: int) -> None:
+        """One update's captions (int64 [B, 2], float [B, D]) have come after `seen` others: change
+        ``memory.next_items`` and ``memory.next_labels`` in place or by new tensors."""
 
     def at_the_end(self, memory, task, model) -> Tuple[Tensor, Tensor]:
         """Items and labels that the next language replays, given the weights that have been handed over."""
@@ -35,8 +37,4 @@ SELECTIONS: Dict[str, Type[Selection]] = {}
 
 
 def register_selection(name: str):
-    def decorate(selection: Type[Selection]):
-        SELECTIONS[name] = selection
-        return selection
-
-    return decorate
+    return registering(SELECTIONS, "a way to choose", name)

@@ -4,7 +4,6 @@ frozen``, as their language was."""
 from typing import Dict, List, Sequence
 
 import numpy as np
-import torch
 
 from mlvl_fairseq.data.caption_dataset import CaptionDataset
 
@@ -25,7 +24,7 @@ class MemoryCaptions:
         for place in np.unique(self.languages):
             entries = (self.languages == place).nonzero()[0]
             self._read(task, encoder, int(place), entries, items[entries, 1])
-        tokens = [torch.tensor([*ids, encoder.eos], dtype=torch.int32) for ids in self._ids]
+        tokens = [np.array([*ids, encoder.eos], dtype=np.int32) for ids in self._ids]
         self._dataset = CaptionDataset(
             tokens,
             np.array([len(ids) for ids in tokens]),
@@ -53,7 +52,7 @@ class MemoryCaptions:
 
     def batch(self, rows: Sequence[int]) -> Dict:
         """Collated captions of these rows of the memory (see :class:`CaptionDataset`)."""
-        return self._dataset.collater([self._dataset[row] for row in rows])
+        return self._dataset.collater(self._dataset.__getitems__(rows))
 
     def languages_of_tokens(self) -> np.ndarray:
         """int32 [V]: in the captions of how many languages of the memory each token occurs."""

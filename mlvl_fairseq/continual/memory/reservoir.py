@@ -27,14 +27,14 @@ def reservoir_slots(count: int, seen: int, size: int, randint: Callable[[int, in
 class Reservoir(Selection):
     about = "an even sample of all captions seen so far"
 
-    def offer(self, memory, items: Tensor, labels: Tensor) -> None:
-        seen = int(memory.seen)
+    def offer(self, memory, items: Tensor, labels: Tensor, seen: int) -> None:
         generator = random.Random(f"{self.seed}/{seen}")
         slots = reservoir_slots(len(items), seen, self.size, generator.randint)
         room = min(self.size, seen + len(items)) - len(memory.next_items)
         if room > 0:
             memory.next_items = torch.cat([memory.next_items, items.new_zeros(room, 2)])
             memory.next_labels = torch.cat([memory.next_labels, labels.new_zeros(room, labels.shape[1])])
-        for row, slot in enumerate(slots):
-            if slot is not None:
-                memory.next_items[slot], memory.next_labels[slot] = items[row], labels[row]
+        row_of = {slot: row for row, slot in enumerate(slots) if slot is not None}  # the last one stays
+        if row_of:
+            into, rows = torch.tensor([[*row_of], [*row_of.values()]]).to(items.device, non_blocking=True)
+            memory.next_items[into], memory.next_labels[into] = items[rows], labels[rows]

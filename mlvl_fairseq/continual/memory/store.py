@@ -5,8 +5,9 @@ where texts and the teacher's features would take gigabytes. Captions are cut wi
 those in evaluation. What is done with a batch of the memory is a method's to say: ``continual/plugins``.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from mlvl_fairseq.continual.memory.captions import MemoryCaptions
 from mlvl_fairseq.continual.plugin import PLUGINS, ContinualPlugin, register_plugin
 from mlvl_fairseq.distributed import gather_values, gather_with_grad
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.process.threads import one_thread
 
 BATCH = 256  # captions at once where only features are computed
 
@@ -92,6 +94,7 @@ class Memory(ContinualPlugin):
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
         self.position, self.seed = task.position, task.seed_for(20_000)
         self.captions: Optional[MemoryCaptions] = None
+        self._seen = self._draws = 0  # what the buffers count: to ask them would be to wait for their device
 
     @property
     def keeps_features(self) -> bool:
@@ -106,8 +109,10 @@ class Memory(ContinualPlugin):
             model.language_state.current_tokens += self.current_tokens().to(model.language_state.current_tokens)
 
     def begin_run(self, task, model) -> None:
-        self.task = task
+        self.task, self._seen, self._draws = task, int(self.seen), int(self.draws)
         self.captions = MemoryCaptions(task, self.items.cpu().numpy()) if len(self.items) else None
+        self._coming = _Ahead(self._collated) if len(self.items) else None
+        self._permutations: Dict[int, np.ndarray] = {}
 
     def current_tokens(self) -> Tensor:
         if self.captions is None:
@@ -127,25 +132,36 @@ class Memory(ContinualPlugin):
         """
         if self.captions is None:
             return None
-        rows = self._next_rows(self.cfg.replay_batch_size or sample["nsentences"], "counts" not in sample)
-        batch = self.captions.batch(rows)
+        number, device = self.cfg.replay_batch_size or sample["nsentences"], sample["id"].device
+        start, step = self._next_place(number, "counts" not in sample)
+        batch = self._coming.get((start, number), (start + step, number))
+        batch = fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device, non_blocking=True), batch)
+        rows = batch.pop("rows")
         if self.keeps_features:
             batch["student_features"] = self.labels[rows]
-        device = sample["id"].device
-        batch = fairseq_utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
         return {**batch, "image_features": batch["image_features"].to(sample["image_features"])}
 
-    def _next_rows(self, number: int, counts: bool) -> np.ndarray:
-        """Rows of the memory for this rank's batch, from a permutation of the memory that is common to all ranks; a
-        rank whose batch does not count takes nothing from it."""
+    def _next_place(self, number: int, counts: bool) -> Tuple[int, int]:
+        """Where the rows of this rank's batch begin in an endless row of permutations of the memory that is common to
+        all ranks, and how far from there the next ones do; a rank whose batch does not count takes nothing."""
         numbers = gather_values([number if counts else 0])  # in an epoch's last step, ranks may have fewer than others
-        start = int(self.draws) * sum(numbers) + sum(numbers[: self.task.rank])
+        start = self._draws * sum(numbers) + sum(numbers[: self.task.rank])
         self.draws += 1
-        places = np.arange(start, start + number)
-        cycles, offsets = np.divmod(places, len(self.items))
-        orders = {c: np.random.default_rng([self.seed, self.position, c]) for c in np.unique(cycles)}
-        permutations = {c: generator.permutation(len(self.items)) for c, generator in orders.items()}
-        return np.array([permutations[c][offset] for c, offset in zip(cycles, offsets)])
+        self._draws += 1
+        return start, sum(numbers)
+
+    def _collated(self, start: int, number: int) -> Dict:
+        """The captions at these places of the endless row, and ``rows``, int64 [number], of the memory."""
+        cycles, offsets = np.divmod(np.arange(start, start + number), len(self.items))
+        known = {c: self._permutations.get(c) for c in np.unique(cycles).tolist()}
+        self._permutations = {c: self._permutation(c) if order is None else order for c, order in known.items()}
+        rows = np.empty(number, np.int64)
+        for cycle, order in self._permutations.items():
+            rows[cycles == cycle] = order[offsets[cycles == cycle]]
+        return {**self.captions.batch(rows), "rows": torch.from_numpy(rows)}
+
+    def _permutation(self, cycle: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, self.position, cycle]).permutation(len(self.items))
 
     def label(self, task, model, rows: np.ndarray) -> Tensor:
         """Labels of captions of the previous language, float [rows, D or 0]."""
@@ -165,11 +181,35 @@ class Memory(ContinualPlugin):
         """Offer the batch's captions, of all ranks, to the memory."""
         if not (self.cfg.memory_every_epoch or self.task.is_first_epoch):
             return
-        counted = sample.get("counts", slice(None))
+        counted = slice(0 if "counts" in sample else None)
         ids = gather_with_grad(sample["id"][counted])
         labels = ids.new_zeros(len(ids), 0)
         if self.keeps_features:
             labels = gather_with_grad(sample["text_output"][counted].float())
         items = torch.stack([torch.full_like(ids, self.position), ids], dim=1)
-        self.selection.offer(self, items, labels.to(self.labels.dtype))
+        self.selection.offer(self, items, labels.to(self.labels.dtype), self._seen)
         self.seen += len(ids)
+        self._seen += len(ids)
+
+
+class _Ahead:
+    """A function of some arguments, computed in another thread before it is asked for.
+
+    The next call is only guessed: what is guessed wrong is computed when it is asked for, and is the same then.
+    """
+
+    def __init__(self, function: Callable):
+        self._function, self._thread = function, ThreadPoolExecutor(1, initializer=one_thread)
+        self._arguments: Tuple = ()
+        self._result: Optional[Future] = None
+
+    def get(self, arguments: Tuple, coming: Tuple):
+        """The result for these arguments; those for `coming` are begun with."""
+        if self._result is None or self._arguments != arguments:
+            self._begin(arguments)
+        result = self._result.result()
+        self._begin(coming)
+        return result
+
+    def _begin(self, arguments: Tuple) -> None:
+        self._arguments, self._result = arguments, self._thread.submit(self._function, *arguments)

@@ -15,13 +15,13 @@ class Rows(NamedTuple):
     """Rows of a batch and of a draw from the memory, the batch's first.
 
     Attributes:
-        text, image: features [B + M, D]. ids: image ids [B + M]. replayed: bool [B + M].
+        text, image: features [B + M, D]. ids: image ids [B + M]. replayed: which ones are of the memory.
     """
 
     text: Tensor
     image: Tensor
     ids: Tensor
-    replayed: Tensor
+    replayed: slice
 
 
 class ReplayMethod(ContinualPlugin):
@@ -85,7 +85,7 @@ class ReplayMethod(ContinualPlugin):
             features["joined"] if alone else torch.cat([features["text"], features["memory"][draw]]),
             torch.cat([features["image"], memory["image_features"]]),
             torch.cat([sample["image_ids"], memory["image_ids"]]),
-            torch.arange(own + memory["nsentences"], device=sample["image_ids"].device) >= own,
+            slice(own, None),
         )
 
 

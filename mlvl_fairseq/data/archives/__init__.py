@@ -4,9 +4,6 @@ A kind of archive is one file of ``kinds/``, told by content. Whatever opens pic
 (`mlvl_fairseq.data.images.reading.load_image`) opens these, too; ``--image-root shards`` is all that has to be said.
 """
 
-import importlib
-import pkgutil
-
 from mlvl_fairseq.data.archives import kinds
 from mlvl_fairseq.data.archives.base import (
     ARCHIVES,
@@ -18,8 +15,8 @@ from mlvl_fairseq.data.archives.base import (
     register_archive,
     stamp_of,
 )
+from mlvl_fairseq.registry import import_modules
 
-for _module in pkgutil.iter_modules(kinds.__path__):
-    importlib.import_module(f"{kinds.__name__}.{_module.name}")
+import_modules(kinds.__name__)
 
 __all__ = ["ARCHIVES", "Archive", "archive_at", "archived", "is_picture", "kind_at", "register_archive", "stamp_of"]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Callable, ClassVar, Dict, Iterator, List, Optional, Tuple, Type
 
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.registry import registering
 
 MAX_PICTURE = 1 << 28  # bytes
 HEAD = 512  # bytes by which kinds are told
@@ -66,15 +67,7 @@ _lock = threading.Lock()
 
 def register_archive(kind: str) -> Callable[[Type[Archive]], Type[Archive]]:
     """Class decorator: make a kind of archive known."""
-
-    def register(archive: Type[Archive]) -> Type[Archive]:
-        if kind in ARCHIVES:
-            raise ValueError(f"archives of kind '{kind}' are registered already")
-        archive.kind = kind
-        ARCHIVES[kind] = archive
-        return archive
-
-    return register
+    return registering(ARCHIVES, "a kind of archive", kind, kind=kind)
 
 
 def kind_at(path: str) -> Optional[Type[Archive]]:

@@ -9,7 +9,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, Optional, Sequence, Type
+from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Type
 
 from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.data.captions.pictures import refuse_misplaced, with_file_names
@@ -22,6 +22,7 @@ from mlvl_fairseq.data.captions.selecting import (
 from mlvl_fairseq.data.captions.table import POLICIES, CaptionTable, Problems, TableBuilder, shown
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.registry import registering
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +104,7 @@ READERS: dict[str, CaptionReader] = {}
 
 def register_reader(name: str) -> Callable[[Type[CaptionReader]], Type[CaptionReader]]:
     """Class decorator: make a :class:`CaptionReader` available as ``format=name``."""
-
-    def register(reader: Type[CaptionReader]) -> Type[CaptionReader]:
-        if name in READERS:
-            raise ValueError(f"caption format '{name}' is registered twice")
-        READERS[name] = reader()
-        return reader
-
-    return register
+    return registering(READERS, "a format of captions", name, instance=True)
 
 
 def readers() -> dict[str, CaptionReader]:
@@ -300,7 +294,37 @@ def read_captions(
     return table
 
 
-def read_languages(
+class LazyTables(Mapping[str, CaptionTable]):
+    """The captions of several languages, each read whenever it is asked for, and not kept.
+
+    Args:
+        languages: in their order. read: reads one.
+    """
+
+    def __init__(self, languages: Iterable[str], read: Callable[[str], CaptionTable]):
+        self._languages, self._read = list(languages), read
+
+    def __getitem__(self, lang: str) -> CaptionTable:
+        if lang not in self._languages:
+            raise KeyError(lang)
+        return self._read(lang)
+
+    def __contains__(self, lang: object) -> bool:
+        return lang in self._languages
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._languages)
+
+    def __len__(self) -> int:
+        return len(self._languages)
+
+
+def read_languages(pattern: str, languages: Sequence[str], **reading) -> dict[str, CaptionTable]:
+    """The captions of several languages, all in memory; see :func:`tables_of_languages`."""
+    return dict(tables_of_languages(pattern, languages, **reading))
+
+
+def tables_of_languages(
     pattern: str,
     languages: Sequence[str],
     *,
@@ -308,8 +332,8 @@ def read_languages(
     image_list: Optional[str] = None,
     english: Optional[str] = None,
     **reading,
-) -> dict[str, CaptionTable]:
-    """Read the captions of several languages.
+) -> LazyTables:
+    """Captions of several languages, to be read when they are asked for.
 
     Args:
         pattern: caption files, with ``{lang}`` where the language stands in their names; or one file that holds all.
@@ -319,7 +343,7 @@ def read_languages(
 
     Raises:
         UserError: one file is given for several languages, and it does not hold them.
-        DataError: see :func:`read_captions`.
+        DataError: see :func:`read_captions`; also when they are read.
     """
     if LANG not in pattern and len(languages) > 1:
         source = CaptionSource(pattern, image_list, english, columns=reading.get("columns"))
@@ -327,13 +351,14 @@ def read_languages(
             raise UserError(
                 f"{option} '{pattern}' needs {LANG} where the language stands in the file name: it holds one language"
             )
-    return {
-        lang: read_captions(
+
+    def read(lang: str) -> CaptionTable:
+        return read_captions(
             pattern.replace(LANG, lang),
             lang=lang,
             image_list=image_list and image_list.replace(LANG, lang),
             english=english and english.replace(LANG, lang),
             **reading,
         )
-        for lang in languages
-    }
+
+    return LazyTables(languages, read)

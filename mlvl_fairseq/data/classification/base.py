@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from mlvl_fairseq.data.classification.pictures import Pictures
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.registry import registering
 
 PROMPT = "photo of {}"  # what LilT's evaluation asks (ImageNet V2, ImageNet-A, CIFAR-100)
 
@@ -124,15 +125,7 @@ DATA_SETS: Dict[str, Type[DataSet]] = {}
 
 def register_data_set(name: str) -> Callable[[Type[DataSet]], Type[DataSet]]:
     """Class decorator: make a kind of data set available as ``--data-set NAME``."""
-
-    def register(data_set: Type[DataSet]) -> Type[DataSet]:
-        if name in DATA_SETS:
-            raise ValueError(f"a data set '{name}' is registered already")
-        data_set.name = name
-        DATA_SETS[name] = data_set
-        return data_set
-
-    return register
+    return registering(DATA_SETS, "a data set", name, name=name)
 
 
 def data_set_names() -> List[str]:

@@ -1,9 +1,9 @@
 """Captions to fairseq's memory-mapped token files, as ``fairseq-preprocess`` writes them."""
 
 import logging
-import os
+from collections import Counter
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Set
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     english_counts_path,
 )
 from mlvl_fairseq.data.text import Tokenizer
-from mlvl_fairseq.data.token_files import open_tokens
+from mlvl_fairseq.data.token_files import TokenWriter, open_tokens
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.process.locks import locked
@@ -25,14 +25,17 @@ from mlvl_fairseq.process.locks import locked
 logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 77  # CLIP's context, and mCLIP's limit: BOS and EOS included
-CHUNK = 10_000
+CHUNK = 1 << 16  # captions that are cut at once
 REPORT = "lengths.json"
 
 
-def binarize(vocabulary: CorpusVocabulary, lang: str) -> Path:
+def binarize(vocabulary: CorpusVocabulary, lang: str, progress: bool = True) -> Path:
     """Binarize the training and validation captions of `lang`.
 
     The files hold ids and a final EOS, no BOS, not truncated. Done once; a second call, or process, finds them.
+
+    Args:
+        progress: show a progress bar.
 
     Returns:
         ``vocabulary.binarized(lang)`` with ``train.bin``, ``train.idx``, ``valid.bin``, ``valid.idx`` (of the splits
@@ -42,21 +45,33 @@ def binarize(vocabulary: CorpusVocabulary, lang: str) -> Path:
         UserError: the corpus has no such captions.
     """
     folder, corpus = vocabulary.binarized(lang), vocabulary.corpus
-    if (folder / REPORT).exists():
+    if is_binarized(vocabulary, lang):
         return folder
-    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
-    if not splits:
-        corpus.require("train", lang)
+    splits = _splits_of(corpus, lang)
     with locked(corpus.folder):
         if not (folder / REPORT).exists():  # another process may have made it meanwhile
-            _binarize(corpus, splits, lang, folder, vocabulary.tokenizer)
+            _binarize(corpus, splits, lang, folder, vocabulary.tokenizer, progress)
     return folder
 
 
-def _binarize(corpus: Corpus, splits: Sequence[str], lang: str, folder: Path, tokenizer: Tokenizer) -> None:
+def is_binarized(vocabulary: CorpusVocabulary, lang: str) -> bool:
+    """Whether the captions of `lang` are there already. Raises UserError: the corpus has no such captions."""
+    return (vocabulary.binarized(lang) / REPORT).exists() or not _splits_of(vocabulary.corpus, lang)
+
+
+def _splits_of(corpus: Corpus, lang: str) -> List[str]:
+    splits = [split for split in SPLITS[:2] if lang in corpus.languages(split)]
+    if not splits:
+        corpus.require("train", lang)
+    return splits
+
+
+def _binarize(
+    corpus: Corpus, splits: Sequence[str], lang: str, folder: Path, tokenizer: Tokenizer, progress: bool
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lengths = {
-        split: _binarize_split(corpus.captions(split, lang), tokenizer, folder / split, f"{lang} {split}")
+        split: _binarize_split(corpus.captions(split, lang), tokenizer, folder / split, f"{lang} {split}", progress)
         for split in splits
     }
     tokenizer.write_dictionary(folder / DICTIONARY_FILE)
@@ -68,25 +83,15 @@ def _binarize(corpus: Corpus, splits: Sequence[str], lang: str, folder: Path, to
     write_json(folder / REPORT, lengths)  # last: its presence says the folder is complete
 
 
-def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str) -> Dict[str, float]:
+def _binarize_split(captions, tokenizer: Tokenizer, prefix: Path, title: str, bar: bool) -> Dict[str, float]:
     """Write one split and return its token statistics."""
-    import torch
-    from fairseq.data import indexed_dataset
-    from fairseq.data.indexed_dataset import data_file_path, index_file_path
-
-    temporary = prefix.with_name(f".{prefix.name}")
-    builder = indexed_dataset.make_builder(data_file_path(str(temporary)), impl="mmap", vocab_size=len(tokenizer))
-    lengths = []
-    with tqdm(total=len(captions), desc=f"binarize {title}", unit=" captions") as bar:
+    writer = TokenWriter(prefix, len(tokenizer))
+    with tqdm(total=len(captions), desc=f"binarize {title}", unit=" captions", disable=not bar) as progress:
         for start in range(0, len(captions), CHUNK):
-            for ids in tokenizer.encode_batch(captions[start : start + CHUNK]):
-                builder.add_item(torch.tensor(ids + [tokenizer.eos], dtype=torch.int32))
-                lengths.append(len(ids) + 2)
-            bar.update(min(CHUNK, len(captions) - start))
-    builder.finalize(index_file_path(str(temporary)))
-    for path in (data_file_path, index_file_path):
-        os.replace(path(str(temporary)), path(str(prefix)))
-    lengths = np.asarray(lengths)
+            ids, lengths = tokenizer.encode_joined(captions[start : start + CHUNK])
+            writer.write(np.insert(ids, np.cumsum(lengths), tokenizer.eos), lengths + 1)
+            progress.update(len(lengths))
+    lengths = writer.finish() + 1  # with BOS
     return {
         "captions": len(lengths),
         "mean_length": round(float(lengths.mean()), 2),
@@ -138,12 +143,13 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 
 
 def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
-    tokenizer = GrownVocabulary(corpus).tokenizer
-    counts = np.zeros(len(tokenizer), np.int64)
+    """A token never reaches over a space: each word is cut once, however often it occurs."""
+    tokenizer, words = GrownVocabulary(corpus).tokenizer, Counter()
     for start in range(0, len(sentences), CHUNK):
-        ids = np.concatenate(tokenizer.encode_batch(sentences[start : start + CHUNK])).astype(np.int64)
-        counts += np.bincount(ids, minlength=len(tokenizer))
-    return counts
+        words.update(" ".join(sentences[start : start + CHUNK]).split(" "))
+    ids, lengths = tokenizer.encode_joined(list(words))
+    times = np.repeat(np.fromiter(words.values(), np.int64, len(words)), lengths)
+    return np.bincount(ids, weights=times, minlength=len(tokenizer)).astype(np.int64)
 
 
 def _unused_english(corpus: Corpus) -> Set[int]:
@@ -158,7 +164,7 @@ def _unused_english(corpus: Corpus) -> Set[int]:
     return every - used - {-1}
 
 
-def prepare_sequence(corpus: Corpus, languages: Sequence[str]) -> None:
-    """Vocabulary and binarized captions of every step of a sequence of languages."""
+def steps_of_sequence(corpus: Corpus, languages: Sequence[str]) -> Iterator[Tuple[CorpusVocabulary, str]]:
+    """What is cut with what in a sequence of languages."""
     for step in range(1, len(languages) + 1):
-        binarize(GrownVocabulary(corpus, languages[:step]), languages[step - 1])
+        yield GrownVocabulary(corpus, languages[:step]), languages[step - 1]

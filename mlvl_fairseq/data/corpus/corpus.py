@@ -49,6 +49,10 @@ class CorpusManifest:
     image_root: Optional[str] = None
 
 
+# Verified once, not once a use: by this process, or by the one that it was forked from.
+_stored: Dict[Path, Tuple[tuple, StoredFeatures]] = {}
+
+
 class Corpus:
     """A prepared corpus folder, opened for reading.
 
@@ -65,7 +69,6 @@ class Corpus:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder / MANIFEST)
-        self._stored: Dict[Path, Tuple[tuple, StoredFeatures]] = {}  # verified once, not once a use
 
     @property
     def fingerprint(self) -> str:
@@ -246,12 +249,13 @@ class Corpus:
         return digest.hexdigest()
 
     def _stored_features(self, split: str, kind: str) -> StoredFeatures:
-        stem = self.feature_stem(split, kind)
-        state = tuple(_state(path) for path in (array_path(stem), feature_manifest_path(stem)))
-        if self._stored.get(stem, (None,))[0] != state:
-            names = self.english(split) if kind == "text" else self.images(split)
-            self._stored[stem] = state, read_features(stem, expect_row_names=names)
-        return self._stored[stem][1]
+        stem = self.feature_stem(split, kind).absolute()
+        names = self.english_path(split) if kind == "text" else self.images_path(split)
+        state = tuple(_state(path) for path in (array_path(stem), feature_manifest_path(stem), names))
+        if _stored.get(stem, (None,))[0] != state:
+            rows = self.english(split) if kind == "text" else self.images(split)
+            _stored[stem] = state, read_features(stem, expect_row_names=rows)
+        return _stored[stem][1]
 
     def image_transform(self, split: str) -> Optional[str]:
         """``name@size`` of what cut the pictures behind the teacher's features; None: the teacher's own, or nothing."""

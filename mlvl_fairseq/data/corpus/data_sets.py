@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from mlvl_fairseq.codes import data_set_name
 from mlvl_fairseq.data.captions import CaptionTable, Problems
+from mlvl_fairseq.data.captions.reading import LazyTables
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.corpus import SPLITS, Corpus
 from mlvl_fairseq.data.feature_manifest import FeatureManifest, read_feature_manifest
@@ -66,7 +68,7 @@ def data_set_of_images(corpus: Corpus, split: str, data_sets: Sequence[str]) -> 
     return np.array([numbers.get(name.partition("/")[0], -1) for name in corpus.images(split)], np.int64)
 
 
-def join_corpora(folder, corpora: Sequence[Corpus]) -> Corpus:
+def join_corpora(folder, corpora: Sequence[Corpus], workers: int = 1) -> Corpus:
     """One corpus of several, each a data set of it: captions, images and features one behind the other.
 
     Image names get the name of their data set in front: the folder of its images, as it lies beside the others', or
@@ -75,6 +77,7 @@ def join_corpora(folder, corpora: Sequence[Corpus]) -> Corpus:
 
     Args:
         folder: of the joined corpus. corpora: at least two, with the same training languages and settings.
+        workers: languages that are joined at once.
 
     Raises:
         UserError: they do not go together, or see :func:`build_corpus`. DataError: features of different models.
@@ -89,18 +92,21 @@ def join_corpora(folder, corpora: Sequence[Corpus]) -> Corpus:
             raise UserError(f"{corpora[0].folder} and {corpus.folder} do not go together: {'; '.join(differ)}")
     root, prefixes = _data_set_folders(corpora)
     first = corpora[0]
+    named = list(zip(corpora, prefixes))
     splits = {
-        split: {
-            lang: _joined_table(split, lang, [(c, p) for c, p in zip(corpora, prefixes) if lang in c.languages(split)])
-            for lang in dict.fromkeys(lang for corpus in corpora for lang in corpus.languages(split))
-        }
+        split: LazyTables(
+            dict.fromkeys(lang for corpus in corpora for lang in corpus.languages(split)),
+            partial(_joined_table, split, named),
+        )
         for split in SPLITS
         if any(corpus.languages(split) for corpus in corpora)
     }
-    joined = build_corpus(folder, splits, first.source_lang, first.bpe_size, root)
+    joined = build_corpus(folder, splits, first.source_lang, first.bpe_size, root, workers=workers)
     for split in splits:
         for kind in ("inputs", "image", "text"):
-            _join_features(joined, split, kind, [(c, p) for c, p in zip(corpora, prefixes) if c.languages(split)])
+            _join_features(
+                joined, split, kind, [(corpus, prefix) for corpus, prefix in named if corpus.languages(split)]
+            )
     return joined
 
 
@@ -122,8 +128,9 @@ def _data_set_folders(corpora: Sequence[Corpus]) -> Tuple[Optional[str], List[st
     return root, prefixes
 
 
-def _joined_table(split: str, lang: str, parts: Sequence[Tuple[Corpus, str]]) -> CaptionTable:
+def _joined_table(split: str, corpora: Sequence[Tuple[Corpus, str]], lang: str) -> CaptionTable:
     """The captions of a split and language of all corpora, with the English sentences beside them, if all have one."""
+    parts = [(corpus, prefix) for corpus, prefix in corpora if lang in corpus.languages(split)]
     captions: List[str] = []
     images: Dict[str, int] = {}
     image_rows: List[int] = []
@@ -162,7 +169,7 @@ def _join_features(joined: Corpus, split: str, kind: str, parts: Sequence[Tuple[
     bad = [corpus.unusable(split, kind) for corpus, _ in parts]
     one_colour = [set(manifest.one_colour_rows) for manifest in manifests]
     stem, dtype = joined.feature_stem(split, kind), np.result_type(*arrays).name
-    settings = {"transform": first.transform, "pictures": first.pictures}
+    settings = {"transform": first.transform, "pictures": first.pictures, "precision": first.precision}
     with FeatureWriter(
         stem, names, first.shape[1], first.model, first.weights_fingerprint, dtype, **settings
     ) as writer:
@@ -184,7 +191,7 @@ def _only_one(manifests: Sequence[FeatureManifest], parts, split: str, kind: str
 
     def identity(manifest: FeatureManifest) -> tuple:
         weights = None if kind == "inputs" else manifest.weights_fingerprint
-        return manifest.shape[1], manifest.transform, manifest.pictures, weights
+        return manifest.shape[1], manifest.transform, manifest.pictures, manifest.precision, weights
 
     first = manifests[0]
     for (corpus, _), manifest in zip(parts, manifests):

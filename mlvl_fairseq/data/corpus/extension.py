@@ -1,71 +1,74 @@
 """What a corpus holds stays what it is: languages can be added to it, nothing else can be changed."""
 
-from typing import Dict, Iterable, List, Mapping
+from typing import Iterable, List, Mapping
 
 import numpy as np
 
 from mlvl_fairseq.data.corpus.corpus import Corpus
+from mlvl_fairseq.data.corpus.split_building import SplitBuilder, one_line
 from mlvl_fairseq.errors import UserError
 
 
-def refuse_other_settings(corpus: Corpus, settings: Mapping[str, object], splits: Mapping[str, Iterable[str]]) -> None:
-    """Check that all that a corpus has is given again, with its settings.
+def refuse_other_settings(corpus: Corpus, settings: Mapping[str, object], splits: Iterable[str]) -> None:
+    """Check that a corpus has the settings and splits that are given.
 
     Args:
         corpus: the one that is there.
         settings: values by their names in its manifest.
-        splits: the languages given of each split.
+        splits: that are given.
 
     Raises:
-        UserError: a setting is another, or a split or language is missing.
+        UserError: a setting is another, or the corpus has no such split.
     """
     manifest = corpus.manifest
     differ = [f"{k} is {manifest[k]} there, {settings[k]} here" for k in settings if manifest[k] != settings[k]]
-    differ += [f"its {split} captions are not given" for split in manifest["splits"] if split not in splits]
     differ += [f"it has no {split} captions" for split in splits if split not in manifest["splits"]]
-    for split in splits:
-        held = corpus.languages(split)
-        missing = [lang for lang in held if lang not in splits[split]]
-        if missing:
-            added = [lang for lang in splits[split] if lang not in held]
-            every = ",".join([*held, *added])
-            differ.append(f"its {split} captions in {', '.join(missing)} are not given: give --languages {every}")
     if differ:
         _refuse(corpus, differ)
 
 
-def refuse_other_content(
-    corpus: Corpus,
-    split: str,
-    digest: str,
-    captions: Dict[str, List[str]],
-    rows: Dict[str, np.ndarray],
-    lists: Dict[str, List[str]],
-) -> None:
-    """Check that a split, made of the languages that a corpus has of it, is what the corpus has.
+def refuse_more_alone(corpus: Corpus, split: str, kept: SplitBuilder) -> None:
+    """Check that a corpus can be gone on with from its own files.
 
     Args:
-        corpus, split: what is there.
-        digest: of the split as it is made now; the other arguments serve to say what is different.
-        captions, rows: by language. lists: what rows point to, images and English sentences, by name.
+        kept: the split as these files have it.
+
+    Raises:
+        UserError: they are not what was written, or are an earlier version's, which did not write everything: lines
+            have no double spaces.
+    """
+    if kept.digest() != corpus.manifest["splits"][split]["sha256"]:
+        every = ",".join(corpus.languages(split))
+        raise UserError(
+            f"{corpus.folder}: its {split} captions are not, to the letter, those that it was made of, so that no "
+            f"language can be added to them alone: give the files of {every}, too"
+        )
+
+
+def refuse_other_content(corpus: Corpus, split: str, part: SplitBuilder) -> None:
+    """Check that a split, made of the languages that a corpus has of it, is what the corpus has.
 
     Raises:
         UserError: it is not.
     """
-    if digest != corpus.manifest["splits"][split]["sha256"]:
-        _refuse(corpus, [_difference(corpus, split, captions, rows, lists)])
+    if part.digest() != corpus.manifest["splits"][split]["sha256"]:
+        _refuse(corpus, [_difference(corpus, split, part)])
 
 
-def _difference(corpus: Corpus, split: str, captions, rows, lists) -> str:
-    for lang, texts in captions.items():
-        place = _first_difference(corpus.captions(split, lang), texts)
+def _difference(corpus: Corpus, split: str, part: SplitBuilder) -> str:
+    for lang in part.languages:
+        place = _first_difference(corpus.captions(split, lang), part.captions(lang))
         if place:
             return f"the {split} captions in {lang} are others: {place}"
-    for lang, numbers in rows.items():
-        if not np.array_equal(corpus.rows(split, lang), numbers):
+    for lang in part.languages:
+        if not np.array_equal(corpus.rows(split, lang), part.rows(lang)):
             return f"the {split} captions in {lang} have other images or English sentences"
-    for name, there in (("images", corpus.images(split)), ("English sentences", corpus.english(split))):
-        place = _first_difference(there[: len(lists[name])], lists[name])
+    english = [one_line(text) for text in part.english]
+    for name, there, here in (
+        ("images", corpus.images(split), list(part.images)),
+        ("English sentences", corpus.english(split), english),
+    ):
+        place = _first_difference(there[: len(here)], here)
         if place:
             return f"the {split} {name} are others: {place}"
     return f"the {split} captions are others"

@@ -3,20 +3,23 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mlvl_fairseq.data.captions import CaptionTable, read_languages
+from mlvl_fairseq.data.captions import CaptionTable
+from mlvl_fairseq.data.captions.reading import LazyTables, tables_of_languages
 from mlvl_fairseq.data.captions.selecting import count_duplicates, joined, without_images
 from mlvl_fairseq.data.captions.table import MISSING_FEATURE
-from mlvl_fairseq.data.corpus.binarize import binarize, prepare_sequence
+from mlvl_fairseq.data.corpus.binarize import binarize, is_binarized, steps_of_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.data.corpus.corpus import MANIFEST, SPLITS, Corpus
 from mlvl_fairseq.data.corpus.vocabularies import (
+    CorpusVocabulary,
     GivenVocabulary,
     GrownVocabulary,
     UnionVocabulary,
+    has_language_vocabulary,
     language_vocabulary,
 )
 from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
@@ -24,6 +27,7 @@ from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_fir
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.process.parallel import in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ def build_from_files(
     drop_unpaired: bool = False,
     feature_lists: Optional[Mapping[str, str]] = None,
     file_splits: Mapping[str, str] = {},
+    workers: int = 1,
     **reading,
 ) -> Corpus:
     """Read the caption files of all splits and write the corpus's text half, or add languages to it.
@@ -54,6 +59,7 @@ def build_from_files(
         source_lang, bpe_size, image_root, allow_outside_root, drop_unpaired: see :func:`build_corpus`.
         feature_lists: by split, lists of the images that have features; captions of others are left out and counted.
         file_splits: by split, the splits to read of files that hold several.
+        workers: languages that are read at once.
         reading: see :func:`read_captions`.
 
     Raises:
@@ -65,7 +71,7 @@ def build_from_files(
     splits = {}
     for split, given in patterns.items():
         files = [
-            read_languages(
+            tables_of_languages(
                 pattern,
                 languages,
                 option=f"--{split}",
@@ -79,7 +85,7 @@ def build_from_files(
             )
             for pattern in given
         ]
-        splits[split] = {lang: _joined([tables[lang] for tables in files], reading) for lang in languages}
+        splits[split] = _joined(files, languages, reading)
     for split, path in (feature_lists or {}).items():
         if split in splits:
             splits[split] = _with_features(splits[split], path, root)
@@ -91,29 +97,35 @@ def build_from_files(
         image_root,
         allow_outside_root=allow_outside_root,
         drop_unpaired=drop_unpaired,
+        workers=workers,
     )
 
 
-def _joined(tables: Sequence[CaptionTable], reading: Mapping[str, object]) -> CaptionTable:
+def _joined(files: Sequence[LazyTables], languages: Sequence[str], reading: Mapping[str, object]) -> LazyTables:
     """The tables of several files as one; what a second file repeats is a repetition, too, where these are left out."""
-    table = joined(tables)
-    return count_duplicates(table, True) if len(tables) > 1 and reading.get("drop_duplicates") else table
+
+    def read(lang: str) -> CaptionTable:
+        table = joined([tables[lang] for tables in files])
+        return count_duplicates(table, True) if len(files) > 1 and reading.get("drop_duplicates") else table
+
+    return LazyTables(languages, read)
 
 
-def _with_features(tables: Dict[str, CaptionTable], path: str, root: Optional[str]) -> Dict[str, CaptionTable]:
+def _with_features(tables: LazyTables, path: str, root: Optional[str]) -> LazyTables:
     """The captions of images that a list of features names; the others are counted by the tables' policies."""
-    listed, kept = read_row_names(path, root), {}
-    for lang, table in tables.items():
+    listed = read_row_names(path, root)
+
+    def read(lang: str) -> CaptionTable:
+        table = tables[lang]
         missing = np.array([row for row, name in enumerate(table.images) if name not in listed], np.int64)
         problems = table.problems.later()
-        kept[lang] = replace(
-            without_images(replace(table, problems=problems), missing, MISSING_FEATURE, f"in {path}"),
-            problems=table.problems,
-        )
+        kept = without_images(replace(table, problems=problems), missing, MISSING_FEATURE, f"in {path}")
         if problems:
             logger.warning("%s: %s", table.path, problems.summary())
             table.problems.add(problems)
-    return kept
+        return replace(kept, problems=table.problems)
+
+    return LazyTables(tables, read)
 
 
 def store_image_features(
@@ -140,30 +152,59 @@ def store_image_features(
 
 
 def prepare_vocabularies(
-    corpus: Corpus, order: Sequence[str] = (), joint: Sequence[str] = (), oracle: Sequence[str] = ()
+    corpus: Corpus,
+    order: Sequence[str] = (),
+    joint: Sequence[str] = (),
+    oracle: Sequence[str] = (),
+    workers: int = 1,
 ) -> None:
     """The BPE vocabulary of every language, and the source language's captions in CLIP's own vocabulary.
 
     Args:
         order: also what learning these languages one after another needs. joint: what training on them at once needs.
         oracle: one vocabulary of all of these, and their captions in it.
+        workers: languages that are worked on at once.
     """
-    for lang in corpus.languages("train"):
-        language_vocabulary(corpus, lang, train=True)
-    if corpus.source_lang in corpus.languages("train"):
-        binarize(GrownVocabulary(corpus), corpus.source_lang)
-    prepare_sequence(corpus, order)
-    for lang in joint:
-        binarize(GrownVocabulary(corpus, joint), lang)
-    for lang in oracle:
-        binarize(UnionVocabulary(corpus, oracle), lang)
+    missing = [lang for lang in corpus.languages("train") if not has_language_vocabulary(corpus, lang)]
+    _run(lambda lang: _train_bpe(corpus, lang, workers < 2), missing, workers, "train BPE", len(missing))
+    of_source = [corpus.source_lang] if corpus.source_lang in corpus.languages("train") else []
+    _binarize([(GrownVocabulary(corpus), lang) for lang in of_source], 1, len(of_source))
+    _binarize(steps_of_sequence(corpus, order), workers, len(order))
+    _binarize([(GrownVocabulary(corpus, joint), lang) for lang in joint], workers, len(joint))
+    _binarize([(UnionVocabulary(corpus, oracle), lang) for lang in oracle], workers, len(oracle))
 
 
-def binarize_all(corpus: Corpus, tokenizer: Tokenizer) -> None:
+def binarize_all(corpus: Corpus, tokenizer: Tokenizer, workers: int = 1) -> None:
     """The training and validation captions of all languages in the ids of a tokenizer that came with a model."""
+    languages = dict.fromkeys(lang for split in SPLITS[:2] for lang in corpus.languages(split))
     vocabulary = GivenVocabulary(corpus, tokenizer)
-    for lang in dict.fromkeys(lang for split in SPLITS[:2] for lang in corpus.languages(split)):
-        binarize(vocabulary, lang)
+    _binarize([(vocabulary, lang) for lang in languages], workers, len(languages))
+
+
+def _binarize(work: Iterable[Tuple[CorpusVocabulary, str]], workers: int, total: int) -> None:
+    """Captions of languages in vocabularies, several at once. The vocabularies themselves are made here, in order."""
+
+    def made() -> Iterator[Tuple[CorpusVocabulary, str]]:
+        for vocabulary, lang in work:
+            if not is_binarized(vocabulary, lang):
+                _ = vocabulary.tokenizer
+                yield vocabulary, lang
+
+    _run(lambda one: _binarize_one(*one, workers < 2), made(), workers, "binarize", total)
+
+
+def _train_bpe(corpus: Corpus, lang: str, progress: bool) -> None:
+    language_vocabulary(corpus, lang, train=True, progress=progress)
+
+
+def _binarize_one(vocabulary: CorpusVocabulary, lang: str, progress: bool) -> None:
+    binarize(vocabulary, lang, progress)
+
+
+def _run(function: Callable, items: Iterable, workers: int, title: str, total: int) -> None:
+    """With a bar of the languages, where they have none of their own."""
+    for _ in in_processes(function, items, workers, title if workers > 1 else "", total):
+        pass
 
 
 def by_split(entries: Sequence[str]) -> Dict[str, str]:

@@ -52,6 +52,7 @@ def has_all_features(corpus: Corpus, teacher) -> bool:
             or manifest.bad_rows  # whether these are accepted is asked every time
             or manifest.transform  # whether it is the one that is wanted, the model has to say
             or manifest.pictures  # how they are to be read is said every time
+            or manifest.precision  # and how they are computed
             or manifest.weights_fingerprint != record.weights_fingerprint
             or manifest.row_names_fingerprint != fingerprint_of_names(names)
         ):

@@ -220,14 +220,14 @@ def english_counts_path(corpus: Corpus) -> Path:
     return GrownVocabulary(corpus).folder / "english_counts.npy"
 
 
-def language_vocabulary(corpus: Corpus, lang: str, train: bool = False) -> Vocabulary:
-    """The BPE vocabulary of one language's training captions; with `train`, made if need be.
+def language_vocabulary(corpus: Corpus, lang: str, train: bool = False, progress: bool = True) -> Vocabulary:
+    """The BPE vocabulary of one language's training captions; made if need be where `train` says so.
 
     Raises:
         DataError: it has not been trained.
     """
     if train:
-        return _trained_once(corpus, lang, [lang], corpus.bpe_size)
+        return _trained_once(corpus, lang, [lang], corpus.bpe_size, progress)
     return Vocabulary.load(_bpe_folder(corpus, lang, corpus.bpe_size))
 
 
@@ -236,12 +236,12 @@ def has_language_vocabulary(corpus: Corpus, lang: str) -> bool:
     return (_bpe_folder(corpus, lang, corpus.bpe_size) / "merges.txt").exists()
 
 
-def _trained_once(corpus: Corpus, name: str, languages: List[str], size: int) -> Vocabulary:
+def _trained_once(corpus: Corpus, name: str, languages: List[str], size: int, progress: bool = True) -> Vocabulary:
     folder = _bpe_folder(corpus, name, size)
     if not (folder / "merges.txt").exists():
         logger.info("training the BPE vocabulary of %s", name)
-        captions = [caption for lang in languages for caption in corpus.captions("train", lang)]
-        train_bpe(captions, size, progress=True).save(folder)
+        captions = (caption for lang in languages for caption in corpus.captions("train", lang))  # one at a time
+        train_bpe(captions, size, progress).save(folder)
     return Vocabulary.load(folder)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Seque
 
 from mlvl_fairseq.data.captions.json_rows import type_name
 from mlvl_fairseq.data.captions.table import BAD_ENCODING, MISSING_FIELD, WRONG_TYPE, Problems, shown
+from mlvl_fairseq.registry import registering
 
 EMPTY_TEXT = "empty text"
 NO_ANSWER = "no answer"
@@ -102,15 +103,7 @@ EXAMPLE_READERS: Dict[str, ExampleReader] = {}
 
 def register_example_reader(name: str) -> Callable[[Type[ExampleReader]], Type[ExampleReader]]:
     """Class decorator: make an :class:`ExampleReader` available as ``format=name``."""
-
-    def register(reader: Type[ExampleReader]) -> Type[ExampleReader]:
-        if name in EXAMPLE_READERS:
-            raise ValueError(f"a format of examples '{name}' is registered already")
-        reader.name = name
-        EXAMPLE_READERS[name] = reader()
-        return reader
-
-    return register
+    return registering(EXAMPLE_READERS, "a format of examples", name, instance=True, name=name)
 
 
 @dataclass(frozen=True, slots=True)

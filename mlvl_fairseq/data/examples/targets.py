@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Dict, List, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -56,8 +57,11 @@ class AnswerTargets(Targets):
         batch["answer_of"] = torch.tensor([number for number, row in enumerate(rows) for _ in row], dtype=torch.long)
         batch["gold"] = torch.tensor([self.places.get(example.answer, -1) for example in examples])
         if self.generated:
-            ids = padded("answers", "answer_eos", answer_ids(answers, self.tokenizer), self.tokenizer.pad)
-            batch["net_input"].update(head="answers", answer_of=batch["answer_of"], **ids)
+            ids = padded("answers", "last", answer_ids(answers, self.tokenizer), self.tokenizer.pad)
+            told = torch.arange(ids["answers"].shape[1] - 1) < ids["last"][:, None]
+            places = torch.from_numpy(np.flatnonzero(told.numpy()))
+            own = {"answers": ids["answers"], "answer_places": places, "answer_of": batch["answer_of"]}
+            batch["net_input"].update(head="answers", **own)
         else:
             batch["net_input"]["head"] = "labels"
             batch["answer_ids"] = torch.tensor([self.places[answer] for answer in answers], dtype=torch.long)

@@ -1,6 +1,5 @@
 """Pictures of a corpus as tensors, read when they are asked for."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Dict
 
@@ -15,6 +14,7 @@ from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.images.reading import read_named, tell_of_doubts
 from mlvl_fairseq.data.images.transforms import ImageTransform, PixelFunction, random_crop
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.process.threads import cores, one_thread
 
 CACHE_BYTES = 1 << 30  # small sets are decoded once, not once an epoch
 
@@ -73,7 +73,7 @@ class CorpusImages:
             DataError: more than `policy` allows.
         """
         unusable, problems, doubts = np.zeros(len(self), bool), 0, []
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cores(), initializer=one_thread) as threads:
             images = threads.map(lambda row: read_named(self.folder, self.names[row], self.transform), range(len(self)))
             for row, image in enumerate(tqdm(images, desc=title, total=len(self), unit="image")):
                 if image.pixels is None:

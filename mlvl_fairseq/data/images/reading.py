@@ -32,13 +32,17 @@ EXAMPLES = 3  # named in messages
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) -> "Image.Image":
+def load_image(
+    path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS, least_side: Optional[int] = None
+) -> "Image.Image":
     """Decode an image file; of an animation, the first frame.
 
     Args:
         path: image file, or a picture's place in an archive (:mod:`mlvl_fairseq.data.archives`).
         mode: Pillow mode to convert to; None keeps the file's own.
         max_pixels: largest width x height; checked before anything is decoded.
+        least_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if its shorter side stays as long as this;
+            None: it is decoded as it is.
 
     Raises:
         DataError: the file is missing, no regular file, no image of a common format, truncated, too large or too
@@ -47,18 +51,22 @@ def load_image(path, mode: Optional[str] = "RGB", max_pixels: int = MAX_PIXELS) 
     found = archived(path)
     if found is not None:
         archive, name = found
-        return decode_image(io.BytesIO(archive.read(name)), path, mode, max_pixels)
+        return decode_image(io.BytesIO(archive.read(name)), path, mode, max_pixels, least_side)
     _require_image_file(path)
-    return decode_image(path, path, mode, max_pixels)
+    return decode_image(path, path, mode, max_pixels, least_side)
 
 
-def decode_image(file, name, mode: Optional[str] = None, max_pixels: int = MAX_PIXELS) -> "Image.Image":
+def decode_image(
+    file, name, mode: Optional[str] = None, max_pixels: int = MAX_PIXELS, least_side: Optional[int] = None
+) -> "Image.Image":
     """As :func:`load_image`, of a path or of an open file; `name`: how messages call it."""
     from PIL import Image
 
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             check_size(image.width, image.height, max_pixels, name)
+            if least_side is not None:
+                image.draft(None, (least_side, least_side))  # does nothing where the format has no such thing
             image.load()
             return image.copy() if mode is None else image.convert(mode)
     except DataError:
@@ -99,7 +107,7 @@ class LoadedImage(NamedTuple):
 def read_image(path, transform: Callable[["Image.Image"], torch.Tensor], max_pixels: int = MAX_PIXELS) -> LoadedImage:
     """An image as pixels, and what is to be said of it; nothing is raised."""
     try:
-        image = load_image(path, mode=None, max_pixels=max_pixels)
+        image = load_image(path, None, max_pixels, getattr(transform, "least_side", None))
     except DataError as error:
         return LoadedImage(None, str(error))
     return as_pixels(image, transform, path)

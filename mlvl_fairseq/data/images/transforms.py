@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.registry import registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +38,7 @@ class ImageTransform:
         name: of a registered transform. size: height and width in pixels of what comes out.
         high_bit_depth: what becomes of values that do not fit into 8 bits: ``clip`` cuts them at 0 and 255, as CLIP's
             own preprocessing does, so that most such pictures become white or black; ``scale``: see :func:`scaled`.
+        draft: whether JPEG files may be decoded at 1/2, 1/4 or 1/8 of their size, which gives other pixels.
 
     Raises:
         UserError: there is no transform of that name, or no such way to read pictures of more bits.
@@ -45,6 +47,7 @@ class ImageTransform:
     name: str
     size: int
     high_bit_depth: str = "clip"
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if self.high_bit_depth not in HIGH_BIT_DEPTHS:
@@ -60,13 +63,19 @@ class ImageTransform:
         """A whole picture, before parts of it are taken, if values of more than 8 bits are scaled; others as it is."""
         return scaled(image) if self.high_bit_depth == "scale" else image
 
+    @property
+    def least_side(self) -> Optional[int]:
+        """The shorter side that a decoded picture must have, in pixels; None: it is decoded as it is."""
+        return round(self.size * TRANSFORMS[self.name].resized) if self.draft else None
+
     def __str__(self) -> str:
         return f"{self.name}@{self.size}"
 
 
-def reading_of(high_bit_depth: str) -> Optional[str]:
+def reading_of(high_bit_depth: str, draft: bool = False) -> Optional[str]:
     """How pictures are read, for manifests and signatures; None: as CLIP's preprocessing does."""
-    return None if high_bit_depth == "clip" else f"high-bit-depth={high_bit_depth}"
+    ways = [f"high-bit-depth={high_bit_depth}"] if high_bit_depth != "clip" else []
+    return ",".join([*ways, *(["draft-jpeg"] if draft else [])]) or None
 
 
 def scaled(image: "Image.Image") -> "Image.Image":
@@ -82,16 +91,10 @@ def scaled(image: "Image.Image") -> "Image.Image":
     return Image.fromarray(np.rint(levels).astype(np.uint8))
 
 
-def register_transform(name: str) -> Callable:
-    """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`."""
-
-    def register(make: Callable[[int], PixelFunction]) -> Callable[[int], PixelFunction]:
-        if name in TRANSFORMS:
-            raise ValueError(f"an image transform '{name}' is registered already")
-        TRANSFORMS[name] = make
-        return make
-
-    return register
+def register_transform(name: str, resized: float = 1.0) -> Callable:
+    """Decorator of a function ``size -> (picture -> float32 [3, size, size])``: make it known as `name`. `resized`: the
+    shorter side of what a picture is resized to before it is cut, in sizes of what comes out."""
+    return registering(TRANSFORMS, "an image transform", name, resized=resized)
 
 
 def transform_names() -> List[str]:
@@ -114,7 +117,7 @@ def clip(size: int) -> PixelFunction:
     return _resize_and_cut(size, size)
 
 
-@register_transform("mclip")
+@register_transform("mclip", resized=248 / 224)
 def mclip(size: int) -> PixelFunction:
     """mCLIP's preprocessing as published (Chen et al. 2023): as :func:`clip`, but the shorter side is resized to 248
     for a picture of 224, and in the same proportion for others, so that the edges are cut off."""

@@ -107,7 +107,9 @@ class StreamsDataset(FairseqDataset):
             "masked_tokens": masked,
             "masked_positions": _stacked([row.masked.positions for row in rows], 0),
         }
-        batch = {"net_input": net_input, "masked_ids": _stacked([row.masked.labels for row in rows], NO_LABEL)}
+        labels = _stacked([row.masked.labels for row in rows], NO_LABEL)
+        places = torch.from_numpy(np.flatnonzero(labels.numpy() != NO_LABEL))
+        batch = {"net_input": net_input, "masked_ids": labels, "masked_places": places}
         if rows[0].view is not None:
             net_input["view_tokens"], net_input["view_eos_positions"] = self._padded([row.view for row in rows])
             if rows[0].masks_both:

@@ -1,14 +1,16 @@
 """What every tokenizer offers. A kind of tokenizer is one file here; nothing else asks which one it is."""
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+
+import numpy as np
 
 from mlvl_fairseq.data.text.cleaning import CLEANINGS, NO_CLEANING
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.registry import import_modules, registering
 
 if TYPE_CHECKING:  # fairseq takes seconds to import, and what cuts text does without it
     from fairseq.data import Dictionary
@@ -100,6 +102,11 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         """Ids of each text, without BOS and EOS, not truncated."""
 
+    def encode_joined(self, texts: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+        """What :meth:`encode_batch` gives as arrays: int64, the ids of all texts behind one another, and [texts], how
+        many each has."""
+        return joined_ids(self.encode_batch(texts))
+
     @abstractmethod
     def tokens(self, text: str) -> List[str]:
         """The strings behind the ids of a text: what a line of a ``fairseq-preprocess`` input holds."""
@@ -161,6 +168,11 @@ class Tokenizer(ABC):
         return [[self.bos, *ids[:inner], *end] for ids in self.encode_batch(texts)]
 
 
+def joined_ids(ids: Sequence[Sequence[int]]) -> Tuple[np.ndarray, np.ndarray]:
+    """Lists of ids as :meth:`Tokenizer.encode_joined` gives them."""
+    return np.fromiter(chain.from_iterable(ids), np.int64), np.fromiter(map(len, ids), np.int64)
+
+
 @dataclass
 class TextOptions:
     """Options of every command that cuts captions with a tokenizer that came with a model."""
@@ -197,22 +209,12 @@ TOKENIZERS: Dict[str, Type[Tokenizer]] = {}
 def register_tokenizer(option: str, help: str) -> Callable[[Type[Tokenizer]], Type[Tokenizer]]:
     """Class decorator: make a kind of tokenizer known. ``mlvl-encode``, and ``mlvl-prepare`` where it comes with a
     model, take its folder as ``--OPTION DIR``."""
-
-    def register(kind: Type[Tokenizer]) -> Type[Tokenizer]:
-        if option in TOKENIZERS:
-            raise ValueError(f"a tokenizer '{option}' is registered already")
-        TOKENIZERS[option] = kind
-        kind.option, kind.help = option, help
-        return kind
-
-    return register
+    return registering(TOKENIZERS, "a tokenizer", option, option=option, help=help)
 
 
 def tokenizer_kinds() -> List[Type[Tokenizer]]:
     """All kinds by the names of their options: every module of this folder is imported."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules(__package__)
     return [TOKENIZERS[option] for option in sorted(TOKENIZERS)]
 
 

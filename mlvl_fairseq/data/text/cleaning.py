@@ -4,6 +4,7 @@ import re
 from typing import Callable, Dict
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.registry import registering
 
 NO_CLEANING = "none"
 MAX_WORDS = 30  # of a caption that LilT reads
@@ -16,14 +17,7 @@ _GAP = re.compile(r"\s{2,}")
 
 def register_cleaning(name: str) -> Callable[[Callable[[str], str]], Callable[[str], str]]:
     """Decorator of a function text -> text: ``--cleaning NAME``."""
-
-    def register(function: Callable[[str], str]) -> Callable[[str], str]:
-        if name in CLEANINGS:
-            raise ValueError(f"a cleaning '{name}' is registered already")
-        CLEANINGS[name] = function
-        return function
-
-    return register
+    return registering(CLEANINGS, "a cleaning", name)
 
 
 def cleaning(name: str, max_words: int = 0) -> Callable[[str], str]:

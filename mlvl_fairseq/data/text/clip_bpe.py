@@ -10,11 +10,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from mlvl_fairseq.data.text.base import Tokenizer, register_tokenizer
+from mlvl_fairseq.data.text.base import Tokenizer, joined_ids, register_tokenizer
 from mlvl_fairseq.data.text.dictionaries import dictionary_text, ordered_dictionary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import read_text, write_text
@@ -274,6 +275,18 @@ class ClipTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> List[List[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def encode_joined(self, texts: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+        """No word goes across a space, and nothing that is done to a text looks across one: what stands between spaces
+        is cut once, however often it occurs."""
+        numbers: Dict[str, int] = {}
+        parts = np.fromiter((numbers.setdefault(part, len(numbers)) for text in texts for part in text.split(" ")), int)
+        ids, lengths = joined_ids(self.encode_batch(list(numbers)))
+        firsts, of_parts = (np.cumsum(lengths) - lengths)[parts], lengths[parts]
+        ends = np.cumsum(of_parts)
+        places = np.arange(of_parts.sum()) + np.repeat(firsts - ends + of_parts, of_parts)
+        ends_of_texts = ends[np.cumsum(np.fromiter((text.count(" ") + 1 for text in texts), int)) - 1]
+        return ids[places], np.diff(ends_of_texts, prepend=0)
 
     @lru_cache(maxsize=1)
     def of_language(self, lang: Optional[str]) -> "ClipTokenizer":

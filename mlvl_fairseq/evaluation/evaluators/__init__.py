@@ -1,8 +1,5 @@
 """What a model can be scored on. Every module of this folder is imported, so that a new evaluator is one new file."""
 
-import importlib
-import pkgutil
-
 from mlvl_fairseq.evaluation.evaluators.base import (
     EVALUATORS,
     Evaluator,
@@ -11,8 +8,8 @@ from mlvl_fairseq.evaluation.evaluators.base import (
     option,
     register_evaluator,
 )
+from mlvl_fairseq.registry import import_modules
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 __all__ = ["EVALUATORS", "Evaluator", "ImageOptions", "Result", "option", "register_evaluator"]

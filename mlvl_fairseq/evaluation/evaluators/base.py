@@ -27,6 +27,7 @@ from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature
 from mlvl_fairseq.inference.encoder import Encoder, Keep
 from mlvl_fairseq.json_files import checked
+from mlvl_fairseq.registry import registering
 from mlvl_fairseq.runs.result_folder import ResultFolder
 
 logger = logging.getLogger(__name__)
@@ -297,15 +298,7 @@ EVALUATORS: Dict[str, Type[Evaluator]] = {}
 
 def register_evaluator(name: str) -> Callable[[Type[Evaluator]], Type[Evaluator]]:
     """Class decorator: make an evaluator available as ``mlvl-evaluate NAME``."""
-
-    def register(evaluator: Type[Evaluator]) -> Type[Evaluator]:
-        if name in EVALUATORS:
-            raise ValueError(f"evaluator '{name}' is registered twice")
-        evaluator.name = name
-        EVALUATORS[name] = evaluator
-        return evaluator
-
-    return register
+    return registering(EVALUATORS, "an evaluator", name, name=name)
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, Tuple
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.report.summary import Report
+from mlvl_fairseq.registry import registering
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,7 @@ _WRITERS: Dict[str, Writer] = {}
 
 def register_report_format(name: str) -> Callable[[Writer], Writer]:
     """Register a function that writes a report in one format and returns the paths of its files."""
-
-    def register(writer: Writer) -> Writer:
-        _WRITERS[name] = writer
-        return writer
-
-    return register
+    return registering(_WRITERS, "a report format", name)
 
 
 def format_names() -> List[str]:

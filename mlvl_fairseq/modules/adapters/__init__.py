@@ -1,8 +1,5 @@
 """Parts of the text tower that belong to languages. Every module of this folder is imported: a new kind is one file."""
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 from mlvl_fairseq.modules.adapters.base import (
     ADAPTERS,
     Adapted,
@@ -11,8 +8,8 @@ from mlvl_fairseq.modules.adapters.base import (
     adapter_options,
     build_adapter,
 )
+from mlvl_fairseq.registry import import_modules
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 __all__ = ["ADAPTERS", "Adapted", "TextAdapter", "TowerShape", "adapter_options", "build_adapter"]

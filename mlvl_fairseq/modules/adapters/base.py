@@ -109,6 +109,10 @@ class TextAdapter(nn.Module):
         """
         raise NotImplementedError
 
+    def weights_of(self, lang: Optional[str]) -> Dict[str, Tensor]:
+        """What captions of one language go through; by default they may go through any part."""
+        return self.state_dict()
+
     # From language to language.
     def generator(self, stream: int = 0) -> torch.Generator:
         """Random numbers of the current language's part (stream 0), or others."""
@@ -165,6 +169,9 @@ class LanguageAdapter(TextAdapter):
     def blocks(self, part: nn.Module) -> List[BlockAdapter]:
         """What a language's part adds to each block."""
         raise NotImplementedError
+
+    def weights_of(self, lang: Optional[str]) -> Dict[str, Tensor]:
+        return self.parts[self.languages.index(lang)].state_dict() if lang in self.languages else {}
 
     def forward(self, tower, tokens, eos_positions, lang=None) -> Adapted:
         """See :class:`TextAdapter`. A language that was never learned goes through the bare tower."""

@@ -1,7 +1,5 @@
 """What a tower offers, and which there are: one kind a file of this folder, under a name and with named dimensions."""
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
@@ -11,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import NoPlaceError, UserError
+from mlvl_fairseq.registry import import_modules
 
 LOCAL_LAYERS = 4  # of a vision transformer with regions (X-VLM, Zeng et al. 2022)
 
@@ -251,7 +250,5 @@ def tower_config(towers: Dict[str, TowerKind], option: str, name: str, **dimensi
 
 def known(towers: Dict[str, TowerKind]) -> List[str]:
     """The names of all towers: every module of this folder is imported."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
+    import_modules(__package__)
     return sorted(towers)

@@ -32,6 +32,9 @@ class EfficientNetLiteConfig:
 class SameConv(nn.Conv2d):
     """TensorFlow's padding: ``ceil(n / stride)`` columns come out; an odd one is added at the right and the bottom."""
 
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")  # or pictures would vanish, as nothing renormalises
+
     def forward(self, x: Tensor) -> Tensor:
         (left, right), (top, bottom) = (self._padding_of(x.shape[axis], axis - 2) for axis in (3, 2))
         return super().forward(F.pad(x, (left, right, top, bottom)))

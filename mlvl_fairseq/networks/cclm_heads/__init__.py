@@ -1,8 +1,6 @@
 """What stands on a CCLM's fusion encoder: heads by name, for ``--heads``. A head is a module of this folder; all are
 imported, so that a new one is one new file."""
 
-import importlib
-import pkgutil
 from typing import Dict
 
 from mlvl_fairseq.networks.cclm_heads.base import HEADS as _REGISTERED
@@ -15,9 +13,9 @@ from mlvl_fairseq.networks.cclm_heads.base import (
     is_beside_contrast,
     started,
 )
+from mlvl_fairseq.registry import import_modules
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 HEADS: Dict[str, Head] = dict(sorted(_REGISTERED.items(), key=lambda item: item[1].rank))
 ALL = ",".join(name for name, head in HEADS.items() if head.pretrains)

@@ -13,7 +13,8 @@ IMAGE_MAPS = (".image_key.", ".image_value.")
 @register_head("answers")
 class Answers(Head):
     """``run`` gives ``answers`` [A], the log-likelihood of answers ``answers`` [A, T] (``<s> ... </s>`` and padding),
-    which end at ``answer_eos`` [A], to the questions of rows ``answer_of`` [A]."""
+    of whose positions ``answer_places`` [N] have pieces behind them (:meth:`AnswerDecoder.log_likelihood`), to the
+    questions of rows ``answer_of`` [A]."""
 
     attribute, rank, several_images = "text_decoder", 4, True
 
@@ -36,6 +37,6 @@ class Answers(Head):
                 found[name] = tensor
         return found
 
-    def run(self, network, text, image, answers, answer_eos, answer_of):
+    def run(self, network, text, image, answers, answer_places, answer_of):
         question = network.question(text, image)[answer_of]
-        return {"answers": network.text_decoder.log_likelihood(answers, answer_eos, question)}
+        return {"answers": network.text_decoder.log_likelihood(answers, answer_places, question)}

@@ -10,6 +10,7 @@ from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.towers.bert import BertConfig
 from mlvl_fairseq.networks.base import Encoded
+from mlvl_fairseq.registry import registering
 
 
 @dataclass
@@ -85,12 +86,7 @@ HEADS: Dict[str, Head] = {}
 
 def register_head(name: str) -> Callable[[Type[Head]], Type[Head]]:
     """Class decorator."""
-
-    def register(kind: Type[Head]) -> Type[Head]:
-        HEADS[name] = kind()
-        return kind
-
-    return register
+    return registering(HEADS, "a head", name, instance=True)
 
 
 def chosen(names: str) -> List[str]:

@@ -9,6 +9,7 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.picture_world.examples.facts import FALSE, TRUE, UNKNOWN, Claim, Shown, shown
 from mlvl_fairseq.picture_world.languages.base import Language
 from mlvl_fairseq.picture_world.world import Picture
+from mlvl_fairseq.registry import registering
 
 Row = Dict[str, Any]
 One = TypeVar("One")
@@ -65,13 +66,7 @@ EXAMPLE_TASKS: Dict[str, ExampleTask] = {}
 
 def register_example_task(name: str) -> Callable[[Type[ExampleTask]], Type[ExampleTask]]:
     """Class decorator: the task's examples are written to a folder of this name."""
-
-    def register(task: Type[ExampleTask]) -> Type[ExampleTask]:
-        task.name = name
-        EXAMPLE_TASKS[name] = task()
-        return task
-
-    return register
+    return registering(EXAMPLE_TASKS, "a task of examples", name, instance=True, name=name)
 
 
 class Shelf:

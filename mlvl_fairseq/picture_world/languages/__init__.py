@@ -4,15 +4,13 @@ A new language is one new file in this folder, a subclass of :class:`~.base.Lang
 one row of ``constructed/constructed.yaml``. Both are discovered, nothing else has to be changed.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import List
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.picture_world.languages.base import LANGUAGES, Language
+from mlvl_fairseq.registry import import_modules
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)
 
 
 def language_codes() -> List[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.nearest import Nearest, nearest
+from mlvl_fairseq.registry import registering
 from mlvl_fairseq.search.folder import Index
 
 
@@ -70,15 +71,7 @@ ENGINES: Dict[str, Type[Engine]] = {}
 
 def register_engine(name: str) -> Callable[[Type[Engine]], Type[Engine]]:
     """Class decorator: make an engine available as ``--engine NAME``."""
-
-    def register(engine: Type[Engine]) -> Type[Engine]:
-        if name in ENGINES:
-            raise ValueError(f"an engine '{name}' is registered already")
-        engine.name = name
-        ENGINES[name] = engine
-        return engine
-
-    return register
+    return registering(ENGINES, "an engine", name, name=name)
 
 
 def engine_names() -> List[str]:

@@ -9,7 +9,7 @@ from typing import Iterator, List, Optional, Tuple
 import numpy as np
 
 from mlvl_fairseq.search.engines.base import Engine, register_engine
-from mlvl_fairseq.search.folder import Index
+from mlvl_fairseq.search.folder import Index, as_float32
 
 UNIT = 2.0**-24  # of float32
 STEP = 8192  # vectors at a time
@@ -79,10 +79,7 @@ def _float32(index: Index, start: int) -> Iterator[Tuple[np.ndarray, np.ndarray]
     for rows, block in index.blocks(start):
         for own in range(0, len(block), STEP):
             part = block[own : own + STEP]
-            if part.dtype != np.float32:
-                np.copyto(buffer[: len(part)], part)
-                part = buffer[: len(part)]
-            yield rows[own : own + STEP], part
+            yield rows[own : own + STEP], part if part.dtype == np.float32 else as_float32(part, buffer)
 
 
 def _best(scores: np.ndarray, rows: np.ndarray, k: int, margin: float) -> Tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mlvl_fairseq.search.engines.base import Engine, register_engine
 from mlvl_fairseq.search.engines.exact import margin_of
-from mlvl_fairseq.search.folder import Index
+from mlvl_fairseq.search.folder import Index, as_float32
 
 HALF = 2.0**-11  # what rounding a coordinate to half precision changes, at most, of its size
 SMALLEST_HALF = 2.0**-25  # or at most this
@@ -34,7 +34,7 @@ class FaissHalfEngine(Engine):
         half = faiss.IndexScalarQuantizer(index.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         self._faiss = faiss.IndexIDMap(half)
         for rows, block in index.blocks():
-            self._faiss.add_with_ids(np.ascontiguousarray(block, np.float32), rows)
+            self._faiss.add_with_ids(as_float32(block), rows)
         self._live = only(index.live)
 
     def candidates(self, queries: np.ndarray, k: int) -> List[np.ndarray]:

@@ -14,10 +14,10 @@ from mlvl_fairseq.files import atomic_path, open_file, require_room
 from mlvl_fairseq.search.engines.base import Engine, register_engine
 from mlvl_fairseq.search.engines.exact import margin_of, scan
 from mlvl_fairseq.search.engines.faiss_half import load_faiss, only
-from mlvl_fairseq.search.folder import BLOCK, Index
+from mlvl_fairseq.search.folder import BLOCK, Index, as_float32
 
 logger = logging.getLogger(__name__)
-PROBES = 64  # groups that are searched
+PROBES = 128  # groups that are searched
 CANDIDATES = 100  # at least, that are compared exactly
 TRAINED_ON = 40  # vectors a group that the groups are made from
 SAVED_ROWS = 4_000_000  # between two states on the disk
@@ -65,7 +65,7 @@ class FaissIvfEngine(Engine):
         saved = groups.ntotal
         with tqdm(total=len(index), initial=groups.ntotal, unit="vector", desc="groups") as progress:
             for rows, block in index.blocks(until):
-                groups.add_with_ids(np.ascontiguousarray(block, np.float32), rows)
+                groups.add_with_ids(as_float32(block), rows)
                 progress.update(len(block))
                 if groups.ntotal - saved >= SAVED_ROWS:
                     _write(path, groups)

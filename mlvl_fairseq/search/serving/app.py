@@ -9,9 +9,10 @@ import logging
 import time
 from functools import partial
 from importlib.resources import files
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import anyio
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +30,7 @@ from mlvl_fairseq.search.serving.pictures import SIDES, Pictures
 
 logger = logging.getLogger(__name__)
 PAGE = 24  # results at a time
+SOME = 12  # pictures of the page on which nothing is searched yet
 UPLOAD_SECONDS = 60
 UPLOAD_PIXELS = 50_000_000
 FILES = {
@@ -77,7 +79,13 @@ class _Api:
             "reranks": self.searcher.reranks,
             "max_upload": self.options.max_upload << 20,
             "page": PAGE,
+            "some": self._some(),
         }
+
+    def _some(self) -> List[int]:
+        """Rows of some pictures, of all parts of the index: what a page shows before anything is searched."""
+        rows = np.flatnonzero(self.searcher.index.live)
+        return rows[np.linspace(0, len(rows), min(SOME, len(rows)), endpoint=False).astype(int)].tolist()
 
     async def search(self, request: Request) -> Response:
         asked = request.query_params
@@ -159,7 +167,7 @@ class _Api:
         """What is wrong with a query, without paths of this machine."""
         message = str(error)
         for path, name in ((self.searcher.folder, "the index"), (self.searcher.model.encoder.source, "the model")):
-            message = message.replace(str(path), name)
+            message = message.replace(f"{path}: ", f"{name} ").replace(str(path), name)
         return JSONResponse({"error": message}, 400)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlvl_fairseq.docstrings import summary
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.registry import registering
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,15 +69,7 @@ SOURCES: Dict[str, Type[Source]] = {}
 
 def register_source(kind: str) -> Callable[[Type[Source]], Type[Source]]:
     """Class decorator: make a kind of source known."""
-
-    def register(source: Type[Source]) -> Type[Source]:
-        if kind in SOURCES:
-            raise ValueError(f"a source '{kind}' is registered already")
-        source.kind = kind
-        SOURCES[kind] = source
-        return source
-
-    return register
+    return registering(SOURCES, "a source", kind, kind=kind)
 
 
 def source_of(path) -> Source:

@@ -10,8 +10,8 @@ import torch
 from mlvl_fairseq.continual.memory.captions import MemoryCaptions
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.binarize import prepare_sequence
 from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import ClipTokenizer
 from mlvl_fairseq.picture_world import WorldSettings, get_language, plan_world
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory):
     corpus = build_corpus(folder / "corpus", tables, bpe_size=400)
     for lang in ORDER:
         language_vocabulary(corpus, lang, train=True)
-    prepare_sequence(corpus, ORDER)
+    prepare_vocabularies(corpus, ORDER)
     return corpus
 
 

@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self, features=None):
         self.items, self.labels = torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 1)
-        self.next_items, self.next_labels, self.seen = self.items, self.labels, 0
+        self.next_items, self.next_labels = self.items, self.labels
         self.features = features
 
     def label(self, task, model, rows):
@@ -59,8 +59,7 @@ def test_reservoir_draws_follow_seed_and_count():
         memory = Memory()
         for start in range(0, 12, cut):
             ids = torch.arange(start, start + cut)
-            Reservoir(4, seed).offer(memory, torch.stack([ids, ids], dim=1), ids[:, None].float())
-            memory.seen += cut
+            Reservoir(4, seed).offer(memory, torch.stack([ids, ids], dim=1), ids[:, None].float(), start)
         assert torch.equal(memory.next_items[:, 1].float(), memory.next_labels[:, 0])
         return memory.next_items[:, 0].tolist()
 
@@ -74,9 +73,8 @@ def offer_all(seed, size, batches):
     for count in batches:
         ids = torch.arange(start, start + count)
         items = torch.stack([torch.full_like(ids, 3), ids], dim=1)
-        Reservoir(size, seed).offer(memory, items, ids[:, None] + 0.5)
+        Reservoir(size, seed).offer(memory, items, ids[:, None] + 0.5, start)
         start += count
-        memory.seen += count
     assert (memory.next_items[:, 0] == 3).all()
     assert torch.equal(memory.next_items[:, 1:] + 0.5, memory.next_labels)
     return memory.next_items[:, 1].tolist()
@@ -144,7 +142,7 @@ def test_a_language_smaller_than_its_share_is_kept_whole():
 def test_what_was_gathered_is_not_looked_at_by_balanced():
     memory = Memory()
     before = memory.next_items
-    Balanced(4, 1).offer(memory, torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 1))
+    Balanced(4, 1).offer(memory, torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 1), 0)
     assert memory.next_items is before
 
 

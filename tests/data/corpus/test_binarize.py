@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from fairseq.data import data_utils
 
+from mlvl_fairseq.data.corpus import binarize as binarize_module
 from mlvl_fairseq.data.corpus.binarize import (
     binarize,
     count_english_tokens,
     count_tokens,
-    prepare_sequence,
 )
 from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
 from mlvl_fairseq.errors import DataError, UserError
@@ -165,11 +166,11 @@ def test_token_counts_of_another_vocabulary_are_refused(prepared):
 
 def test_a_sequence_is_every_step_with_its_own_vocabulary(prepared):
     order = random.Random(1).sample(["en", "de", "cs"], 3)
-    prepare_sequence(prepared, order)
+    prepare_vocabularies(prepared, order)
     for step in range(1, 4):
         name = "+".join(order[:step])
         assert (prepared.folder / "bin" / name / order[step - 1] / "lengths.json").exists()
-    assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3
+    assert len([path for path in (prepared.folder / "bin").rglob("lengths.json")]) == 3 + 1  # and English in CLIP's own
 
 
 def test_english_counts_are_those_of_distinct_sentences_with_clip_s_own_vocabulary(prepared, monkeypatch):
@@ -182,6 +183,25 @@ def test_english_counts_are_those_of_distinct_sentences_with_clip_s_own_vocabula
     assert counts.shape == (49408,) and counts.dtype == np.int64
     monkeypatch.setattr(ClipTokenizer, "encode_batch", None)  # kept: not counted again
     assert np.array_equal(count_english_tokens(prepared), counts)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+def test_english_is_counted_word_by_word_as_sentences_are_cut(prepared, monkeypatch, at_once):
+    odd = [
+        "",
+        " ",
+        "a  dog",
+        "a\tdog a\u00a0dog\u3000dog",
+        "don't  don't!",
+        "!\x1c!",
+        "cafe\u0301 \u0301e",
+        "3 33 \u03a3\u039f\u03a3",
+    ]
+    odd += ["<|endoftext|> x<|startoftext|>", "dog\r", "\u201cdog\u201d \u201c dog"] + prepared.english("train")
+    monkeypatch.setattr(binarize_module, "CHUNK", at_once)
+    encoder = GrownVocabulary(prepared, []).tokenizer
+    expected = np.bincount([i for text in odd for i in encoder.encode(text)], minlength=len(encoder))
+    assert np.array_equal(binarize_module._count_english(prepared, odd), expected)
 
 
 def test_without_english_sentences_nothing_is_counted(prepared, monkeypatch):

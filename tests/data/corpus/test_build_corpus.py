@@ -6,8 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus import build as building
+from mlvl_fairseq.data.corpus import Corpus, split_building
 from mlvl_fairseq.data.corpus.build import build_corpus
 from mlvl_fairseq.errors import DataError, UserError
 
@@ -103,7 +102,7 @@ def test_other_settings_in_the_same_folder_are_refused(corpus, new_tables, setti
 def test_an_interrupted_build_is_no_corpus_and_can_be_repeated(new_tables, tmp_path, monkeypatch):
     tables, folder = new_tables(), tmp_path / "corpus"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(building.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(split_building.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         build_corpus(folder, tables)
     with pytest.raises(DataError, match="no corpus here; make one with mlvl-prepare"):
         Corpus(folder)

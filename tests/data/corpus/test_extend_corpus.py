@@ -37,6 +37,45 @@ def test_it_becomes_the_corpus_that_had_all_languages_from_the_start(corpus, sma
     assert extended.images("train") == [*images, "e.jpg"] and extended.english("train") == [*english, "Three cats"]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("held", [(), ("en",), ("de",)])
+def test_languages_that_are_not_given_stay_as_they_are(corpus, smaller, new_tables, held, workers):
+    """Their files are not read; the result is the corpus that had all of them from the start."""
+    tables = {"train": {lang: new_tables()["train"][lang] for lang in (*held, "cs")}}
+    extended = build_corpus(smaller.folder, tables, workers=workers)
+    assert extended.manifest == corpus.manifest and contents(extended.folder) == contents(corpus.folder)
+
+
+def test_a_language_beside_one_that_is_not_given_must_be_what_it_was(smaller, new_tables):
+    before, tables = contents(smaller.folder), new_tables()
+    changed(captions=[CAPTIONS[0], "Ein Hund", *CAPTIONS[2:]])(tables)
+    with pytest.raises(UserError, match="the train captions in de are others: line 2 is 'Ein Hund rennt.' there"):
+        build_corpus(smaller.folder, {"train": {lang: tables["train"][lang] for lang in ("de", "cs")}})
+    assert contents(smaller.folder) == before
+
+
+def test_spaces_that_lines_do_not_show_are_kept(new_tables, tmp_path):
+    """A triplet may spell its English sentence so."""
+
+    def tables():
+        made = new_tables()["train"]
+        for texts in (made["en"].captions, made["cs"].english):
+            texts[:] = [text.replace("A dog", "A  dog") for text in texts]
+        return made
+
+    whole = build_corpus(tmp_path / "whole", {"train": tables()})
+    corpus = build_corpus(tmp_path / "corpus", {"train": {"en": tables()["en"]}})
+    for lang in ("de", "cs"):
+        corpus = build_corpus(corpus.folder, {"train": {lang: tables()[lang]}})
+    assert corpus.manifest == whole.manifest and contents(corpus.folder) == contents(whole.folder)
+    assert corpus.english("train")[0] == "A dog runs." and corpus.rows("train", "cs")[0].tolist() == [0, 0]
+    (corpus.folder / "captions" / "train.english.json").unlink()  # as an earlier version wrote it
+    before = contents(corpus.folder)
+    with pytest.raises(UserError, match="train captions are not, to the letter, .* give the files of en,de,cs, too"):
+        build_corpus(corpus.folder, {"train": {"fr": tables()["de"]}})
+    assert contents(corpus.folder) == before
+
+
 def test_new_images_and_sentences_are_told(smaller, new_tables, caplog):
     with caplog.at_level("INFO"):
         build_corpus(smaller.folder, new_tables())
@@ -87,8 +126,6 @@ CAPTIONS = ["Zwei Katzen", "Ein Hund rennt.", "Ein Haus", "Ein brauner Hund"]
 @pytest.mark.parametrize(
     "change, named",
     [
-        (lambda tables: tables["train"].pop("de"), "its train captions in de are not given: give --languages en,de,cs"),
-        (lambda tables: tables.pop("valid"), "its valid captions are not given"),
         (lambda tables: tables.update(test=tables["valid"]), "it has no test captions"),
         (
             changed(captions=[CAPTIONS[0], "Ein Hund", *CAPTIONS[2:]]),

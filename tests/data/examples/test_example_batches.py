@@ -79,7 +79,9 @@ def test_answers_to_be_generated(batches):
     given = batch["net_input"]
     assert given["head"] == "answers" and given["answer_of"].tolist() == [0, 0, 1]
     pieces = [[0, *map(ord, answer), 2, *[1] * (5 - len(answer))] for answer in ("left", "right", "pipe")]
-    assert given["answers"].tolist() == pieces and given["answer_eos"].tolist() == [5, 6, 5]
+    assert given["answers"].tolist() == pieces
+    told = [[row, place] for row, length in enumerate((5, 6, 5)) for place in range(length)]
+    assert given["answer_places"].tolist() == [6 * row + place for row, place in told]
     torch.testing.assert_close(batch["answer_weights"], torch.tensor([0.25, 0.75, 1.0]))
     assert batch["gold"].tolist() == [1, 2] and batch["answer_of"].tolist() == [0, 0, 1]
     data.targets = AnswerTargets(ANSWERS, Letters(), generated=True, equal=True)

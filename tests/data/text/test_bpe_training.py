@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, train_bpe
+from mlvl_fairseq.data.text import bpe_training as training
 
 
 def slow_bpe(captions, vocab_size):
@@ -56,6 +57,42 @@ def test_every_merge_makes_a_token_of_its_own(seed):
     vocabulary = train_bpe(captions, 300)
     assert (vocabulary.tokens, vocabulary.merges) == slow_bpe(captions, 300)
     assert len(set(vocabulary.tokens)) == len(vocabulary)
+
+
+@pytest.mark.parametrize("tracked", [2, 6, 40])
+@pytest.mark.parametrize("seed", range(6))
+def test_rare_pairs_are_counted_anew_when_their_turn_comes(tracked, seed, monkeypatch):
+    rng = random.Random(seed)
+    captions = ["".join(rng.choices("abcd", [4, 3, 2, 1], k=rng.randint(2, 30))) for _ in range(30)]
+    whole, counted = training._PairTable, []
+
+    class Table(whole):
+        def __init__(self, words, _):
+            super().__init__(words, tracked)
+
+        def _count_all(self):
+            counted.append(len(self.symbols))
+            super()._count_all()
+
+    monkeypatch.setattr(training, "_PairTable", Table)
+    vocabulary = train_bpe(captions, 200)
+    assert (vocabulary.tokens, vocabulary.merges) == slow_bpe(captions, 200)
+    assert len(counted) > 1 or tracked == 40
+
+
+def test_words_are_the_same_whatever_stands_beside_them():
+    """What stands between spaces is cut once; other white space, marks and case are the pipeline's."""
+    captions = [
+        "Σας ΣΑΣ don't",
+        "a\u0301 \u0301b e\u00a0f",
+        "don't  a\u0301\tx",
+        " 3,4 ",
+        "don't",
+        "İstanbul don't,don't",
+    ]
+    split, normalise = training.pre_tokenizer().pre_tokenize_str, training.normalizer().normalize_str
+    expected = Counter(word for caption in captions for word, _ in split(normalise(caption)))
+    assert training._word_counts(captions) == expected
 
 
 def test_limit_counts_specials_and_alphabet():

@@ -13,10 +13,13 @@ def letters(count, seed=0):
 
 
 def test_pieces_hold_the_whole_word_and_mark_its_end_only():
-    word = (*"ab" * 5000, "c</w>")
-    pieces = training._pieces(word)
-    assert sum(pieces, ()) == word and max(map(len, pieces)) == training.PIECE
-    assert training._pieces(word[: training.LONGEST_WORD]) == [word[: training.LONGEST_WORD]]
+    word = "a" * 5000 + "b" * 5000
+    pieces = training._in_pieces(word).split("\t")
+    assert "".join(pieces) == word and max(map(len, pieces)) == training.PIECE and len(pieces) == 20
+    assert training._in_pieces(word[: training.LONGEST_WORD]) == word[: training.LONGEST_WORD]
+    assert [token for token in train_bpe([word], 10_000).tokens if "</w>" in token][0] == "b</w>"
+    seams = train_bpe(["c" * training.PIECE + "d" * training.LONGEST_WORD, "d"], 10_000)
+    assert ("c", "d") not in seams.merges and ("c", "c") in seams.merges
 
 
 def test_words_that_writing_has_are_learned_from_whole():
@@ -26,24 +29,6 @@ def test_words_that_writing_has_are_learned_from_whole():
     assert len(word) == training.LONGEST_WORD
     assert any("xy" in token for token in train_bpe([word], 10_000).tokens)
     assert not any("xy" in token for token in train_bpe([word + "a"], 10_000).tokens)
-
-
-def test_a_long_word_costs_no_more_than_its_length(monkeypatch):
-    """Joining goes through the symbols of words that hold a pair: in pieces, through those near it only."""
-    visited = 0
-    join = training._join
-
-    def counted(symbols, *pair):
-        nonlocal visited
-        visited += len(symbols)
-        return join(symbols, *pair)
-
-    monkeypatch.setattr(training, "_join", counted)
-    train_bpe([letters(20_000)], 600)
-    in_pieces, visited = visited, 0
-    monkeypatch.setattr(training, "LONGEST_WORD", 10**9)
-    train_bpe([letters(20_000)], 600)
-    assert in_pieces < visited / 2
 
 
 @pytest.mark.parametrize("word", [letters(100_000), "a" * 100_000, "\u00e9" * 30_000, "ab" * 50_000])

@@ -1,7 +1,5 @@
 """Report formats. Every module of this folder is imported, so that a new format is one new file."""
 
-import importlib
-import pkgutil
+from mlvl_fairseq.registry import import_modules
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)

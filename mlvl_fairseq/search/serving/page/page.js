@@ -30,13 +30,17 @@ async function ask(address, options = {}) {
     throw new Error("The server does not answer. Is it still running?");
   }
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error ? `${content.error[0].toUpperCase()}${content.error.slice(1)}.` : `The server answers ${answer.status}.`);
+  if (!answer.ok) {
+    const said = content.error ? `${content.error[0].toUpperCase()}${content.error.slice(1)}.` : `The server answers ${answer.status}.`;
+    throw Object.assign(new Error(said), { final: answer.status === 400 }); // the same would be wrong again
+  }
   return content;
 }
 
 function showError(error) {
   if (error.name === "AbortError") return;
   at("error-text").textContent = error.message;
+  at("again").hidden = Boolean(error.final);
   at("error").hidden = false;
   at("state").textContent = "";
 }
@@ -114,6 +118,9 @@ function showStart() {
   at("state").textContent = "";
   document.title = "Picture search";
   at("start").hidden = status === null;
+  results = (status?.some ?? []).map((row) => ({ row, name: `Picture ${row}` }));
+  grid.append(...results.map(card));
+  setTabStop(0);
 }
 
 function showFound(found, start) {
@@ -152,9 +159,9 @@ function card(result, place) {
   });
   image.src = `thumb/${result.row}`;
   score.className = "score";
-  score.textContent = result.score.toFixed(3);
+  score.textContent = result.score?.toFixed(3);
   score.title = "Cosine of the picture with what is searched";
-  button.append(image, score);
+  button.append(image, ...(result.score === undefined ? [] : [score]));
   item.append(button);
   return item;
 }
@@ -185,7 +192,8 @@ function showGiven() {
 function give(file) {
   if (!file) return;
   if (status && file.size > status.max_upload) {
-    return showError(new Error(`That picture has more than ${Math.round(status.max_upload / 2 ** 20)} MiB.`));
+    const said = `That picture has more than ${Math.round(status.max_upload / 2 ** 20)} MiB.`;
+    return showError(Object.assign(new Error(said), { final: true }));
   }
   picture = file;
   words.value = "";
@@ -260,7 +268,7 @@ function view(place) {
   at("viewer-picture").src = `picture/${result.row}`;
   at("viewer-picture").alt = result.name;
   at("viewer-name").textContent = result.name;
-  at("viewer-score").textContent = result.score.toFixed(4);
+  at("viewer-score").textContent = result.score?.toFixed(4) ?? "";
   at("before").disabled = open === 0;
   at("after").disabled = open === results.length - 1;
   if (!viewer.open) viewer.showModal();
