@@ -62,7 +62,6 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         "default_freeze": "part to freeze",
         "growth": "vocabulary that grows",
     }
-    has_grown = False  # beyond the vocabulary of --init-from
 
     @classmethod
     @for_tasks_that_fit
@@ -85,23 +84,25 @@ class ClipModel(InAutocast, LeavesOutFrozen, LanguageLearner, network.ClipNetwor
         if weights:
             config.check(weights)
             model.load_weights(weights, task.growth)
-            model.has_grown = len(task.source_dictionary) > weights.text_config.vocab_size
-        model.freeze(cfg, task.default_freeze)
+        grown = weights is not None and config.text.vocab_size > weights.text_config.vocab_size
+        model.freeze(cfg, task.default_freeze, grown)
         return model
 
     def max_positions(self) -> int:
         return self.max_length
 
-    def freeze(self, cfg: ClipConfig, default: str = "") -> None:
-        """Freeze what ``--trainable`` or ``--freeze`` says, else the pattern `default`; with ``--init-from`` keep it
-        out of checkpoints, too."""
+    def freeze(self, cfg: ClipConfig, default: str = "", grown: bool = False) -> None:
+        """Freeze what ``--trainable`` or ``--freeze`` says; with ``--init-from`` keep it out of checkpoints, too.
+
+        Args:
+            default: pattern of what is frozen where neither is given. grown: whether ``--init-from`` lacks new rows.
+        """
         pattern = default if cfg.freeze is None else cfg.freeze
-        shorthand = [f"-{pattern}"] if pattern else []
-        frozen = freeze(self, cfg.trainable, shorthand, f"--freeze '{pattern}'", self.freezing_presets)
+        rules, presets = [f"-{pattern}"] if pattern else [], self.freezing_presets
+        frozen = freeze(self, cfg.trainable, rules, f"--freeze '{pattern}'", presets)
         if frozen and cfg.init_from:
-            own = {name: value for name, value in self.named_parameters() if name in frozen}
-            if self.has_grown:  # the file has not its new rows
-                own.pop(f"{self.token_embedding_name}.weight", None)
+            kept = {*frozen} - ({f"{self.token_embedding_name}.weight"} if grown else set())
+            own = {name: value for name, value in self.named_parameters() if name in kept}
             self.leave_out("frozen", [*own], fingerprint(own), "--init-from holds, or with another --freeze")
 
 
