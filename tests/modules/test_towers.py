@@ -6,7 +6,7 @@ from golden import END_OF_TEXT, assert_golden, golden_text_tower, golden_text_we
 
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower
-from mlvl_fairseq.modules.transformer import MultiheadSelfAttention, Transformer
+from mlvl_fairseq.modules.transformer import MultiheadSelfAttention, QuickGELU, Transformer
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,13 @@ def test_wrong_sizes_are_named():
     text = CLIPTextTower(vocab_size=10, width=8, layers=1, heads=1, embed_dim=4, context_length=5)
     with pytest.raises(ValueError, match="6 tokens are more than the text tower's context length 5"):
         text(torch.zeros(1, 6, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+
+
+def test_quick_gelu_and_its_gradient_are_the_formula_s():
+    x = torch.linspace(-4, 4, 21, dtype=torch.double, requires_grad=True)
+    expected = x * torch.sigmoid(1.702 * x)
+    found = QuickGELU()(x)
+    torch.testing.assert_close(found, expected)
+    own, wanted = (torch.autograd.grad(y, x, torch.ones_like(y), retain_graph=True)[0] for y in (found, expected))
+    torch.testing.assert_close(own, wanted)
+    torch.testing.assert_close(QuickGELU()(x.detach()), expected.detach())
