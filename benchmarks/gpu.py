@@ -399,7 +399,6 @@ def main() -> None:
     import mlvl_fairseq
 
     mlvl_fairseq.register()
-    logging.disable()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     card = torch.cuda.get_device_name() if args.device == "cuda" else "no GPU"
     about = {"card": card, "torch": torch.__version__, "size": args.size, "steps": args.steps, "tf32": args.tf32}
@@ -413,4 +412,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.disable()
     main()

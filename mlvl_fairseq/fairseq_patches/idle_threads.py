@@ -1,7 +1,7 @@
 """Threads that have nothing to do take the cores from those that have: fairseq imports torch, whose OpenMP then asks
 the environment how threads wait, before it knows of ``--user-dir``.
 
-Breaks without it: nothing; ``fairseq-train`` on a machine with other work takes many times as long.
+Breaks without it: ``fairseq-train`` on a machine with other work, where it takes many times as long.
 """
 
 from mlvl_fairseq.fairseq_patches.patching import patches

@@ -1,7 +1,7 @@
 """torch's optimizers import its compiler at their first use, in order to keep it away from what they do: more than a
 second of each start. They do so once somebody else has imported it; until then nothing is compiled.
 
-Breaks without it: nothing; every language of ``mlvl-cll`` starts later.
+Breaks without it: ``mlvl-cll``, of which every language starts later.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """fairseq imports scikit-learn and SciPy for a criterion and a task that are not ours: more than a quarter of the time
 in which a command starts. They are imported when one of them first computes a metric.
 
-Breaks without it: nothing; ``mlvl-evaluate`` and its like start later.
+Breaks without it: ``mlvl-evaluate`` and its like, which start later.
 """
 
 import contextlib

@@ -13,7 +13,7 @@ import pytest
 from fairseq import options
 from fairseq.dataclass.initialize import add_defaults
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 from processes import updates_in, updates_of
 
@@ -69,7 +69,8 @@ def overrides(request):
         elif task == "image_classification":
             own = [f"task.data={value('classes')}", "dataset.batch_size=16"]
         elif task == "trikd":
-            own = [*ENCODER.split(), "dataset.batch_size=16", f"task.data={value('trikd_corpus')}"]
+            sizes = ENCODER.split() if "encoder_embed_dim" in fields_of(model["_name"]) else []
+            own = [*sizes, "dataset.batch_size=16", f"task.data={value('trikd_corpus')}"]
             own += [f"task.sentencepiece={value('pieces')}", f"model.mte={value('mte')}"]
             own += ["task.langs=en"]
         elif task == "cclm_pretraining":
@@ -154,12 +155,17 @@ mlvl_fairseq.register()
 ARCHITECTURES = [name for name, model in ARCH_MODEL_REGISTRY.items() if model.__module__.startswith("mlvl_fairseq.")]
 
 
+def fields_of(architecture):
+    """Names of the model's options."""
+    return MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY[architecture]].__dataclass_fields__
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_architecture_means_the_same_by_both_commands(architecture):
     chunk = {} if architecture.startswith("image_classifier") else {"encode_chunk": 3}
     line = f"data --task trikd --sentencepiece s --arch {architecture} --criterion trikd".split()
     line += ["--encode-chunk", "3"] * bool(chunk)
-    needed = ["--mte", "m"] if architecture.startswith("trikd") else []
+    needed = ["--mte", "m"] if "mte" in fields_of(architecture) else []
     args = options.parse_args_and_arch(options.get_training_parser(), [*line, *needed])
     args.max_source_positions = args.max_target_positions = 8
     if architecture.startswith("mte"):

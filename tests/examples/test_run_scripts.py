@@ -59,6 +59,24 @@ def call(stubs, tmp_path):
     return script
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """``photos(name)``: makes a folder with captions of 503 photos in seven languages, two each."""
+
+    def write(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        for lang in "en de fr cs pt zh ar".split():
+            rows = [(f"train/{k}.jpg", k, f"{lang} {k} {n}") for k in range(503) for n in range(2)]
+            keys = ("image", "image_id", "caption")
+            (folder / f"train.{lang}.json").write_text(json.dumps([dict(zip(keys, row)) for row in rows]))
+            lines = [f"{image}\ten\t{caption}\n" for image, _, caption in rows]
+            (folder / f"train.vision-en-{lang}.tsv").write_text("".join(lines))
+        return folder
+
+    return write
+
+
 def check_arguments(command, *arguments):
     """The parser of the real command takes them, with nothing left over but fairseq-train's options."""
     if command == "fairseq-train":
@@ -163,7 +181,8 @@ def test_methods_may_be_joined_and_have_published_names(call):
     assert methods(call("run_sota.sh", "cpu", METHODS="er+oewc DER_with_TEIR")) == ["er+oewc", "DER_with_TEIR"]
 
 
-def test_the_teachers_log_goes_to_a_file(call, tmp_path):
+def test_the_teachers_log_goes_to_a_file(call, photos, tmp_path):
+    photos("cpu")
     for script, folder in (("run_sota.sh", "outputs/cll_clip"), ("run_flickr8k.sh", "outputs/flickr8k")):
         call(script, "cpu", says=f"goes to {folder}/teacher/train.log", METHODS="cll_clip")
         assert (tmp_path / folder / "teacher" / "train.log").read_text() == "epoch 1 | loss 2\n"
@@ -263,10 +282,30 @@ def test_the_published_setting(call):
     ]
 
 
-def test_real_photos(call):
+def test_real_photos(call, photos, tmp_path):
+    photos("data")
     calls = call("run_flickr8k.sh", "data", "out", SEEDS="1 2", METHODS="cll_clip oewc", UPDATES="9")
     assert [run[1] for run in calls["mlvl-cll"]] == [
         f"out/seed{seed}/{method}" for seed in (1, 2) for method in ("cll_clip", "oewc")
     ]
     assert all(option(run, "--max-update") == "9" for run in calls["mlvl-cll"])
-    assert calls["mlvl-report"] == [["out", "--split", "valid"]]
+    assert calls["mlvl-report"] == [["out"]]
+    prepared = calls["mlvl-prepare"][0]
+    assert option(prepared, "--test") == "out/captions/test.{lang}.json"
+    names = set()
+    for lang in option(prepared, "--languages").split(","):
+        kept = (tmp_path / "out" / "captions" / f"train.vision-en-{lang}.tsv").read_text().splitlines()
+        aside = json.loads((tmp_path / "out" / "captions" / f"test.{lang}.json").read_text())
+        assert len(kept) == 6 and len(aside) == 500
+        assert {line.split("\t")[0] for line in kept}.isdisjoint(row["image"] for row in aside)
+        assert all(row["caption"] == [f"{lang} {row['image_id']} {n}" for n in range(2)] for row in aside)
+        names.add(tuple(row["image"] for row in aside))
+    assert len(names) == 1  # the same in all languages
+
+
+def test_too_few_photos_to_set_some_aside(call, photos, tmp_path):
+    folder = photos("data")
+    rows = json.loads((folder / "train.cs.json").read_text())
+    (folder / "train.cs.json").write_text(json.dumps(rows[:1000]))
+    says = "--photos 500: only 500 photos have captions in all of en,de,fr,cs,pt,zh,ar"
+    assert not any(call("run_flickr8k.sh", "data", "out", status=2, says=says, METHODS="cll_clip").values())

@@ -17,8 +17,11 @@ print(len(os.listdir("/proc/self/task")) - before, os.environ.get("OMP_WAIT_POLI
 
 
 @pytest.fixture
-def said(run_alone):
+def said(run_alone, monkeypatch):
     """``said(code, **environment)``: what Python prints, and what OpenMP says of itself."""
+
+    for name in (*threads.WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"):  # this process has said something, too
+        monkeypatch.delenv(name, raising=False)
 
     def run(code, **environment):
         ended = run_alone("python", "-c", code, env={"OMP_DISPLAY_ENV": "true", **environment})
