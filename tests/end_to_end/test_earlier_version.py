@@ -4,6 +4,7 @@ They are another processor's: what training gives is the same up to its rounding
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,14 +106,31 @@ NEW = {"task_state.dictionary"}  # what checkpoints did not say then
 def assert_near(found, expected, tolerance):
     """Two checkpoints are as far in training, and their weights at most `tolerance` apart, which is less than a step
     or two with these learning rates. Biases of keys change nothing that a network gives: only noise moves them."""
-    one, other = (tensors(path, ["model"]) for path in (found, expected))
-    assert one.keys() == other.keys()
-    moved = [place for place in differing(found, expected) if place.split(".")[0] in PROGRESS]
-    assert set(moved) <= NEW
-    weights = [place for place in one if not place.endswith("k_proj.bias")]
-    assert len(weights) > 10
-    for place in weights:
+    one, other = weights(found), weights(expected)
+    assert one.keys() == other.keys() and len(one) > 10
+    assert progress(found, expected) <= NEW
+    for place in one:
         torch.testing.assert_close(one[place], other[place], rtol=0, atol=tolerance)
+
+
+def weights(path):
+    return {place: one for place, one in tensors(path, ["model"]).items() if not place.endswith("k_proj.bias")}
+
+
+def progress(found, expected):
+    """Which of the numbers that say how far a training is are different."""
+    return {place for place in differing(found, expected) if place.split(".")[0] in PROGRESS}
+
+
+def assert_gone_on(found, expected, begun):
+    """A checkpoint is as far in training, on a way as long as the expected one's and in the same direction, but another:
+    since padding is not computed, dropout draws for tokens alone."""
+    assert progress(found, expected) <= {*NEW, "best", "val_loss"}
+    start, one, other = (
+        torch.cat([one.double().flatten() for one in weights(path).values()]) for path in (begun, found, expected)
+    )
+    assert 0.9 < (one - start).norm() / (other - start).norm() < 1.1
+    assert torch.cosine_similarity(one - start, other - start, dim=0) > 0.7
 
 
 def learn(succeed, root, run, order="en,de"):
@@ -142,14 +160,14 @@ def test_finished_runs_stay_as_they_are(earlier, succeed):
     assert before and before == {path: path.stat().st_mtime_ns for path in (earlier / "runs/whole").rglob("*.pt")}
 
 
-@pytest.mark.parametrize("family, tolerance", [("mte", 5e-3), ("trikd", 1e-3)])
-def test_trainings_go_on(family, tolerance, earlier, run_here, user_dir):
+@pytest.mark.parametrize("family", ["mte", "trikd"])
+def test_trainings_go_on(family, earlier, run_here, user_dir, tmp_path):
     files = {"sentencepiece": earlier / "xlmr", **frozen(earlier, "trikd")}
     options = [*TRIKD, *flags(files)] if family == "trikd" else [*MTE, "--xlmr", earlier / "xlmr"]
     data, folder = earlier / ("corpus" if family == "trikd" else "parallel"), earlier / f"{family}.stopped"
+    begun = shutil.copy(folder / "checkpoint_last.pt", tmp_path)
     run_here("fairseq-train", data, "--user-dir", user_dir, *options, "--save-dir", folder)
-    for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
-        assert_near(folder / name, earlier / family / name, tolerance)
+    assert_gone_on(folder / "checkpoint_last.pt", earlier / family / "checkpoint_last.pt", begun)
 
 
 def test_a_text_encoder_is_exported_as_it_was(earlier, expected, run_here, tmp_path):
