@@ -123,8 +123,8 @@ def progress(found, expected):
 
 
 def assert_gone_on(found, expected, begun):
-    """A checkpoint is as far in training, on a way as long as the expected one's and in the same direction, but another:
-    since padding is not computed, dropout draws for tokens alone."""
+    """A checkpoint is as far in training, on a way as long as that of the expected one and in the same direction, but
+    another: since padding is not computed, dropout draws for tokens alone."""
     assert progress(found, expected) <= {*NEW, "best", "val_loss"}
     start, one, other = (
         torch.cat([one.double().flatten() for one in weights(path).values()]) for path in (begun, found, expected)
