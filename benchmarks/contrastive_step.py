@@ -7,9 +7,9 @@ open_clip pads to the context length as its tokenizer does, and all of full leng
 
 open_clip is needed for this program only. Where it is missing:
 
-    pip install --target /tmp/open_clip --no-deps open_clip_torch
-    PYTHONPATH=/tmp/open_clip python benchmarks/contrastive_step.py                     # ViT-B/32, some minutes
-    PYTHONPATH=/tmp/open_clip python benchmarks/contrastive_step.py --arch clip_tiny_vit --steps 20
+    pip install --target outputs/open_clip --no-deps open_clip_torch
+    PYTHONPATH=outputs/open_clip python benchmarks/contrastive_step.py                     # ViT-B/32, some minutes
+    PYTHONPATH=outputs/open_clip python benchmarks/contrastive_step.py --arch clip_tiny_vit --steps 20
 """
 
 import argparse

@@ -9,7 +9,7 @@ writes itself: each must be noticed. Exit status 0: no failure.
 
     python benchmarks/fuzz.py --inputs 2000 --commands 100 --bit-flips 100     # about ten minutes
     python benchmarks/fuzz.py --kind corpus_manifest --inputs 300 --seed 7
-    python benchmarks/fuzz.py --reproduce 1:corpus_manifest:12 --to /tmp/case
+    python benchmarks/fuzz.py --reproduce 1:corpus_manifest:12 --to outputs/case
 """
 
 import argparse

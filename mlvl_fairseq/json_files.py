@@ -21,7 +21,6 @@ from mlvl_fairseq.files import open_file
 Schema = TypeVar("Schema")
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Size = Annotated[int, Meta(ge=1, le=2**31 - 1)]  # of a dimension
-Percent = Annotated[float, Meta(ge=0, le=100)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 MAX_BYTES = 64 << 20

@@ -1,13 +1,14 @@
 """JSON files against a schema: every fault is one line with file and field."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, List, Optional
 
 import pytest
 import torch
+from msgspec import Meta
 
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.json_files import Count, Percent, Sha256, Size, checked, read_json, read_object
+from mlvl_fairseq.json_files import Count, Sha256, Size, checked, read_json, read_object
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Layout:
     width: Size
     splits: Dict[str, Split] = field(default_factory=dict)
     names: List[str] = field(default_factory=list)
-    score: Optional[Percent] = None
+    score: Optional[Annotated[float, Meta(ge=0, le=100)]] = None
     digest: Optional[Sha256] = None
 
 

@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--whole-checkpoints",
         action="store_true",
         help="keep all weights in the checkpoint of every language, so that each can be copied alone; by default, "
-        "those between the first and the last keep what has changed since the one before (docs/methods.md)",
+        "those between the first and the last keep what has changed since the one before (docs/scale.md)",
     )
     parser.add_argument(
         "--launch",

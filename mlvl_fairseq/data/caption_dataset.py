@@ -285,9 +285,8 @@ def join_batches(first: Dict, second: Dict) -> Dict:
     """
     device, tokens = first["image_ids"].device, (first["net_input"]["tokens"], second["net_input"]["tokens"])
     length = max(part.shape[1] for part in tokens)
-    padding = tokens[0][:1].gather(
-        1, first["net_input"]["eos_positions"][:1, None]
-    )  # a number would have to be awaited
+    # looked up on the device: Python would have to wait for a number
+    padding = tokens[0][:1].gather(1, first["net_input"]["eos_positions"][:1, None])
     padded = [torch.cat([part.to(device), padding.expand(len(part), length - part.shape[1])], dim=1) for part in tokens]
     ends = torch.cat([first["net_input"]["eos_positions"], second["net_input"]["eos_positions"].to(device)])
     joined = {key: torch.cat([first[key], second[key].to(first[key])]) for key in ("image_ids", "image_features")}

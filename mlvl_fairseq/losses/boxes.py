@@ -18,12 +18,6 @@ def to_corners(boxes: Tensor) -> Tensor:
     return torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
 
 
-def to_centres(corners: Tensor) -> Tensor:
-    """Corners [..., 4] -> centres and sizes [..., 4]."""
-    left, top, right, bottom = corners.unbind(-1)
-    return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
-
-
 def iou(first: Tensor, second: Tensor) -> Tuple[Tensor, Tensor]:
     """Intersection over union, and the union.
 

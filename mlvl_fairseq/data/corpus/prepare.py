@@ -190,15 +190,11 @@ def _binarize(work: Iterable[Tuple[CorpusVocabulary, str]], workers: int, total:
                 _ = vocabulary.tokenizer
                 yield vocabulary, lang
 
-    _run(lambda one: _binarize_one(*one, workers < 2), made(), workers, "binarize", total)
+    _run(lambda one: binarize(*one, workers < 2), made(), workers, "binarize", total)
 
 
 def _train_bpe(corpus: Corpus, lang: str, progress: bool) -> None:
     language_vocabulary(corpus, lang, train=True, progress=progress)
-
-
-def _binarize_one(vocabulary: CorpusVocabulary, lang: str, progress: bool) -> None:
-    binarize(vocabulary, lang, progress)
 
 
 def _run(function: Callable, items: Iterable, workers: int, title: str, total: int) -> None:
