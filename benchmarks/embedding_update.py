@@ -7,6 +7,7 @@ of each counts. The results are compared with a plain dense implementation in fl
 
     python benchmarks/embedding_update.py                          # takes 8 GB of memory
     python benchmarks/embedding_update.py --rows 50000 --active 5000 --repeat 20
+    python benchmarks/embedding_update.py --curve 8000,16000,32000,49408,100000,250000 --repeat 6   # times alone; 3 GB
 """
 
 import argparse
@@ -158,6 +159,20 @@ def least_times(variants: Dict[str, Variant], data: Data) -> Dict[str, float]:
     return least
 
 
+def curve(args: argparse.Namespace, sizes: List[int]) -> None:
+    """Print times and ratios of torch's fused AdamW and ours over the vocabulary's size."""
+    ours_too = {name: VARIANTS[name] for name in (BASE, *OURS.values())}
+    print(f"| rows | {' | '.join(f'{name}, CPU ms' for name in ours_too)} | {' | '.join(OURS)}: times faster |")
+    print("|---:" * (1 + len(ours_too) + len(OURS)) + "|")
+    for rows in sizes:
+        data = build_data(argparse.Namespace(**{**vars(args), "rows": rows, "active": min(rows, args.active)}))
+        ms = least_times({name: build(data) for name, build in ours_too.items()}, data)
+        ratios = [f"{ms[BASE] / ms[name]:.1f}" for name in OURS.values()]
+        print(
+            f"| {rows:,} | {' | '.join(f'{value:.1f}' for value in ms.values())} | {' | '.join(ratios)} |", flush=True
+        )
+
+
 def row(name: str, ms: float, base_ms: float, state: float, peak: float, fused: Optional[float], exact) -> str:
     compared = ["-" if value is None else f"{value:.1e}" for value in (fused, exact)]
     return f"| {name} | {ms:.1f} | {base_ms / ms:.1f} | {state:.0f} | {peak:.0f} | {' | '.join(compared)} |"
@@ -169,8 +184,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512, help="columns of the embedding (default: %(default)s)")
     parser.add_argument("--active", type=int, default=10_000, help="rows the language uses (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=12, help="updates of each variant (default: %(default)s)")
+    parser.add_argument("--curve", metavar="ROWS,ROWS", help="only times, of embeddings of these sizes in turn")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.curve:
+        return curve(args, [int(rows) for rows in args.curve.split(",")])
     data = build_data(args)
     peaks = {name: measure(partial(first_updates, name, data)).extra_mib for name in VARIANTS}
     variants = {name: build(data) for name, build in VARIANTS.items()}
