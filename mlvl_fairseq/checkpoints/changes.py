@@ -5,11 +5,12 @@ other weights are taken for it. What is put together again is the same bit by bi
 are those of the other file, after the decay that handing over carries out (`apply_idle_decay`).
 """
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Container, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -47,13 +48,28 @@ def put_together(content: Any, path, load: Callable[[Any], Any]) -> Any:
     """The whole of a file's content; of a file that keeps no changes, as it is.
 
     Args:
-        content: what `torch.load` gives. path: of the file. load: gives the whole content of another, open file.
+        content: what `torch.load` gives. path: of the file. load: gives what another, open file holds, as it is.
 
     Raises:
-        DataError: the other file is not there, or another one, or the changes do not fit it.
+        DataError: another file is not there, or another one, or the changes do not fit it.
     """
-    if not isinstance(content, dict) or BASE not in content:
-        return content
+    kept: List[_Kept] = []
+    while isinstance(content, dict) and BASE in content:
+        place = _base_of(content, path)
+        kept.append(_Kept(path, place, content.get(CHANGES)))
+        path = place
+        with open_file(path) as file:
+            content = load(file)
+    matrices = _Matrices(kept)
+    while kept:  # the last one is the first language's
+        file = kept.pop()
+        with _must_fit(file):
+            content = _apply(matrices.handed_over(content), file.changes, matrices)
+    return content
+
+
+def _base_of(content: Mapping[str, Any], path) -> Path:
+    """The file whose changes `content` keeps. Raises DataError."""
     base = checked(content[BASE], _Base, path, BASE, _AGAIN)
     folder = os.path.dirname(path) if isinstance(path, (str, os.PathLike)) else ""
     place = Path(os.path.normpath(os.path.join(folder, base.path)))
@@ -65,19 +81,35 @@ def put_together(content: Any, path, load: Callable[[Any], Any]) -> Any:
         raise DataError(f"keeps what has changed since {place}, which is not there; {advice}", path)
     if file_sha256(place) != base.sha256:
         raise DataError(f"keeps what has changed since {place}, which is another file now; {advice}", path)
-    with open_file(place) as file:
-        before = load(file)
+    return place
+
+
+class _Kept(NamedTuple):
+    """What one file of a chain keeps: `changes` since the file at `base`."""
+
+    path: Any
+    base: Path
+    changes: Any
+
+
+@contextlib.contextmanager
+def _must_fit(file: _Kept) -> Iterator[None]:
     try:
-        return _apply(handed_over(before), content[CHANGES])
+        yield
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"its changes do not fit {place} ({type(error).__name__}); {_AGAIN}", path) from None
+        message = f"its changes do not fit {file.base} ({type(error).__name__}); {_AGAIN}"
+        raise DataError(message, file.path) from None
 
 
-def handed_over(state: Mapping[str, Any]) -> Dict[str, Any]:
-    """A checkpoint's content as the language after it gets it: the decay is carried out that was put off."""
+def handed_over(state: Mapping[str, Any], own: Container[int] = ()) -> Dict[str, Any]:
+    """A checkpoint's content as the language after it gets it: the decay is carried out that was put off.
+
+    Args:
+        own: `id` of tensors that may be overwritten.
+    """
     model = dict(state["model"])
-    for name in [name for name in model if name.endswith(_IDLE)]:
-        apply_idle_decay(model, name.removesuffix(_IDLE))
+    for prefix in [name.removesuffix(_IDLE) for name in model if name.endswith(_IDLE)]:
+        apply_idle_decay(model, prefix, in_place=id(model[prefix + "weight"]) in own)
     return {**state, "model": model}
 
 
@@ -118,14 +150,14 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().view(_BITS[tensor.element_size()])
 
 
-def _apply(old: Any, change: List[Any]) -> Any:
+def _apply(old: Any, change: List[Any], matrices: "_Matrices", place: Tuple = ()) -> Any:
     kind, *what = change
     if kind == "same":
         return old
     if kind == "parts":
-        return {key: _apply(old.get(key), part) for key, part in what[0].items()}
+        return {key: _apply(old.get(key), part, matrices, (*place, key)) for key, part in what[0].items()}
     if kind == "rows":
-        return _with_rows(old, *what)
+        return matrices.with_rows(place, old, *what)
     if kind == "more":
         return _with_more(old, *what)
     if kind != "value":
@@ -133,12 +165,51 @@ def _apply(old: Any, change: List[Any]) -> Any:
     return what[0]
 
 
-def _with_rows(old: Tensor, length: int, rows: Tensor, values: Tensor) -> Tensor:
-    """`old` with some of its rows replaced, and more below. Every new row is given, so nothing can be made large."""
-    rows, kept = rows.long(), len(rows) - (length - len(old))
-    if length < len(old) or not torch.equal(rows[kept:], torch.arange(len(old), length)):
-        raise ValueError("other rows")
-    return torch.cat([old, values[kept:]]).index_copy_(0, rows, values)
+class _Matrices:
+    """Tensors whose rows change along a chain: each is made once, as long as it gets, and changed in place.
+
+    Args:
+        kept: the files of the chain, the last language's first.
+
+    Raises:
+        DataError: the changes of a file are none.
+    """
+
+    def __init__(self, kept: List[_Kept]):
+        self._length: Dict[Tuple, int] = {}  # place of a tensor in the content -> how long the chain leaves it
+        self._given: Dict[Tuple, int] = {}  # rows that the files hold: no more can come
+        self._own: Dict[Tuple, Tuple[Tensor, Tensor]] = {}  # the memory, and the part that is in use
+        for file in kept:
+            with _must_fit(file):
+                self._look(file.changes, ())
+
+    def _look(self, change: List[Any], place: Tuple) -> None:
+        kind, *what = change
+        if kind == "parts":
+            for key, part in what[0].items():
+                self._look(part, (*place, key))
+        if kind == "rows":
+            length, _, values = what
+            self._length.setdefault(place, length)
+            self._given[place] = self._given.get(place, 0) + len(values)
+
+    def handed_over(self, state: Mapping[str, Any]) -> Dict[str, Any]:
+        """See :func:`handed_over`."""
+        return handed_over(state, {id(used) for _, used in self._own.values()})
+
+    def with_rows(self, place: Tuple, old: Tensor, length: int, rows: Tensor, values: Tensor) -> Tensor:
+        """`old` with some rows replaced, and more below. Every new row is given, so nothing can be made large."""
+        rows, kept = rows.long(), len(rows) - (length - len(old))
+        if not 0 <= kept <= len(rows) or not torch.equal(rows[kept:], torch.arange(len(old), length)):
+            raise ValueError("other rows")
+        memory, used = self._own.get(place, (None, None))
+        if used is not old or length > len(memory):
+            whole = max(length, min(self._length[place], len(old) + self._given[place]))
+            memory = old.new_empty((whole, *old.shape[1:]))
+            memory[: len(old)] = old
+        used = memory[:length]
+        self._own[place] = memory, used.index_copy_(0, rows, values)
+        return used
 
 
 def _with_more(old: List[Any], number: int, tail: List[Any]) -> List[Any]:

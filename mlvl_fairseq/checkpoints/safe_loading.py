@@ -149,13 +149,21 @@ def load(file, map_location=None, **options) -> Any:
             Nothing of such an object is executed.
         UserError: torch is older than 2.6, whose restricted unpickler can be escaped (CVE-2025-32434).
     """
+    if isinstance(file, (str, os.PathLike)):
+        with open_file(file) as opened:
+            return load(opened, map_location)
+    content = _load_alone(file, map_location)
+    from mlvl_fairseq.checkpoints.changes import put_together  # imports torch
+
+    return put_together(content, getattr(file, "name", None), functools.partial(_load_alone, map_location=map_location))
+
+
+def _load_alone(file, map_location=None) -> Any:
+    """What an open file holds, be it changes since another one. Raises as :func:`load` does."""
     import torch
 
     if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < (2, 6):
         raise UserError(f"torch {torch.__version__} cannot load checkpoints safely: pip install 'torch>=2.6'")
-    if isinstance(file, (str, os.PathLike)):
-        with open_file(file) as opened:
-            return load(opened, map_location)
     path = getattr(file, "name", None)
     verify_archive(file, path)
     try:
@@ -167,9 +175,7 @@ def load(file, map_location=None, **options) -> Any:
     except Exception as error:  # a damaged pickle can fail in any way
         raise DataError(_what_is_wrong(error), path=path) from error
     _require_bounded(content, file.seek(0, os.SEEK_END), path)
-    from mlvl_fairseq.checkpoints.changes import put_together  # imports torch
-
-    return put_together(content, path, functools.partial(load, map_location=map_location))
+    return content
 
 
 def _require_shallow_pickles(file) -> None:

@@ -90,18 +90,20 @@ class ExpandableEmbedding(nn.Module):
                 self.idle_decay_bits.copy_(state_dict.get(prefix + "idle_decay_bits", _bits(1.0)))
 
 
-def apply_idle_decay(state: Dict[str, Tensor], prefix: str) -> None:
+def apply_idle_decay(state: Dict[str, Tensor], prefix: str, in_place: bool = False) -> None:
     """Carry out the decay that :meth:`ExpandableEmbedding.decay_idle` put off, in a state dict, in place.
 
     Args:
         state: may hold ``prefix + idle_decay_bits`` and ``prefix + trained_rows``, which are taken out.
         prefix: of the embedding's entries, e.g. ``text.token_embedding.``.
+        in_place: whether the weight's memory is overwritten, too.
     """
     bits, rows = state.pop(prefix + "idle_decay_bits", None), state.pop(prefix + "trained_rows", None)
     if bits is not None:
         weight = state[prefix + "weight"]
-        decayed = weight * float(bits.cpu().view(torch.float64))
-        state[prefix + "weight"] = decayed.index_copy(0, rows, weight[rows])
+        trained, factor = weight[rows], float(bits.cpu().view(torch.float64))
+        decayed = weight.mul_(factor) if in_place else weight * factor
+        state[prefix + "weight"] = decayed.index_copy_(0, rows, trained)
 
 
 def _bits(value: float) -> Tensor:

@@ -73,19 +73,54 @@ def next_state(base):
 @pytest.fixture
 def chain(tmp_path):
     """Files of three languages and what they stand for; the second and the third hold changes."""
-    states = [first_state()]
-    states += [next_state(states[-1])]
     third = next_state(first_state())  # of as many rows
     third["model"]["frozen"] = third["model"]["frozen"] + 1
-    states.append(third)
-    paths = [tmp_path / f"0{i}" / "checkpoint_best.pt" for i in range(3)]
+    states = [first_state(), next_state(first_state()), third]
+    return written(tmp_path, states), states
+
+
+def written(folder, states):
+    """Paths of files that hold the first of the states, and what has changed since the one before."""
+    paths = [folder / f"0{i}" / "checkpoint_best.pt" for i in range(len(states))]
     for i, (path, state) in enumerate(zip(paths, states)):
         path.parent.mkdir()
         if i:
             base = handed_over(load_checkpoint_file(paths[i - 1]))
             state = changes_since(base, paths[i - 1], state, path)
         save_checkpoint(state, path)
-    return paths, states
+    return paths
+
+
+def later_state(before, decay):
+    """A language later: two rows moved, three came, and the language after it has a decay to carry out."""
+    draw, base = torch.Generator().manual_seed(len(before["task_state"]["numbers"])), handed_over(before)
+    weight = torch.cat([base["model"][EMBEDDING + "weight"], torch.randn(3, WIDTH, generator=draw)])
+    trained = torch.tensor([1, 8, *range(len(weight) - 3, len(weight))])
+    weight[trained[:2]] += 1
+    bits = torch.tensor([decay], dtype=torch.float64).view(torch.int64)
+    model = {EMBEDDING + "weight": weight, EMBEDDING + "idle_decay_bits": bits, EMBEDDING + "trained_rows": trained}
+    return {"model": {**base["model"], **model}, "task_state": {"numbers": [*before["task_state"]["numbers"], 1]}}
+
+
+def test_a_longer_chain_is_the_whole_bit_by_bit(tmp_path):
+    """Rows come and decay in every language; one in the middle has fewer rows, and is kept whole. Two
+    of the first file's tensors share their numbers: only one of them decays."""
+    first = first_state()
+    first["model"]["tied"] = first["model"][EMBEDDING + "weight"]
+    states = [first]
+    for decay in (0.9, 0.7, 0.3):
+        states.append(later_state(states[-1], decay))
+    middle = later_state(states[-1], 0.6)
+    middle["model"][EMBEDDING + "weight"] = torch.full((20, WIDTH), 0.1)
+    middle["model"][EMBEDDING + "trained_rows"] = torch.tensor([2])
+    states.append(middle)
+    for decay in (0.5, 0.1):
+        states.append(later_state(states[-1], decay))
+    for path, state in zip(written(tmp_path, states), states):
+        loaded = load_checkpoint_file(path)
+        assert bits(loaded) == bits(state)
+        weight = loaded["model"][EMBEDDING + "weight"]
+        assert weight.untyped_storage().nbytes() == weight.nbytes  # what is saved of it
 
 
 def test_what_is_put_together_is_the_whole_bit_by_bit(chain):
