@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.models import MODEL_REGISTRY
 
+from mlvl_fairseq import models
 from mlvl_fairseq.criterions.clip_contrastive import ClipContrastiveConfig, ClipContrastiveCriterion
 from mlvl_fairseq.models import _autocast
 from mlvl_fairseq.modules import precision
+from mlvl_fairseq.registry import import_modules
 
 ROWS = 40
 
@@ -41,6 +44,13 @@ def judged(model):
     assert loss.dtype == torch.float32 and norms == {(torch.float32, torch.float32)}
     assert model.temperature.dtype == torch.float32
     return loss.detach(), types, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_every_model_has_the_option():
+    import_modules(models.__name__)
+    own = [model for model in MODEL_REGISTRY.values() if model.__module__.startswith("mlvl_fairseq.")]
+    missing = [model for model in own if not hasattr(model.__dataclass, "autocast")]
+    assert len(own) > 5 and not missing
 
 
 def test_products_are_in_bfloat16_and_sums_in_float32(new_model, clip_file, caplog, monkeypatch):

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mlvl_fairseq.checkpoints.check import holding
 from mlvl_fairseq.checkpoints.formats.trikd import TrikdWeights, common_parts
 from mlvl_fairseq.checkpoints.source import (
     WeightFormat,
     WeightSource,
     count_layers,
     register_weight_format,
-    take_prefix,
 )
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.modules.sentence_map import SentenceMap, Unchanged
@@ -46,16 +44,10 @@ class M2mWeights(TrikdWeights):
     def x_projector(self) -> SentenceMap:
         """In evaluation mode, with these very tensors."""
         layers = count_layers(self.tensors, "x_projector.layers.", self.source)
-        own = take_prefix(self.tensors, "x_projector.")
-        if own["layers.0.weight"].dim() != 2:
+        if self.tensors[MARK].dim() != 2:
             raise DataError("is no matrix", self.source, field=MARK)
-        dim, width = own["layers.0.weight"].shape
-        try:
-            module = holding(lambda: SentenceMap(width, dim, layers, self.sentence), own)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise DataError(f"its linear layers do not fit together: {reason}", self.source) from None
-        return module.eval()
+        dim, width = self.tensors[MARK].shape
+        return self.part("x_projector.", lambda: SentenceMap(width, dim, layers, self.sentence))
 
     def c_projector(self) -> Unchanged:
         return Unchanged(len(self.tensors[MARK]))

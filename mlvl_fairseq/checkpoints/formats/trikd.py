@@ -1,7 +1,9 @@
 """Checkpoints of task ``trikd``: projectors, temperature, and which frozen files belong to them."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+
+from torch import nn
 
 from mlvl_fairseq.checkpoints.archive import save_checkpoint
 from mlvl_fairseq.checkpoints.check import holding
@@ -31,6 +33,7 @@ from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 TRAINED = ("x_projector.", "c_projector.", "logit_scale")
 FINGERPRINTS = {"mte": "mte_fingerprint", "clip": "clip_fingerprint"}
 MARK = "x_projector.layers.0.fc1.weight"
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,25 @@ class TrikdWeights:
         """In evaluation mode, with these very tensors."""
         width = self.tensors["c_projector.weight"].shape[0]
         ffn_width, layers = self.tensors[MARK].shape[0], _count_layers(self)
-        return _build("x_projector.", self, XProjector, width, ffn_width, self.heads, layers)
+        return self.part("x_projector.", lambda: XProjector(width, ffn_width, self.heads, layers))
 
     def c_projector(self) -> CProjector:
         """In evaluation mode, with these very tensors."""
         width, clip_dim = self.tensors["c_projector.weight"].shape
-        return _build("c_projector.", self, CProjector, clip_dim, width)
+        return self.part("c_projector.", lambda: CProjector(clip_dim, width))
+
+    def part(self, prefix: str, make: Callable[[], Module]) -> Module:
+        """What `make` builds, in evaluation mode, with the tensors of this prefix.
+
+        Raises:
+            DataError: they do not fit.
+        """
+        try:
+            module = holding(make, take_prefix(self.tensors, prefix))
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[-1].strip()
+            raise DataError(f"its projectors do not fit together: {reason}", self.source) from None
+        return module.eval()
 
 
 def read_trikd(path, family: str = "trikd") -> TrikdWeights:
@@ -253,12 +269,3 @@ def _task(weights: TrikdWeights) -> Dict[str, Any]:
 
 def _count_layers(weights: TrikdWeights) -> int:
     return count_layers(weights.tensors, "x_projector.layers.", weights.source)
-
-
-def _build(prefix: str, weights: TrikdWeights, kind: type, *dimensions: int):
-    try:
-        module = holding(lambda: kind(*dimensions), take_prefix(weights.tensors, prefix))
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[-1].strip()
-        raise DataError(f"its projectors do not fit together: {reason}", weights.source) from None
-    return module.eval()
