@@ -72,7 +72,7 @@ install() {
     # both build with what step 2 installed; the CUDA sources that CUDA_HOME asks for are not in fairseq-fixed
     (unset CUDA_HOME && pip_install --no-build-isolation fairseq-fixed openai-clip)
     echo "[4/4] mlvl_fairseq"
-    pip_install --no-build-isolation --editable "$repository[test]"
+    pip_install --no-build-isolation --use-pep517 --config-settings editable_mode=compat --editable "$repository[test]"
     wanted >"$stamp"
 }
 
