@@ -204,7 +204,7 @@ def compact(args: argparse.Namespace) -> None:
     done = compact(args.out)
     prepare_engine(args.out, args.engine, args.uri)
     counts = f"rows left out: {done.rows:,}, parts: {done.after:,} (before: {done.before:,})"
-    print(f"{args.out}: {counts}, {done.freed / 2**20:,.1f} MiB less")
+    print(f"{args.out}: {counts}, {done.freed / 2**20:,.1f} MiB less (pictures taken out by remove stay, for --back)")
 
 
 def serve(args: argparse.Namespace) -> None:

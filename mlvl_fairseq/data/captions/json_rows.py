@@ -261,17 +261,22 @@ def iter_lines(path, problems) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
             if not line.endswith("\n"):
-                message = f"not valid JSON: {error.msg} at column {error.colno} (the file ends here: truncated?)"
+                message = f"not valid JSON: {_said(error.msg)} at column {error.colno} (the file ends here: truncated?)"
                 raise DataError(message, path, number) from None
-            problems(number, f"not valid JSON: {error.msg} at column {error.colno}")
+            problems(number, f"not valid JSON: {_said(error.msg)} at column {error.colno}")
         except (ValueError, RecursionError) as error:
             problems(number, f"not valid JSON: {error}")
+
+
+def _said(message: str) -> str:
+    """json's words, of which some end in ``at``."""
+    return message.removesuffix(" at")
 
 
 def _syntax_error(message: str, text: str, position: int, path) -> DataError:
     error = json.JSONDecodeError(message, text, position)
     end = " (the file ends here: truncated?)" if position >= len(text) else ""
-    return DataError(f"not valid JSON: {message} at column {error.colno}{end}", path, error.lineno)
+    return DataError(f"not valid JSON: {_said(message)} at column {error.colno}{end}", path, error.lineno)
 
 
 def type_name(value: Any) -> str:
