@@ -21,7 +21,7 @@ class FeatureOptions:
         default=None,
         metadata={
             "help": "let torch compute the teacher's products in this type, for GPUs (default: float32 throughout)",
-            "choices": ("bfloat16", "float16"),
+            "choices": ("bf16", "fp16"),
         },
     )
     draft_jpeg: bool = field(

@@ -21,10 +21,11 @@ from mlvl_fairseq.data.images.reading import ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform, reading_of
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.encoder import PRECISIONS, Encoder, pad_right
+from mlvl_fairseq.inference.encoder import Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 logger = logging.getLogger(__name__)
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what --autocast names
 STATES_BATCH = 64
 CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
 
@@ -58,7 +59,7 @@ def extract_teacher_features(
     splits = [split for split in SPLITS if split in corpus.manifest["splits"]]
     if encoder.transform and all(corpus.has_features(split, "inputs") for split in splits):
         raise UserError(f"--transform {encoder.transform} cuts pictures, and {corpus.folder} holds image features only")
-    encoder.autocast = PRECISIONS[options.autocast] if options.autocast else None
+    encoder.autocast = AUTOCAST[options.autocast] if options.autocast else None
     store = _Store(corpus, encoder, options)
     for split in splits:
         english = corpus.english(split)

@@ -107,10 +107,10 @@ def test_products_in_bfloat16_are_said_and_not_mixed_with_others(corpus, encoder
     manifest = (corpus.folder / "features" / "train.image.json").read_text()
     assert "precision" not in manifest  # as earlier versions wrote it
     with pytest.raises(DataError, match="made with precision None, now it is bfloat16"):
-        extracted(corpus, encoder, autocast="bfloat16")
+        extracted(corpus, encoder, autocast="bf16")
     for path in (corpus.folder / "features").iterdir():
         path.unlink()
-    rounded = extracted(corpus, encoder, autocast="bfloat16")
+    rounded = extracted(corpus, encoder, autocast="bf16")
     for kind in exactly:
         assert rounded[kind].dtype == np.float32 and not np.array_equal(rounded[kind], exactly[kind])
         assert np.abs(rounded[kind] - exactly[kind]).max() < 0.02 * np.abs(exactly[kind]).max()
