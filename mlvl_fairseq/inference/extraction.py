@@ -21,11 +21,11 @@ from mlvl_fairseq.data.images.reading import ImageDataset
 from mlvl_fairseq.data.images.transforms import ImageTransform, reading_of
 from mlvl_fairseq.data.text import Tokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.inference.encoder import Encoder, pad_right
+from mlvl_fairseq.inference.encoder import PRECISIONS, Encoder, pad_right
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 
 logger = logging.getLogger(__name__)
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what --autocast names
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}  # what --autocast names, as manifests and torch call it
 STATES_BATCH = 64
 CHUNK = 8192  # rows encoded at a time; fixed, so that an interrupted extraction goes on with the same batches
 
@@ -59,7 +59,7 @@ def extract_teacher_features(
     splits = [split for split in SPLITS if split in corpus.manifest["splits"]]
     if encoder.transform and all(corpus.has_features(split, "inputs") for split in splits):
         raise UserError(f"--transform {encoder.transform} cuts pictures, and {corpus.folder} holds image features only")
-    encoder.autocast = AUTOCAST[options.autocast] if options.autocast else None
+    encoder.autocast = PRECISIONS[AUTOCAST[options.autocast]] if options.autocast else None
     store = _Store(corpus, encoder, options)
     for split in splits:
         english = corpus.english(split)
@@ -112,7 +112,7 @@ class _Store:
         """Store ``encode(rows)`` chunk by chunk from the first row that is not there yet; `bad` rows as zeros."""
         stem, encoder = self.corpus.feature_stem(split, kind), self.encoder
         identity = encoder.embed_dim, encoder.source, encoder.fingerprint, self._dtype(stem)
-        with FeatureWriter(stem, names, *identity, precision=self.options.autocast, **settings) as writer:
+        with FeatureWriter(stem, names, *identity, precision=AUTOCAST.get(self.options.autocast), **settings) as writer:
             for start in range(writer.rows_done, len(names), CHUNK):
                 rows = slice(start, start + CHUNK)
                 writer.write(encode(rows), () if bad is None else np.flatnonzero(bad[rows]))
@@ -156,7 +156,7 @@ class _Store:
             num_workers,
             transform=encoder.other_transform,
             pictures=pictures,
-            precision=options.autocast,
+            precision=AUTOCAST.get(options.autocast),
             pin_memory=encoder.device.type == "cuda",
         )
 
