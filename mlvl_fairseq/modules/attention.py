@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.exporting import is_exported
 
 HALF = (torch.bfloat16, torch.float16)
 

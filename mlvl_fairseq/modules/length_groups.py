@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlvl_fairseq.modules.exporting import is_exported
+
 CALL = 4e6  # floating-point operations that a CPU core does in the time that one more call of attention takes
 STEPS = 6  # calls of a layer as a whole, as many times that of its attention
 
@@ -57,13 +59,3 @@ def length_groups(last: Tensor, longest: int, width: int) -> List[Tuple[Tensor, 
     groups = cheapest_groups(last[order].numpy() + 1, STEPS * positions_a_call(width))
     rows = order.split([texts for texts, _ in groups])
     return [(own, length) for own, (_, length) in zip(rows, groups)]
-
-
-def real_tokens(last: Tensor, width: int) -> Tensor:
-    """bool [B, width], False at padding, of the positions (int64 [B]) of the last tokens."""
-    return torch.arange(width, device=last.device) <= last.unsqueeze(1)
-
-
-def is_exported() -> bool:
-    """Whether a graph is recorded for other programs: nothing in it may depend on the numbers of the batch at hand."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import Prefix
-from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call, real_tokens
+from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call
+from mlvl_fairseq.modules.padding import real_tokens
 
 try:
     from torch.nn.attention.varlen import varlen_attn

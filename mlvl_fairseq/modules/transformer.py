@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
-from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts
 

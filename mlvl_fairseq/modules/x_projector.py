@@ -12,7 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from mlvl_fairseq.modules.attention import attention
-from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.transformer import take_positions
 

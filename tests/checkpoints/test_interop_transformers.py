@@ -8,7 +8,7 @@ import torch
 
 from mlvl_fairseq.checkpoints.towers import load_tower
 from mlvl_fairseq.data.text import load_tokenizer
-from mlvl_fairseq.modules.length_groups import real_tokens
+from mlvl_fairseq.modules.padding import real_tokens
 from mlvl_fairseq.modules.towers.bert import BertConfig, XlmrTowerConfig
 
 transformers = pytest.importorskip("transformers")  # takes 12 s to import

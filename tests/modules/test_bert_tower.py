@@ -10,7 +10,7 @@ from golden import FIXTURES
 
 from mlvl_fairseq.checkpoints.check import without_values
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules import length_groups
+from mlvl_fairseq.modules import length_groups, padding
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.towers.base import TEXT_TOWERS, known, tower_config
 from mlvl_fairseq.modules.towers.bert import BertConfig, XlmrTowerConfig
@@ -44,7 +44,7 @@ def captions(rows, vocab_size=40, longest=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     last = torch.randint(longest, (rows,), generator=generator)
     tokens = torch.randint(1, vocab_size, (rows, longest), generator=generator)
-    return torch.where(length_groups.real_tokens(last, longest), tokens, 0), last
+    return torch.where(padding.real_tokens(last, longest), tokens, 0), last
 
 
 @pytest.mark.parametrize("mode", ["full", "lwa_language_only", "da"])

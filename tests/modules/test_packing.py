@@ -11,9 +11,10 @@ from fairseq.models.transformer.transformer_encoder import TransformerEncoderBas
 from mlvl_fairseq.modules import length_groups, packing, x_projector
 from mlvl_fairseq.modules.adapters import ADAPTERS, TowerShape, build_adapter
 from mlvl_fairseq.modules.block_adapter import Prefix
-from mlvl_fairseq.modules.length_groups import cheapest_groups, real_tokens
+from mlvl_fairseq.modules.length_groups import cheapest_groups
 from mlvl_fairseq.modules.low_rank import insert_lora
 from mlvl_fairseq.modules.packing import Packing
+from mlvl_fairseq.modules.padding import real_tokens
 from mlvl_fairseq.modules.towers import bert, clip_text, clip_text_tower
 from mlvl_fairseq.modules.towers.bert import BertConfig, XlmrTowerConfig
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig

@@ -15,8 +15,9 @@ from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import is_exported, real_tokens
+from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
+from mlvl_fairseq.modules.padding import real_tokens
 from mlvl_fairseq.modules.towers.base import Parts, TextTower, TowerOutput, register_text_tower
 
 STD = 0.02  # of fresh weights

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
-from mlvl_fairseq.modules.length_groups import is_exported
+from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts, Tower
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.length_groups import is_exported, real_tokens
+from mlvl_fairseq.modules.exporting import is_exported
+from mlvl_fairseq.modules.padding import real_tokens
 from mlvl_fairseq.modules.towers.base import TextTower, TowerOutput, register_text_tower
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
