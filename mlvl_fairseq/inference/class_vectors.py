@@ -6,10 +6,10 @@ import numpy as np
 
 from mlvl_fairseq.data.classification.prompts import fill
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.inference.encoder import Encoder
 
 TEXTS_AT_ONCE = 4096  # prompts whose vectors are in memory together
-_SMALLEST_NORM = 1e-12
 
 
 def class_vectors(
@@ -31,15 +31,9 @@ def class_vectors(
     for start in range(0, len(names), step):
         some = names[start : start + step]
         texts = [fill(template, name) for name in some for template in templates]
-        each = _unit(encoder.encode_texts(texts, lang)).reshape(len(some), len(templates), -1)
-        vectors[start : start + step] = _unit(each.mean(axis=1))
+        each = unit_rows(encoder.encode_texts(texts, lang)).reshape(len(some), len(templates), -1)
+        vectors[start : start + step] = unit_rows(each.mean(axis=1))
     bad = np.flatnonzero(~(np.abs(vectors).max(axis=1) > 0))  # NaN is not above 0 either
     if len(bad):
         raise UserError(f"{encoder.source}: no direction for {len(bad)} classes, such as {names[bad[0]]!r}; check it")
     return vectors
-
-
-def _unit(rows) -> np.ndarray:
-    """float64 rows of length 1; rows of zeros stay."""
-    rows = np.asarray(rows, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _SMALLEST_NORM)

@@ -28,9 +28,9 @@ def many():
 
 
 def sorted_classes(images, classes):
-    """[n, classes]: best first, of equal ones the first; in float64."""
+    """[n, classes]: best first, of equal ones the first; in float64, each score summed alone: equal classes tie."""
     images, classes = np.asarray(images, np.float64), np.asarray(classes, np.float64)
-    scores = images @ (classes / np.linalg.norm(classes, axis=1, keepdims=True)).T
+    scores = (images[:, None] * (classes / np.linalg.norm(classes, axis=1, keepdims=True))).sum(axis=2)
     return np.argsort(-scores, axis=1, kind="stable"), scores
 
 

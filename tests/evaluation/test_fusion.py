@@ -17,8 +17,8 @@ from mlvl_fairseq.evaluation.evaluators.fusion import (
     paired_translations,
     require_one_space,
     translate_test,
-    unit_rows,
 )
+from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 GOLDEN = load_golden("fusion")

@@ -21,11 +21,11 @@ from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.evaluators.base import ImageFeatures, LeftOut
 from mlvl_fairseq.evaluation.evaluators.retrieval import captions_without, retrieval_signature
+from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.evaluation.metrics.retrieval import retrieval_scores
 from mlvl_fairseq.inference.encoder import Encoder
 
 ENGLISH = "en"
-SMALLEST_NORM = 1e-12  # that of torch.nn.functional.normalize
 ETAS = tuple(step / 10 for step in range(11))
 
 
@@ -43,12 +43,6 @@ FUSIONS: Dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "score": score_fusion,
     "feature": feature_fusion,
 }
-
-
-def unit_rows(features) -> np.ndarray:
-    """float64 rows divided by their Euclidean norm."""
-    rows = np.asarray(features, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST_NORM)
 
 
 def fusion_scores(

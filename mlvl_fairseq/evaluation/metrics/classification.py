@@ -9,12 +9,12 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.evaluation.metrics.nearest import nearest
 from mlvl_fairseq.evaluation.metrics.ranking import retrieval_ranks
 
 TOP = (1, 5, 10)
 MEAN_PER_CLASS = "mean_per_class"
 METRICS = (*(f"top{k}" for k in TOP), MEAN_PER_CLASS)
-CHUNK = 1024  # images whose scores are in memory together
 
 
 class Classified(NamedTuple):
@@ -41,48 +41,23 @@ def classify(image_features, class_features, labels, top_k: Optional[int] = None
     Raises:
         UserError: shapes that do not fit, NaN or infinite features, or fewer classes than `top_k`.
     """
+    if top_k is not None and not 1 <= top_k <= len(class_features):
+        number = len(class_features)
+        raise UserError(f"--top-k {top_k}: there are {number} classes; give 1 to {number}, or leave it out")
     labels = np.asarray(labels)
     # What ranks images for texts ranks classes for images: each image has one right class.
     _, ranks = retrieval_ranks(class_features, image_features, labels, normalise=True)
+    best = nearest(image_features, class_features, top_k or 1).indices
     if top_k is not None:
-        ranks = masked_ranks(ranks, image_features, class_features, labels, top_k)
-    predicted = labels.astype(np.int64)
-    wrong = np.flatnonzero(ranks > 0)
-    classes = unit_rows(class_features)
-    for start in range(0, len(wrong), CHUNK):
-        rows = wrong[start : start + CHUNK]
-        scores = np.asarray(image_features[rows], np.float32) @ classes.T
-        scores[np.arange(len(rows)), labels[rows]] = -np.inf  # exact ranks say that another one is better
-        predicted[rows] = scores.argmax(axis=1)
-    return Classified(ranks, predicted)
+        ranks = masked_ranks(ranks, best, labels)
+    return Classified(ranks, best[:, 0])
 
 
-def masked_ranks(ranks, image_features, class_features, labels, top_k: int) -> np.ndarray:
-    """Ranks where an image's classes but the `top_k` best ones tie: a class that is none of these is behind them, and
-    behind all others that are none, and have a smaller index.
-
-    Raises:
-        UserError: there are not so many classes.
-    """
-    n_classes = len(class_features)
-    if not 1 <= top_k <= n_classes:
-        raise UserError(f"--top-k {top_k}: there are {n_classes} classes; give 1 to {n_classes}, or leave it out")
-    ranks, classes = np.array(ranks), unit_rows(class_features)
-    outside = np.flatnonzero(ranks >= top_k)
-    for start in range(0, len(outside), CHUNK):
-        rows = outside[start : start + CHUNK]
-        scores = np.asarray(image_features[rows], np.float32) @ classes.T
-        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
-        before = labels[rows] - (best < labels[rows][:, None]).sum(axis=1)
-        ranks[rows] = top_k + before
-    return ranks
-
-
-def unit_rows(features) -> np.ndarray:
-    """float32 rows of length 1 (cosines of an image differ by its own length only); rows of zeros stay."""
-    rows = np.asarray(features, np.float32)
-    norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
-    return (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+def masked_ranks(ranks, best, labels) -> np.ndarray:
+    """Ranks where an image's classes but its `best` ones [n, k] tie: a class that is none of these is behind them, and
+    behind all others that are none, and have a smaller index."""
+    labels, top_k = labels[:, None], best.shape[1]
+    return np.where(ranks < top_k, ranks, top_k + labels[:, 0] - (best < labels).sum(axis=1))
 
 
 def ranks_of_scores(scores, labels) -> np.ndarray:

@@ -10,12 +10,14 @@ from typing import Optional, Tuple
 import numpy as np
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.classification import CHUNK, ranks_of_scores, unit_rows
+from mlvl_fairseq.evaluation.metrics.classification import ranks_of_scores
+from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))  # C of scikit-learn: the larger, the less regularised
 UNCHOSEN = 1.0  # where a class has one image, none is left to choose with
 VALIDATION_SHARE = 4  # one of so many images of a class, at least one
 MAX_ITERATIONS = 1000
+CHUNK = 1024  # images whose scores are in memory together
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Probe:
         parts = [np.empty(0, np.int64)]
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
-            parts.append(ranks_of_scores(unit_rows(features[rows]) @ self.weights.T + self.bias, labels[rows]))
+            parts.append(ranks_of_scores(unit_rows(features[rows]).astype(np.float32) @ self.weights.T + self.bias, labels[rows]))
         return np.concatenate(parts)
 
 
@@ -69,7 +71,7 @@ def fit_probe(features, labels, classes: int) -> Probe:
     Args:
         features: [n, d] of any length. labels: int [n], every class has one at least. classes: how many there are.
     """
-    features, labels = unit_rows(features), np.asarray(labels)
+    features, labels = unit_rows(features).astype(np.float32), np.asarray(labels)
     held = _held_out(labels, classes)
     strength, validation, converged = UNCHOSEN, None, []
     if held.any():

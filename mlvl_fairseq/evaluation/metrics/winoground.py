@@ -4,6 +4,8 @@ from typing import Dict
 
 import numpy as np
 
+from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
+
 METRICS = ("text", "image", "group")
 
 
@@ -14,14 +16,9 @@ def winoground_scores(image_features: np.ndarray, text_features: np.ndarray) -> 
     Args:
         image_features, text_features: [examples, 2, d], of any length: they are compared by their cosine.
     """
-    images, texts = (_unit(features) for features in (image_features, text_features))
+    images, texts = (unit_rows(features) for features in (image_features, text_features))
     scores = (texts[:, :, None] * images[:, None]).sum(-1)  # [examples, caption, picture]; equal rows give equal sums
     own = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)
     other_caption = np.stack([scores[:, 1, 0], scores[:, 0, 1]], axis=1)
     text, image = (own > other_caption).all(1), (own > other_caption[:, ::-1]).all(1)
     return {name: 100.0 * float(np.mean(right)) for name, right in zip(METRICS, (text, image, text & image))}
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    rows = np.asarray(features, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
