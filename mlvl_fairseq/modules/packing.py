@@ -8,6 +8,7 @@ length, on views; lengths that few texts have may share a call, with some paddin
 """
 
 from functools import cached_property
+from importlib.util import find_spec
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch
@@ -19,11 +20,7 @@ from mlvl_fairseq.modules.block_adapter import Prefix
 from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call
 from mlvl_fairseq.modules.padding import real_tokens
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
-
+HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None  # since torch 2.10
 GROUPED = ("cpu",)  # devices on which attention is called once a group of texts of like length
 VARLEN_TYPES = (torch.float16, torch.bfloat16)  # that flash attention takes
 VARLEN_HEAD = 8  # dimensions of a head are a multiple of this
@@ -179,9 +176,11 @@ class Packing:
     def _takes_varlen(query: Tensor, heads: int, dropout: float, prefix: Optional[Prefix]) -> bool:
         """Whether torch's attention for texts of any length can do it."""
         fits = query.dtype in VARLEN_TYPES and query.shape[1] // heads % VARLEN_HEAD == 0
-        return varlen_attn is not None and query.is_cuda and fits and not dropout and prefix is None
+        return HAS_VARLEN and query.is_cuda and fits and not dropout and prefix is None
 
     def _varlen(self, query, key, value, heads, causal) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn  # which imports torch's compiler: seconds
+
         ends, longest = self._ends
         is_single = len(query) < len(key)
         asked = torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=ends.device) if is_single else ends
