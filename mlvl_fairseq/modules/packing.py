@@ -7,8 +7,8 @@ length, on views; lengths that few texts have may share a call, with some paddin
 (flash attention) takes the batch in one call; where that does not go, attention alone is padded.
 """
 
-from functools import cached_property
-from typing import List, NamedTuple, Optional, Tuple
+from functools import cache, cached_property
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,6 @@ from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import Prefix
 from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call
 from mlvl_fairseq.modules.padding import real_tokens
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
 
 GROUPED = ("cpu",)  # devices on which attention is called once a group of texts of like length
 VARLEN_TYPES = (torch.float16, torch.bfloat16)  # that flash attention takes
@@ -179,7 +174,7 @@ class Packing:
     def _takes_varlen(query: Tensor, heads: int, dropout: float, prefix: Optional[Prefix]) -> bool:
         """Whether torch's attention for texts of any length can do it."""
         fits = query.dtype in VARLEN_TYPES and query.shape[1] // heads % VARLEN_HEAD == 0
-        return varlen_attn is not None and query.is_cuda and fits and not dropout and prefix is None
+        return query.is_cuda and fits and not dropout and prefix is None and _varlen_attention() is not None
 
     def _varlen(self, query, key, value, heads, causal) -> Tensor:
         ends, longest = self._ends
@@ -187,7 +182,9 @@ class Packing:
         asked = torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=ends.device) if is_single else ends
         window = (-1, 0) if causal and not is_single else (-1, -1)
         parts = (part.unflatten(1, (heads, -1)) for part in (query, key, value))
-        return varlen_attn(*parts, asked, ends, 1 if is_single else longest, longest, window_size=window).flatten(1)
+        return _varlen_attention()(
+            *parts, asked, ends, 1 if is_single else longest, longest, window_size=window
+        ).flatten(1)
 
     @cached_property
     def _ends(self) -> Tuple[Tensor, int]:
@@ -214,6 +211,17 @@ class Packing:
         batch, longest = self.shape
         spread = x.new_zeros(batch * longest, x.shape[1]).index_copy(0, self._slots, x)
         return spread.unflatten(0, self.shape)
+
+
+@cache
+def _varlen_attention() -> Optional[Callable]:
+    """torch's attention for texts of any length, None before torch 2.10. Only where it is called: it imports torch's
+    compiler, a second of a start."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
