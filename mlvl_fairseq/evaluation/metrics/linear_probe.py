@@ -41,7 +41,9 @@ class Probe:
         parts = [np.empty(0, np.int64)]
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
-            parts.append(ranks_of_scores(unit_rows(features[rows]).astype(np.float32) @ self.weights.T + self.bias, labels[rows]))
+            parts.append(
+                ranks_of_scores(unit_rows(features[rows]).astype(np.float32) @ self.weights.T + self.bias, labels[rows])
+            )
         return np.concatenate(parts)
 
 
