@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Makes the environment that quickstart.sh and test.sh run in: the virtual environment that is active, or .venv here.
 # Safe to run again at any time: what is installed stays, what was interrupted continues. Source it to use the
-# environment afterwards; PYTHON=/path/to/python3.11 chooses the interpreter that makes .venv.
+# environment afterwards; PYTHON=/path/to/python3.11 chooses the interpreter that makes .venv. What pip says is in a log.
 set -euo pipefail
 
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 environment="${VIRTUAL_ENV:-$repository/.venv}"
 python="$environment/bin/python"
 stamp="$environment/.mlvl_fairseq_installed"
+log="$environment/mlvl_fairseq_setup.log"
 needed_gib=8
 
 fail() {
@@ -59,19 +60,21 @@ wanted() { # what the stamp holds when everything is installed
 }
 
 pip_install() {
-    "$python" -m pip install --disable-pip-version-check --constraint "$repository/constraints.txt" "$@" ||
-        fail "pip could not install this step (its message is above); the same command continues here"
+    "$python" -m pip install --disable-pip-version-check --constraint "$repository/constraints.txt" "$@" >>"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    fail "pip could not install this step: its last lines are above, all are in $log; the same command continues here"
 }
 
 install() {
     check_machine
     rm -f "$stamp"
-    echo "[2/4] torch and build tools"
+    : >"$log"
+    echo "[2/4] torch and build tools (some GB: the longest step; what pip says is in $log)"
     pip_install torch torchvision numpy setuptools wheel cython
     echo "[3/4] fairseq and clip (fairseq is compiled: some minutes)"
     # both build with what step 2 installed; the CUDA sources that CUDA_HOME asks for are not in fairseq-fixed
     (unset CUDA_HOME && pip_install --no-build-isolation fairseq-fixed openai-clip)
-    echo "[4/4] mlvl_fairseq"
+    echo "[4/4] mlvl_fairseq (a minute)"
     pip_install --no-build-isolation --use-pep517 --config-settings editable_mode=compat --editable "$repository[test]"
     wanted >"$stamp"
 }

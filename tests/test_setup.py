@@ -100,7 +100,7 @@ def tools(tmp_path):
     """A PATH with the plain tools that the script uses, and no Python or compiler."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("bash", "dirname", "cat", "cmp", "df", "awk", "rm"):
+    for name in ("bash", "dirname", "cat", "cmp", "df", "awk", "rm", "tail"):
         (folder / name).symlink_to(shutil.which(name))
     return folder
 
@@ -142,15 +142,54 @@ def test_missing_compiler_is_one_clear_line(root, tmp_path, tools, environment):
     assert ended.stderr.startswith("setup: a C++ compiler is needed") and ended.stderr.count("\n") == 1
 
 
-def test_full_disk_is_one_clear_line(root, tmp_path, tools, environment):
+def compilers_and_disk(tools, gib):
     for name in ("g++", "gcc"):
         (tools / name).symlink_to(shutil.which("true"))
     (tools / "df").unlink()
-    (tools / "df").write_text("#!/bin/bash\necho header; echo disk 1 1 3145728 1% /\n")
+    (tools / "df").write_text(f"#!/bin/bash\necho header; echo disk 1 1 {gib * 2**20} 1% /\n")
     (tools / "df").chmod(0o755)
+
+
+def talkative_pip(environment, ends):
+    """Let ``pip install`` print a hundred numbered lines, half of them as errors, and end so."""
+    python = environment / "bin" / "python"
+    words = f"for i in $(seq 50); do echo said $i; echo complained $i >&2; done; {ends}"
+    real = python.read_text().removeprefix("#!/bin/sh\n")
+    python.write_text(f'#!/bin/sh\ncase "$*" in "-m pip install"*) PATH={os.environ["PATH"]}; {words};; esac\n{real}')
+
+
+def test_full_disk_is_one_clear_line(root, tmp_path, tools, environment):
+    compilers_and_disk(tools, gib=3)
     ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
     assert ended.returncode == 2
     assert "8 GiB of disk are needed" in ended.stderr and "3 GiB are free" in ended.stderr
+
+
+def test_what_pip_says_is_in_a_log(root, tmp_path, tools, environment):
+    compilers_and_disk(tools, gib=9)
+    log = environment / "mlvl_fairseq_setup.log"
+    log.write_text("said 1\n")  # an earlier time
+    talkative_pip(environment, "exit 0")
+    ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    steps = [line[:5] for line in ended.stdout.splitlines() if line.startswith("[")]
+    assert steps == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"] and len(ended.stdout.splitlines()) < 8
+    assert str(log) in ended.stdout
+    said = log.read_text().splitlines()
+    assert said.count("said 1") == said.count("complained 50") == 3
+    again = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert again.stdout.splitlines()[-1] == "[4/4] everything is installed"
+
+
+def test_where_pip_fails_its_last_words_are_shown(root, tmp_path, tools, environment):
+    compilers_and_disk(tools, gib=9)
+    talkative_pip(environment, "case $* in *fairseq-fixed*) exit 1;; esac; exit 0")
+    ended = setup_sh(root, tmp_path, tools, VIRTUAL_ENV=environment)
+    assert ended.returncode == 2 and "[3/4]" in ended.stdout and "[4/4]" not in ended.stdout
+    *words, last = ended.stderr.splitlines()
+    assert {"said 50", "complained 50"} <= set(words) and len(words) == 20
+    assert last.startswith("setup: pip could not install") and str(environment / "mlvl_fairseq_setup.log") in last
+    assert not (environment / ".mlvl_fairseq_installed").exists()
 
 
 def test_what_is_installed_is_not_installed_again(root, tmp_path, tools, environment):

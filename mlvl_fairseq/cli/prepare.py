@@ -179,7 +179,7 @@ def extract_features(corpus, args) -> None:
         allow_outside_root=args.allow_outside_root,
         options=options,
     )
-    remember_teacher(corpus, args.teacher, encoder.fingerprint)
+    remember_teacher(corpus, args.teacher, encoder.fingerprint, encoder.family, encoder.architecture)
 
 
 def cli_main() -> None:

@@ -1,17 +1,23 @@
-"""torch's optimizers import its compiler at their first use, in order to keep it away from what they do: more than a
-second of each start. They do so once somebody else has imported it; until then nothing is compiled.
+"""torch's optimizers import its compiler at their first use, in order to keep it away from what they do, torchvision
+imports it for a function that we do not call: more than a second of each start. They do so once somebody else has
+imported it, or calls that function; until then nothing is compiled.
 
 Breaks without it: ``mlvl-cll``, of which every language starts later.
 """
 
 import sys
 from types import ModuleType
-from typing import Callable
+from typing import Callable, ContextManager
 
-from mlvl_fairseq.fairseq_patches.patching import patches
+from mlvl_fairseq.fairseq_patches.patching import around_import, left_for_later, patches
 
 COMPILER = "torch._dynamo"
 _KNOWN = "__dynamo_disable"  # where torch._compile looks for what it has made of a function
+
+
+@around_import("torchvision.ops.roi_align")
+def leave_the_compiler_of_regions_for_later() -> ContextManager[None]:
+    return left_for_later(f"{COMPILER}.utils")
 
 
 @patches("torch.optim.optimizer")

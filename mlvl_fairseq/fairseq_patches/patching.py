@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 from types import ModuleType
-from typing import Callable, ContextManager, Dict, List
+from typing import Callable, ContextManager, Dict, Iterator, List
 
 from mlvl_fairseq.fairseq_patches.shadowing import refuse_shadowed_fairseq
 
@@ -90,6 +90,44 @@ def _patch_after_import(loader) -> None:
         _patch(module)
 
     loader.exec_module = exec_module
+
+
+@contextlib.contextmanager
+def left_for_later(*names: str) -> Iterator[None]:
+    """Within it, what is imported from these modules are functions that import theirs when they are first called.
+
+    Args:
+        names: of modules inside of packages. Those that have been imported already stay as they are.
+    """
+    before, stand_ins = {}, {}
+    for name in names:
+        if name in sys.modules:
+            continue
+        package, _, inner = name.rpartition(".")
+        stand_ins.update({package: ModuleType(package), name: _LaterModule(name)})
+        setattr(stand_ins[package], inner, stand_ins[name])
+        if package in sys.modules:
+            before[package] = sys.modules[package]
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+class _LaterModule(ModuleType):
+    """Functions that look for themselves in the real module once they are called."""
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def function(*args, **kwargs):
+            return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
+
+        return function
 
 
 class Overlay(ModuleType):

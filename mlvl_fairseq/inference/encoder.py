@@ -45,6 +45,7 @@ class Encoder:
         languages: the languages learned in sequence; empty for a model that was not trained so.
         source: the file or folder it was read from.
         choices: labels or answers that a head chooses from, in the order of its rows; none: its file names none.
+        architecture: the ``--arch`` of mlvl-cll that can start from it; None: there is no such, or it is not known.
         device: where it computes.
         transform: name of what cuts pictures instead of what the network names; None: as the network was trained.
         dtype: of its weights, and of what it computes with.
@@ -57,6 +58,7 @@ class Encoder:
     languages: List[str]
     source: str
     choices: Sequence[str] = ()
+    architecture: Optional[str] = None
     device: torch.device = torch.device("cpu")
     transform: Optional[str] = None
     dtype: torch.dtype = torch.float32

@@ -55,6 +55,7 @@ class Restored:
         fingerprint: sha256 (hex) of the weights; two networks with the same one give the same features.
         languages: the languages learned in sequence; empty for a model that was not trained so.
         choices: labels or answers that a head chooses from, in the order of its rows; none: the file names none.
+        architecture: the ``--arch`` of mlvl-cll that can start from it; None: there is no such, or it is not known.
     """
 
     network: "Network"
@@ -62,6 +63,7 @@ class Restored:
     fingerprint: str
     languages: List[str] = field(default_factory=list)
     choices: List[str] = field(default_factory=list)
+    architecture: Optional[str] = None
 
 
 class Network(nn.Module, ABC):

@@ -1,6 +1,6 @@
 """CLIP (Radford et al. 2021): a text tower whose token embedding can grow, and an image tower or head."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Optional, Sequence, Union
 
 from torch import Tensor, nn
@@ -140,8 +140,8 @@ class ClipDimensions:
         )
         return cls(text, vision)
 
-    def check(self, weights: CLIPWeights) -> None:
-        """Raises UserError: weights to start from have other dimensions, or more tokens."""
+    def misfit(self, weights: CLIPWeights) -> str:
+        """Which dimensions of weights to start from are others, of one tower; empty: none, tokens apart."""
         pairs = [("text", self.text, weights.text_config)]
         if isinstance(self.vision, VisionConfig) and weights.vision_config:
             pairs.append(("vision", self.vision, weights.vision_config))
@@ -149,9 +149,26 @@ class ClipDimensions:
             own, given = asdict(own), asdict(given)
             differ = [f"{k} {given[k]}, not {own[k]}" for k in own if k != "vocab_size" and own[k] != given[k]]
             if differ:
-                raise UserError(f"{weights.source}: the {name} tower has {'; '.join(differ)}: choose another --arch")
+                return f"the {name} tower has {'; '.join(differ)}"
+        return ""
+
+    def check(self, weights: CLIPWeights) -> None:
+        """Raises UserError: weights to start from have other dimensions, or more tokens."""
+        misfit = self.misfit(weights)
+        if misfit:
+            raise UserError(f"{weights.source}: {misfit}: choose another --arch")
         if weights.text_config.vocab_size > self.text.vocab_size:
             raise UserError(f"{weights.source}: its vocabulary is larger than the corpus's; was it grown already?")
+
+
+def architecture_of(weights: CLIPWeights) -> Optional[str]:
+    """The ``--arch`` that weights fit; None: there is no such."""
+    size, activation = weights.text_config.vocab_size, weights.text_config.activation
+    for name, dimensions in ARCHITECTURES.items():
+        options = replace(ClipOptions(), **dimensions)
+        if not ClipDimensions.of_options(options, size, True, activation=activation).misfit(weights):
+            return name
+    return None
 
 
 @register_network("clip")
@@ -197,7 +214,8 @@ class ClipNetwork(Network):
             network.logit_scale.data.fill_(towers.logit_scale)
         segmentation = checked_segmentation(checkpoint.segmentation, vocabulary, source.path)
         tokenizer = ClipTokenizer(vocabulary, segmentation)
-        return Restored(network, tokenizer, checkpoint.fingerprint, checkpoint.languages)
+        arch = architecture_of(towers)
+        return Restored(network, tokenizer, checkpoint.fingerprint, checkpoint.languages, architecture=arch)
 
     def load_weights(self, weights: CLIPWeights, growth) -> None:
         """Copy tower weights.

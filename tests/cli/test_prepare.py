@@ -5,6 +5,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mlvl_fairseq.cli import prepare
 from mlvl_fairseq.data.captions.reading import READERS
@@ -12,6 +13,7 @@ from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.data.corpus.binarize import count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, UnionVocabulary
 from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.networks.clip import ARCHITECTURES
 from mlvl_fairseq.process.locks import alone_in
 
 VALUES = {"--bpe-size": "10000", "--on-problem": "skip", "--max-problems": "0", "--captions-kept": "all"}
@@ -278,6 +280,45 @@ def test_what_comes_next(one_missing, tmp_path, caplog):
     with caplog.at_level("INFO"):
         prepare.main([str(folder), "--image-root", str(tmp_path)])
     assert caplog.messages[-1] == f"next: mlvl-prepare '{folder}' --teacher PATH"
+
+
+OF_THE_TEST = {  # small_clip's dimensions
+    "text_width": 64, "text_layers": 1, "text_heads": 1, "image_size": 32, "patch_size": 8, "vision_width": 64,
+    "vision_layers": 1, "vision_heads": 1,
+}  # fmt: skip
+
+
+def test_what_comes_after_a_teacher(tmp_path, small_clip, caplog, monkeypatch):
+    """A student that starts from it has its architecture, which is noted beside the features."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    captions_file(tmp_path / "train.en.json", ["a.png"])
+    files = ["--languages", "en", f"--train={tmp_path}/train.en.json", f"--image-root={tmp_path}"]
+    folder = tmp_path / "corpus"
+    monkeypatch.setitem(ARCHITECTURES, "clip_of_the_test", OF_THE_TEST)
+    start = f"next: mlvl-cll {folder} runs/NAME --order en"
+
+    def said(*options):
+        with caplog.at_level("INFO"):
+            prepare.main([str(folder), *options])
+        return caplog.messages[-1]
+
+    named = f"{start} --arch clip_of_the_test --init-from"
+    assert said(*files, "--teacher", str(small_clip)) == f"{named} {small_clip}"
+    assert said("--teacher", str(small_clip)) == f"{named} {small_clip}"  # its weights are not read again
+    assert said() == f"{named} TEACHER"
+    record = folder / "features" / "teacher.json"
+    noted = json.loads(record.read_text())
+    assert noted["family"] == "clip"
+    for change, end in (
+        ({"architecture": None}, f"--arch ARCH --init-from {small_clip}"),
+        ({"architecture": None, "family": "trikd"}, "--arch ARCH --init-from CLIP (the teacher, of the family trikd, "
+         "is none: docs/methods.md)"),
+    ):  # fmt: skip
+        record.write_text(json.dumps({**noted, **change}))
+        assert said("--teacher", str(small_clip)) == f"{start} {end}"
+    earlier = {name: noted[name] for name in ("content", "weights_fingerprint")}
+    record.write_text(json.dumps(earlier))
+    assert said("--teacher", str(small_clip)) == f"{start} --arch ARCH --init-from {small_clip}"
 
 
 @pytest.mark.parametrize("before", [[], ["corpus"]])

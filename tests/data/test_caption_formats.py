@@ -199,7 +199,7 @@ ROWS = [{"img_path": name, "sentences": [text]} for name, text in PAIRS]
 IMAGES = karpathy()["images"]
 XM3600 = [{"image/key": name, "de": {"caption": [text]}} for name, text in PAIRS]
 BAD = {
-    "broken line": (json_lines(ROWS[:4]) + "{broken\n" + json_lines(ROWS[5:]), "wrong type", ":5: not valid JSON"),
+    "broken line": (json_lines(ROWS[:4]) + "{broken\n" + json_lines(ROWS[5:]), "damaged line", ":5: not valid JSON"),
     "missing": (
         json_lines(spoiled(ROWS, 4, {"img_path": "x.jpg"})),
         "missing field",
@@ -273,6 +273,24 @@ def test_one_bad_row_is_counted_shown_and_obeys_the_policy(name, tmp_path):
         with pytest.raises(DataError):
             read_captions(path, **options, **policy)
     assert len(read_captions(path, **options, max_problems=1)) == 19
+
+
+OF_LINES = [name for name in CONTENTS if CONTENTS[name].count("\n{")]
+
+
+@pytest.mark.parametrize("name", OF_LINES)
+def test_a_damaged_line_is_told_as_such(name, tmp_path, caplog):
+    first, *others = CONTENTS[name].splitlines(keepends=True)
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join([first, '{"image": "a.jpg", "captio\n', *others]))
+    table = read_captions(path, lang="de")
+    two = name == "winoground"  # captions a line
+    assert table.captions == TEXTS and table.problems.counts == {"damaged line": 1}
+    assert table.problems.left_out == 1 + two
+    told = f"{path}: 1 damaged line; {1 + two} captions left out (--on-problem error stops at the first one)"
+    assert told in caplog.text and f"damaged line: {path}:2: not valid JSON: " in caplog.text
+    with pytest.raises(DataError, match="jsonl:2: not valid JSON: .* mend it, or choose --on-problem skip to count"):
+        read_captions(path, lang="de", on_problem="error")
 
 
 def test_ids_given_twice_are_noted(tmp_path):

@@ -274,13 +274,16 @@ def test_only_the_first_examples_are_kept():
     problems.note("duplicate", "again", "f.tsv", 9)
     assert problems.brief() == "5 empty caption, 1 duplicate" and problems.left_out == 5
     assert problems.summary().splitlines() == [
-        "5 empty caption, 1 duplicate; 5 captions left out",
+        "5 empty caption, 1 duplicate; 5 captions left out (--on-problem error stops at the first one)",
         "  empty caption: f.tsv:1 field 'caption': is empty",
         "  empty caption: f.tsv:2 field 'caption': is empty",
         "  empty caption: ... and 3 more",
         "  duplicate: f.tsv:9: again",
     ]
     assert Problems().summary() == "no problems" and not Problems()
+    later = problems.later()
+    later.note("duplicate", "again", "f.tsv", 9, left_out=1)
+    assert later.summary().startswith("1 duplicate; 1 captions left out\n")  # no option decides about it
 
 
 # ---- files that cannot be read at all are errors whatever the policy

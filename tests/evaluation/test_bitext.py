@@ -148,7 +148,7 @@ def test_pairs_that_cannot_be_used_are_counted(run_here, capsys, encoder, write,
     assert f"empty line: {tmp_path / 'val.de'}:3: is empty" in caplog.text and "val.en:8: is not valid" in caplog.text
     assert evaluate(run_here, capsys, *files, "--max-problems", "2")[0] == 2
     code, printed = evaluate(run_here, capsys, *files, "--on-problem", "error")
-    assert code == 2 and "val.de:3: is empty; mend it, or choose 'skip'" in printed.err
+    assert code == 2 and "val.de:3: is empty; mend it, or choose --on-problem skip" in printed.err
 
 
 def test_files_of_unequal_length(write):

@@ -1,8 +1,13 @@
-"""torch's compiler waits until somebody compiles; from then on it is kept away from optimizers, as torch means it."""
+"""torch's compiler waits until somebody compiles, be all of the plugin imported; from then on it is kept away from
+optimizers, as torch means it."""
 
 CODE = """
 import sys, torch
 import mlvl_fairseq
+import fairseq
+
+mlvl_fairseq.register()
+from torchvision.ops import roi_align  # as its transforms do
 
 parameter = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.Optimizer([parameter], {"lr": 1.0})
@@ -11,7 +16,11 @@ torch.sin(parameter).sum().backward()
 optimizer.zero_grad()
 assert parameter.grad is None and "torch._dynamo" not in sys.modules
 
-import torch._dynamo
+pixels, region = torch.arange(16.0).view(1, 1, 4, 4), torch.tensor([[0, 0.0, 0, 4, 4]])
+assert roi_align(pixels, region, 1, aligned=True).item() == 7.5  # the mean
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+
+assert "torch._dynamo" in sys.modules
 parameter.grad = torch.ones(2)
 optimizer.zero_grad()
 assert parameter.grad is None

@@ -1,18 +1,22 @@
 """The named architectures: their dimensions, and that options win over them."""
 
 from argparse import Namespace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 
+from mlvl_fairseq.checkpoints.clip import CLIPWeights
 from mlvl_fairseq.cli import cll
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
+from mlvl_fairseq.modules.towers.clip_text import TextConfig
+from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 from mlvl_fairseq.networks import dual_encoder
-from mlvl_fairseq.networks.clip import ARCHITECTURES
+from mlvl_fairseq.networks.clip import ARCHITECTURES, architecture_of
 
 
 def dimensions(arch, **given):
@@ -51,6 +55,25 @@ def test_small_architectures_encode_captions_and_images(arch):
     images, model = torch.randn(shape), ClipModel.build_model(cfg, task(vocab_size=50))
     features = model(torch.tensor([[1, 2, 3]] * 2), torch.tensor([2, 1]), images)
     assert features["text"].shape == features["image"].shape == (2, cfg.embed_dim)
+
+
+OPENAI = {  # width, layers, heads of the text and the image tower, patch, dimension (Radford et al. 2021)
+    "clip_vit_b32": (512, 12, 8, 768, 12, 12, 32, 512),
+    "clip_vit_b16": (512, 12, 8, 768, 12, 12, 16, 512),
+    "clip_vit_l14": (768, 12, 12, 1024, 24, 16, 14, 768),
+}
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+@pytest.mark.parametrize("arch", OPENAI)
+def test_the_architecture_that_weights_fit(arch, activation):
+    """Grown vocabularies and both activations included; not a tower of other heads."""
+    width, layers, heads, *vision, patch, dim = OPENAI[arch]
+    text = TextConfig(50_000, width, layers, heads, dim, activation=activation)
+    image = VisionConfig(224, patch, *vision, dim, activation=activation)
+    weights = CLIPWeights({}, {}, None, text, image, "f" * 64, "ViT.pt")
+    assert architecture_of(weights) == arch
+    assert architecture_of(replace(weights, vision_config=replace(image, heads=2))) is None
 
 
 def test_what_is_typed_wins():

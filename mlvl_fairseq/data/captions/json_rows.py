@@ -5,12 +5,13 @@ import json
 import re
 from collections import Counter
 from itertools import chain, islice
-from typing import Any, Hashable, Iterable, Iterator, Optional
+from typing import Any, Callable, Hashable, Iterable, Iterator, Optional
 
 from mlvl_fairseq.data.captions.cells import NAMES, OPTION, find_role, parse_columns
 from mlvl_fairseq.data.captions.lines import raw_lines
 from mlvl_fairseq.data.captions.reading import CaptionSource
 from mlvl_fairseq.data.captions.table import (
+    DAMAGED_LINE,
     EMPTY_CAPTION,
     IMAGE_ID_CONFLICT,
     MISSING_FIELD,
@@ -247,9 +248,9 @@ def iter_list(text: str, path) -> Iterator[Any]:
         raise _syntax_error("Extra data", text, position, path)
 
 
-def iter_lines(path, problems) -> Iterator[tuple[int, Any]]:
+def iter_lines(path, problems: Callable[[str, str, int], None]) -> Iterator[tuple[int, Any]]:
     """Yield the objects of JSON lines with their line numbers; blank lines are none. A line that is no JSON goes to
-    ``problems(line, why)``.
+    ``problems(kind, why, line)``.
 
     Raises:
         DataError: the last line is cut off.
@@ -263,9 +264,9 @@ def iter_lines(path, problems) -> Iterator[tuple[int, Any]]:
             if not line.endswith("\n"):
                 message = f"not valid JSON: {_said(error.msg)} at column {error.colno} (the file ends here: truncated?)"
                 raise DataError(message, path, number) from None
-            problems(number, f"not valid JSON: {_said(error.msg)} at column {error.colno}")
+            problems(DAMAGED_LINE, f"not valid JSON: {_said(error.msg)} at column {error.colno}", number)
         except (ValueError, RecursionError) as error:
-            problems(number, f"not valid JSON: {error}")
+            problems(DAMAGED_LINE, f"not valid JSON: {error}", number)
 
 
 def _said(message: str) -> str:

@@ -16,6 +16,7 @@ from mlvl_fairseq.errors import DataError, UserError
 
 BAD_ENCODING = "bad encoding"
 CONTROL_CHARACTERS = "control characters"
+DAMAGED_LINE = "damaged line"
 DUPLICATE = "duplicate"
 EMPTY_CAPTION = "empty caption"
 IMAGE_ID_CONFLICT = "image id conflict"
@@ -68,7 +69,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self.left_out = 0
-        self._skips = 0
+        self._skips = self._earlier_skips = 0
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -102,16 +103,16 @@ class Problems:
         self.note(kind, why, path, line, field, left_out=0 if kept else captions)
         self._skips += max(captions, 1)
         if self.on_problem == "error":
-            how = "count" if kept else "count and leave out"
-            raise DataError(f"{why}; mend it, or choose 'skip' to {how} such {self.things}", path, line, field)
+            how = f"to {'count' if kept else 'count and leave out'} such {self.things}"
+            raise DataError(f"{why}; mend it, or choose --on-problem skip {how}", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
             limit = f"more than {self.max_problems:,} unusable {self.things} ({self.brief()})"
-            raise DataError(f"{why}; {limit}: mend the file or raise the limit", path, line, field)
+            raise DataError(f"{why}; {limit}: mend the file, or raise --max-problems", path, line, field)
 
     def later(self) -> "Problems":
         """For what is found after reading: the same policy, and what was skipped so far counts for its limit."""
         problems = Problems(self.on_problem, self.max_problems, self.max_examples, self.things)
-        problems._skips = self._skips
+        problems._skips = problems._earlier_skips = self._skips
         return problems
 
     def add(self, later: "Problems") -> None:
@@ -127,6 +128,8 @@ class Problems:
     def summary(self) -> str:
         """The counts with their examples, one line each."""
         lines = [f"{self.brief()}; {self.left_out:,} {self.things} left out" if self else self.brief()]
+        if self._skips > self._earlier_skips:
+            lines[0] += " (--on-problem error stops at the first one)"
         for kind, count in self.counts.most_common():
             lines += [f"  {kind}: {example}" for example in self.examples[kind]]
             if count > len(self.examples[kind]):

@@ -142,7 +142,7 @@ def _name(path) -> str:
 
 
 def _lines(path) -> Iterator[Dict[str, Any]]:
-    def wrong(line: int, why: str) -> None:
+    def wrong(kind: str, why: str, line: int) -> None:
         raise DataError(why, path, line)
 
     for line, row in iter_lines(path, wrong):

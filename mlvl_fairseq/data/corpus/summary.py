@@ -6,6 +6,7 @@ from typing import Dict, List, Optional
 
 from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.overlap import shared_by_content, shared_by_name
+from mlvl_fairseq.data.corpus.teacher import TeacherRecord, recorded_teacher
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
 
 logger = logging.getLogger(__name__)
@@ -46,12 +47,18 @@ def next_command(corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optio
     splits = corpus.manifest["splits"]
     if all(_is_complete(corpus, split, kind) for split in splits for kind in TEACHER_FEATURES):
         order = ",".join(corpus.languages("train"))
-        return (
-            f"mlvl-cll {folder} runs/NAME --order {order} --init-from {shlex.quote(teacher) if teacher else 'TEACHER'}"
-        )
+        return f"mlvl-cll {folder} runs/NAME --order {order} {_start(recorded_teacher(corpus), teacher)}"
     if corpus.manifest["image_root"] or all(corpus.has_features(split, "inputs") for split in splits):
         return f"mlvl-prepare {folder} --teacher PATH"
     return f"mlvl-prepare {folder} --image-root DIR --teacher PATH"
+
+
+def _start(record: Optional[TeacherRecord], teacher: Optional[str]) -> str:
+    """``--arch clip_vit_b16 --init-from ViT-B-16.pt``: what a student starts from whose teacher gave the features."""
+    path, arch = shlex.quote(teacher) if teacher else "TEACHER", record and record.architecture
+    if arch or record is None or record.family in (None, "clip"):
+        return f"--arch {arch or 'ARCH'} --init-from {path}"
+    return f"--arch ARCH --init-from CLIP (the teacher, of the family {record.family}, is none: docs/methods.md)"
 
 
 def _is_complete(corpus: Corpus, split: str, kind: str) -> bool:

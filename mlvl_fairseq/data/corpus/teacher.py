@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Optional
 
 from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.feature_manifest import (
@@ -19,28 +20,52 @@ from mlvl_fairseq.json_files import Sha256, read_json
 
 @dataclass
 class TeacherRecord:
-    """Which file gave the features: ``content``, of its bytes, and the fingerprint of its weights."""
+    """Which file gave the features.
+
+    Attributes:
+        content: sha256 of its bytes. weights_fingerprint: of its weights.
+        family: of its network. architecture: the ``--arch`` that can start from it. None: earlier versions did not note
+            it, or, of the architecture, there is none.
+    """
 
     content: Sha256
     weights_fingerprint: str
+    family: Optional[str] = None
+    architecture: Optional[str] = None
 
 
 def _record_path(corpus: Corpus) -> Path:
     return corpus.folder / "features" / "teacher.json"
 
 
-def remember_teacher(corpus: Corpus, teacher, weights_fingerprint: str) -> None:
-    """Note that the features of all splits are those of a teacher. `teacher`: its file or folder."""
-    write_json(_record_path(corpus), asdict(TeacherRecord(_content_sha256(Path(teacher)), weights_fingerprint)))
+def remember_teacher(
+    corpus: Corpus,
+    teacher,
+    weights_fingerprint: str,
+    family: Optional[str] = None,
+    architecture: Optional[str] = None,
+) -> None:
+    """Note that the features of all splits are those of a teacher.
+
+    Args:
+        teacher: its file or folder. weights_fingerprint, family, architecture: see :class:`TeacherRecord`.
+    """
+    record = TeacherRecord(_content_sha256(Path(teacher)), weights_fingerprint, family, architecture)
+    write_json(_record_path(corpus), asdict(record))
+
+
+def recorded_teacher(corpus: Corpus) -> Optional[TeacherRecord]:
+    """What is noted about the teacher whose features a corpus has; None: nothing is."""
+    path = _record_path(corpus)
+    return read_json(path, TeacherRecord) if path.is_file() else None
 
 
 def has_all_features(corpus: Corpus, teacher) -> bool:
     """Whether there is nothing left to compute with the teacher in this file or folder. False also where only reading
     its weights can tell."""
-    path = _record_path(corpus)
-    if not path.is_file() or not (Path(teacher).is_file() or Path(teacher).is_dir()):
+    record = recorded_teacher(corpus)
+    if record is None or not (Path(teacher).is_file() or Path(teacher).is_dir()):
         return False
-    record = read_json(path, TeacherRecord)
     for split, kind in product(corpus.manifest["splits"], TEACHER_FEATURES):
         stem = corpus.feature_stem(split, kind)
         if not (feature_manifest_path(stem).is_file() and array_path(stem).is_file()):

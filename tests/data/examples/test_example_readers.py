@@ -156,10 +156,20 @@ def test_what_cannot_be_used_is_counted_or_an_error(tmp_path, images, name, writ
     example = found.problems.examples[kind][0]
     assert example.startswith(f"{path}:3") and message in example and "\n" not in example
     if kind != "no answer":  # published files have questions without one
-        with pytest.raises(DataError, match="mend it, or choose 'skip' to count and leave out such examples"):
+        with pytest.raises(DataError, match="choose --on-problem skip to count and leave out such examples"):
             read_examples(path, images, on_problem="error")
         with pytest.raises(DataError, match="more than 0 unusable examples"):
             read_examples(path, images, max_problems=0)
+
+
+@pytest.mark.parametrize("name, rows", [("xvnli", XVNLI), ("marvl", MARVL)])
+def test_a_damaged_line_is_told_as_such(tmp_path, images, name, rows):
+    path = write_lines(tmp_path / ("marvl-id.jsonl" if name == "marvl" else "a.json"), [rows[0], rows[-1], rows[0]])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1][:-9] + "\n", lines[2]]))
+    found = read_examples(path, images)
+    assert len(found) == 2 and found.problems.counts == {"damaged line": 1}
+    assert found.problems.examples["damaged line"][0].startswith(f"{path}:2: not valid JSON: ")
 
 
 def test_files_that_are_of_no_use(tmp_path, images):

@@ -6,7 +6,7 @@ from mlvl_fairseq.data.captions.readers.wit import looks_like_wit
 from mlvl_fairseq.data.captions.readers.xflickrco import looks_like_xflickrco
 from mlvl_fairseq.data.captions.readers.xm3600 import looks_like_xm3600
 from mlvl_fairseq.data.captions.reading import CaptionReader, CaptionSource, register_reader
-from mlvl_fairseq.data.captions.table import WRONG_TYPE, TableBuilder
+from mlvl_fairseq.data.captions.table import TableBuilder
 
 
 @register_reader("jsonl")
@@ -24,7 +24,7 @@ class JsonLinesReader(CaptionReader):
         return bool(find_role("image", names) or find_role("caption", names))
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
-        lines = iter_lines(source.path, lambda number, why: rows.skip(WRONG_TYPE, why, number))
+        lines = iter_lines(source.path, rows.skip)
         read_rows(lines, source, rows)
 
     def holds_languages(self, source: CaptionSource) -> bool:

@@ -1,5 +1,6 @@
 """Winoground's ``annotations.jsonl`` (Thrush et al. 2022): two pictures and two captions of the same words a line."""
 
+from functools import partial
 from typing import Any
 
 from mlvl_fairseq.data.captions.cells import is_file_name
@@ -20,7 +21,7 @@ class WinogroundReader(CaptionReader):
         return any(set(_FIELDS) <= value.keys() for value in objects) if objects else set(_FIELDS) <= outline(head)
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
-        for number, value in iter_lines(source.path, lambda number, why: rows.skip(WRONG_TYPE, why, number, None, 2)):
+        for number, value in iter_lines(source.path, partial(rows.skip, captions=2)):
             if _is_complete(value, number, rows):
                 for image, caption in (_FIELDS[:2], _FIELDS[2:]):
                     name = value[image]

@@ -32,7 +32,7 @@ class WitReader(CaptionReader):
         return names_its_language(next((row for _, row in iter_lines(source.path, lambda *_: None)), None))
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
-        for number, row in iter_lines(source.path, lambda number, why: rows.skip(WRONG_TYPE, why, number)):
+        for number, row in iter_lines(source.path, rows.skip):
             if not isinstance(row, dict):
                 rows.skip(WRONG_TYPE, f"expected an object, found {type_name(row)}", number)
             elif not isinstance(row.get(URL), str):

@@ -27,7 +27,7 @@ class XflickrcoReader(CaptionReader):
         return looks_like_xflickrco(head)
 
     def read(self, source: CaptionSource, rows: TableBuilder) -> None:
-        for number, row in iter_lines(source.path, lambda number, why: rows.skip(WRONG_TYPE, why, number)):
+        for number, row in iter_lines(source.path, rows.skip):
             image, captions = _fields(row, number, rows)
             if image is None:
                 continue

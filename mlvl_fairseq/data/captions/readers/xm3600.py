@@ -63,7 +63,7 @@ def _load(path: str, modified: int, size: int) -> tuple[Lines, list[tuple[int, s
     languages reads it."""
     lines: Lines = []
     faults: list[tuple[int, str, str]] = []
-    for number, value in iter_lines(path, lambda line, why: faults.append((line, WRONG_TYPE, why))):
+    for number, value in iter_lines(path, lambda kind, why, line: faults.append((line, kind, why))):
         name = value.get(_KEY) if isinstance(value, dict) else None
         if isinstance(name, str):
             lines.append((number, name, {lang: _captions(entry) for lang, entry in value.items() if _is_entry(entry)}))

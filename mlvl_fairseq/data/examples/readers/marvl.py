@@ -31,7 +31,7 @@ class MarvlReader(ExampleReader):
 
     def read(self, path, rows):
         known = rows.lang or language_of(path)
-        for line, row in iter_lines(path, lambda line, why: rows.skip(WRONG_TYPE, why, line)):
+        for line, row in iter_lines(path, rows.skip):
             found = rows.fields(row, line, **{_TEXT: str, _LABEL: object})
             if not found:
                 continue

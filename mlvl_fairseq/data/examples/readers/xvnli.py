@@ -1,7 +1,6 @@
 """XVNLI's JSON lines (Bugliarello et al. 2022): what a hypothesis is to a picture of Flickr30k."""
 
 from mlvl_fairseq.data.captions.json_rows import iter_lines, object_lines, outline
-from mlvl_fairseq.data.captions.table import WRONG_TYPE
 from mlvl_fairseq.data.examples.base import ExampleReader, register_example_reader
 
 _TEXT, _LABEL, _IMAGE = "sentence2", "gold_label", "Flikr30kID"  # spelt so
@@ -22,7 +21,7 @@ class XvnliReader(ExampleReader):
         return any(wanted <= value.keys() for value in objects) if objects else wanted <= outline(head)
 
     def read(self, path, rows):
-        for line, row in iter_lines(path, lambda line, why: rows.skip(WRONG_TYPE, why, line)):
+        for line, row in iter_lines(path, rows.skip):
             found = rows.fields(row, line, **{_IMAGE: str, _TEXT: str, _LABEL: str})
             if found:
                 rows.add(line, [{"image": found[_IMAGE]}], found[_TEXT], _TEXT, found[_LABEL], id=row.get(_ID))
