@@ -117,6 +117,7 @@ def test_layouts(run_here, capsys, encoder, write, tmp_path, layout, names, opti
     assert code == 0 and json.loads(printed.out)["to_r1"] == EXPECTED["to_r1"]
     code, printed = evaluate(run_here, capsys, "--layout", layout, "--root", tmp_path, "--lang", "fr", *options)
     assert code == 2 and names[0].replace("deu_Latn", "fr").replace("deu", "fr") in printed.err
+    assert f"is there in: {options[-1].partition('de=')[2].partition(',')[0]}" in printed.err
 
 
 @pytest.mark.parametrize(
