@@ -12,7 +12,7 @@ from mlvl_fairseq.files import open_file
 def folder(tmp_path):
     folder = tmp_path / "çaptions [1]"
     names = ["val.de.json", "val.pt-BR.json", "val.en.clean.json", "val.english.json", "train.fr.json"]
-    for name in (*names, "de/test.de", "fr/test.fr", "fr/test.de"):
+    for name in (*names, "de/test.de", "fr/test.fr", "fr/test.de", "ja/test.de"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).touch()
     return folder
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("pattern, languages", [
     ("val.{lang}.json", ["de", "pt-BR"]), ("{lang}/test.{lang}", ["de", "fr"]), ("val.de.json", []),
-    ("test.{lang}.json", []), ("{lang}.json", []), ("{lang}/test.de", ["de", "fr"]),
+    ("test.{lang}.json", []), ("{lang}.json", []), ("{lang}/test.de", ["de", "fr", "ja"]),
 ])  # fmt: skip
 def test_languages_that_have_a_file(folder, pattern, languages):
     assert languages_of(str(folder / pattern)) == languages
