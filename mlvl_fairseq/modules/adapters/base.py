@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Type
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +98,12 @@ class TextAdapter(nn.Module):
         return tensors
 
     def forward(
-        self, tower: "CLIPTextTower", tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
+        self, tower: Callable[..., Tensor], tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
     ) -> Adapted:
         """Encode captions of one language.
 
         Args:
-            tower: the text tower.
+            tower: a :class:`CLIPTextTower`, as it is called.
             tokens: int64 [B, T]. eos_positions: int64 [B].
             lang: the captions' language; None: unknown.
         """
