@@ -160,7 +160,7 @@ class Packing:
                 self._masks[number] if is_single or not causal else None,
                 dropout,
                 prefix and prefix.select(self.order[group.own], group.length),
-            ).flatten(0, 1)
+            )
             for number, (group, *parts) in enumerate(zip(self.groups, queries, key.split(sizes), value.split(sizes)))
         ]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
@@ -200,7 +200,7 @@ class Packing:
         parts = (_split_heads(part, heads) for part in (queries, self._spread(key), self._spread(value)))
         seen = self._masks[0] if is_single or not causal else None
         mixed = _attend(*parts, causal and not is_single, seen, dropout, prefix)
-        return mixed.squeeze(1) if is_single else mixed.flatten(0, 1)[self._slots]
+        return mixed if is_single else mixed[self._slots]
 
     @cached_property
     def _slots(self) -> Tensor:
@@ -229,7 +229,7 @@ def _attend(
     dropout: float,
     prefix: Optional[Prefix],
 ) -> Tensor:
-    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B, Q, width].
+    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B * Q, width].
 
     `causal` masks, and `seen`, bool [B, 1, 1, T], are about tokens; what stands in front of them is seen by all.
     """
@@ -246,4 +246,5 @@ def _attend(
             torch.cat([_split_heads(part.to(own.dtype), heads).expand(own.shape[0], -1, -1, -1), own], 2)
             for part, own in ((prefix.key, key), (prefix.value, value))
         )
-    return attention(query, key, value, seen, causal, dropout).transpose(1, 2).flatten(2)
+    mixed = attention(query, key, value, seen, causal, dropout).transpose(1, 2)
+    return mixed.reshape(mixed.shape[0] * mixed.shape[1], -1)  # at once: a view of a view would be compiled anew
