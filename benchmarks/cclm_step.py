@@ -9,9 +9,9 @@ row as the batch's longest needs; torch's fused AdamW. Both have the same weight
 turn; ratios are medians over steps, in CPU time. The losses of the first batch are compared where each row's negative
 is the next one, for both.
 
-`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass, texts of like
-length together, against two as published, and against two with keys and values once a view and the last layer at one
-position, but with all padding. Memory is the largest that two steps take beside the model, each measured in a process
+`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass without padding,
+against two as published, and against two with keys and values once a view and the last layer at one position, but with
+all padding. Memory is the largest that two steps take beside the model, each measured in a process
 of its own.
 
 transformers comes with the extra `interop`.
@@ -43,7 +43,7 @@ from training_steps import Trainee, against, memory_of, steps_in_turn  # noqa: E
 
 from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion  # noqa: E402
 from mlvl_fairseq.data.masking import Masking  # noqa: E402
-from mlvl_fairseq.modules import hard_negatives  # noqa: E402
+from mlvl_fairseq.modules import hard_negatives, packing  # noqa: E402
 from mlvl_fairseq.modules.hard_negatives import FLOOR, Rows, draw_negatives  # noqa: E402
 from mlvl_fairseq.modules.heads import MlpHead  # noqa: E402
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig  # noqa: E402
@@ -232,7 +232,8 @@ def in_two_passes(network: CclmNetwork, text: Encoded, view: View, ids: Tensor, 
         states, mask = text.states[texts], text.mask[texts]
         at = None if published else torch.zeros(len(texts), 1, dtype=torch.long)
         seen = network.fusion.keys_values(view.states[views], None, view.is_image) if published else once[views]
-        return network.itm_head(network.fusion(states, mask, seen, at)[:, 0])
+        with patch.object(packing, "GROUPED", ()):
+            return network.itm_head(network.fusion(states, mask, seen, at)[:, 0])
 
     negatives = torch.cat([rows, drawn.texts]), torch.cat([drawn.images, rows])
     return torch.cat([scores(rows, rows), scores(*negatives)])
