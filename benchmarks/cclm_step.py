@@ -320,17 +320,21 @@ def compare(name: str, args: argparse.Namespace) -> None:
     size = size._replace(rows=args.batch_size or size.rows)
     for stream in [part for part in args.parts if part != MATCHING]:
         batches = [random_batch(stream, size, seed) for seed in numbers]
-        makes = [partial(ours, size), partial(theirs, size)]
+        makes = [in_precision(make, args) for make in (partial(ours, size), partial(theirs, size))]
         apart = losses_apart(size, batches[0])
         report(f"{name} | {stream}: ours, torchvision + transformers", makes, batches, f"{apart:.1e}")
     if MATCHING not in args.parts:
         return
     batches = [random_states(size, seed) for seed in numbers]
     two = {"two as published": True, "two passes": False}
-    for way, published in two.items():
-        makes = [partial(matcher, size, partial(in_two_passes, published=published))]
-        makes.insert(0, partial(matcher, size, in_one_pass))
-        report(f"{name} | matching: one pass, {way}", makes, batches, "")
+    for name_of_two, published in two.items():
+        passes = in_one_pass, partial(in_two_passes, published=published)
+        makes = [in_precision(partial(matcher, size, way), args) for way in passes]
+        report(f"{name} | matching: one pass, {name_of_two}", makes, batches, "")
+
+
+def in_precision(make: Callable[[], Trainee], args: argparse.Namespace) -> Callable[[], Trainee]:
+    return lambda: make()._replace(in_bfloat16=args.bf16)
 
 
 def report(what: str, makes: List[Callable[[], Trainee]], batches: List[Dict], apart: str) -> None:
@@ -346,6 +350,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="default: 32 (nano, small), 8 (base)")
     parser.add_argument("--steps", type=int, default=5, help="of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--bf16", action="store_true", help="products of both in bfloat16, as by --autocast bf16")
     args = parser.parse_args()
     try:
         import torchvision
