@@ -3,6 +3,7 @@
 torch and fairseq are imported where there is something to do: a run that is finished says so at once.
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -33,23 +34,26 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         UserError: something that any language needs is not there, the folder holds another run, another process is at
             work in it, or a step failed. Nothing has been made where it is known before the first update.
     """
-    preconditions.check_languages(sequence, corpus)
-    preconditions.check_folder(sequence.folder)
-    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
-    if sequence.untrained or missing:
-        import_training()
-    sequence.check(corpus)
-    if sequence.untrained:
-        preconditions.check_folder(corpus.folder)
-        _check_model(sequence.settings)
-        preconditions.check_usable(sequence, corpus)
-        preconditions.require_english(corpus, sequence.languages)
-        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
-        preconditions.check_training(sequence, corpus, sequence.untrained)
-    sequence.folder.mkdir(parents=True, exist_ok=True)
-    with locked(sequence.folder, wait=False):
-        sequence.open(corpus)
-        _run_steps(sequence, corpus)
+    with contextlib.ExitStack() as reading:
+        reading.enter_context(corpus.reading_once())
+        preconditions.check_languages(sequence, corpus)
+        preconditions.check_folder(sequence.folder)
+        missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+        if sequence.untrained or missing:
+            import_training()
+        sequence.check(corpus)
+        if sequence.untrained:
+            preconditions.check_folder(corpus.folder)
+            _check_model(sequence.settings)
+            preconditions.check_usable(sequence, corpus)
+            preconditions.require_english(corpus, sequence.languages)
+            preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
+            preconditions.check_training(sequence, corpus, sequence.untrained)
+        sequence.folder.mkdir(parents=True, exist_ok=True)
+        with locked(sequence.folder, wait=False):
+            sequence.open(corpus)
+            reading.close()
+            _run_steps(sequence, corpus)
 
 
 def _check_model(settings: Settings) -> None:
