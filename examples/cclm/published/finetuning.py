@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Union
 
 from mlvl_fairseq.data.captions.reading import LANG
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import read_json
