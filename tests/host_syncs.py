@@ -1,6 +1,7 @@
 """Where an update makes Python wait for a GPU: lines of ours that ask a tensor for its numbers, or how many it picks.
 
-A CPU does not wait, but the calls are the same there. On a GPU torch itself tells of all of them, copies included.
+A CPU does not wait, but the calls are the same there, once attention is called as on a GPU. On a GPU torch itself tells
+of all of them, copies included.
 """
 
 import contextlib
@@ -9,15 +10,17 @@ import linecache
 import sys
 import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlvl_fairseq.modules import packing
 
 OURS = Path(__file__).resolve().parents[1] / "mlvl_fairseq"
 TORCH = str(Path(torch.__file__).parent)
 ASKS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "bincount", "is_nonzero"}
 INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_"}
-WAITS = {Path("modules/packing.py")}  # known to: once a pass of a tower it asks how many tokens a batch has
 METHODS = ("tolist", "cpu")  # which C++ answers by itself
 
 
@@ -33,8 +36,7 @@ def line_of_ours():
     code = linecache.getline(path, number).strip()
     if not Path(path).is_relative_to(OURS) or '"cpu"' in inspect.getsource(frame.f_code):
         return None
-    own = Path(path).relative_to(OURS)
-    return None if own in WAITS else f"{own}:{number}: {code}"
+    return f"{Path(path).relative_to(OURS)}:{number}: {code}"
 
 
 class Watch(TorchDispatchMode):
@@ -70,8 +72,8 @@ class Watch(TorchDispatchMode):
         for name, method in methods.items():
             setattr(torch.Tensor, name, noting(method))
         try:
-            with self:
-                yield
+            with self, patch.object(packing, "GROUPED", ()):
+                yield self
         finally:
             for name, method in methods.items():
                 setattr(torch.Tensor, name, method)

@@ -3,6 +3,7 @@
 torch and fairseq are imported where there is something to do: a run that is finished says so at once.
 """
 
+import gc
 import logging
 import os
 import shlex
@@ -120,7 +121,7 @@ def _scores(sequence: Sequence, step: int) -> str:
 
 
 def import_training() -> None:
-    """Everything a job needs, imported once before the forks."""
+    """Everything a job needs, imported once before the forks; none of it is looked through for garbage after them."""
     # Counting GPUs through NVML does not initialise CUDA, which would not survive the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import fairseq_cli.train  # noqa: F401
@@ -128,6 +129,7 @@ def import_training() -> None:
     import mlvl_fairseq
 
     mlvl_fairseq.register()
+    gc.freeze()
 
 
 def fairseq_train(arguments, first_step: int = 0) -> None:

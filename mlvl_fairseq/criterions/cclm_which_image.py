@@ -24,8 +24,8 @@ class CclmWhichImageCriterion(Criterion):
         inputs = sample["net_input"]
         if sample["stream"] != "image":
             raise UserError(f"--criterion cclm_which_image: a stream of kind {sample['stream']} has no two images")
-        images = (inputs[name] for name in ("tokens", "eos_positions", "images"))
-        return model(*images, head="which_image", ids=inputs["ids"])
+        given = {name: inputs.get(name) for name in ("tokens", "eos_positions", "lengths", "images", "ids")}
+        return model(**given, head="which_image")
 
     def terms(self, model, features, sample):
         logits, labels, counts = features["logits"].float(), features["labels"], features["drawn"]

@@ -75,6 +75,7 @@ class MteCriterion(Criterion):
             **sample["net_input"],
             target=sample["target"],
             real=sample.get("target_real"),
+            lengths=sample.get("source_lengths"),
             token_losses=self.token_losses,
             sentences=str(self.cfg.contrastive_source) if self.cfg.contrastive_lambda > 0 else "",
         )

@@ -86,6 +86,10 @@ class CaptionDataset(FairseqDataset):
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
 
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        """The same of many, which fairseq would ask for one by one."""
+        return self.sizes[indices]
+
     def size(self, index: int) -> int:
         return int(self.sizes[index])
 
@@ -100,7 +104,8 @@ class CaptionDataset(FairseqDataset):
         return whole_batches(np.random.permutation(len(self)), self.keep_multiple_of)
 
     def collater(self, captions: Union["Captions", Sequence["Captions"]]) -> Dict:
-        """Right-padded tokens [B, T], EOS positions [B], image ids [B], and the features of the batch's rows."""
+        """Right-padded tokens [B, T], EOS positions [B], lengths [B], which stay an array, image ids [B], and the
+        features of the batch's rows."""
         if not isinstance(captions, Captions):
             captions = Captions.joined(captions)
         numbers, pictures = captions
@@ -121,6 +126,7 @@ class CaptionDataset(FairseqDataset):
             "net_input": {
                 "tokens": torch.from_numpy(tokens),
                 "eos_positions": end_positions(torch.from_numpy(lengths)),
+                "lengths": lengths,
             },
             "image_ids": torch.from_numpy(image_ids),
         }
@@ -279,7 +285,7 @@ def pad_states(states: Sequence[np.ndarray], length: int) -> torch.Tensor:
 
 
 def join_batches(first: Dict, second: Dict) -> Dict:
-    """`first` with the rows of `second` behind its own in tokens, EOS positions, image ids and image features.
+    """`first` with the rows of `second` behind its own in tokens, EOS positions, lengths, image ids and image features.
 
     ``id``, ``nsentences`` and ``text_features`` stay those of `first`. Tensors come to the device of `first`.
     """
@@ -289,10 +295,11 @@ def join_batches(first: Dict, second: Dict) -> Dict:
     padding = tokens[0][:1].gather(1, first["net_input"]["eos_positions"][:1, None])
     padded = [torch.cat([part.to(device), padding.expand(len(part), length - part.shape[1])], dim=1) for part in tokens]
     ends = torch.cat([first["net_input"]["eos_positions"], second["net_input"]["eos_positions"].to(device)])
+    lengths = np.concatenate([part["net_input"]["lengths"] for part in (first, second)])
     joined = {key: torch.cat([first[key], second[key].to(first[key])]) for key in ("image_ids", "image_features")}
     return {
         **first,
         **joined,
         "ntokens": first["ntokens"] + second["ntokens"],
-        "net_input": {**first["net_input"], "tokens": torch.cat(padded), "eos_positions": ends},
+        "net_input": {**first["net_input"], "tokens": torch.cat(padded), "eos_positions": ends, "lengths": lengths},
     }

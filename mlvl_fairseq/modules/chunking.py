@@ -7,6 +7,7 @@ gradient of Gao et al. 2021 (GradCache), with the outputs of all chunks in one g
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Sequence, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -38,9 +39,10 @@ class ChunkOptions:
 
 
 Output = Union[Tensor, Dict[str, "Output"]]
+PerRow = Union[Tensor, np.ndarray, None]
 
 
-def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: int) -> Output:
+def in_chunks(function: Callable[..., Output], tensors: Sequence[PerRow], size: int) -> Output:
     """``function(*tensors)`` with the memory of `size` rows, at the price of one more forward pass.
 
     Gradients are exact, to the inputs as well as to whatever parameters `function` uses. Random numbers are drawn chunk
@@ -49,7 +51,7 @@ def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: 
     Args:
         function: takes chunks [size, ...] of all tensors; its rows must not depend on each other. It runs twice, so it
             must not change anything but its result, nor talk to other ranks.
-        tensors: each [B, ...].
+        tensors: each [B, ...]; also arrays, and None, which every chunk has for itself.
         size: rows of a chunk; 0: all at once.
 
     Returns:
@@ -61,9 +63,16 @@ def in_chunks(function: Callable[..., Output], tensors: Sequence[Tensor], size: 
     rows = len(tensors[0])
     if rows <= size:
         return function(*tensors)
-    chunks = list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+    chunks = list(zip(*(_split(own, rows, size) for own in tensors), strict=True))
     outputs = [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]
     return _join(outputs, [len(chunk[0]) / rows for chunk in chunks])
+
+
+def _split(own: PerRow, rows: int, size: int) -> Sequence[PerRow]:
+    bounds = range(size, rows, size)
+    if own is None:
+        return [None] * (len(bounds) + 1)
+    return own.split(size) if isinstance(own, Tensor) else np.split(own, bounds)
 
 
 def _join(outputs: List[Output], shares: List[float]) -> Output:

@@ -9,7 +9,7 @@ length, on views; lengths that few texts have may share a call, with some paddin
 
 from functools import cached_property
 from importlib.util import find_spec
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import Prefix
 from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call
-from mlvl_fairseq.modules.padding import real_tokens
+from mlvl_fairseq.modules.padding import Lengths, real_tokens
 
 HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None  # since torch 2.10
 GROUPED = ("cpu",)  # devices on which attention is called once a group of texts of like length
@@ -54,6 +54,7 @@ class Packing:
     Args:
         real: bool [B, T], False at padding, which may be on either side; each text has a token at least.
         width: of the layers, which decides how many groups pay.
+        lengths: int64 [B], tokens of each text, where Python reads them; None: it counts, and waits for a GPU.
 
     Attributes:
         order: int64 [B], the rows of the batch in the order of the packing.
@@ -64,34 +65,34 @@ class Packing:
         groups: of attention; one for all where it is not called by groups.
     """
 
-    def __init__(self, real: Tensor, width: int):
+    def __init__(self, real: Tensor, width: int, lengths: Lengths = None):
         self.shape, self.real = real.shape, real
         batch, longest = real.shape
-        lengths, device = real.sum(1), real.device
+        sizes, device = real.sum(1), real.device
         self.is_grouped = device.type in GROUPED
         if self.is_grouped:
-            self.order = lengths.argsort(stable=True)
-            self.lengths = lengths[self.order]
+            self.order = sizes.argsort(stable=True)
+            self.lengths = sizes[self.order]
             self.groups = self._groups(self.lengths, positions_a_call(width))
-            of_group = torch.tensor([[group.texts, group.length] for group in self.groups], device=device)
-            padded = of_group[:, 1].repeat_interleave(of_group[:, 0])  # positions of each text
+            padded = torch.tensor([group.length for group in self.groups for _ in range(group.texts)])  # of each text
+            positions = sum(group.positions for group in self.groups)
         else:
             self.order = torch.arange(batch, device=device)
-            self.lengths = padded = lengths
+            self.lengths = padded = sizes
             self.groups = [Group(0, batch, longest, False)]
-        computed = torch.arange(longest, device=device) < padded.unsqueeze(1)
-        rows, self.places = computed.nonzero(as_tuple=True)
-        columns = (~real).byte().argsort(dim=1, stable=True)  # of each row, the real ones first
-        rows = self.order[rows]
-        self.source = rows * longest + columns[rows, self.places]
-        ends = padded.cumsum(0)
-        self.first = ends - padded
+            positions = int((sizes if lengths is None else lengths).sum())
+        self.first = padded.cumsum(0) - padded
         self.last = self.first + self.lengths - 1
+        texts = torch.arange(batch, device=device).repeat_interleave(padded, output_size=positions)
+        self.places = torch.arange(positions, device=device) - self.first[texts]
+        columns = (~real).byte().argsort(dim=1, stable=True)  # of each row, the real ones first
+        rows = self.order[texts]
+        self.source = rows * longest + columns[rows, self.places]
 
     @classmethod
-    def of_last(cls, last: Tensor, longest: int, width: int) -> "Packing":
+    def of_last(cls, last: Tensor, longest: int, width: int, lengths: Lengths = None) -> "Packing":
         """Of texts that are padded on the right: `last`, int64 [B], is the position of each text's last token."""
-        return cls(real_tokens(last, longest), width)
+        return cls(real_tokens(last, longest), width, lengths)
 
     @staticmethod
     def _groups(lengths: Tensor, call: float) -> List[Group]:
@@ -181,17 +182,16 @@ class Packing:
     def _varlen(self, query, key, value, heads, causal) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn  # which imports torch's compiler: seconds
 
-        ends, longest = self._ends
-        is_single = len(query) < len(key)
+        ends, longest, is_single = self._ends, self.shape[1], len(query) < len(key)
         asked = torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=ends.device) if is_single else ends
         window = (-1, 0) if causal and not is_single else (-1, -1)
         parts = (part.unflatten(1, (heads, -1)) for part in (query, key, value))
         return varlen_attn(*parts, asked, ends, 1 if is_single else longest, longest, window_size=window).flatten(1)
 
     @cached_property
-    def _ends(self) -> Tuple[Tensor, int]:
-        """int32 [B + 1], where each text begins and the last one ends; and the length of the longest."""
-        return F.pad(self.lengths.cumsum(0), (1, 0)).int(), int(self.lengths.max())
+    def _ends(self) -> Tensor:
+        """int32 [B + 1], where each text begins and the last one ends."""
+        return F.pad(self.lengths.cumsum(0), (1, 0)).int()
 
     def _padded(self, query, key, value, heads, causal, dropout, prefix) -> Tensor:
         """With padding in attention only."""
@@ -206,7 +206,7 @@ class Packing:
     def _slots(self) -> Tensor:
         """int64 [N], where each position is in a batch padded on the right, as ``row * T + place``."""
         starts = torch.arange(self.shape[0], device=self.lengths.device) * self.shape[1]
-        return starts.repeat_interleave(self.lengths) + self.places
+        return starts.repeat_interleave(self.lengths, output_size=len(self.places)) + self.places
 
     def _spread(self, x: Tensor) -> Tensor:
         """[N, width] -> [B, T, width], zeros at padding, on the right."""

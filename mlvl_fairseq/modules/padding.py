@@ -1,7 +1,12 @@
 """Where the tokens of padded texts are."""
 
+from typing import Optional
+
+import numpy as np
 import torch
 from torch import Tensor
+
+Lengths = Optional[np.ndarray]  # int64 [B], tokens of each text, where Python reads them without waiting; None: unknown
 
 
 def real_tokens(last: Tensor, width: int) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.translation import mean_pool
 
 
@@ -27,8 +28,9 @@ class SentenceMap(nn.Module):
         self.sentence = sentence
         self.layers = nn.ModuleList(nn.Linear(dim if layer else width, dim) for layer in range(layers))
 
-    def forward(self, states: Tensor, padding: Tensor, eos_positions: Tensor) -> Tensor:
-        """States [B, T, width], padding bool [B, T], ``</s>`` int64 [B] to [B, dim], not normalised."""
+    def forward(self, states: Tensor, padding: Tensor, eos_positions: Tensor, lengths: Lengths = None) -> Tensor:
+        """States [B, T, width], padding bool [B, T], ``</s>`` int64 [B] to [B, dim], not normalised. Lengths are not
+        used."""
         states = states.to(self.layers[0].weight.dtype)
         if self.sentence == "last":
             x = states[torch.arange(len(states), device=states.device), eos_positions]

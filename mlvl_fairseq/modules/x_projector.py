@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.transformer import take_positions
 
 
@@ -40,13 +41,20 @@ class XProjector(nn.Module):
             PostLNLayer(width, ffn_width, heads, dropout, attention_dropout) for _ in range(layers)
         )
 
-    def forward(self, states: torch.Tensor, padding: torch.Tensor, eos_positions: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        states: torch.Tensor,
+        padding: torch.Tensor,
+        eos_positions: torch.Tensor,
+        lengths: Lengths = None,
+    ) -> torch.Tensor:
         """Project sentences.
 
         Args:
             states: ``[B, T, width]``, last hidden states of the encoder.
             padding: bool ``[B, T]``, True where there is no token.
             eos_positions: int64 ``[B]``, where each sentence's ``</s>`` is.
+            lengths: int64 ``[B]``, see :class:`Packing`.
 
         Returns:
             ``[B, width]``, not normalised.
@@ -54,7 +62,7 @@ class XProjector(nn.Module):
         x = states.to(self.layers[0].fc1.weight.dtype)
         packing, at = None, eos_positions
         if not is_exported():
-            packing = Packing(~padding, x.shape[-1])
+            packing = Packing(~padding, x.shape[-1], lengths)
             x, at = packing.pack(x), packing.find(eos_positions)
         for layer in self.layers[:-1]:
             x = layer(x, padding, packing=packing)

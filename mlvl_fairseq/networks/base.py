@@ -10,7 +10,8 @@ from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource
 from mlvl_fairseq.data.images.transforms import ImageTransform
 from mlvl_fairseq.data.text.base import Tokenizer
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.modules.chunking import PerRow, in_chunks
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.networks.frozen_tower import FrozenTower
 from mlvl_fairseq.registry import registering
 
@@ -158,13 +159,16 @@ class Network(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, lengths: Lengths = None
+    ) -> Encoded:
         """Encode texts.
 
         Args:
             tokens: int64 [B, T] ids with BOS and EOS, padded on the right.
             eos_positions: int64 [B], where each text ends.
             lang: language of the texts, where a network has parameters of single languages.
+            lengths: int64 [B], tokens of each text, where Python reads them; None: on a GPU it waits to count them.
         """
 
     def text_weights(self, tokens: Tensor, lang: Optional[str] = None) -> Tensors:
@@ -217,14 +221,14 @@ class Network(nn.Module, ABC):
         eos_positions: Tensor,
         images: Optional[Tensor] = None,
         lang: Optional[str] = None,
-        **text_options: Tensor,
+        **text_options: PerRow,
     ) -> Dict[str, Tensor]:
         """Both sides at once, for training; rows go through in chunks where ``encode_chunk`` says so.
 
         Args:
             tokens, eos_positions: see :meth:`encode_text`. images: see :meth:`encode_image`.
             lang: language of the texts; None: the one that is learned now.
-            text_options: further tensors [B, ...] for :meth:`encode_text`.
+            text_options: what else :meth:`encode_text` takes, [B, ...].
 
         Returns:
             ``text`` [B, embed_dim], not normalised; with images also ``image`` [B, embed_dim]; ``auxiliary_loss``
@@ -232,7 +236,7 @@ class Network(nn.Module, ABC):
         """
         names, lang = list(text_options), lang or self.current_language
 
-        def text(tokens: Tensor, eos_positions: Tensor, *options: Tensor) -> Dict[str, Tensor]:
+        def text(tokens: Tensor, eos_positions: Tensor, *options: PerRow) -> Dict[str, Tensor]:
             encoded = self.encode_text(tokens, eos_positions, lang, **dict(zip(names, options)))
             found = {"text": encoded.vector, "auxiliary_loss": encoded.auxiliary_loss}
             return {name: value for name, value in found.items() if value is not None}

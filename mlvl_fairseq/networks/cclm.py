@@ -10,10 +10,11 @@ from mlvl_fairseq.checkpoints.source import Tensors
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.answer_decoder import Ranked
 from mlvl_fairseq.modules.answer_tree import AnswerTree
-from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.modules.chunking import PerRow, in_chunks
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
 from mlvl_fairseq.modules.hard_negatives import Rows
 from mlvl_fairseq.modules.length_groups import length_groups
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
 from mlvl_fairseq.networks.base import Encoded, register_network
@@ -142,6 +143,9 @@ class CclmNetwork(DualEncoderNetwork):
         """See :class:`DualEncoderNetwork`; `states` [B, 1 + N, width] begin with what stands for the whole image."""
         return super().encode_image(self._cast(images))
 
+    def _texts(self, tokens: Tensor, eos_positions: Tensor, lengths: Lengths) -> Encoded:
+        return self._in_chunks(self.encode_text, tokens, eos_positions, None, lengths)
+
     def _cast(self, images: Tensor) -> Tensor:
         """Given features in the type of the weights that read them."""
         given = self.visual_encoder.feature_shape is not None
@@ -217,7 +221,8 @@ class CclmNetwork(DualEncoderNetwork):
         images: Optional[Tensor] = None,
         lang: Optional[str] = None,
         head: Optional[str] = None,
-        **more: Tensor,
+        lengths: Lengths = None,
+        **more: PerRow,
     ) -> Dict[str, Tensor]:
         """With `head` what that one says, see its `run`: then `images` are [B * images_per_text, ...], those of a text
         one after the other. Without, and without `more`, as :class:`Network`; with `more` what pre-training asks, see
@@ -227,16 +232,15 @@ class CclmNetwork(DualEncoderNetwork):
             UserError: the network has no such head.
         """
         if head is not None:
-            return self._ask(head, tokens, eos_positions, images, **more)
+            return self._ask(head, self._texts(tokens, eos_positions, lengths), images, **more)
         if not more:
-            return super().forward(tokens, eos_positions, images, lang)
+            return super().forward(tokens, eos_positions, images, lang, lengths=lengths)
         self.clamp_temperature()
-        return self.pretrain(tokens, eos_positions, images, **more)
+        return self.pretrain(tokens, eos_positions, images, lengths=lengths, **more)
 
-    def _ask(self, head: str, tokens: Tensor, eos_positions: Tensor, images: Optional[Tensor], **more: Tensor):
+    def _ask(self, head: str, text: Encoded, images: Optional[Tensor], **more: Tensor):
         if head not in HEADS or getattr(self, HEADS[head].attribute) is None:
             raise UserError(f"this CCLM has no head '{head}': train one with --heads {head}")
-        text = self._in_chunks(self.encode_text, tokens, eos_positions)
         image = None if images is None else self._in_chunks(self.encode_image, images)
         return HEADS[head].run(self, text, image, **more)
 
@@ -277,6 +281,10 @@ class CclmNetwork(DualEncoderNetwork):
         second_tokens: Optional[Tensor] = None,
         second_eos_positions: Optional[Tensor] = None,
         masked_eos_positions: Optional[Tensor] = None,
+        lengths: Lengths = None,
+        masked_lengths: Lengths = None,
+        view_lengths: Lengths = None,
+        second_lengths: Lengths = None,
     ) -> Dict[str, Tensor]:
         """A batch of pairs (view, text), of one stream (CCLM, section 3.2). What needs a head that is not there is left
         out.
@@ -293,6 +301,7 @@ class CclmNetwork(DualEncoderNetwork):
             second_tokens, second_eos_positions: another caption of each image.
             masked_eos_positions: int64 [B], where `masked_tokens` end that are both texts in one. They are read by
                 themselves, and nothing is matched: translation language modelling (TLM, Conneau and Lample 2019).
+            lengths, masked_lengths, view_lengths, second_lengths: of `tokens` and the others, see :meth:`encode_text`.
 
         Returns:
             ``text``, ``image`` (of the views) and, where given, ``second`` [B, embed_dim], not normalised;
@@ -300,9 +309,9 @@ class CclmNetwork(DualEncoderNetwork):
             view; ``drawn`` bool [3B], False where there was no other; ``masked`` [B, M, width], states for
             :attr:`lm_head`; with regions ``boxes`` [B, 4], centre, width and height in shares of the image.
         """
-        text, whole = self._in_chunks(self.encode_text, tokens, eos_positions), None
+        text, whole = self._texts(tokens, eos_positions, lengths), None
         if view_tokens is not None:
-            own = self._in_chunks(self.encode_text, view_tokens, view_eos_positions)
+            own = self._texts(view_tokens, view_eos_positions, view_lengths)
             view = View(own.vector, own.states, own.mask, False)
         elif image_of is not None:
             view, whole = self.encode_regions(images, image_of, patches)
@@ -316,13 +325,13 @@ class CclmNetwork(DualEncoderNetwork):
             last = eos_positions if masked_eos_positions is None else masked_eos_positions
             if view_tokens is not None and masked_eos_positions is None:
                 last, views = view_eos_positions, self.fusion.keys_values(text.states, text.mask)
-            masked = self._in_chunks(self.encode_text, masked_tokens, last)
+            masked = self._texts(masked_tokens, last, masked_lengths)
             found["masked"] = self._fused(masked, views, masked_positions)
         if whole is not None and self.bbox_head is not None:
             seen, first = self.image_keys_values(whole)[image_of], torch.zeros_like(ids)[:, None]
             found["boxes"] = self.bbox_head(self._fused(text, seen, first)[:, 0]).sigmoid()
         if second_tokens is not None:
-            found["second"] = self._in_chunks(self.encode_text, second_tokens, second_eos_positions).vector
+            found["second"] = self._texts(second_tokens, second_eos_positions, second_lengths).vector
         return found
 
     def _match_pairs(self, found: Dict[str, Tensor], text: Encoded, view: View, ids: Tensor) -> KeysValues:
@@ -340,13 +349,13 @@ class CclmNetwork(DualEncoderNetwork):
         found["drawn"] = torch.cat([torch.ones_like(negatives.found), negatives.found, negatives.found])
         return views.first(len(ids))
 
-    def _in_chunks(self, encode: Callable[..., Encoded], *tensors: Tensor) -> Encoded:
+    def _in_chunks(self, encode: Callable[..., Encoded], *inputs: PerRow) -> Encoded:
         """Rows in chunks of ``encode_chunk``."""
 
-        def parts(*rows: Tensor) -> Dict[str, Tensor]:
+        def parts(*rows: PerRow) -> Dict[str, Tensor]:
             return {name: part for name, part in encode(*rows)._asdict().items() if part is not None}
 
-        return Encoded(**in_chunks(parts, tensors, self.encode_chunk))
+        return Encoded(**in_chunks(parts, inputs, self.encode_chunk))
 
     def _fused(
         self,

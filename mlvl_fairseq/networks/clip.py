@@ -1,6 +1,7 @@
 """CLIP (Radford et al. 2021): a text tower whose token embedding can grow, and an image tower or head."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Dict, Optional, Sequence, Union
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from mlvl_fairseq.data.text.clip_bpe import checked_segmentation
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.modules.adapters import ADAPTERS, TextAdapter
 from mlvl_fairseq.modules.heads import FeatureHead, HeadConfig, new_logit_scale, temperature
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import CLIPVisionTower, VisionConfig
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
@@ -268,10 +270,13 @@ class ClipNetwork(Network):
         """Scalar that divides cosines, at least 0.01; None without an image side."""
         return None if self.vision is None else temperature(self.logit_scale)
 
-    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, lengths: Lengths = None
+    ) -> Encoded:
+        tower = partial(self.text, lengths=lengths)
         if self.adapter is None:
-            return Encoded(self.text(tokens, eos_positions))
-        adapted = self.adapter(self.text, tokens, eos_positions, lang)
+            return Encoded(tower(tokens, eos_positions))
+        adapted = self.adapter(tower, tokens, eos_positions, lang)
         return Encoded(adapted.features, auxiliary_loss=adapted.auxiliary_loss)
 
     def text_weights(self, tokens: Tensor, lang: Optional[str] = None) -> Tensors:

@@ -12,8 +12,10 @@ from mlvl_fairseq.checkpoints.source import Tensors, WeightFormat, WeightSource,
 from mlvl_fairseq.checkpoints.towers.base import read_tower
 from mlvl_fairseq.data.images.transforms import ImageTransform, transform_names
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.modules.chunking import PerRow
 from mlvl_fairseq.modules.heads import INITIAL_TEMPERATURE, new_logit_scale, temperature
 from mlvl_fairseq.modules.low_rank import merge_lora
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.base import (
     IMAGE_TOWERS,
     TEXT_TOWERS,
@@ -332,13 +334,13 @@ class DualEncoderNetwork(Network):
         return self
 
     def encode_text(
-        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, states: Optional[Tensor] = None
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, lengths: Lengths = None, states=None
     ) -> Encoded:
         """See :class:`Network`; no language matters. `states`: [B, width], the vectors of a frozen text tower, which
         then does not run."""
         if states is not None:
             return Encoded(self.text_proj(states.to(self.text_proj.weight.dtype)))
-        return self._encoded(self.text_encoder, self.text_proj, tokens, eos_positions)
+        return self._encoded(self.text_encoder, self.text_proj, tokens, eos_positions, lengths)
 
     def encode_image(self, images: Tensor) -> Encoded:
         """Pictures, or given features [B, ...] where the tower takes such. Where it takes pictures, [B, width] are the
@@ -360,7 +362,7 @@ class DualEncoderNetwork(Network):
         """Given image features: those that the image tower takes, or with a tower for pictures those of the space."""
         return Encoded(features) if self.visual_encoder.feature_shape is None else self.encode_image(features)
 
-    def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: Tensor) -> Encoded:
+    def _encoded(self, tower: nn.Module, projection: nn.Linear, *inputs: PerRow) -> Encoded:
         output: TowerOutput = tower(*inputs)  # a frozen one builds no graph: none of its tensors needs a gradient
         return Encoded(projection(output.vector), output.states, output.mask)
 

@@ -15,6 +15,7 @@ from mlvl_fairseq.checkpoints.source import WeightFormat, WeightSource
 from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, SentencePieceTokenizer, load_xlmr_dictionary
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.xlmr import BOS, PAD, XlmrConfig, XlmrEncoder
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder, mean_pool, sum_by_sentence
 from mlvl_fairseq.networks.base import Encoded, Network, Restored, register_network
@@ -143,9 +144,11 @@ class MteNetwork(Network):
             encoder.eval()
         return self
 
-    def encode_text(self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None) -> Encoded:
+    def encode_text(
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, lengths: Lengths = None
+    ) -> Encoded:
         """See :class:`Network`: mean states (Chen et al. 2023, the vectors of the contrastive loss)."""
-        states, mask = self.encoder.xlmr(tokens), tokens.ne(PAD)
+        states, mask = self.encoder.xlmr(tokens, lengths), tokens.ne(PAD)
         return Encoded(mean_pool(states, mask), states, mask)
 
     def forward(
@@ -158,6 +161,7 @@ class MteNetwork(Network):
         token_losses: Optional[TokenLosses] = None,
         sentences: str = "",
         real: Optional[np.ndarray] = None,
+        lengths: Lengths = None,
     ):
         """Translate; or, with `token_losses`, compute what a loss needs of each sentence pair, in chunks of pairs.
 
@@ -170,6 +174,7 @@ class MteNetwork(Network):
                 those of the source after the projection, as published; empty: none.
             real: bool [B, T], which tokens of `target` are no padding; None: it is looked up, for which Python waits
                 for the device.
+            lengths: int64 [B], tokens of each source, see :meth:`encode_text`.
 
         Returns:
             logits [B, T, V] and fairseq's extras; with `token_losses` the sums [B] over each sentence of what it gives,
@@ -178,13 +183,13 @@ class MteNetwork(Network):
         if token_losses is None:
             return self.decoder(prev_output_tokens, self.encoder(src_tokens, src_lengths, target_lang))
 
-        real = torch.from_numpy(target.ne(PAD).cpu().numpy() if real is None else real)
+        real = target.ne(PAD).cpu().numpy() if real is None else real
 
-        def pairs(src_tokens: Tensor, prev_output_tokens: Tensor, target: Tensor, real: Tensor) -> Dict[str, Tensor]:
-            states = self.encoder.xlmr(src_tokens)
+        def pairs(src_tokens: Tensor, prev_output_tokens: Tensor, target: Tensor, real, lengths) -> Dict[str, Tensor]:
+            states = self.encoder.xlmr(src_tokens, lengths)
             projected = self.encoder.projection(states, target_lang)
             memory = self.encoder.for_decoder(src_tokens, projected)
-            places = torch.from_numpy(np.flatnonzero(real.numpy())).to(target.device, non_blocking=True)
+            places = torch.from_numpy(np.flatnonzero(real)).to(target.device, non_blocking=True)
             features, _ = self.decoder(prev_output_tokens, memory, features_only=True)
             logits = self.decoder.output_layer(features.flatten(0, 1)[places])
             tokens = token_losses(logits, target.flatten()[places])
@@ -192,15 +197,17 @@ class MteNetwork(Network):
             if sentences:
                 pooled = projected if sentences == "projected" else states
                 rows["source"] = mean_pool(pooled, src_tokens.ne(PAD))
-                rows["target"] = self.sentence_vectors(target)
+                rows["target"] = self.sentence_vectors(target, real)
             return rows
 
-        return in_chunks(pairs, (src_tokens, prev_output_tokens, target, real), self.encode_chunk)
+        return in_chunks(pairs, (src_tokens, prev_output_tokens, target, real, lengths), self.encode_chunk)
 
-    def sentence_vectors(self, sentences: Tensor) -> Tensor:
-        """Mean states [B, width] of sentences [B, T] that lack ``<s>``; it is put before them."""
+    def sentence_vectors(self, sentences: Tensor, real: np.ndarray) -> Tensor:
+        """Mean states [B, width] of sentences [B, T] that lack ``<s>``; it is put before them. `real`: bool [B, T],
+        False at padding."""
         tokens = nn.functional.pad(sentences, (1, 0), value=BOS)[:, : self.max_length]
-        return self.encode_text(tokens, tokens.new_zeros(len(tokens))).vector
+        lengths = 1 + real[:, : self.max_length - 1].sum(1)
+        return self.encode_text(tokens, tokens.new_zeros(len(tokens)), lengths=lengths).vector
 
 
 def build_encoder(options, dictionary: Dictionary, longest: int) -> XlmrEncoder:

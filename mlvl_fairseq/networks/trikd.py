@@ -17,6 +17,7 @@ from mlvl_fairseq.data.text.sentencepiece import SentencePieceTokenizer
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.chunking import in_chunks
 from mlvl_fairseq.modules.heads import new_logit_scale, temperature
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.xlmr import PAD, XlmrEncoder
 from mlvl_fairseq.modules.x_projector import CProjector, XProjector
 from mlvl_fairseq.networks.base import NETWORKS, Encoded, Network, Restored, register_network
@@ -297,7 +298,7 @@ class TrikdNetwork(Network):
         return self
 
     def encode_text(
-        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, states: Optional[Tensor] = None
+        self, tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None, lengths: Lengths = None, states=None
     ) -> Encoded:
         """See :class:`Network`; ids are XLM-R's, padded on either side, and no language matters.
 
@@ -307,9 +308,9 @@ class TrikdNetwork(Network):
         """
         if states is None:
             with torch.no_grad():
-                states = in_chunks(self.mte, (tokens,), self.encode_chunk)
+                states = in_chunks(self.mte, (tokens, lengths), self.encode_chunk)
         padding = tokens.eq(PAD)
-        vector = in_chunks(self.x_projector, (states, padding, eos_positions), self.encode_chunk)
+        vector = in_chunks(self.x_projector, (states, padding, eos_positions, lengths), self.encode_chunk)
         return Encoded(vector, states, ~padding)
 
     def encode_image(self, images: Tensor) -> Encoded:
@@ -329,17 +330,18 @@ class TrikdNetwork(Network):
         states: Optional[Tensor] = None,
         images: Optional[Tensor] = None,
         english: Optional[Tensor] = None,
+        lengths: Lengths = None,
     ) -> Dict[str, Tensor]:
         """Encode captions, and what is given beside them.
 
         Args:
-            tokens, eos_positions, states: see :meth:`encode_text`. images: see :meth:`encode_image`.
+            tokens, eos_positions, states, lengths: see :meth:`encode_text`. images: see :meth:`encode_image`.
             english: [B, clip_dim] CLIP features of English captions.
 
         Returns:
             ``text`` and, as far as given, ``image`` and ``english``, each [B, width], not normalised.
         """
-        features = {"text": self.encode_text(tokens, eos_positions, states=states).vector}
+        features = {"text": self.encode_text(tokens, eos_positions, lengths=lengths, states=states).vector}
         if images is not None:
             features["image"] = self.encode_image(images).vector
         if english is not None:

@@ -28,6 +28,8 @@ def test_tokens_are_framed_and_padded_on_the_right():
     tokens = [[BOS, 1, 2, 3, EOS], [BOS, EOS, EOS, EOS, EOS], [BOS, 11, 12, EOS, EOS]]
     assert result["net_input"]["tokens"].tolist() == tokens
     assert result["net_input"]["eos_positions"].tolist() == [4, 1, 3]
+    assert isinstance(result["net_input"]["lengths"], np.ndarray)  # which no trainer moves to a GPU
+    assert result["net_input"]["lengths"].tolist() == [5, 2, 4]
     assert result["net_input"]["tokens"].dtype == torch.int64
     assert (result["nsentences"], result["ntokens"]) == (3, 11)
     assert result["id"].tolist() == [0, 2, 4] and result["image_ids"].tolist() == [3, 0, 1]
@@ -44,7 +46,9 @@ def test_long_captions_are_cut_and_keep_their_end(max_length, expected):
     result = batch(captions, [3, 1])
     assert result["net_input"]["tokens"].tolist() == expected
     assert result["net_input"]["eos_positions"].tolist() == [len(expected[0]) - 1, 2]
+    assert result["net_input"]["lengths"].tolist() == [len(expected[0]), 3]
     assert [captions.num_tokens(row) for row in (3, 1)] == [min(8, max_length), 3]
+    assert captions.num_tokens_vec(np.array([3, 1])).tolist() == [min(8, max_length), 3]
     assert captions.sizes.max() <= max_length
 
 
@@ -65,6 +69,7 @@ def test_texts_may_have_no_end(max_length, expected):
     result = batch(captions, [3, 1, 2])
     assert result["net_input"]["tokens"].tolist() == expected
     assert result["net_input"]["eos_positions"].tolist() == [len(expected[0]) - 1, 1, 0]
+    assert result["net_input"]["lengths"].tolist() == [len(expected[0]), 2, 1]
     assert [captions.num_tokens(row) for row in (3, 1, 2)] == [min(7, max_length), 2, 1]
 
 
@@ -148,6 +153,7 @@ def test_joined_batches_are_the_batch_of_all_rows(first_rows, second_rows):
     assert both["ntokens"] == expected["ntokens"] == first["ntokens"] + second["ntokens"]
     for name in ("tokens", "eos_positions"):
         assert torch.equal(both["net_input"][name], expected["net_input"][name]), name
+    assert both["net_input"]["lengths"].tolist() == expected["net_input"]["lengths"].tolist()
     for name in ("image_ids", "image_features"):
         assert torch.equal(both[name], expected[name]), name
 

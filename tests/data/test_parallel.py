@@ -248,6 +248,7 @@ def test_batches_keep_one_direction_when_long_pairs_are_left_out(build):
             source, target = (sentence(pair, lang, number).tolist() for lang in direction)
             tokens = collated["net_input"]["src_tokens"][row]
             assert tokens[tokens.ne(1)].tolist() == [0, *source]
+            assert collated["source_lengths"][row] == 1 + len(source)
             assert collated["target"][row][collated["target"][row].ne(1)].tolist() == target
             previous = collated["net_input"]["prev_output_tokens"][row]
             assert previous[previous.ne(1)].tolist() == [2, *target[:-1]]

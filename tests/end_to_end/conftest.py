@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +109,14 @@ def succeed(run):
 @pytest.fixture(scope="session")
 def composed(cll):
     """The options of learning a language have been composed once, so that processes forked from here need not do it."""
+    compose_here(cll("en"))
+
+
+def compose_here(arguments):
     from mlvl_fairseq.continual.training_options import parse_training
 
     compose_once()
-    convert_namespace_to_omegaconf(parse_training([str(option) for option in cll("en")]))
+    convert_namespace_to_omegaconf(parse_training([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
@@ -119,8 +124,11 @@ def fork(run_here, composed):
     """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, with
     everything imported already; what it writes goes to `log`. It is ended with the test."""
     started = []
+    import_module("torch._dynamo")  # as ranks do
 
     def command(log, name, *arguments):
+        if name == "fairseq-train":
+            compose_here(arguments)
         process = multiprocessing.get_context("fork").Process(target=_forked, args=(log, run_here, name, arguments))
         process.start()
         started.append(process)

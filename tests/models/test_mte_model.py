@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq.sequence_generator import SequenceGenerator
+from host_syncs import Watch
 from mte_models import LANGUAGES, PAIRS, new_batch, new_dictionary, new_model, write_random_xlmr
 
 from mlvl_fairseq.checkpoints.formats.xlmr import read_xlmr
@@ -143,8 +144,12 @@ def test_sentence_vectors_are_means_over_all_but_padding():
 
 def test_targets_as_long_as_the_encoder_reads():
     model = new_model().eval()
-    vector = model.sentence_vectors(torch.tensor([[5] * 19 + [2]]))  # with <s> one token too many
-    torch.testing.assert_close(vector, model.encoder.xlmr(torch.tensor([[0] + [5] * 19])).mean(1))
+    tokens = torch.tensor([[5] * 19 + [2], [5] * 18 + [2, 1]])  # the first one with <s> one token too many
+    with Watch().watching() as watch:
+        vectors = model.sentence_vectors(tokens, (tokens != 1).numpy())
+    assert not watch.found
+    expected = torch.tensor([[0] + [5] * 19, [0] + [5] * 18 + [2]])
+    torch.testing.assert_close(vectors, model.encoder.xlmr(expected).mean(1))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])

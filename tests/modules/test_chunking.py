@@ -2,6 +2,7 @@
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,6 +69,17 @@ def test_dropout_is_the_same_when_a_chunk_is_computed_again(size):
         torch.testing.assert_close(chunked, expected, rtol=1e-12, atol=1e-13)  # sums over chunks differ in order
     other = results(without_checkpoints, 0.4, size, seed=2)
     assert not any(torch.allclose(first, second) for first, second in zip(kept, other))  # there is dropout
+
+
+@pytest.mark.parametrize("size", [3, 5, 9, 10])
+def test_chunks_have_their_own_rows_of_arrays_too(size):
+    given, seen = (torch.arange(ROWS), np.arange(ROWS), None, torch.arange(ROWS) % 2), []
+    in_chunks(lambda *own: seen.append(own) or own[0], given, size)
+    expected = np.split(np.arange(ROWS), range(size, ROWS, size))
+    assert [[own if own is None else own.tolist() for own in chunk] for chunk in seen] == [
+        [rows.tolist(), rows.tolist(), None, (rows % 2).tolist()] for rows in expected
+    ]
+    assert all(isinstance(chunk[1], np.ndarray) for chunk in seen)
 
 
 def test_random_numbers_go_on_where_the_forward_pass_left_them():

@@ -1,10 +1,13 @@
 """How a batch of pairs goes through a CCLM: against one pair at a time, in chunks, with other towers and heads."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
+from host_syncs import Watch
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules import hard_negatives, length_groups
+from mlvl_fairseq.modules import hard_negatives, length_groups, packing
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
 from mlvl_fairseq.modules.towers.clip_text_tower import ClipTextTowerConfig
 from mlvl_fairseq.modules.towers.clip_vit import ClipViTConfig
@@ -85,6 +88,23 @@ def batch(stream, image="swin", **more):
     found["masked_tokens"] = masked.clone().index_fill_(1, torch.tensor([1]), 3)
     found["masked_positions"] = torch.tensor([[1, 0], [1, 2], [2, 1], [0, 0], [1, 0]])
     return {**found, **more}
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+@pytest.mark.parametrize("of_both", [False, True])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_lengths_that_are_known_are_not_asked_of_the_device(stream, of_both, chunk, new_network):
+    network, inputs = new_network(), batch(stream)
+    network.encode_chunk = chunk
+    if of_both:
+        inputs["masked_eos_positions"] = torch.full((B,), inputs["masked_tokens"].shape[1] - 1)
+    ends = {"masked_eos_positions": inputs["view_eos_positions" if stream == "text" else "eos_positions"], **inputs}
+    known = {name.replace("eos_positions", "lengths"): 1 + ends[name].numpy() for name in ends if "eos" in name}
+    with Watch().watching() as watch:
+        found = network(**inputs, **known)
+    assert not watch.found
+    with patch.object(packing, "GROUPED", ()):
+        torch.testing.assert_close(found, network(**inputs), rtol=0, atol=0)
 
 
 def one_by_one(network, inputs):

@@ -67,7 +67,7 @@ class GivenStates(nn.Module):
 
     width, max_length, vocab_size = 6, 9, 0
 
-    def forward(self, tokens, last):
+    def forward(self, tokens, last, lengths=None):
         return FeaturesConfig(self.width).build()(tokens)
 
 

@@ -103,8 +103,8 @@ class ExamplesDataset(DrawnDataset):
         return image
 
     def collater(self, samples: List[Dict]) -> Dict:
-        """``net_input``: ``tokens`` int64 [B, T], ``eos_positions`` [B], ``images`` [B * V, ...], of which image v of
-        row b is at b * V + v; and what the targets add."""
+        """``net_input``: ``tokens`` int64 [B, T], ``eos_positions`` [B], ``lengths`` [B], which stay an array,
+        ``images`` [B * V, ...], of which image v of row b is at b * V + v; and what the targets add."""
         if not samples:
             return {}
         tokens = [sample["tokens"] for sample in samples]
@@ -114,6 +114,7 @@ class ExamplesDataset(DrawnDataset):
             "ntokens": sum(map(len, tokens)),
             "net_input": {
                 **padded("tokens", "eos_positions", tokens, self.pad),
+                "lengths": np.array([len(text) for text in tokens]),
                 "images": torch.stack([image for sample in samples for image in sample["images"]]),
             },
         }

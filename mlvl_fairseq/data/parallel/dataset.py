@@ -44,15 +44,17 @@ class ParallelDataset(FairseqDataset):
 
     def collater(self, samples: Sequence[Dict]) -> Dict:
         """fairseq's batch of sentence pairs, ``direction``, its position in `directions`, and ``numbers`` [B], those of
-        the pairs within it, ``target_real``, bool array [B, T]: which of the targets' tokens are no padding (it stays
-        in memory that Python reads without waiting); ``net_input`` also has ``target_lang``, the id of the language to
-        translate into.
+        the pairs within it; ``target_real``, bool array [B, T], which of the targets' tokens are no padding, and
+        ``source_lengths``, int64 array [B], how many of a source are none (both stay in memory that Python reads
+        without waiting); ``net_input`` also has ``target_lang``, the id of the language to translate into.
         """
         if not samples:
             return {}
         direction = int(self.direction_of(samples[0]["id"]))
         batch = self.datasets[direction].collater(samples)
         batch["direction"] = direction
+        sources = batch["net_input"]["src_tokens"].numpy()
+        batch["source_lengths"] = (sources != self.datasets[direction].src_dict.pad()).sum(1)
         batch["target_real"] = batch["target"].numpy() != self.datasets[direction].tgt_dict.pad()
         batch["numbers"] = batch["id"] - int(self.starts[direction])
         batch["net_input"]["target_lang"] = self.languages[self.directions[direction].target]

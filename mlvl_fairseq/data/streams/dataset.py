@@ -5,10 +5,10 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mlvl_fairseq.data.drawn_dataset import DrawnDataset
 from mlvl_fairseq.data.streams.base import Item, Row, StreamKind
 from mlvl_fairseq.data.streams.order import epoch_stream_record
 from mlvl_fairseq.data.streams.pictures import identity
@@ -40,7 +40,7 @@ class PlacedItem:
     item: Item
 
 
-class StreamsDataset(FairseqDataset):
+class StreamsDataset(DrawnDataset):
     """Place -> what its record gives, drawn by a generator that the place alone seeds.
 
     Args:
@@ -98,25 +98,22 @@ class StreamsDataset(FairseqDataset):
 
     def _inputs(self, samples: List[PlacedItem], chosen: List[tuple]) -> Dict:
         rows: List[Row] = [row for _, row in chosen]
-        tokens, eos = self._padded([row.tokens for row in rows])
-        masked, last = self._padded([row.masked.tokens for row in rows])
         net_input = {
-            "tokens": tokens,
-            "eos_positions": eos,
+            **self._padded("", [row.tokens for row in rows]),
+            **self._padded("masked_", [row.masked.tokens for row in rows]),
             "ids": self._ids(samples, chosen),
-            "masked_tokens": masked,
             "masked_positions": _stacked([row.masked.positions for row in rows], 0),
         }
         labels = _stacked([row.masked.labels for row in rows], NO_LABEL)
         places = torch.from_numpy(np.flatnonzero(labels.numpy() != NO_LABEL))
         batch = {"net_input": net_input, "masked_ids": labels, "masked_places": places}
+        if not rows[0].masks_both:  # they end where those without masks do
+            del net_input["masked_eos_positions"]
         if rows[0].view is not None:
-            net_input["view_tokens"], net_input["view_eos_positions"] = self._padded([row.view for row in rows])
-            if rows[0].masks_both:
-                net_input["masked_eos_positions"] = last
+            net_input.update(self._padded("view_", [row.view for row in rows]))
             return batch
         if rows[0].second is not None:
-            net_input["second_tokens"], net_input["second_eos_positions"] = self._padded([row.second for row in rows])
+            net_input.update(self._padded("second_", [row.second for row in rows]))
         shown = sorted({number for number, _ in chosen})
         net_input["images"] = torch.stack([samples[number].item.image for number in shown])
         if rows[0].box is not None:
@@ -134,16 +131,15 @@ class StreamsDataset(FairseqDataset):
             own = [row.identity for _, row in chosen]
         return torch.tensor(own, dtype=torch.long)
 
-    def _padded(self, texts: Sequence) -> tuple:
-        """Ids of texts [rows, longest], and where each ends [rows]."""
-        return _stacked(texts, self.pad), torch.tensor([len(text) - 1 for text in texts])
-
-    # What fairseq asks of every data set.
-    def num_tokens(self, index: int) -> int:
-        return 1
-
-    def size(self, index: int) -> int:
-        return 1
+    def _padded(self, name: str, texts: Sequence) -> Dict:
+        """Ids of texts [rows, longest], where each ends [rows], and as an array how long each is [rows]."""
+        lengths = np.array([len(text) for text in texts])
+        given = {
+            "tokens": _stacked(texts, self.pad),
+            "eos_positions": torch.from_numpy(lengths - 1),
+            "lengths": lengths,
+        }
+        return {name + part: value for part, value in given.items()}
 
 
 def _stacked(numbers: Sequence, fill: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Type
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +98,12 @@ class TextAdapter(nn.Module):
         return tensors
 
     def forward(
-        self, tower: "CLIPTextTower", tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
+        self, tower: Callable[..., Tensor], tokens: Tensor, eos_positions: Tensor, lang: Optional[str] = None
     ) -> Adapted:
         """Encode captions of one language.
 
         Args:
-            tower: the text tower.
+            tower: a :class:`CLIPTextTower`, as it is called.
             tokens: int64 [B, T]. eos_positions: int64 [B].
             lang: the captions' language; None: unknown.
         """
@@ -222,6 +222,13 @@ def build_adapter(name: str, given: Any, shape: TowerShape, languages: Sequence[
     kind = ADAPTERS[name]
     names = [option.name for option in fields(kind.options_type) if hasattr(given, option.name)]
     return kind(kind.options_type(**{name: getattr(given, name) for name in names}), shape, languages, seed)
+
+
+class UndrawnLinear(nn.Linear):
+    """One that draws no numbers: they are to be filled in. (torch's ``skip_init`` imports its compiler for that.)"""
+
+    def reset_parameters(self) -> None:
+        pass
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import NoPlaceError, UserError
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.registry import import_modules
 
 LOCAL_LAYERS = 4  # of a vision transformer with regions (X-VLM, Zeng et al. 2022)
@@ -180,12 +181,13 @@ class TextTower(Tower):
     keeps_states: bool = False
 
     @abstractmethod
-    def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
+    def forward(self, tokens: Tensor, last: Tensor, lengths: Lengths = None) -> TowerOutput:
         """Encode texts.
 
         Args:
             tokens: int64 [B, T] ids, padded on the right, ``T <= max_length``.
             last: int64 [B], position of each text's last token: everything behind it is padding.
+            lengths: int64 [B], see :class:`~mlvl_fairseq.modules.packing.Packing`.
 
         Raises:
             ValueError: T is larger than `max_length`.

@@ -17,7 +17,7 @@ from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
-from mlvl_fairseq.modules.padding import real_tokens
+from mlvl_fairseq.modules.padding import Lengths, real_tokens
 from mlvl_fairseq.modules.towers.base import Parts, TextTower, TowerOutput, register_text_tower
 
 STD = 0.02  # of fresh weights
@@ -141,11 +141,11 @@ class BertTower(TextTower):
             layer.insert_adapters(self.reduction)
         self.encoder.layer.append(layer)
 
-    def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
+    def forward(self, tokens: Tensor, last: Tensor, lengths: Lengths = None) -> TowerOutput:
         width = tokens.shape[1]
         if width > self.max_length:
             raise ValueError(f"{width} tokens are more than the {self.max_length} positions of the text tower")
-        packing = None if is_exported() else Packing.of_last(last, width, self.width)
+        packing = None if is_exported() else Packing.of_last(last, width, self.width, lengths)
         if packing is not None:
             x, mask, seen = self.embeddings(packing.pack(tokens), packing.places), packing.real, None
         else:

@@ -17,6 +17,7 @@ from mlvl_fairseq.modules.block_adapter import BlockAdapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
+from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.base import Parts, Tower
 from mlvl_fairseq.modules.transformer import LayerNorm, Transformer
 
@@ -93,6 +94,7 @@ class CLIPTextTower(Tower):
         tokens: torch.Tensor,
         eos_positions: torch.Tensor,
         adapters: Optional[Sequence[Optional[BlockAdapter]]] = None,
+        lengths: Lengths = None,
     ) -> torch.Tensor:
         """Encode texts.
 
@@ -102,6 +104,7 @@ class CLIPTextTower(Tower):
             tokens: ``[B, T]`` int64 ids, begin and end of text included, ``T <= context_length``.
             eos_positions: ``[B]`` int64, position of each text's first end-of-text token.
             adapters: what is added to each block, None: nothing; prefixes for each example follow the rows of `tokens`.
+            lengths: int64 ``[B]``, see :class:`Packing`.
 
         Returns:
             ``[B, embed_dim]`` features, not normalised.
@@ -109,7 +112,7 @@ class CLIPTextTower(Tower):
         Raises:
             ValueError: if T is larger than the context length.
         """
-        return self.pool(tokens, eos_positions, adapters) @ self.text_projection
+        return self.pool(tokens, eos_positions, adapters, lengths) @ self.text_projection
 
     def embed(self, tokens: torch.Tensor, places: Optional[torch.Tensor] = None) -> torch.Tensor:
         """What the first block takes, ``[B, T, width]``; of ids ``[N]`` at given places in texts ``[N, width]``."""
@@ -123,18 +126,20 @@ class CLIPTextTower(Tower):
             text = f"{tokens.shape[1]} tokens are more than the text tower's context length {self.context_length}"
             raise ValueError(text)
 
-    def pack(self, tokens: torch.Tensor, eos_positions: torch.Tensor) -> Tuple[torch.Tensor, Packing]:
+    def pack(
+        self, tokens: torch.Tensor, eos_positions: torch.Tensor, lengths: Lengths = None
+    ) -> Tuple[torch.Tensor, Packing]:
         """What the first block takes of texts without padding, ``[N, width]``, and where they are in it."""
         self._require_length(tokens)
-        packing = Packing.of_last(eos_positions, tokens.shape[1], self.width)
+        packing = Packing.of_last(eos_positions, tokens.shape[1], self.width, lengths)
         return self.embed(packing.pack(tokens), packing.places), packing
 
-    def pool(self, tokens: torch.Tensor, eos_positions: torch.Tensor, adapters=None) -> torch.Tensor:
+    def pool(self, tokens: torch.Tensor, eos_positions: torch.Tensor, adapters=None, lengths=None) -> torch.Tensor:
         """The last state ``[B, width]`` at the end of each text, of which the features are a projection.
 
         Padding is not computed, see :class:`Packing`; only an exported graph has it.
         """
         if is_exported():
             return self.ln_final(self.transformer(self.embed(tokens), adapters, at=eos_positions))
-        x, packing = self.pack(tokens, eos_positions)
+        x, packing = self.pack(tokens, eos_positions, lengths)
         return packing.of_batch(self.ln_final(self.transformer(x, adapters, packing.last, packing)))

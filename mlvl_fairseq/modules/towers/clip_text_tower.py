@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.exporting import is_exported
-from mlvl_fairseq.modules.padding import real_tokens
+from mlvl_fairseq.modules.padding import Lengths, real_tokens
 from mlvl_fairseq.modules.towers.base import TextTower, TowerOutput, register_text_tower
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.modules.transformer import ACTIVATIONS
@@ -69,13 +69,13 @@ class ClipTextTower(CLIPTextTower, TextTower):
         )
         self.config, self.vocab_size, self.max_length = config, config.vocab_size, config.max_positions
 
-    def forward(self, tokens: Tensor, last: Tensor) -> TowerOutput:
+    def forward(self, tokens: Tensor, last: Tensor, lengths: Lengths = None) -> TowerOutput:
         if not self.keeps_states:
-            return TowerOutput(self.pool(tokens, last))
+            return TowerOutput(self.pool(tokens, last, lengths=lengths))
         if is_exported():
             states = self.ln_final(self.transformer(self.embed(tokens)))
         else:
-            x, packing = self.pack(tokens, last)
+            x, packing = self.pack(tokens, last, lengths)
             states = packing.unpack(self.ln_final(self.transformer(x, packing=packing)))
         rows = last[:, None, None].expand(-1, 1, self.width)
         return TowerOutput(states.gather(1, rows).squeeze(1), states, real_tokens(last, tokens.shape[1]))

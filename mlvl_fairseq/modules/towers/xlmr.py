@@ -9,6 +9,7 @@ from fairseq.models.transformer.transformer_encoder import TransformerEncoderBas
 from torch import Tensor
 
 from mlvl_fairseq.modules.packing import Packing
+from mlvl_fairseq.modules.padding import Lengths
 
 BOS, PAD = 0, 1
 
@@ -63,13 +64,13 @@ class XlmrEncoder(TransformerEncoderBase):
         self.config = config
         self.apply(draw_as_bert)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, lengths: Lengths = None) -> Tensor:
         """Ids [B, T] with ``<s>`` and ``</s>``, padded with 1 on either side -> last hidden states [B, T, width].
 
         fairseq's layers and weights, but padding is not computed, see :class:`Packing`. States at padding have no
-        meaning. T is at most ``max_positions`` without the padding.
+        meaning. T is at most ``max_positions`` without the padding. `lengths`: int64 [B], see :class:`Packing`.
         """
-        packing = Packing(tokens.ne(PAD), self.config.width)
+        packing = Packing(tokens.ne(PAD), self.config.width, lengths)
         embedded = self.embed_tokens(packing.pack(tokens)) + self.embed_positions.weight[PAD + 1 + packing.places]
         x = self.dropout_module(self.layernorm_embedding(embedded))
         for layer in self.layers:

@@ -39,7 +39,8 @@ class Captions:
 
 
 def positions(tokens):
-    return {"tokens": tokens, "eos_positions": torch.full((len(tokens),), tokens.shape[1] - 1)}
+    count, length = tokens.shape
+    return {"tokens": tokens, "eos_positions": torch.full((count,), length - 1), "lengths": np.full(count, length)}
 
 
 def replay_options(**more):
@@ -88,7 +89,7 @@ def test_the_reservoir_is_the_reference_s(replay, monkeypatch, label):
 
 def rows_of(text):
     """A model whose feature of a caption is the row of `text` that its first token names."""
-    return lambda tokens, eos_positions: {"text": text[tokens[:, 0]]}
+    return lambda tokens, eos_positions, lengths: {"text": text[tokens[:, 0]]}
 
 
 def numbered(rows, **more):

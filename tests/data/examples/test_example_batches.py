@@ -55,6 +55,7 @@ def test_a_batch_of_hypotheses(batches):
     text = [[0, *map(ord, "it runs"), 2], [0, *map(ord, "two ani"), 2]]
     assert batch["net_input"]["tokens"].tolist() == text and batch["net_input"]["head"] == "labels"
     assert batch["net_input"]["eos_positions"].tolist() == [8, 8]
+    assert isinstance(batch["net_input"]["lengths"], np.ndarray) and batch["net_input"]["lengths"].tolist() == [9, 9]
     assert batch["labels"].tolist() == [2, 1] and batch["id"].tolist() == [2, 0] and batch["nsentences"] == 2
     assert batch["net_input"]["images"].shape == (2, 3, 4, 4)
     assert data.collater([]) == {}

@@ -31,7 +31,13 @@ def made(pieces, tmp_path):
 
 
 def batch(data, records, epoch=1):
-    return data.collater([data[place] for place in places(epoch, 3, np.array(records))])
+    found = data.collater([data[place] for place in places(epoch, 3, np.array(records))])
+    for name in found.get("net_input", ()):
+        if name.endswith("tokens"):
+            lengths = found["net_input"][name.replace("tokens", "lengths")]
+            assert isinstance(lengths, np.ndarray), "a trainer would move it to a GPU"
+            assert lengths.tolist() == (found["net_input"][name] != 1).sum(1).tolist()
+    return found
 
 
 IMAGES = [{"binary": picture(seed=i), "caption": {"en": "▁a", "de": "▁th e e e"[: 4 + i]}} for i in range(4)]
@@ -127,6 +133,8 @@ def same(one, other):
         if isinstance(value, dict)
         else torch.equal(value, other[key])
         if isinstance(value, torch.Tensor)
+        else np.array_equal(value, other[key])
+        if isinstance(value, np.ndarray)
         else value == other[key]
         for key, value in one.items()
     )
