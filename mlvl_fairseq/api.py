@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.data.classification import DATA_SETS
 from mlvl_fairseq.data.classification.base import PROMPT
 from mlvl_fairseq.data.classification.names import tell_of_equal_names
@@ -20,7 +21,6 @@ from mlvl_fairseq.data.images.given import GivenImages, Picture
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.docstrings import summary
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.classification import unit_rows
 from mlvl_fairseq.evaluation.metrics.nearest import nearest
 from mlvl_fairseq.inference.class_vectors import class_vectors
 from mlvl_fairseq.inference.encoder import Encoder

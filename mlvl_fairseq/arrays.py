@@ -1,4 +1,4 @@
-"""Arrays of plain numbers in ``.npy`` and ``.npz`` files. Pickled content is refused unread."""
+"""Arrays of plain numbers, in ``.npy`` and ``.npz`` files and of unit length. Pickled content is refused unread."""
 
 import math
 import warnings
@@ -14,7 +14,14 @@ from mlvl_fairseq.files import atomic_path, open_file
 
 KINDS = "biuf"  # of dtypes: truth values, integers, floating point numbers
 MAX_NPZ_BYTES = 1 << 30  # what all arrays of an archive may inflate to: 2^28 ranks
+SMALLEST_NORM = 1e-12  # that of torch.nn.functional.normalize
 Shape = Sequence[Union[int, str]]  # a letter stands for any size
+
+
+def unit_rows(features, dtype=np.float32) -> np.ndarray:
+    """Rows, along the last axis, divided by their Euclidean norm in float64; rows of zeros stay."""
+    rows = np.asarray(features, np.float64)
+    return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), SMALLEST_NORM)).astype(dtype, copy=False)
 
 
 def map_array(path, dtypes: Sequence[str] = (), shape: Optional[Shape] = None, advice: str = "") -> np.ndarray:

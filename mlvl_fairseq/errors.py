@@ -31,6 +31,10 @@ class DataError(UserError):
         self.path, self.line, self.field = path, line, field
 
 
+class MissingFileError(DataError):
+    """A file is not there."""
+
+
 def without_line_ends(message: str) -> str:
     """A message in one line, though what it quotes (an option, a name) may hold ends of lines."""
     return message.replace("\r", "\\r").replace("\n", "\\n")

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-from mlvl_fairseq.errors import DataError, UserError
+from mlvl_fairseq.errors import DataError, MissingFileError, UserError
 
 INFLATION = 100  # text deflates to a third or a fifth, very repetitive text to a fiftieth; a bomb to a thousandth
 INFLATED_AT_LEAST = 4 << 20  # bytes that the beginning of any file may inflate to
@@ -46,7 +46,7 @@ def require_file(path, missing: str = "") -> None:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError("no such file" + (f"; {missing}" if missing else ""), path) from None
+        raise MissingFileError("no such file" + (f"; {missing}" if missing else ""), path) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
     if not stat.S_ISREG(mode):

@@ -1,9 +1,8 @@
-"""fairseq composes all its options with Hydra at every start, which is half of what a tiny training costs: here it
-composes once for each choice of components, and puts other values into a copy of that, as Hydra does."""
+"""fairseq composes all its options with Hydra at every start, which is half of what a tiny training costs: here each
+component is composed once, and what is asked for is put together from copies, with other values, as Hydra does."""
 
 import contextlib
 import copy
-import operator
 import sys
 
 from hydra import initialize_config_module
@@ -25,37 +24,50 @@ class Composer:
     """Stands for ``hydra.experimental.compose`` in fairseq."""
 
     def __init__(self, compose):
-        self._compose, self._composed = compose, {}
+        self._compose, self._parts = compose, {}
 
     def __call__(self, name, overrides, strict):
         values = dict(text.split("=", 1) for text in overrides)
-        choices = tuple((key, value) for key, value in values.items() if "." not in key)
-        place = (name, strict, choices, tuple(values))
-        options = [_options_of(*choice) for choice in choices]  # other ones may have been registered by this name
-        known = self._composed.get(place)
-        if known is not None and all(map(operator.is_, known[0], options)):
-            other = [f"{key}={value}" for key, value in values.items() if known[1][key] != value]
-            config = _with_values(known[2], other)
+        choices = {key: value for key, value in values.items() if "." not in key}
+        own = {group: {} for group in (*choices, None)}  # None: of what is always there
+        for key in values.keys() - choices.keys():
+            group = key.partition(".")[0]
+            own[group if group in choices else None][key] = values[key]
+        places = {group: (name, strict, group, choices.get(group), frozenset(own[group])) for group in own}
+        places[None] += tuple(choices)
+        options = {group: _options_of(group, choice) for group, choice in choices.items()}
+        known = {group: self._parts.get(place) for group, place in places.items()}
+        # other options may have been registered by a name
+        if all(part and part[0] is options.get(group) for group, part in known.items()):
+            config = _put_together(known, values)
             if config is not None:
                 return config
         with initialize_config_module("fairseq.config"):
             config = self._compose(name, overrides=overrides, strict=strict)
-        self._composed[place] = (options, values, copy.deepcopy(config))
+        for group, place in places.items():
+            made = config if group is None else config[group]
+            self._parts[place] = (options.get(group), own[group], copy.deepcopy(made))
         return config
 
 
-def _options_of(group, name):
-    return ConfigStore.instance().repo.get(group, {}).get(f"{name}.yaml")
-
-
-def _with_values(config, overrides):
-    """A copy of a configuration; None: leave it to Hydra, which says what is wrong, or how values are merged."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def _put_together(parts, values):
+    """Copies of parts, with other values; None: leave it to Hydra, which says what is wrong, or merges values."""
+    config, before = copy.deepcopy(parts[None][2]), {}
+    for group, (_, own, part) in parts.items():
+        before.update(own)
+        if group is not None:
+            config._content[group] = copy.deepcopy(part)
+            config._content[group]._set_parent(config)
+    other = [f"{key}={value}" for key, value in values.items() if "." in key and before[key] != value]
+    parsed = OverridesParser.create().parse_overrides(other)
     if any(isinstance(override.value(), dict) for override in parsed):
         return None
-    config = copy.deepcopy(config)
     try:
         ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
     except HydraException:
         return None
     return config
+
+
+def _options_of(group, name):
+    return ConfigStore.instance().repo.get(group, {}).get(f"{name}.yaml")

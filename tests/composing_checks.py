@@ -57,6 +57,8 @@ OTHERS = [
     {"seed": 7, "embed_dim": 8, "clip_norm": 0.25},
     {"arch": "clip_tiny"},
     {"optimizer": "adam", "adam_betas": "(0.5, 0.6)"},
+    {"optimizer": "adam", "lr_scheduler": "inverse_sqrt", "warmup_updates": 3},
+    {"lr_scheduler": "inverse_sqrt", "warmup_init_lr": 0.5},  # both are known, not together
 ]
 
 
@@ -65,7 +67,7 @@ def test_other_values_are_those_of_hydra(composer, by_hydra):
     for values in OTHERS:
         assert repr(composed(**values)) == repr(by_hydra(**values))
     assert repr(composed()) == repr(first)  # what was put in and taken since is not in it
-    assert len(composer) == 2, "one for each optimizer"
+    assert len(composer) == 3, "one for each component"
 
 
 def test_a_configuration_is_nobody_else_s(composer):

@@ -8,6 +8,7 @@
 # 500 photos of the training set are set aside before anything is trained, and are what is reported: they select nothing.
 # Checkpoints are chosen on the photos of val.
 # SEEDS="1 2 3" METHODS="..." UPDATES=250 LR=1e-3 in the environment change what is run; JOBS=2 runs two at a time.
+# AUTOCAST=bf16 learns the languages once more, into seed1/METHOD-bf16 and so on: what that changes is in the report.
 # OEWC and MAS take importance from FISHER_BATCHES=30 batches of a language.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -39,13 +40,13 @@ fi
 mlvl-prepare "$out/corpus" --teacher "$out/teacher/checkpoint_best.pt"
 
 learn() { # learn SEED METHOD
-  mlvl-cll "$out/corpus" "$out/seed$1/$2" --method "$2" --order "$order" --seed "$1" \
+  mlvl-cll "$out/corpus" "$out/seed$1/$2${AUTOCAST:+-$AUTOCAST}" ${AUTOCAST:+--autocast "$AUTOCAST"} --method "$2" --order "$order" --seed "$1" \
     --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
     --lr "${LR:-1e-3}" --max-epoch 100 --max-update "${UPDATES:-250}" --cpu \
     --ewc-batches "${FISHER_BATCHES:-30}" --mas-batches "${FISHER_BATCHES:-30}"
 }
 export -f learn
-export out order LR UPDATES FISHER_BATCHES
+export out order LR UPDATES FISHER_BATCHES AUTOCAST
 for seed in "${seeds[@]}"; do
   for method in "${methods[@]}"; do echo "$seed $method"; done
 done | xargs -P "${JOBS:-1}" -L 1 bash -c 'learn "$@"' _

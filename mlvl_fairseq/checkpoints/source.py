@@ -24,6 +24,7 @@ Tensors = Dict[str, torch.Tensor]
 Schema = TypeVar("Schema")
 _REAL = {torch.half, torch.bfloat16, torch.float, torch.double, torch.bool}
 _REAL |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+SHOWN = 8  # checkpoints in a folder that a message names
 MAX_LAYERS = 1000  # of a tower; a module is built for each before anything is compared
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # files of torch < 1.6: a pickled constant
 
@@ -168,10 +169,20 @@ def format_of(source: WeightSource, family: Optional[str] = None) -> WeightForma
     other = next((one for one in formats if one not in known and one.detect(source)), None)
     if other is not None:
         raise UserError(f"{source.path} holds a model of the family '{other.family}', not '{family}'")
+    held = _checkpoints_in(source.path)
+    if held:
+        listed = ", ".join(held[:SHOWN]) + (f", ... and {len(held) - SHOWN} more" if len(held) > SHOWN else "")
+        raise DataError(f"is no model, but a folder that holds some; give one of them: {listed}", source.path)
     listed = "; ".join(sorted(one.description for one in known))
     wanted = f"{family.upper()} " if family else ""
     message = f"no {wanted}checkpoint of a known format; known are: {listed}"
     raise DataError(f"{message}; released files of other programs are converted first (mlvl-convert)", source.path)
+
+
+def _checkpoints_in(folder: Path) -> List[str]:
+    """The checkpoints in a folder, or in folders in it, by their paths from there; those of the best scores first."""
+    found = [str(path.relative_to(folder)) for pattern in ("*.pt", "*/*.pt") for path in folder.glob(pattern)]
+    return sorted(found, key=lambda path: (not path.endswith("checkpoint_best.pt"), path))
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -3,6 +3,8 @@
 torch and fairseq are imported where there is something to do: a run that is finished says so at once.
 """
 
+import contextlib
+import gc
 import logging
 import os
 import shlex
@@ -32,23 +34,26 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         UserError: something that any language needs is not there, the folder holds another run, another process is at
             work in it, or a step failed. Nothing has been made where it is known before the first update.
     """
-    preconditions.check_languages(sequence, corpus)
-    preconditions.check_folder(sequence.folder)
-    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
-    if sequence.untrained or missing:
-        import_training()
-    sequence.check(corpus)
-    if sequence.untrained:
-        preconditions.check_folder(corpus.folder)
-        _check_model(sequence.settings)
-        preconditions.check_usable(sequence, corpus)
-        preconditions.require_english(corpus, sequence.languages)
-        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
-        preconditions.check_training(sequence, corpus, sequence.untrained)
-    sequence.folder.mkdir(parents=True, exist_ok=True)
-    with locked(sequence.folder, wait=False):
-        sequence.open(corpus)
-        _run_steps(sequence, corpus)
+    with contextlib.ExitStack() as reading:
+        reading.enter_context(corpus.reading_once())
+        preconditions.check_languages(sequence, corpus)
+        preconditions.check_folder(sequence.folder)
+        missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+        if sequence.untrained or missing:
+            import_training()
+        sequence.check(corpus)
+        if sequence.untrained:
+            preconditions.check_folder(corpus.folder)
+            _check_model(sequence.settings)
+            preconditions.check_usable(sequence, corpus)
+            preconditions.require_english(corpus, sequence.languages)
+            preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
+            preconditions.check_training(sequence, corpus, sequence.untrained)
+        sequence.folder.mkdir(parents=True, exist_ok=True)
+        with locked(sequence.folder, wait=False):
+            sequence.open(corpus)
+            reading.close()
+            _run_steps(sequence, corpus)
 
 
 def _check_model(settings: Settings) -> None:
@@ -120,7 +125,7 @@ def _scores(sequence: Sequence, step: int) -> str:
 
 
 def import_training() -> None:
-    """Everything a job needs, imported once before the forks."""
+    """Everything a job needs, imported once before the forks; none of it is looked through for garbage after them."""
     # Counting GPUs through NVML does not initialise CUDA, which would not survive the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import fairseq_cli.train  # noqa: F401
@@ -128,6 +133,7 @@ def import_training() -> None:
     import mlvl_fairseq
 
     mlvl_fairseq.register()
+    gc.freeze()
 
 
 def fairseq_train(arguments, first_step: int = 0) -> None:

@@ -86,6 +86,10 @@ class CaptionDataset(FairseqDataset):
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
 
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        """The same of many, which fairseq would ask for one by one."""
+        return self.sizes[indices]
+
     def size(self, index: int) -> int:
         return int(self.sizes[index])
 

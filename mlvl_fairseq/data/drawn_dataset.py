@@ -16,6 +16,9 @@ class DrawnDataset(FairseqDataset):
     def num_tokens(self, index: int) -> int:
         return 1
 
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        return np.ones(len(indices), np.int64)
+
     def size(self, index: int) -> int:
         return 1
 

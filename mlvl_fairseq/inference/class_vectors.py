@@ -4,9 +4,9 @@ from typing import Optional, Sequence
 
 import numpy as np
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.data.classification.prompts import fill
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.inference.encoder import Encoder
 
 TEXTS_AT_ONCE = 4096  # prompts whose vectors are in memory together
@@ -31,7 +31,7 @@ def class_vectors(
     for start in range(0, len(names), step):
         some = names[start : start + step]
         texts = [fill(template, name) for name in some for template in templates]
-        each = unit_rows(encoder.encode_texts(texts, lang)).reshape(len(some), len(templates), -1)
+        each = unit_rows(encoder.encode_texts(texts, lang), np.float64).reshape(len(some), len(templates), -1)
         vectors[start : start + step] = unit_rows(each.mean(axis=1))
     bad = np.flatnonzero(~(np.abs(vectors).max(axis=1) > 0))  # NaN is not above 0 either
     if len(bad):

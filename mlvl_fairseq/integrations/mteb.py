@@ -14,11 +14,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 import numpy as np
 
 from mlvl_fairseq.api import Model, load_model
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.data.captions.reading import read_languages
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.data.image_names import ImageFolder
 from mlvl_fairseq.data.images.given import GivenImages
-from mlvl_fairseq.evaluation.metrics.classification import unit_rows
 
 try:
     import datasets

@@ -1,7 +1,7 @@
 """Model ``cclm`` of fairseq: options, what is frozen and what is saved. The network:
 :mod:`mlvl_fairseq.networks.cclm`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import List, Optional
 
 from fairseq.dataclass import FairseqDataclass
@@ -23,23 +23,20 @@ from mlvl_fairseq.networks.dual_encoder import TowerConfigs, dimension_options, 
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
 from mlvl_fairseq.networks.freezing import Counts, freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 RANDOM_LAYERS = 50_000  # the number of the seed that draws layers for unlock_random
 
 
 @dataclass
 class CclmTrainingOptions(FairseqDataclass):
-    image_weights: Optional[str] = field(
-        default=None, metadata={"help": "a public file that the image tower starts from, e.g. of Swin or CLIP"}
+    image_weights: Optional[str] = weights_option(
+        "a public file that the image tower starts from, e.g. of Swin or CLIP"
     )
-    text_weights: Optional[str] = field(
-        default=None,
-        metadata={"help": "a public file or folder of XLM-R that the text tower and the fusion encoder start from"},
+    text_weights: Optional[str] = weights_option(
+        "a public file or folder of XLM-R that the text tower and the fusion encoder start from"
     )
-    init_from: Optional[str] = field(
-        default=None, metadata={"help": "start from all weights of this checkpoint of the same model"}
-    )
+    init_from: Optional[str] = weights_option("start from all weights of this checkpoint of the same model")
 
 
 CclmConfig = with_options(

@@ -21,14 +21,13 @@ from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
 from mlvl_fairseq.networks import mte as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 
 @dataclass
 class MteTrainingOptions(FairseqDataclass):
-    init_from: Optional[str] = field(
-        default=None,
-        metadata={"help": "start from all weights of this checkpoint: stage 2 from checkpoint_best.pt of stage 1"},
+    init_from: Optional[str] = weights_option(
+        "start from all weights of this checkpoint: stage 2 from checkpoint_best.pt of stage 1"
     )
     train_encoder: network.TrainEncoder = field(
         default=network.TrainEncoder.none,

@@ -20,17 +20,14 @@ from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 
 @dataclass
 class TrikdTrainingOptions(FairseqDataclass):
-    init_projectors_from: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "start from the projectors and the temperature of this checkpoint, e.g. to fine-tune; its frozen "
-            "encoders must be the same"
-        },
+    init_projectors_from: Optional[str] = weights_option(
+        "start from the projectors and the temperature of this checkpoint, e.g. to fine-tune; its frozen "
+        "encoders must be the same"
     )
     activation: Optional[Activation] = field(
         default=None, metadata={"help": f"of --clip: {ACTIVATION_HELP.removeprefix('of a CLIP ')}"}

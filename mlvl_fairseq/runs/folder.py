@@ -202,7 +202,9 @@ def refuse_run_folder(path) -> None:
     """
     if not (Path(path) / MANIFEST).is_file():
         return
-    finished = [step.best_checkpoint for step in RunFolder.read(path).steps if step.is_done]
+    run = RunFolder.read(path)
+    finished = [f"{step.best_checkpoint}" for step in run.steps if step.is_done]
     if not finished:
         raise UserError(f"{path} is a run of mlvl-cll, and has no finished model yet")
-    raise UserError(f"{path} is a run of mlvl-cll, not a model; its last model is {finished[-1]}")
+    its = f"its last model is {finished[-1]}" if run.protocol.in_order else f"it holds {', '.join(finished)}"
+    raise UserError(f"{path} is a run of mlvl-cll, not a model; {its}")

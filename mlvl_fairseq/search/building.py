@@ -14,13 +14,12 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 import torch
 
-from mlvl_fairseq.arrays import read_array, write_array
+from mlvl_fairseq.arrays import read_array, unit_rows, write_array
 from mlvl_fairseq.data.feature_arrays import FEATURE_DTYPES
 from mlvl_fairseq.data.feature_extraction import extract_image_features
 from mlvl_fairseq.data.images.policy import BAD_IMAGE_ACTIONS, BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.evaluation.metrics.classification import unit_rows
 from mlvl_fairseq.files import write_text
 from mlvl_fairseq.inference.encoder import Encoder
 from mlvl_fairseq.process.locks import alone_in

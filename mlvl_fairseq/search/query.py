@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, List, Optional
 
 import numpy as np
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 
 if TYPE_CHECKING:
     from mlvl_fairseq.api import Model
@@ -78,4 +78,4 @@ class Query:
         vector = np.sum(wanted, axis=0)
         if self.unwanted:
             vector = vector - UNWANTED * model.encode_text(self.unwanted, self.lang).sum(axis=0, keepdims=True)
-        return unit_rows(vector).astype(np.float32)
+        return unit_rows(vector)

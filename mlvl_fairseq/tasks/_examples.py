@@ -21,13 +21,14 @@ from mlvl_fairseq.data.examples import (
 from mlvl_fairseq.data.examples.dataset import ExamplesDataset, Shown, readable
 from mlvl_fairseq.data.examples.targets import Targets
 from mlvl_fairseq.data.examples.texts import ExampleTextOptions, ExampleTexts
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
+from mlvl_fairseq.data.language_files import told_what_is_there
 from mlvl_fairseq.data.streams.sides import SideOptions, tells_sides, tells_sides_as_published
 from mlvl_fairseq.data.streams.texts import FORMS
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._base import MlvlTask, split_languages
@@ -122,18 +123,20 @@ class ExamplesTask(MlvlTask):
     @classmethod
     def read(cls, cfg, images: ExampleImages, pattern: str, option: str) -> List[Examples]:
         """The examples of each file. Raises UserError, DataError: see :func:`read_examples`."""
-        return [
-            read_examples(
-                path,
-                images,
-                format=str(cfg.examples_format),
-                lang=lang,
-                classes=cls.given_classes(cfg),
-                on_problem=str(cfg.on_problem),
-                max_problems=cfg.max_problems,
-            )
-            for path, lang in example_files(pattern, split_languages(cfg.langs), option).items()
-        ]
+        found = []
+        for path, lang in example_files(pattern, split_languages(cfg.langs), option).items():
+            with told_what_is_there(lang or "", *map(str.strip, pattern.split(","))):
+                examples = read_examples(
+                    path,
+                    images,
+                    format=str(cfg.examples_format),
+                    lang=lang,
+                    classes=cls.given_classes(cfg),
+                    on_problem=str(cfg.on_problem),
+                    max_problems=cfg.max_problems,
+                )
+            found.append(examples)
+        return found
 
     @classmethod
     def given_classes(cls, cfg) -> List[str]:

@@ -48,6 +48,7 @@ def test_long_captions_are_cut_and_keep_their_end(max_length, expected):
     assert result["net_input"]["eos_positions"].tolist() == [len(expected[0]) - 1, 2]
     assert result["net_input"]["lengths"].tolist() == [len(expected[0]), 3]
     assert [captions.num_tokens(row) for row in (3, 1)] == [min(8, max_length), 3]
+    assert captions.num_tokens_vec(np.array([3, 1])).tolist() == [min(8, max_length), 3]
     assert captions.sizes.max() <= max_length
 
 

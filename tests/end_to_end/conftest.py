@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # as ranks and `host_syncs` do: once, before processes are forked
 from composing import compose_once
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from host_syncs import updates_that_do_not_wait
@@ -108,10 +109,14 @@ def succeed(run):
 @pytest.fixture(scope="session")
 def composed(cll):
     """The options of learning a language have been composed once, so that processes forked from here need not do it."""
+    compose_here(cll("en"))
+
+
+def compose_here(arguments):
     from mlvl_fairseq.continual.training_options import parse_training
 
     compose_once()
-    convert_namespace_to_omegaconf(parse_training([str(option) for option in cll("en")]))
+    convert_namespace_to_omegaconf(parse_training([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
@@ -121,6 +126,8 @@ def fork(run_here, composed):
     started = []
 
     def command(log, name, *arguments):
+        if name == "fairseq-train":
+            compose_here(arguments)
         process = multiprocessing.get_context("fork").Process(target=_forked, args=(log, run_here, name, arguments))
         process.start()
         started.append(process)

@@ -106,8 +106,12 @@ def test_languages_may_have_translations_of_their_own(run_here, capsys, encoder,
 @pytest.mark.parametrize(
     "layout, names, options",
     [
-        ("tatoeba", ("tatoeba.deu-eng.deu", "tatoeba.deu-eng.eng"), ["--file-codes", "de=deu, en=eng"]),
-        ("flores", ("dev/deu_Latn.dev", "dev/eng_Latn.dev"), ["--split=dev", "--file-codes=de=deu_Latn,en=eng_Latn"]),
+        ("tatoeba", ("tatoeba.deu-eng.deu", "tatoeba.deu-eng.eng"), ["--file-codes", "de=deu, en=eng, fr=fra"]),
+        (
+            "flores",
+            ("dev/deu_Latn.dev", "dev/eng_Latn.dev"),
+            ["--split=dev", "--file-codes=de=deu_Latn,en=eng_Latn,fr=fra"],
+        ),
     ],
 )
 def test_layouts(run_here, capsys, encoder, write, tmp_path, layout, names, options):
@@ -116,7 +120,8 @@ def test_layouts(run_here, capsys, encoder, write, tmp_path, layout, names, opti
     code, printed = evaluate(run_here, capsys, "--layout", layout, "--root", tmp_path, "--lang", "de", *options)
     assert code == 0 and json.loads(printed.out)["to_r1"] == EXPECTED["to_r1"]
     code, printed = evaluate(run_here, capsys, "--layout", layout, "--root", tmp_path, "--lang", "fr", *options)
-    assert code == 2 and names[0].replace("deu_Latn", "fr").replace("deu", "fr") in printed.err
+    assert code == 2 and names[0].replace("deu_Latn", "fra").replace("deu", "fra") in printed.err
+    assert f"is there in: {options[-1].partition('de=')[2].partition(',')[0]}" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,14 @@ def test_other_prompts_do_not_continue_a_folder(evaluate, tmp_path):
     assert evaluate(*folder, "--reference")[0] == 2
 
 
+@pytest.mark.parametrize("option", ["--names", "--labels", "--templates"])
+def test_a_missing_file_of_a_language_is_told_with_those_that_are_there(evaluate, tmp_path, option):
+    (tmp_path / "of.fr").touch()
+    status, _, error = evaluate(option, tmp_path / "of.{lang}", "--lang", "de")
+    assert status == 2 and f"{tmp_path}/of.de: no such file" in error
+    assert error.endswith(f"; '{tmp_path}/of.{{lang}}' is there in: fr\n")
+
+
 def test_labels_of_a_language_are_a_subset(evaluate, encoder, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps({"DE": [[2, 0], ["rot", "blau"]]}))
     status, scores, _ = evaluate("--labels", tmp_path / "labels.json", "--lang", "de", "--template", "Foto von {}")

@@ -102,6 +102,12 @@ def evaluate(kind, encoder, options, results=None):
 XVNLI = [("0", "0-0", "entailment"), ("1", "1-0", "neutral"), ("2", "2-0", "contradiction"), ("0", "0-0", "-")]
 
 
+def test_a_missing_file_is_told_with_the_languages_that_have_one(encoder, written):
+    options = {**written("xvnli", XVNLI), "lang": ["de"]}
+    with pytest.raises(DataError, match="/de.json: no such file; '.*/{lang}.json' is there in: en$"):
+        evaluate("nli", encoder("xvnli"), options)
+
+
 @pytest.mark.parametrize(
     "unlabelled, accuracy, told", [("wrong", 50.0, "1-wrong"), ("reference", 200 / 3, "1-left-out")]
 )

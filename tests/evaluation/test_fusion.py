@@ -8,6 +8,7 @@ import pytest
 import torch
 from golden import det, load_golden
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.data.captions import read_captions
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.evaluators.fusion import (
@@ -18,7 +19,6 @@ from mlvl_fairseq.evaluation.evaluators.fusion import (
     require_one_space,
     translate_test,
 )
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.evaluation.metrics.retrieval import METRICS, retrieval_scores
 
 GOLDEN = load_golden("fusion")

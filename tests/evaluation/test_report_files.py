@@ -86,6 +86,33 @@ def test_several_methods(tmp_path):
     assert ours[:4] == ["ours", "**49.0**", "**10.5**", "**14.0**"]
 
 
+@pytest.mark.parametrize("gain", [9, 2], ids=["better", "as good"])
+@pytest.mark.parametrize("missing", [(2, 1), (1, 0)], ids=["the last step", "a step before"])
+def test_what_is_not_finished_is_marked_and_never_the_best(tmp_path, missing, gain):
+    """A run at work has some figures: that of English, or those of its last model."""
+    languages = ["en", "de", "fr"]
+
+    def best(step, j, m):
+        return None if (step, j) == missing else falling(step, j, m) + gain * (step - j)
+
+    for name, scores in (("a", falling), ("b", lambda *at: falling(*at) + 2 * (at[0] - at[1])), ("c", best)):
+        write_run(tmp_path / name, name, languages, scores)
+    rows = [line.strip("| ").split("|") for line in summary_table(summarise(read_runs([tmp_path]))).split("\n")[2:]]
+    a, b, c = ([cell.strip() for cell in row][:4] for row in rows)
+    assert a == ["a", "46.0", "15.0", "20.0"] and b == ["b", "**48.0**", "**12.0**", "**16.0**"]
+    assert c[0] == "c (unfinished)" and not any("*" in cell for cell in c) and set(c[1:]) != {"n/a"}
+
+
+def test_a_method_is_finished_with_all_its_seeds(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / f"{seed}", "naive", ["en", "de"], falling, seed=seed)
+    (method,) = summarise(read_runs([tmp_path])).methods
+    assert method.label == "naive"
+    next((tmp_path / "2" / "scores").glob("01-de/*")).unlink()
+    (method,) = summarise(read_runs([tmp_path])).methods
+    assert method.label == "naive (unfinished)" and len(method.runs) == 2
+
+
 def test_runs_without_any_score_are_left_out_and_named(tmp_path):
     write_run(tmp_path / "a", "failed", ["en", "de"], lambda *_: None)
     write_run(tmp_path / "b", "naive", ["en", "de"], falling)

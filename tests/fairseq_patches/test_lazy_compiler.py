@@ -8,6 +8,10 @@ import fairseq
 
 mlvl_fairseq.register()
 from torchvision.ops import roi_align  # as its transforms do
+from mlvl_fairseq.modules.adapters import ADAPTERS, TowerShape, build_adapter
+
+for kind in ADAPTERS:
+    build_adapter(kind, None, TowerShape(16, 2, 16), ["en"])
 
 parameter = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.Optimizer([parameter], {"lr": 1.0})

@@ -1,5 +1,7 @@
 """One interface for every family."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,23 @@ def test_what_a_file_is_is_said_once(clip_file, xlmr_folder, tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(DataError, match="other.pt: no checkpoint of a known format; known are: .*Hugging Face.*XLM-R"):
         format_of(WeightSource(tmp_path / "other.pt"))
+
+
+def test_a_folder_of_checkpoints_names_them(tmp_path):
+    """Such as the folder of a run given to --init-from, or one that fairseq-train has saved into."""
+    with pytest.raises(DataError, match="no CLIP checkpoint of a known format"):
+        format_of(WeightSource(tmp_path), "clip")
+    for name in ("checkpoint_last.pt", "01-de/checkpoint_best.pt", "00-en/checkpoint_best.pt", "01-de/train.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    best = "00-en/checkpoint_best.pt, 01-de/checkpoint_best.pt"
+    named = f"{tmp_path}: is no model, but a folder that holds some; give one of them: {best}, checkpoint_last.pt"
+    with pytest.raises(DataError, match=f"^{re.escape(named)}$"):
+        format_of(WeightSource(tmp_path), "clip")
+    for number in range(9):
+        (tmp_path / f"checkpoint{number}.pt").touch()
+    with pytest.raises(DataError, match=r"checkpoint5.pt, \.\.\. and 4 more$"):
+        format_of(WeightSource(tmp_path))
 
 
 @pytest.mark.parametrize("head", [None, FeatureHead(5, 6, 4)])

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -72,6 +73,13 @@ def test_a_run_given_for_a_model_names_its_last_model(run_of, tmp_path):
         Encoder.load(tmp_path)
     run_of(["00-en"])
     with pytest.raises(UserError, match="its last model is .*/00-en/checkpoint_best.pt"):
+        Encoder.load(tmp_path)
+
+
+def test_a_run_with_a_model_of_each_language_names_them_all(run_of, tmp_path):
+    run_of(["00-en", "01-de"], protocol="single")
+    named = f"not a model; it holds {tmp_path}/00-en/checkpoint_best.pt, {tmp_path}/01-de/checkpoint_best.pt"
+    with pytest.raises(UserError, match=re.escape(named) + "$"):
         Encoder.load(tmp_path)
 
 

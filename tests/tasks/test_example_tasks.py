@@ -173,6 +173,11 @@ def test_tokens_do_not_limit_batches(loaded):
         task.get_batch_iterator(task.dataset("train"), max_tokens=5)
 
 
+def test_a_missing_file_is_told_with_the_languages_that_have_one(setup, folder):
+    with pytest.raises(DataError, match="/de.jsonl: no such file; '.*/{lang}.jsonl' is there in: .*xvnli"):
+        setup("classes", "xvnli.jsonl {lang}.jsonl", langs="de")
+
+
 def test_validation_needs_files_of_the_same_kind(setup, folder):
     with pytest.raises(UserError, match="there is nothing to validate on: give --valid-examples, or --disable-valid"):
         setup("classes", "xvnli.jsonl").load_dataset("valid")

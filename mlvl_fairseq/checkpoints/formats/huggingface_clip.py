@@ -71,9 +71,12 @@ BLOCK_MODULES = {
 @register_weight_format("clip", f"Hugging Face folder ({CONFIG} and {WEIGHTS[0]})")
 class HuggingFaceFolder(WeightFormat):
     def detect(self, source: WeightSource) -> bool:
-        others = [name for name in (XLMR_WEIGHTS, OPEN_CLIP_CONFIG) if (source.path / name).exists()]
-        is_folder = source.path.is_dir() and ((source.path / CONFIG).exists() or not others)
-        return is_folder and XLMR_WEIGHTS not in others or source.path.suffix == ".safetensors"
+        if not source.path.is_dir():
+            return source.path.suffix == ".safetensors"
+        names = (CONFIG, *WEIGHTS, XLMR_WEIGHTS, OPEN_CLIP_CONFIG)
+        there = {name for name in names if (source.path / name).exists()}
+        has_weights = not there.isdisjoint(WEIGHTS) and OPEN_CLIP_CONFIG not in there
+        return XLMR_WEIGHTS not in there and (CONFIG in there or has_weights)
 
     def read(self, source: WeightSource, init_from=None, activation=None) -> ClipCheckpoint:
         folder = source.path if source.path.is_dir() else source.path.parent

@@ -21,6 +21,7 @@ from mlvl_fairseq.data.captions.selecting import (
 )
 from mlvl_fairseq.data.captions.table import POLICIES, CaptionTable, Problems, TableBuilder, shown
 from mlvl_fairseq.data.image_names import ImageFolder
+from mlvl_fairseq.data.language_files import LANG, told_what_is_there
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.registry import registering
 
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _HEAD_CHARACTERS = 1 << 16
 FORMAT_OPTION = "--captions-format"
-LANG = "{lang}"  # stands for the language in a file name
 
 
 @dataclass(frozen=True)
@@ -353,12 +353,13 @@ def tables_of_languages(
             )
 
     def read(lang: str) -> CaptionTable:
-        return read_captions(
-            pattern.replace(LANG, lang),
-            lang=lang,
-            image_list=image_list and image_list.replace(LANG, lang),
-            english=english and english.replace(LANG, lang),
-            **reading,
-        )
+        with told_what_is_there(lang, pattern, image_list, english):
+            return read_captions(
+                pattern.replace(LANG, lang),
+                lang=lang,
+                image_list=image_list and image_list.replace(LANG, lang),
+                english=english and english.replace(LANG, lang),
+                **reading,
+            )
 
     return LazyTables(languages, read)

@@ -7,11 +7,11 @@ from typing import Dict, List, Optional, Sequence
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.data.captions.lines import raw_lines
-from mlvl_fairseq.data.captions.reading import LANG
 from mlvl_fairseq.data.captions.table import MISSING_IMAGE, POLICIES, Problems, shown
 from mlvl_fairseq.data.data_files import refuse_remote
 from mlvl_fairseq.data.examples.base import EXAMPLE_READERS, Draft, Example, ExampleBuilder, ExampleReader, Examples
 from mlvl_fairseq.data.examples.images import ExampleImages, fill, leaves_root
+from mlvl_fairseq.data.language_files import LANG
 from mlvl_fairseq.errors import DataError, UserError
 
 logger = logging.getLogger(__name__)

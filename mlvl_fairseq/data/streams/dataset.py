@@ -5,10 +5,10 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mlvl_fairseq.data.drawn_dataset import DrawnDataset
 from mlvl_fairseq.data.streams.base import Item, Row, StreamKind
 from mlvl_fairseq.data.streams.order import epoch_stream_record
 from mlvl_fairseq.data.streams.pictures import identity
@@ -40,7 +40,7 @@ class PlacedItem:
     item: Item
 
 
-class StreamsDataset(FairseqDataset):
+class StreamsDataset(DrawnDataset):
     """Place -> what its record gives, drawn by a generator that the place alone seeds.
 
     Args:
@@ -140,13 +140,6 @@ class StreamsDataset(FairseqDataset):
             "lengths": lengths,
         }
         return {name + part: value for part, value in given.items()}
-
-    # What fairseq asks of every data set.
-    def num_tokens(self, index: int) -> int:
-        return 1
-
-    def size(self, index: int) -> int:
-        return 1
 
 
 def _stacked(numbers: Sequence, fill: int) -> Tensor:

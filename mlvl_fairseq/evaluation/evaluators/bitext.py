@@ -9,6 +9,7 @@ import numpy as np
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.data.captions.reading import ReadingOptions
 from mlvl_fairseq.data.captions.table import POLICIES, Problems
+from mlvl_fairseq.data.language_files import LANG, told_what_is_there
 from mlvl_fairseq.data.parallel.bitext import LAYOUTS, Bitext, Layout, file_codes, filled, in_layout, read_bitext
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import Evaluator, ImageFeatures, Result, option, register_evaluator
@@ -109,7 +110,7 @@ class BitextRetrieval(Evaluator):
 
     def read(self) -> Dict[str, Bitext]:
         options, patterns = self.options, self._patterns()
-        if "{lang}" not in patterns.sentences and len(options.lang) > 1:
+        if LANG not in patterns.sentences and len(options.lang) > 1:
             raise UserError(f"--sentences '{patterns.sentences}' needs {{lang}}: there are several languages")
         if options.pivot in options.lang:
             raise UserError(f"--lang {options.pivot} is the --pivot: leave it out")
@@ -128,7 +129,9 @@ class BitextRetrieval(Evaluator):
         options = self.options
         codes = {name: self.codes.get(code, code) for name, code in (("lang", lang), ("pivot", options.pivot))}
         problems = Problems(options.on_problem, options.max_problems, things="pairs of sentences")
-        bitext = read_bitext(*(filled(pattern, **codes, split=options.split) for pattern in patterns), problems)
+        of_lang = [filled(pattern, pivot=codes["pivot"], split=options.split) for pattern in patterns]
+        with told_what_is_there(codes["lang"], *of_lang):
+            bitext = read_bitext(*(pattern.replace(LANG, codes["lang"]) for pattern in of_lang), problems)
         if problems:
             logger.warning("%s: %s", bitext.path, problems.summary())
         return bitext

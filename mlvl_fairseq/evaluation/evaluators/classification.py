@@ -10,6 +10,7 @@ from mlvl_fairseq.data.classification import DATA_SETS, LabelledImages
 from mlvl_fairseq.data.classification.names import read_labels, read_names
 from mlvl_fairseq.data.classification.prompts import checked_templates, prompts_key, read_templates
 from mlvl_fairseq.data.images.transforms import CLIP_TRANSFORM
+from mlvl_fairseq.data.language_files import LANG, told_what_is_there
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     TRANSFORM,
@@ -133,10 +134,13 @@ class Classification(Evaluator):
             raise UserError("give either --names FILE, of all classes, or --labels FILE, of those with a name")
         several = len(options.lang) > 1
         templates = {lang: self._templates(lang) for lang in options.lang}
-        if several and options.names and "{lang}" not in options.names:
+        if several and options.names and LANG not in options.names:
             raise UserError(f"--names '{options.names}' needs {{lang}} where the language stands: there are several")
         self.pictures = options.read_images()
-        tasks = {lang: self._task(lang, templates[lang]) for lang in options.lang}
+        tasks = {}
+        for lang in options.lang:
+            with told_what_is_there(lang, options.names, options.labels):
+                tasks[lang] = self._task(lang, templates[lang])
         classes = min(len(task.names) for task in tasks.values())
         if self.top_k is not None and self.top_k > classes:
             raise UserError(f"--top-k {self.top_k}: there are {classes} classes; leave it out")
@@ -154,15 +158,16 @@ class Classification(Evaluator):
         if options.template is not None:
             return checked_templates(options.template, "--template")
         if options.templates:
-            return read_templates(options.templates.replace("{lang}", lang), lang, kind.lists)
+            with told_what_is_there(lang, options.templates):
+                return read_templates(options.templates.replace(LANG, lang), lang, kind.lists)
         return [kind.reference_prompt or kind.prompt] if options.reference else [kind.prompt]
 
     def _task(self, lang: str, templates: List[str]) -> Task:
         options, images = self.options, self.pictures
         if options.names:
-            return Task(images, read_names(options.names.replace("{lang}", lang), images.keys), templates)
+            return Task(images, read_names(options.names.replace(LANG, lang), images.keys), templates)
         if options.labels:
-            path, lists = options.labels.replace("{lang}", lang), DATA_SETS[options.data_set].lists
+            path, lists = options.labels.replace(LANG, lang), DATA_SETS[options.data_set].lists
             labels = read_labels(path, lang, images.keys, images.numbers, lists)
             images = images.of_classes(labels.classes)
             if not len(images):

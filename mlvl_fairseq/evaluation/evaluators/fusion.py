@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.data.captions.table import CaptionTable
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.evaluation.evaluators.base import ImageFeatures, LeftOut
 from mlvl_fairseq.evaluation.evaluators.retrieval import captions_without, retrieval_signature
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 from mlvl_fairseq.evaluation.metrics.retrieval import retrieval_scores
 from mlvl_fairseq.inference.encoder import Encoder
 
@@ -36,7 +36,7 @@ def score_fusion(english: np.ndarray, foreign: np.ndarray, eta: float) -> np.nda
 
 def feature_fusion(english: np.ndarray, foreign: np.ndarray, eta: float) -> np.ndarray:
     """Fused features [n, d] of length 1."""
-    return unit_rows(score_fusion(english, foreign, eta))
+    return unit_rows(score_fusion(english, foreign, eta), np.float64)
 
 
 FUSIONS: Dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
@@ -74,7 +74,8 @@ def fusion_scores(
     outside = [eta for eta in etas if not 0 <= eta <= 1]
     if outside or not len(etas):
         raise UserError(f"eta must be within 0 and 1, not {outside[0] if outside else 'nothing'}")
-    images, english, foreign = map(unit_rows, (image_features, english_features, foreign_features))
+    features = (image_features, english_features, foreign_features)
+    images, english, foreign = (unit_rows(rows, np.float64) for rows in features)
     if len({part.shape[1] for part in (images, english, foreign)}) > 1 or english.shape != foreign.shape:
         shapes = f"images {images.shape}, English {english.shape}, foreign {foreign.shape}"
         raise UserError(f"features do not fit ({shapes}): use models of one feature space")

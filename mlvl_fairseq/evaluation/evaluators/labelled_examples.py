@@ -11,14 +11,14 @@ from typing import ClassVar, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from mlvl_fairseq.data.captions.reading import LANG
 from mlvl_fairseq.data.captions.table import POLICIES
 from mlvl_fairseq.data.examples import Example, ExampleImages, Examples, example_readers, read_examples
 from mlvl_fairseq.data.examples.base import NO_ANSWER, NO_GOLD_LABEL
 from mlvl_fairseq.data.examples.dataset import Shown
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
+from mlvl_fairseq.data.language_files import LANG, told_what_is_there
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     PICTURES,
@@ -145,23 +145,24 @@ class ExampleEvaluator(Evaluator):
         if several and LANG not in options.examples:
             raise UserError(f"--examples {options.examples} needs {LANG} where the language stands: there are several")
         self.opener = ExampleImages(options)
-        found = {lang: self._read(options.examples.replace(LANG, lang), lang) for lang in options.lang}
+        found = {lang: self._read(lang) for lang in options.lang}
         for examples in found.values():
             self.check(examples)
         return found
 
-    def _read(self, path: str, lang: str) -> Examples:
+    def _read(self, lang: str) -> Examples:
         options = self.options
-        return read_examples(
-            path,
-            self.opener,
-            format=options.examples_format,
-            lang=lang,
-            classes=self.given_classes(),
-            keep_unlabelled=options.unlabelled == WRONG,
-            on_problem=options.on_problem,
-            max_problems=options.max_problems,
-        )
+        with told_what_is_there(lang, options.examples):
+            return read_examples(
+                options.examples.replace(LANG, lang),
+                self.opener,
+                format=options.examples_format,
+                lang=lang,
+                classes=self.given_classes(),
+                keep_unlabelled=options.unlabelled == WRONG,
+                on_problem=options.on_problem,
+                max_problems=options.max_problems,
+            )
 
     def given_classes(self) -> Sequence[str]:
         """Labels that options name. None by default."""

@@ -9,9 +9,9 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from mlvl_fairseq.arrays import unit_rows
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.classification import ranks_of_scores
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
 
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))  # C of scikit-learn: the larger, the less regularised
 UNCHOSEN = 1.0  # where a class has one image, none is left to choose with
@@ -41,9 +41,7 @@ class Probe:
         parts = [np.empty(0, np.int64)]
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
-            parts.append(
-                ranks_of_scores(unit_rows(features[rows]).astype(np.float32) @ self.weights.T + self.bias, labels[rows])
-            )
+            parts.append(ranks_of_scores(unit_rows(features[rows]) @ self.weights.T + self.bias, labels[rows]))
         return np.concatenate(parts)
 
 
@@ -73,7 +71,7 @@ def fit_probe(features, labels, classes: int) -> Probe:
     Args:
         features: [n, d] of any length. labels: int [n], every class has one at least. classes: how many there are.
     """
-    features, labels = unit_rows(features).astype(np.float32), np.asarray(labels)
+    features, labels = unit_rows(features), np.asarray(labels)
     held = _held_out(labels, classes)
     strength, validation, converged = UNCHOSEN, None, []
     if held.any():

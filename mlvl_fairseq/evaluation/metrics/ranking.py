@@ -162,12 +162,6 @@ class _Tile:
         return _exact_dot(self.images.on_grid, rows + self.rows.start, self.texts.on_grid, columns + self.columns.start)
 
 
-def unit_rows(features) -> np.ndarray:
-    """float64 rows, along the last axis, divided by their Euclidean norm; rows of zeros stay."""
-    rows = np.asarray(features, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _SMALLEST_NORM)
-
-
 def check_pairs(images: ScaledFeatures, texts: ScaledFeatures, text_to_image, chunk_size: int) -> np.ndarray:
     if images.dim != texts.dim:
         raise UserError(f"image features have {images.dim} columns, text features {texts.dim}; use one model for both")

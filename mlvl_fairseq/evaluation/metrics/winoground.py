@@ -4,7 +4,7 @@ from typing import Dict
 
 import numpy as np
 
-from mlvl_fairseq.evaluation.metrics.ranking import unit_rows
+from mlvl_fairseq.arrays import unit_rows
 
 METRICS = ("text", "image", "group")
 
@@ -16,7 +16,7 @@ def winoground_scores(image_features: np.ndarray, text_features: np.ndarray) -> 
     Args:
         image_features, text_features: [examples, 2, d], of any length: they are compared by their cosine.
     """
-    images, texts = (unit_rows(features) for features in (image_features, text_features))
+    images, texts = (unit_rows(features, np.float64) for features in (image_features, text_features))
     scores = (texts[:, :, None] * images[:, None]).sum(-1)  # [examples, caption, picture]; equal rows give equal sums
     own = np.stack([scores[:, 0, 0], scores[:, 1, 1]], axis=1)
     other_caption = np.stack([scores[:, 1, 0], scores[:, 0, 1]], axis=1)

@@ -42,8 +42,13 @@ class MethodReport:
 
     @property
     def label(self) -> str:
-        """Its name in tables."""
-        return self.name
+        """Its name in tables of figures, which are not all there while a run is not finished."""
+        return self.name if self.is_finished else f"{self.name} (unfinished)"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all scores of all its runs are there."""
+        return not any(run.missing() for run in self.runs)
 
     @property
     def languages(self) -> List[str]:

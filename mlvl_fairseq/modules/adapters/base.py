@@ -224,6 +224,13 @@ def build_adapter(name: str, given: Any, shape: TowerShape, languages: Sequence[
     return kind(kind.options_type(**{name: getattr(given, name) for name in names}), shape, languages, seed)
 
 
+class UndrawnLinear(nn.Linear):
+    """One that draws no numbers: they are to be filled in. (torch's ``skip_init`` imports its compiler for that.)"""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 @torch.no_grad()
 def draw_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None:
     """Fill with N(0, std^2), the same numbers on any device."""

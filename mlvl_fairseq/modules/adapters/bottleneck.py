@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.adapters.base import LanguageAdapter, draw_normal, register_adapter
+from mlvl_fairseq.modules.adapters.base import LanguageAdapter, UndrawnLinear, draw_normal, register_adapter
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
 
 STD = 0.02
@@ -25,8 +24,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, inner: int):
         super().__init__()
-        self.down = skip_init(nn.Linear, width, inner)
-        self.up = skip_init(nn.Linear, inner, width)
+        self.down = UndrawnLinear(width, inner)
+        self.up = UndrawnLinear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.up(torch.relu(self.down(x)))

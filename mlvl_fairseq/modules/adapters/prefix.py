@@ -4,10 +4,15 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.adapters.base import LanguageAdapter, draw_normal, draw_uniform, register_adapter
+from mlvl_fairseq.modules.adapters.base import (
+    LanguageAdapter,
+    UndrawnLinear,
+    draw_normal,
+    draw_uniform,
+    register_adapter,
+)
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
 
 
@@ -25,8 +30,8 @@ class PrefixNetwork(nn.Module):
     def __init__(self, width: int, layers: int, length: int, hidden: int):
         super().__init__()
         self.table = nn.Parameter(torch.empty(length, width))
-        self.hidden = skip_init(nn.Linear, width, hidden)
-        self.output = skip_init(nn.Linear, hidden, 2 * layers * width)
+        self.hidden = UndrawnLinear(width, hidden)
+        self.output = UndrawnLinear(hidden, 2 * layers * width)
 
     def forward(self) -> Tensor:
         """[length, 2 * layers * width]."""

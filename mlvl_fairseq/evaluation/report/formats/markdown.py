@@ -70,24 +70,26 @@ def _others(report: Report) -> List[MethodReport]:
 
 
 def summary_table(report: Report, ndigits: int = 1) -> str:
-    """AA, and F and Fen of runs, of the main metrics, one row a method; the best of several of ours is bold, if they
-    compare."""
+    """AA, and F and Fen of runs, of the main metrics, one row a method; the best of several of ours that are finished
+    is bold, if they compare."""
     rows = report.rows()
+    finished = [not row.is_published and row.is_finished for row in rows]
     cells = [[row.label for row in rows]]
     for metrics in report.columns.values():
         for measure in report.measures:
             best = _best(report, measure, metrics, ndigits)
             figures = [row.figure(measure, metrics) for row in rows]
             texts = [figure_text(figure, ndigits) for figure in figures]
-            bold = [not row.is_published and number(f.mean, ndigits) == best for row, f in zip(rows, figures)]
+            bold = [is_ours and number(f.mean, ndigits) == best for is_ours, f in zip(finished, figures)]
             cells.append([f"**{text}**" if is_best else text for text, is_best in zip(texts, bold)])
     header = [f"{measure} {name} {ARROWS[measure]}" for name in report.columns for measure in report.measures]
     return markdown_table(["method", *header], list(zip(*cells)))
 
 
 def _best(report: Report, measure: str, metrics: Sequence[str], ndigits: int) -> str:
-    """The best figure as it is shown, '' where there is none: methods do not compare, or all show the same."""
-    values = [method.figure(measure, metrics).mean for method in report.methods]
+    """The best figure of finished methods as it is shown, '' where there is none: they do not compare, or all show the
+    same."""
+    values = [method.figure(measure, metrics).mean for method in report.methods if method.is_finished]
     known = [value for value in values if not math.isnan(value)]
     if not report.comparable or len({number(value, ndigits) for value in known}) < 2:
         return ""
