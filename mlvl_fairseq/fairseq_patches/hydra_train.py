@@ -213,11 +213,15 @@ def our_architectures() -> List[str]:
 
 
 def store_architectures() -> None:
-    """Make ``model=ARCHITECTURE`` (or a defaults list) known to Hydra, with every dimension in it."""
+    """Make ``model=ARCHITECTURE`` (or a defaults list) known to Hydra, with every dimension in it; once, however often
+    Hydra asks where configs are."""
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
     from hydra.core.config_store import ConfigStore
 
+    stored = ConfigStore.instance().repo.get("model", {})
     for name in our_architectures():
+        if getattr(stored.get(f"{name}.yaml"), "provider", None) == PACKAGE.name:
+            continue
         options = MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY[name]]
         node = dataclasses.replace(options(), _name=name, **dimensions_of(name))
         ConfigStore.instance().store(name=name, group="model", node=node, provider=PACKAGE.name)
