@@ -9,7 +9,13 @@ import numpy as np
 from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.continual.training_options import parse_training, shown
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.corpus.vocabularies import CorpusVocabulary, has_language_vocabulary, language_vocabulary
+from mlvl_fairseq.data.corpus.vocabularies import (
+    CorpusVocabulary,
+    first_vocabulary,
+    has_language_vocabulary,
+    language_vocabulary,
+)
+from mlvl_fairseq.data.text.clip_bpe import clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import require_room
 from mlvl_fairseq.process.jobs import run_check
@@ -73,6 +79,7 @@ def check_vocabularies(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> 
     Raises:
         DataError: a vocabulary or a file of cut captions is damaged.
     """
+    first_vocabulary(corpus), clip_vocabulary()  # which every job needs, and has if they are read here
     for step in steps:
         current, vocabulary = sequence.steps[step].current, sequence.vocabulary(step, corpus)
         for lang in current:

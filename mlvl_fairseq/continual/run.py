@@ -3,6 +3,7 @@
 torch and fairseq are imported where there is something to do: a run that is finished says so at once.
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -33,32 +34,32 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         UserError: something that any language needs is not there, the folder holds another run, another process is at
             work in it, or a step failed. Nothing has been made where it is known before the first update.
     """
-    preconditions.check_languages(sequence, corpus)
-    preconditions.check_folder(sequence.folder)
-    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
-    if sequence.untrained or missing:
-        import_training()
-    sequence.check(corpus)
-    if sequence.untrained:
-        preconditions.check_folder(corpus.folder)
-        _check_model(sequence.settings)
-        preconditions.check_usable(sequence, corpus)
-        preconditions.require_english(corpus, sequence.languages)
-        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
-        preconditions.check_training(sequence, corpus, sequence.untrained)
-    sequence.folder.mkdir(parents=True, exist_ok=True)
-    with locked(sequence.folder, wait=False):
-        sequence.open(corpus)
-        _run_steps(sequence, corpus)
+    with contextlib.ExitStack() as reading:
+        reading.enter_context(corpus.reading_once())
+        preconditions.check_languages(sequence, corpus)
+        preconditions.check_folder(sequence.folder)
+        missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+        if sequence.untrained:
+            _check_weights(sequence.settings)
+        if sequence.untrained or missing:
+            import_training()
+        sequence.check(corpus)
+        if sequence.untrained:
+            preconditions.check_folder(corpus.folder)
+            _check_model(sequence.settings)
+            preconditions.check_usable(sequence, corpus)
+            preconditions.require_english(corpus, sequence.languages)
+            preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
+            preconditions.check_training(sequence, corpus, sequence.untrained)
+        sequence.folder.mkdir(parents=True, exist_ok=True)
+        with locked(sequence.folder, wait=False):
+            sequence.open(corpus)
+            reading.close()
+            _run_steps(sequence, corpus)
 
 
-def _check_model(settings: Settings) -> None:
-    """Raises UserError: there is no such architecture, or no such weights."""
-    from mlvl_fairseq.networks import NETWORKS
-
-    known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
-    if settings.arch not in known:
-        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
+def _check_weights(settings: Settings) -> None:
+    """Raises UserError: the weights to start from are not there."""
     if settings.init_from is None:
         logger.warning(
             "no --init-from: the student starts from random weights, not from its teacher's; its text tower stays as "
@@ -66,6 +67,15 @@ def _check_model(settings: Settings) -> None:
         )
     elif not Path(settings.init_from).exists():
         raise UserError(f"--init-from {settings.init_from}: no such file or folder")
+
+
+def _check_model(settings: Settings) -> None:
+    """Raises UserError: there is no such architecture."""
+    from mlvl_fairseq.networks import NETWORKS
+
+    known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
+    if settings.arch not in known:
+        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
 
 
 def _run_steps(sequence: Sequence, corpus: Corpus) -> None:

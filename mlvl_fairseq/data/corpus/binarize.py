@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 77  # CLIP's context, and mCLIP's limit: BOS and EOS included
 CHUNK = 1 << 16  # captions that are cut at once
+COUNTED = 1 << 10  # sentences whose words are counted at once: they fit into a processor's cache
 REPORT = "lengths.json"
 
 
@@ -145,8 +146,8 @@ def count_english_tokens(corpus: Corpus) -> np.ndarray:
 def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
     """A token never reaches over a space: each word is cut once, however often it occurs."""
     tokenizer, words = GrownVocabulary(corpus).tokenizer, Counter()
-    for start in range(0, len(sentences), CHUNK):
-        words.update(" ".join(sentences[start : start + CHUNK]).split(" "))
+    for start in range(0, len(sentences), COUNTED):
+        words.update(" ".join(sentences[start : start + COUNTED]).split(" "))
     ids, lengths = tokenizer.encode_joined(list(words))
     times = np.repeat(np.fromiter(words.values(), np.int64, len(words)), lengths)
     return np.bincount(ids, weights=times, minlength=len(tokenizer)).astype(np.int64)
@@ -154,14 +155,15 @@ def _count_english(corpus: Corpus, sentences: Sequence[str]) -> np.ndarray:
 
 def _unused_english(corpus: Corpus) -> Set[int]:
     """Rows of English training sentences that only captions without usable image have."""
-    used: Set[int] = set()
-    every: Set[int] = set()
+    used, left_out = [], []
     for lang in corpus.languages("train"):
         rows, usable = corpus.rows("train", lang)[:, 1], corpus.usable("train", lang)
-        if len(usable) < len(rows):
-            every.update(rows.tolist())
-        used.update(rows[usable].tolist())
-    return every - used - {-1}
+        used.append(rows[usable])
+        left_out.append(np.delete(rows, usable))
+    found = np.unique(np.concatenate(left_out))
+    for rows in ([-1], *used) if len(found) else ():
+        found = found[~np.isin(found, rows)]
+    return set(found.tolist())
 
 
 def steps_of_sequence(corpus: Corpus, languages: Sequence[str]) -> Iterator[Tuple[CorpusVocabulary, str]]:

@@ -1,9 +1,10 @@
 """Where everything lies in a corpus folder, and how to read it. `docs/data.md` describes every file."""
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Annotated, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from msgspec import Meta
@@ -69,6 +70,16 @@ class Corpus:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder / MANIFEST)
+        self._kept: Optional[Dict[Path, List[str]]] = None
+
+    @contextlib.contextmanager
+    def reading_once(self) -> Iterator[None]:
+        """Within it, names of images and English sentences stay in memory, for whoever asks again and again."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +158,7 @@ class Corpus:
     # Contents.
     def images(self, split: str) -> List[str]:
         """Image names; position = image row."""
-        return self._lines(self.images_path(split), self._counts(split).get("images"))
+        return self._shared_lines(self.images_path(split), self._counts(split).get("images"))
 
     def captions(self, split: str, lang: str) -> List[str]:
         self.require(split, lang)
@@ -159,7 +170,7 @@ class Corpus:
 
     def english(self, split: str) -> List[str]:
         """The distinct English sentences beside the captions; position = English row."""
-        return self._lines(self.english_path(split), self._counts(split).get("english"))
+        return self._shared_lines(self.english_path(split), self._counts(split).get("english"))
 
     def rows(self, split: str, lang: str) -> np.ndarray:
         """int32 [captions, 2]: the image row and the English row (-1: none) of each caption."""
@@ -178,6 +189,13 @@ class Corpus:
     def _counts(self, split: str) -> Dict[str, Any]:
         """What the manifest says of a split; empty: it has none."""
         return self.manifest["splits"].get(_whole(split), {})
+
+    def _shared_lines(self, path: Path, expected: Optional[int]) -> List[str]:
+        if self._kept is None:
+            return self._lines(path, expected)
+        if path not in self._kept:
+            self._kept[path] = self._lines(path, expected)
+        return self._kept[path]
 
     def _lines(self, path: Path, expected: Optional[int]) -> List[str]:
         lines = read_lines(path)

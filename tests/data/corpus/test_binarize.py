@@ -198,7 +198,7 @@ def test_english_is_counted_word_by_word_as_sentences_are_cut(prepared, monkeypa
         "3 33 \u03a3\u039f\u03a3",
     ]
     odd += ["<|endoftext|> x<|startoftext|>", "dog\r", "\u201cdog\u201d \u201c dog"] + prepared.english("train")
-    monkeypatch.setattr(binarize_module, "CHUNK", at_once)
+    monkeypatch.setattr(binarize_module, "COUNTED", at_once)
     encoder = GrownVocabulary(prepared, []).tokenizer
     expected = np.bincount([i for text in odd for i in encoder.encode(text)], minlength=len(encoder))
     assert np.array_equal(binarize_module._count_english(prepared, odd), expected)
