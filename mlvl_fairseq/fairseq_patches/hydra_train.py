@@ -79,13 +79,18 @@ def _in_one_line(function):
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            message = user_message(error) or _composition_message(error)
+            message = user_message(error) or _composition_message(error) or _folder_message(error)
             if message is None:
                 raise
         print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
     return call
+
+
+def _folder_message(error: BaseException) -> Optional[str]:
+    """Why the system does not let Hydra make the folder of a training; None: it is not about a file."""
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else None
 
 
 def _composition_message(error: BaseException) -> Optional[str]:
