@@ -9,9 +9,9 @@ row as the batch's longest needs; torch's fused AdamW. Both have the same weight
 turn; ratios are medians over steps, in CPU time. The losses of the first batch are compared where each row's negative
 is the next one, for both.
 
-`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass, texts of like
-length together, against two as published, and against two with keys and values once a view and the last layer at one
-position, but with all padding. Memory is the largest that two steps take beside the model, each measured in a process
+`matching` is the fusion encoder, its head and the loss alone, on given states: all pairs in one pass without padding,
+against two as published, and against two with keys and values once a view and the last layer at one position, but with
+all padding. Memory is the largest that two steps take beside the model, each measured in a process
 of its own.
 
 transformers comes with the extra `interop`.
@@ -43,7 +43,7 @@ from training_steps import Trainee, against, memory_of, steps_in_turn  # noqa: E
 
 from mlvl_fairseq.criterions.cclm import CclmPretrainingConfig, CclmPretrainingCriterion  # noqa: E402
 from mlvl_fairseq.data.masking import Masking  # noqa: E402
-from mlvl_fairseq.modules import hard_negatives  # noqa: E402
+from mlvl_fairseq.modules import hard_negatives, packing  # noqa: E402
 from mlvl_fairseq.modules.hard_negatives import FLOOR, Rows, draw_negatives  # noqa: E402
 from mlvl_fairseq.modules.heads import MlpHead  # noqa: E402
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig  # noqa: E402
@@ -232,7 +232,8 @@ def in_two_passes(network: CclmNetwork, text: Encoded, view: View, ids: Tensor, 
         states, mask = text.states[texts], text.mask[texts]
         at = None if published else torch.zeros(len(texts), 1, dtype=torch.long)
         seen = network.fusion.keys_values(view.states[views], None, view.is_image) if published else once[views]
-        return network.itm_head(network.fusion(states, mask, seen, at)[:, 0])
+        with patch.object(packing, "GROUPED", ()):
+            return network.itm_head(network.fusion(states, mask, seen, at)[:, 0])
 
     negatives = torch.cat([rows, drawn.texts]), torch.cat([drawn.images, rows])
     return torch.cat([scores(rows, rows), scores(*negatives)])
@@ -319,17 +320,21 @@ def compare(name: str, args: argparse.Namespace) -> None:
     size = size._replace(rows=args.batch_size or size.rows)
     for stream in [part for part in args.parts if part != MATCHING]:
         batches = [random_batch(stream, size, seed) for seed in numbers]
-        makes = [partial(ours, size), partial(theirs, size)]
+        makes = [in_precision(make, args) for make in (partial(ours, size), partial(theirs, size))]
         apart = losses_apart(size, batches[0])
         report(f"{name} | {stream}: ours, torchvision + transformers", makes, batches, f"{apart:.1e}")
     if MATCHING not in args.parts:
         return
     batches = [random_states(size, seed) for seed in numbers]
     two = {"two as published": True, "two passes": False}
-    for way, published in two.items():
-        makes = [partial(matcher, size, partial(in_two_passes, published=published))]
-        makes.insert(0, partial(matcher, size, in_one_pass))
-        report(f"{name} | matching: one pass, {way}", makes, batches, "")
+    for name_of_two, published in two.items():
+        passes = in_one_pass, partial(in_two_passes, published=published)
+        makes = [in_precision(partial(matcher, size, way), args) for way in passes]
+        report(f"{name} | matching: one pass, {name_of_two}", makes, batches, "")
+
+
+def in_precision(make: Callable[[], Trainee], args: argparse.Namespace) -> Callable[[], Trainee]:
+    return lambda: make()._replace(in_bfloat16=args.bf16)
 
 
 def report(what: str, makes: List[Callable[[], Trainee]], batches: List[Dict], apart: str) -> None:
@@ -345,6 +350,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="default: 32 (nano, small), 8 (base)")
     parser.add_argument("--steps", type=int, default=5, help="of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--bf16", action="store_true", help="products of both in bfloat16, as by --autocast bf16")
     args = parser.parse_args()
     try:
         import torchvision

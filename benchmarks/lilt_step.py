@@ -212,10 +212,11 @@ def compare(size: str, args: argparse.Namespace) -> List[str]:
     ]
     batches = [random_batch(args, seed) for seed in range(args.steps + 1)]
     given = {way: [with_vectors(batch, width) for batch in batches] if "stored" in way else batches for way in ways}
-    memory = {way: memory_of(make, given[way][:2]) for way, make in ways.items()}
+    made = {way: lambda make=make: make()._replace(in_bfloat16=args.bf16) for way, make in ways.items()}
+    memory = {way: memory_of(make, given[way][:2]) for way, make in made.items()}
     rows = []
     for name, first, second in pairs:
-        trainees = [(ways[way](), given[way]) for way in (first, second)]
+        trainees = [(made[way](), given[way]) for way in (first, second)]
         losses, seconds = steps_in_turn(trainees)
         apart = f"{abs(losses[0] - losses[1]) / losses[1]:.1e}" if "timm" in second else ""
         cells = against(*seconds, (memory[first], memory[second]))
@@ -232,6 +233,7 @@ def main() -> None:
     parser.add_argument("--mean-tokens", type=int, default=13, help="of a caption (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--bf16", action="store_true", help="products of both in bfloat16, as by --autocast bf16")
     args = parser.parse_args()
     try:
         import timm

@@ -51,7 +51,8 @@ COMMON = (
     "--dropout 0.1 --attention-dropout 0.1 --cpu --seed 1 --save-dir {folder}"
 )
 OURS = "--task mte_pretraining --arch {arch} --criterion mte --encoder-from-scratch --train-encoder {train_encoder} "
-OURS += "--contrastive-lambda {contrastive} --encoder-layers {encoder_layers} --decoder-layers {decoder_layers}"
+OURS += "--contrastive-lambda {contrastive} --autocast {autocast} "
+OURS += "--encoder-layers {encoder_layers} --decoder-layers {decoder_layers}"
 THEIRS = "--task translation_multi_simple_epoch --arch transformer --criterion label_smoothed_cross_entropy "
 THEIRS += "--encoder-langtok tgt --left-pad-source False --share-all-embeddings --activation-fn gelu "
 THEIRS += "--encoder-learned-pos --decoder-normalize-before"
@@ -100,8 +101,9 @@ def build_trainer(folder: Path, line: str):
     return Trainer(cfg, task, task.build_model(cfg.model), task.build_criterion(cfg.criterion))
 
 
-def ours(folder: Path, arch: str, sizes: Dict[str, int], train_encoder: str, contrastive: float):
-    return build_trainer(folder, OURS.format(arch=arch, train_encoder=train_encoder, contrastive=contrastive, **sizes))
+def ours(folder: Path, args: argparse.Namespace, sizes: Dict[str, int], train_encoder: str, contrastive: float):
+    given = {"arch": args.arch, "autocast": args.autocast, "train_encoder": train_encoder, "contrastive": contrastive}
+    return build_trainer(folder, OURS.format(**given, **sizes))
 
 
 def theirs(folder: Path, sizes: Dict[str, int], train_encoder: str):
@@ -178,7 +180,7 @@ def measure(folder: Path, args: argparse.Namespace, row: Tuple[str, str, float, 
     name, train_encoder, contrastive, lengths_differ = row
     sizes = dimensions(args.arch, args.layers)
     their = theirs(folder, sizes, train_encoder)
-    mine = ours(folder, args.arch, sizes, train_encoder, contrastive)
+    mine = ours(folder, args, sizes, train_encoder, contrastive)
     copy_weights(mine.get_model(), their.get_model())
     batches = random_batches(mine.task, args, lengths_differ)
     losses = loss_in_validation(mine, batches[0]), loss_in_validation(their, for_fairseq(batches[0]))
@@ -204,6 +206,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=1024, help="of a batch (default: %(default)s)")
     parser.add_argument("--mean-tokens", type=int, default=25, help="of a sentence (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="updates of each row (default: %(default)s)")
+    parser.add_argument("--autocast", default="none", choices=["none", "bf16"], help="of ours (default: none)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     import fairseq

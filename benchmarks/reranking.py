@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Callable, List, NamedTuple, Optional
+from unittest.mock import patch
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -36,6 +37,7 @@ from peak_memory import measure  # noqa: E402
 
 from mlvl_fairseq.inference.encoder import Encoder, pad_right  # noqa: E402
 from mlvl_fairseq.inference.matching import match_pairs  # noqa: E402
+from mlvl_fairseq.modules import packing  # noqa: E402
 from mlvl_fairseq.modules.towers.bert import XlmrTowerConfig  # noqa: E402
 from mlvl_fairseq.modules.towers.features import FeatureGridConfig  # noqa: E402
 from mlvl_fairseq.networks.base import Encoded  # noqa: E402
@@ -123,7 +125,8 @@ def one_query_at_a_time(work: Work, first_position: bool, keys_once: bool, padde
             same = np.flatnonzero(lengths == length)
             states, masks = (torch.stack(parts) for parts in zip(*(texts[captions[row]] for row in same)))
             at = torch.zeros(len(same), 1, dtype=torch.long) if first_position else None
-            fused = network.fusion(states, masks, views(images[same]), at)
+            with patch.object(packing, "GROUPED", ()):  # padding is computed where there is some
+                fused = network.fusion(states, masks, views(images[same]), at)
             found[same] = network.itm_head(fused[:, 0])[:, MATCH].numpy()
         return found
 

@@ -10,19 +10,23 @@ import torch
 from peak_memory import measure
 from torch import Tensor, nn
 
+from mlvl_fairseq.modules.precision import bfloat16_products
+
 
 class Trainee(NamedTuple):
-    """A model, the mean loss of a batch, and an optimizer."""
+    """A model, the mean loss of a batch, and an optimizer; whether products are in bfloat16, as by ``--autocast``."""
 
     model: nn.Module
     loss: Callable[[Dict], Tensor]
     optimizer: torch.optim.Optimizer
+    in_bfloat16: bool = False
 
     def step(self, batch: Dict) -> tuple:
         """CPU seconds and loss."""
         began = time.process_time()
         self.optimizer.zero_grad()
-        loss = self.loss(batch)
+        with bfloat16_products(torch.device("cpu"), self.in_bfloat16):
+            loss = self.loss(batch)
         loss.backward()
         self.optimizer.step()
         return time.process_time() - began, loss.item()

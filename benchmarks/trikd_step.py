@@ -71,13 +71,14 @@ def build_teachers(config, width: int, layers: int) -> Teachers:
 class Trainee:
     """Projectors that learn; `stored` says which teachers do not run."""
 
-    def __init__(self, teachers: Teachers, clip_dim: int, width: int, stored: str):
+    def __init__(self, teachers: Teachers, clip_dim: int, width: int, stored: str, autocast: str):
         torch.manual_seed(0)
         mte = None if stored == STATES else teachers.mte
         vision = None if stored else teachers.clip.vision
         heads = max(1, width // 64)
         x_projector = XProjector(width, 4 * width, heads, 2)
         self.model = TrikdModel(x_projector, CProjector(clip_dim, width), mte, vision).train()
+        self.model.built_with = Namespace(autocast=autocast)
         self.criterion = TrikdCriterion(TrikdCriterionConfig(), ENGLISH).train()
         self.teachers, self.stored = teachers, stored
         trained = [value for value in self.model.parameters() if value.requires_grad]
@@ -146,7 +147,7 @@ def store(teachers: Teachers, captions: Dict, pictures: Dict, folder: Path) -> N
 
 
 def compare(teachers: Teachers, config, args: argparse.Namespace, report: Callable[[str], None]) -> None:
-    ways = {name: Trainee(teachers, config.embed_dim, args.width, name) for name in ("", CLIP, STATES)}
+    ways = {name: Trainee(teachers, config.embed_dim, args.width, name, args.autocast) for name in ("", CLIP, STATES)}
     seconds = {name: [] for name in ways}
     for step in range(args.steps + 1):
         pictures = random_batch(config, args.batch_size, args.mean_tokens, seed=step)
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--mean-tokens", type=int, default=16, help="of a caption (default: %(default)s)")
+    parser.add_argument("--autocast", default="none", choices=["none", "bf16"], help="of the model (default: none)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = dimensions(args.arch)

@@ -3,15 +3,18 @@
 An array of features has its digest in its manifest (:func:`crc32_of`). A file without a manifest is sealed: its last
 bytes are a mark and the digest of all before them. Zip files (checkpoints, ``.npz``) hold the seal as their comment,
 and readers of ``.npy`` ignore what follows the numbers, so that programs that know nothing of seals read these files
-as before. Files of earlier versions have no seal.
+as before. Files of earlier versions have no seal. Files of others are told apart by SHA-256.
 """
 
+import hashlib
 import os
 import re
 import zlib
+from pathlib import Path
 from typing import BinaryIO, Optional
 
 from mlvl_fairseq.errors import DataError
+from mlvl_fairseq.files import open_file
 
 DAMAGED = "is truncated or damaged: some of its bytes are not those that were written"
 _MARK = b"mlvl crc32 "
@@ -19,6 +22,7 @@ SEAL_BYTES = len(_MARK) + 8
 _SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{8})")
 _ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22
 _CHUNK = 1 << 20
+_WEIGHT_FILES = (".bin", ".json", ".safetensors")
 
 
 def crc32_of(file: BinaryIO, size: Optional[int] = None, start: int = 0) -> int:
@@ -81,6 +85,23 @@ def require_zip(file: BinaryIO, path, advice: str) -> bool:
     if sealed:
         require_seal(file, path, advice)
     return sealed
+
+
+def file_sha256(path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes. Raises DataError: it is no regular file."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_fingerprint(path) -> str:
+    """sha256 (hex) of a file with weights; of a folder, of the weights and settings in it."""
+    path = Path(path)
+    if not path.is_dir():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.iterdir() if file.suffix in _WEIGHT_FILES):
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _ends_as_zip(file: BinaryIO, comment: int = 0) -> bool:

@@ -1,11 +1,13 @@
 """Options that belong to plugged-in parts: each part brings a dataclass, a task's or model's config is their union."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Iterable, Type
 
 from mlvl_fairseq.errors import UserError
+
+STARTS = "starts"  # in the metadata of options that name what training starts from
 
 
 def with_options(base: type, parts: Iterable[type]) -> type:
@@ -24,6 +26,11 @@ def with_options(base: type, parts: Iterable[type]) -> type:
                 )
     bases = (*reversed(parts), base)  # a dataclass lists the fields of its last base first
     return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))
+
+
+def weights_option(help: str):
+    """A field for the weights that training starts from, a file or folder; None: from none."""
+    return field(default=None, metadata={"help": help, STARTS: True})
 
 
 def choice(name: str, *values: str) -> Type[StrEnum]:

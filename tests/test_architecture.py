@@ -30,7 +30,7 @@ ARROWS = {
     "registry": set(),
     "files": {"errors"},
     "needs": set(),
-    "digests": {"errors"},
+    "digests": {"errors", "files"},
     "json_files": {"errors", "files"},
     "arrays": {"errors", "files", "digests"},
     "options": {"errors"},

@@ -29,8 +29,8 @@ from mlvl_fairseq.checkpoints.formats.xlmr import XlmrWeights, read_xlmr, write_
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.checkpoints.source import fingerprint
 from mlvl_fairseq.cli.common import run
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.text.sentencepiece import DICTIONARY_FILE, MODEL_FILE, load_sentencepiece
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import atomic_path, write_json, write_text
 from mlvl_fairseq.modules.towers.xlmr import XlmrConfig

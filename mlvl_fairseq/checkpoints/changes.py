@@ -15,7 +15,7 @@ from typing import Any, Callable, Container, Dict, Iterator, List, Mapping, Name
 import torch
 from torch import Tensor
 
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import open_file
 from mlvl_fairseq.json_files import checked

@@ -1,35 +1,21 @@
 """Whether a folder holds this very run: what decides a result must be the same, where things lie need not be."""
 
-import hashlib
 import logging
 import os
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 from mlvl_fairseq.continual.training_options import shown
 from mlvl_fairseq.data.corpus import Corpus
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import weights_fingerprint
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINTS = "corpus_fingerprint"
 TEACHER = "teacher_fingerprint"
 WEIGHTS = "init_from_fingerprint"
-_WEIGHT_FILES = (".bin", ".json", ".safetensors")
 _BY_CONTENT = ("corpus", "init_from", "extra")  # compared by fingerprint or by meaning, not as they were typed
 _FREE = ("eval_split", "protocol")  # one decides no training; the other, the method says
-
-
-def weights_fingerprint(path) -> str:
-    """sha256 (hex) of a file with weights; of a folder, of the weights and settings in it."""
-    path = Path(path)
-    if not path.is_dir():
-        return file_sha256(path)
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.iterdir() if file.suffix in _WEIGHT_FILES):
-        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def differences(theirs: Dict, mine, corpus: Corpus, options: Callable[[List[str]], Dict], verify: bool) -> List[str]:

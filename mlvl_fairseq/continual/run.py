@@ -87,7 +87,8 @@ def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
         if sequence.missing_scores(step):
             _evaluate(sequence, corpus, step, title)
         logger.info("%s: %s", title, _scores(sequence, step))
-    logger.info("all languages are learned and scored; tables and curves: mlvl-report %s", sequence.folder)
+    folder = shlex.quote(str(sequence.folder))
+    logger.info("all languages are learned and scored; tables and curves: mlvl-report %s", folder)
 
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:

@@ -5,7 +5,6 @@ one process at a time writes them; what is read is what was written, to the bit.
 """
 
 import contextlib
-import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -32,16 +31,10 @@ from mlvl_fairseq.data.feature_manifest import (
     write_feature_manifest,
 )
 from mlvl_fairseq.errors import DataError
-from mlvl_fairseq.files import atomic_path, open_file, require_room
+from mlvl_fairseq.files import atomic_path, require_room
 from mlvl_fairseq.process.locks import locked
 
 FLUSH_SECONDS = 2.0  # work that an interruption can cost
-
-
-def file_sha256(path) -> str:
-    """SHA-256 (64 hexadecimal digits) of a file's bytes. Raises DataError: it is no regular file."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FeatureWriter:

@@ -16,20 +16,17 @@ from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.networks import clip as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 
 @dataclass
 class ClipTrainingOptions(FairseqDataclass):
-    init_from: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "weights to start from: an official CLIP file (ViT-B-32.pt, ...), a Hugging Face folder "
-            "(config.json, model.safetensors) or a checkpoint of this plugin"
-        },
+    init_from: Optional[str] = weights_option(
+        "weights to start from: an official CLIP file (ViT-B-32.pt, ...), a Hugging Face folder "
+        "(config.json, model.safetensors) or a checkpoint of this plugin"
     )
     freeze: Optional[str] = field(
         default=None,
@@ -46,7 +43,7 @@ ClipConfig = with_options(
     [
         network.ClipOptions,
         ChunkOptions,
-        AutocastOptions,
+        ComputingOptions,
         freezing_options(network.ClipNetwork.freezing_presets, "--freeze"),
         adapter_options(),
     ],

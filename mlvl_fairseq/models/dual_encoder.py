@@ -1,7 +1,7 @@
 """Model ``dual_encoder`` of fairseq: options, what is frozen and what is saved. The network:
 :mod:`mlvl_fairseq.networks.dual_encoder`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import List, Optional
 
 from fairseq.dataclass import FairseqDataclass
@@ -14,28 +14,26 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
 from mlvl_fairseq.networks.freezing import Counts, Rule, freeze, freezing_options
 from mlvl_fairseq.networks.peft import LoraOptions, PeftOptions, rules_of_preset
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 RANDOM_LAYERS = 50_000  # the number of the seed that draws layers for unlock_random
 
 
 @dataclass
 class DualEncoderTrainingOptions(FairseqDataclass):
-    image_weights: Optional[str] = field(
-        default=None, metadata={"help": "a public file that the image tower starts from, e.g. of DeiT or DINO"}
+    image_weights: Optional[str] = weights_option(
+        "a public file that the image tower starts from, e.g. of DeiT or DINO"
     )
-    text_weights: Optional[str] = field(
-        default=None, metadata={"help": "a public file or folder that the text tower starts from, e.g. of BERT"}
+    text_weights: Optional[str] = weights_option(
+        "a public file or folder that the text tower starts from, e.g. of BERT"
     )
-    init_from: Optional[str] = field(
-        default=None, metadata={"help": "start from all weights of this checkpoint of the same model"}
-    )
+    init_from: Optional[str] = weights_option("start from all weights of this checkpoint of the same model")
 
 
 DualEncoderConfig = with_options(
@@ -47,7 +45,7 @@ DualEncoderConfig = with_options(
         PeftOptions,
         LoraOptions,
         ChunkOptions,
-        AutocastOptions,
+        ComputingOptions,
         freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
     ],
 )

@@ -1,6 +1,6 @@
 """Model ``image_classifier`` of fairseq. The network: :mod:`mlvl_fairseq.networks.image_classifier`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
 from fairseq.dataclass import FairseqDataclass
@@ -15,13 +15,13 @@ from mlvl_fairseq.modules.precision import AutocastOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS
 from mlvl_fairseq.networks import image_classifier as network
 from mlvl_fairseq.networks.dual_encoder import dimension_options, side_config
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 
 @dataclass
 class ImageClassifierTrainingOptions(FairseqDataclass):
-    image_weights: Optional[str] = field(
-        default=None, metadata={"help": "a public file that the image tower starts from, e.g. of DeiT or DINO"}
+    image_weights: Optional[str] = weights_option(
+        "a public file that the image tower starts from, e.g. of DeiT or DINO"
     )
 
 

@@ -16,21 +16,18 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import weights_option, with_options
 
 
 @dataclass
 class TrikdTrainingOptions(FairseqDataclass):
-    init_projectors_from: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "start from the projectors and the temperature of this checkpoint, e.g. to fine-tune; its frozen "
-            "encoders must be the same"
-        },
+    init_projectors_from: Optional[str] = weights_option(
+        "start from the projectors and the temperature of this checkpoint, e.g. to fine-tune; its frozen "
+        "encoders must be the same"
     )
     activation: Optional[Activation] = field(
         default=None, metadata={"help": f"of --clip: {ACTIVATION_HELP.removeprefix('of a CLIP ')}"}
@@ -41,7 +38,7 @@ class TrikdTrainingOptions(FairseqDataclass):
     )
 
 
-TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, AutocastOptions])
+TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, ComputingOptions])
 
 
 @register_model("trikd", dataclass=TrikdConfig)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlvl_fairseq.modules.attention import attention
+from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.bert import BertConfig, Layer, SubLayerOutput, new_linear
 
 
@@ -76,25 +77,42 @@ class FusionEncoder(nn.Module):
             layers.append((key, value))
         return KeysValues(layers, mask)
 
-    def forward(self, x: Tensor, mask: Tensor, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
-        """Read texts beside their views.
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        views: Optional[KeysValues],
+        at: Optional[Tensor] = None,
+        of_view: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Read texts beside their views. On a CPU padding is not computed, see :class:`Packing`.
 
         Args:
             x: [R, T, width], states of the text encoder. mask: bool [R, T], False at padding.
             views: of R rows; None: texts are read by themselves, without cross-attention.
-            at: int64 [R, P], the positions whose states are wanted, which are all that the last layer computes; None:
-                all positions.
+            at: int64 [R, P], the tokens whose states are wanted, which are all that the last layer computes; None: all
+                positions, of which those at padding have no meaning.
+            of_view: int64 [R], which of the views each text is read beside; None: that of its own row.
 
         Returns:
             [R, P or T, width].
         """
+        packing = Packing.of_padded(mask, x.shape[-1])
+        if packing is not None:
+            x = packing.pack(x)
+            of_view = packing.order if of_view is None else of_view[packing.order]
+            at = None if at is None else packing.find(at)
+        if views is not None and of_view is not None:
+            views = views[of_view]
         seen = mask[:, None, None]
         looked_at = None if views is None or views.mask is None else views.mask[:, None, None]
         last = len(self.layer) - 1
         own = [None] * len(self.layer) if views is None else views.layers
         for number, (layer, view) in enumerate(zip(self.layer, own, strict=True)):
-            x = layer(x, seen, view, looked_at, at if number == last else None)
-        return x
+            x = layer(x, seen, view, looked_at, at if number == last else None, packing)
+        if packing is None:
+            return x
+        return packing.unpack(x) if at is None else packing.of_batch(x)
 
 
 class FusionLayer(Layer):
@@ -111,26 +129,36 @@ class FusionLayer(Layer):
         view: Optional[Tuple[Tensor, Tensor]],
         looked_at: Optional[Tensor],
         at: Optional[Tensor] = None,
+        packing: Optional[Packing] = None,
     ) -> Tensor:
         """`seen`: bool [R, 1, 1, T], or [R, 1, T, T] where not every position sees the same.
-        `view`: key and value; None: no cross-attention. `looked_at`: bool [R, 1, 1, N]. `at`: int64 [R, P]."""
-        read = x if at is None else x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        x = self.attention.output(self.attention.self(read, x, seen), read)
+        `view`: key and value; None: no cross-attention. `looked_at`: bool [R, 1, 1, N]. `at`: int64 [R, P]. With a
+        packing `x` is [N, width], rows and positions are the packing's, and `seen` is not asked."""
+        read = x
+        if at is not None:
+            read = x.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1])) if packing is None else x[at]
+        x = self.attention.output(self.attention.self(read, x, seen, packing), read)
         if view is not None:
-            x = self.crossattention(x, view, looked_at)
+            x = self.crossattention(x, view, looked_at, packing)
         return self.output(F.gelu(self.intermediate.dense(x)), x)
 
 
 class CrossAttention(nn.Module):
-    """Attention of a text [R, T, width] to its view, with its residual and its norm."""
+    """Attention of a text [R, T, width], or packed [N, width], to its view, with its residual and its norm."""
 
     def __init__(self, config: BertConfig, image_width: int, maps: "Optional[_CrossAttention]" = None):
         super().__init__()
         self.self = _CrossAttention(config, image_width, maps)
         self.output = SubLayerOutput(config.width, config)
 
-    def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
-        return self.output(self.self(x, view, looked_at), x)
+    def forward(
+        self,
+        x: Tensor,
+        view: Tuple[Tensor, Tensor],
+        looked_at: Optional[Tensor],
+        packing: Optional[Packing] = None,
+    ) -> Tensor:
+        return self.output(self.self(x, view, looked_at, packing), x)
 
 
 class _CrossAttention(nn.Module):
@@ -158,8 +186,12 @@ class _CrossAttention(nn.Module):
         key, value = (self.image_key, self.image_value) if own else (self.key, self.value)
         return self._split(key(states)), self._split(value(states))
 
-    def forward(self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, view: Tuple[Tensor, Tensor], looked_at: Optional[Tensor], packing: Optional[Packing]
+    ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
+        if packing is not None:
+            return packing.look_at(self.query(x), *view, self.heads, looked_at, dropout)
         query = self._split(self.query(x))
         mixed = attention(query, *view, looked_at, dropout=dropout)
         return mixed.transpose(1, 2).flatten(2)

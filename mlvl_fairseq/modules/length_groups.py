@@ -7,13 +7,8 @@ matrix products, which are many positions of a narrow tower and few of a wide on
 from typing import List, Tuple
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from mlvl_fairseq.modules.exporting import is_exported
 
 CALL = 4e6  # floating-point operations that a CPU core does in the time that one more call of attention takes
-STEPS = 6  # calls of a layer as a whole, as many times that of its attention
 
 
 def positions_a_call(width: int) -> float:
@@ -42,20 +37,3 @@ def cheapest_groups(lengths: np.ndarray, call: float) -> List[Tuple[int, int]]:
         groups.append((int(texts[end] - texts[begin[end]]), int(distinct[end - 1])))
         end = begin[end]
     return groups[::-1]
-
-
-def length_groups(last: Tensor, longest: int, width: int) -> List[Tuple[Tensor, int]]:
-    """Split a batch for layers that are called once a group. A GPU, and a graph that is exported, take it whole.
-
-    Args:
-        last: int64 [B], position of each text's last token. longest: of the batch in tokens. width: of the layers.
-
-    Returns:
-        the rows (int64 [R]) of each group, shortest texts first, and how many positions are enough for them.
-    """
-    if is_exported() or last.device.type != "cpu":
-        return [(torch.arange(last.shape[0], device=last.device), longest)]
-    order = last.argsort(stable=True)
-    groups = cheapest_groups(last[order].numpy() + 1, STEPS * positions_a_call(width))
-    rows = order.split([texts for texts, _ in groups])
-    return [(own, length) for own, (_, length) in zip(rows, groups)]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import Prefix
+from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.length_groups import cheapest_groups, positions_a_call
 from mlvl_fairseq.modules.padding import Lengths, real_tokens
 
@@ -94,6 +95,14 @@ class Packing:
         """Of texts that are padded on the right: `last`, int64 [B], is the position of each text's last token."""
         return cls(real_tokens(last, longest), width, lengths)
 
+    @classmethod
+    def of_padded(cls, real: Tensor, width: int) -> "Optional[Packing]":
+        """Of states that are given with padding, for layers that are more than self-attention; None where nothing is
+        gained: there is no padding, attention is not called by groups, or a graph is exported."""
+        if is_exported() or real.device.type not in GROUPED or bool(real.all()):
+            return None
+        return cls(real, width)
+
     @staticmethod
     def _groups(lengths: Tensor, call: float) -> List[Group]:
         sizes, first, groups = lengths.numpy(), 0, []
@@ -116,12 +125,13 @@ class Packing:
         return x[self.order.argsort()] if self.is_grouped else x
 
     def find(self, columns: Tensor) -> Tensor:
-        """int64 [B], positions of each text's token at ``columns[row]`` (int64 [B], of the batch), in the packing's
-        order."""
+        """Positions of each text's tokens at ``columns[row]`` (int64 [B] or [B, P], of the batch), as many, in the
+        packing's order; of padding 0."""
         batch, longest = self.shape
-        position = torch.empty(batch * longest, dtype=torch.long, device=columns.device)
+        position = torch.zeros(batch * longest, dtype=torch.long, device=columns.device)
         position[self.source] = torch.arange(len(self.source), device=columns.device)
-        return position[self.order * longest + columns[self.order]]
+        starts = (self.order * longest).view(-1, *[1] * (columns.dim() - 1))
+        return position[starts + columns[self.order]]
 
     def attend(
         self,
@@ -136,13 +146,14 @@ class Packing:
         """Attention within each text.
 
         Args:
-            query: [N, width]; or [B, width], one a text: that of its last token, where attention is `causal`.
+            query: [N, width]; or [B, width], one a text: that of its last token, where attention is `causal`; or
+                [B, P, width], several a text, where it is not.
             key, value: [N, width]. heads: of attention.
             causal: a position sees those before it and itself only. dropout: of attention weights.
             prefix: further keys and values, by rows of the batch; positions of `visible` follow the tokens.
 
         Returns:
-            [N or B, width].
+            as `query`.
         """
         if self.is_grouped:
             return self._by_groups(query, key, value, heads, causal, dropout, prefix)
@@ -155,15 +166,43 @@ class Packing:
         queries = query.split([group.texts for group in self.groups] if is_single else sizes)
         mixed = [
             _attend(
-                *(_split_heads(part.unflatten(0, (group.texts, -1)), heads) for part in parts),
+                *(_split_heads(_by_text(part, group), heads) for part in parts),
                 causal and not is_single,
                 self._masks[number] if is_single or not causal else None,
                 dropout,
                 prefix and prefix.select(self.order[group.own], group.length),
-            ).flatten(0, 1)
+            )
             for number, (group, *parts) in enumerate(zip(self.groups, queries, key.split(sizes), value.split(sizes)))
         ]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return _joined(mixed, query)
+
+    def look_at(
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, seen: Optional[Tensor] = None, dropout: float = 0.0
+    ) -> Tensor:
+        """Attention of each text to something else, by groups.
+
+        Args:
+            query: [N, width], or [B, P, width]. heads, dropout: see :meth:`attend`.
+            key, value: [B, heads, S, width / heads], of each text, in the packing's order.
+            seen: bool [B, 1, 1, S], which of these are looked at; None: all.
+
+        Returns:
+            as `query`.
+        """
+        queries = query.split([group.positions if query.dim() == 2 else group.texts for group in self.groups])
+        mixed = [
+            _attend(
+                _split_heads(_by_text(part, group), heads),
+                key[group.own],
+                value[group.own],
+                False,
+                None if seen is None else seen[group.own],
+                dropout,
+                None,
+            )
+            for group, part in zip(self.groups, queries)
+        ]
+        return _joined(mixed, query)
 
     @cached_property
     def _masks(self) -> List[Optional[Tensor]]:
@@ -199,8 +238,8 @@ class Packing:
         queries = query.unsqueeze(1) if is_single else self._spread(query)
         parts = (_split_heads(part, heads) for part in (queries, self._spread(key), self._spread(value)))
         seen = self._masks[0] if is_single or not causal else None
-        mixed = _attend(*parts, causal and not is_single, seen, dropout, prefix)
-        return mixed.squeeze(1) if is_single else mixed.flatten(0, 1)[self._slots]
+        mixed = _whole(_attend(*parts, causal and not is_single, seen, dropout, prefix))
+        return mixed if is_single else mixed[self._slots]
 
     @cached_property
     def _slots(self) -> Tensor:
@@ -213,6 +252,22 @@ class Packing:
         batch, longest = self.shape
         spread = x.new_zeros(batch * longest, x.shape[1]).index_copy(0, self._slots, x)
         return spread.unflatten(0, self.shape)
+
+
+def _by_text(x: Tensor, group: Group) -> Tensor:
+    """Of a group's positions: [texts, positions of each, width]."""
+    return x if x.dim() == 3 else x.unflatten(0, (group.texts, -1))
+
+
+def _joined(parts: List[Tensor], query: Tensor) -> Tensor:
+    """Mixed values of each group, as `query` has them."""
+    parts = [_whole(part) if query.dim() == 2 else part.flatten(2) for part in parts]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """``[B, T, heads, d] -> [B * T, width]``, at once: what is compiled behind it would be so again for other views."""
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
@@ -229,7 +284,7 @@ def _attend(
     dropout: float,
     prefix: Optional[Prefix],
 ) -> Tensor:
-    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B, Q, width].
+    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B, Q, heads, d].
 
     `causal` masks, and `seen`, bool [B, 1, 1, T], are about tokens; what stands in front of them is seen by all.
     """
@@ -246,4 +301,4 @@ def _attend(
             torch.cat([_split_heads(part.to(own.dtype), heads).expand(own.shape[0], -1, -1, -1), own], 2)
             for part, own in ((prefix.key, key), (prefix.value, value))
         )
-    return attention(query, key, value, seen, causal, dropout).transpose(1, 2).flatten(2)
+    return attention(query, key, value, seen, causal, dropout).transpose(1, 2)

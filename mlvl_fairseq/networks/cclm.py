@@ -13,7 +13,6 @@ from mlvl_fairseq.modules.answer_tree import AnswerTree
 from mlvl_fairseq.modules.chunking import PerRow, in_chunks
 from mlvl_fairseq.modules.fusion import FusionEncoder, KeysValues
 from mlvl_fairseq.modules.hard_negatives import Rows
-from mlvl_fairseq.modules.length_groups import length_groups
 from mlvl_fairseq.modules.padding import Lengths
 from mlvl_fairseq.modules.towers.base import ImageTower, TowerOutput
 from mlvl_fairseq.modules.towers.bert import BertTower
@@ -185,18 +184,25 @@ class CclmNetwork(DualEncoderNetwork):
             raise UserError(f"matching reads all states of the {side} tower (--heads without matching does not)")
         return tower
 
-    def fuse(self, text: Encoded, views: Optional[KeysValues], at: Optional[Tensor] = None) -> Tensor:
+    def fuse(
+        self,
+        text: Encoded,
+        views: Optional[KeysValues],
+        at: Optional[Tensor] = None,
+        of_view: Optional[Tensor] = None,
+    ) -> Tensor:
         """Texts read beside their views.
 
         Args:
             text: R texts. views: of R rows, see :meth:`FusionEncoder.keys_values`; None: texts are read by themselves.
-            at: int64 [R, P], the positions whose states are wanted; None: the first one.
+            at: int64 [R, P], the tokens whose states are wanted; None: the first one.
+            of_view: int64 [R], which of the views each text is read beside; None: that of its own row.
 
         Returns:
             [R, P, width].
         """
         at = text.mask.new_zeros(len(text.mask), 1, dtype=torch.long) if at is None else at
-        return self.fusion(text.states, text.mask, views, at)
+        return self.fusion(text.states, text.mask, views, at, of_view)
 
     def image_keys_values(self, image: Encoded) -> KeysValues:
         """What :meth:`match_views` takes of images, computed once for however many texts."""
@@ -365,23 +371,14 @@ class CclmNetwork(DualEncoderNetwork):
         text_rows: Optional[Tensor] = None,
         view_rows: Optional[Tensor] = None,
     ) -> Tensor:
-        """:meth:`fuse` of some rows, int64 [R], in chunks, texts of like length together; None: of all."""
+        """:meth:`fuse` of some rows, int64 [R], in chunks; None: of all."""
         every = torch.arange(len(at), device=at.device)
         rows = (every if text_rows is None else text_rows), (every if view_rows is None else view_rows)
 
         def fuse(of_text: Tensor, of_view: Tensor, at: Tensor) -> Tensor:
-            groups = length_groups(text.mask[of_text].sum(1) - 1, *text.states.shape[1:])
-            if len(groups) == 1 and len(of_text) == len(text.mask) and text_rows is None:
+            if len(of_text) == len(text.mask) and text_rows is None:
                 return self.fuse(text, views, at)
-            parts = [
-                self.fuse(_cut(text, of_text[own], length), views and views[of_view[own]], at[own])
-                for own, length in groups
-            ]
-            return torch.cat(parts)[torch.cat([own for own, _ in groups]).argsort()]
+            own = Encoded(text.vector, text.states[of_text], text.mask[of_text])
+            return self.fuse(own, views, at, of_view)
 
         return in_chunks(fuse, (*rows, at), self.encode_chunk)
-
-
-def _cut(text: Encoded, rows: Tensor, length: int) -> Encoded:
-    """Some texts, of which nothing is longer."""
-    return Encoded(text.vector, text.states[rows, :length], text.mask[rows, :length])

@@ -111,8 +111,9 @@ class Lamb(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     is_spared = self.spare_vectors and parameter.dim() < 2
                     (spared if is_spared else decayed).append(parameter)
-            self._update(decayed, group, group["weight_decay"], scale)
-            self._update(spared, group, 0.0, scale)
+            for parameters, decay in ((decayed, group["weight_decay"]), (spared, 0.0)):
+                for together in updated_together(parameters):
+                    self._update(together, group, decay, scale)
         return loss
 
     def _gradient_scale(self) -> Optional[Tensor]:
@@ -124,8 +125,6 @@ class Lamb(torch.optim.Optimizer):
         return (self.max_grad_norm / norm).clamp(max=1.0)
 
     def _update(self, parameters: List[Tensor], group: dict, decay: float, scale: Optional[Tensor]) -> None:
-        if not parameters:
-            return
         steps = self._adam_steps(parameters, group, scale)
         if decay:
             torch._foreach_add_(steps, parameters, alpha=decay)
@@ -158,6 +157,13 @@ class Lamb(torch.optim.Optimizer):
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
         return state
+
+
+def updated_together(parameters: List[Tensor]) -> List[List[Tensor]]:
+    """On a CPU each by itself: what is computed on the way is small and stays in its caches. Else all of them."""
+    if all(parameter.device.type == "cpu" for parameter in parameters):
+        return [[parameter] for parameter in parameters]
+    return [parameters]
 
 
 def trust_ratios(parameters: List[Tensor], steps: List[Tensor]) -> List[Tensor]:

@@ -21,7 +21,6 @@ from mlvl_fairseq.data.examples import (
 from mlvl_fairseq.data.examples.dataset import ExamplesDataset, Shown, readable
 from mlvl_fairseq.data.examples.targets import Targets
 from mlvl_fairseq.data.examples.texts import ExampleTextOptions, ExampleTexts
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.augmentation import Augmentation, AugmentationOptions
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.language_files import told_what_is_there
@@ -29,6 +28,7 @@ from mlvl_fairseq.data.streams.sides import SideOptions, tells_sides, tells_side
 from mlvl_fairseq.data.streams.texts import FORMS
 from mlvl_fairseq.data.text import Tokenizer, load_tokenizer
 from mlvl_fairseq.data.text.sentencepiece import load_xlmr_dictionary
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.options import with_options
 from mlvl_fairseq.tasks._base import MlvlTask, split_languages

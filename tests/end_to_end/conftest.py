@@ -10,12 +10,12 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # as ranks and `host_syncs` do: once, before processes are forked
 from composing import compose_once
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from host_syncs import updates_that_do_not_wait
@@ -124,7 +124,6 @@ def fork(run_here, composed):
     """``fork(log, "fairseq-train", *arguments)`` starts a command in a process and a process group of its own, with
     everything imported already; what it writes goes to `log`. It is ended with the test."""
     started = []
-    import_module("torch._dynamo")  # as ranks do
 
     def command(log, name, *arguments):
         if name == "fairseq-train":

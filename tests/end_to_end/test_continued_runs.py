@@ -6,6 +6,7 @@ import shutil
 from itertools import product
 
 import pytest
+from processes import updates_of
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,18 @@ def test_features_of_another_teacher_are_refused(
     manifest["teacher_fingerprint"] = None  # as an earlier version left it: nobody knows
     (unfinished / "run.json").write_text(json.dumps(manifest))
     assert go_on(unfinished, corpus=own_corpus, order="en,de,ru").status == 0
+
+
+def test_a_training_goes_on_from_the_weights_that_it_started_with(run, corpus, teacher, teacher_options, tmp_path):
+    """fairseq-train, of which everything trains: nothing in its checkpoint depends on --init-from any more."""
+    own, last = ["--save-dir", tmp_path / "run"], tmp_path / "run" / "checkpoint_last.pt"
+
+    def train(weights, updates):
+        return run("fairseq-train", corpus, *teacher_options, *own, "--init-from", weights, "--max-update", updates)
+
+    assert train(teacher, 1).status == 0
+    other, moved = (shutil.copy(path, tmp_path / name) for path, name in ((last, "other.pt"), (teacher, "moved.pt")))
+    ended = train(other, 2)
+    told = f"started with --init-from {teacher}, and --init-from {other} holds other weights"
+    assert ended.status == 2 and told in ended.error and updates_of(last) == 1
+    assert train(moved, 2).status == 0 and updates_of(last) == 2

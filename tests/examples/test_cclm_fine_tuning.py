@@ -31,7 +31,9 @@ def data(tmp_path_factory):
 def plan(published_program, run_here, data, tmp_path_factory):
     """``plan(task, flags, small=False, reference=False)``: what is run, ``(command, words, environment)`` each; of a
     training and an evaluation the words are read. A corpus is said to have as many captions as Flickr30k."""
-    recipes = {}
+    recipes, checkpoints = {}, tmp_path_factory.mktemp("checkpoints")
+    for name in ("cclm.pt", "a.pt", "learned.pt"):
+        (checkpoints / name).touch()
 
     class Recorder(published_program.Shell):
         def __init__(self):
@@ -68,6 +70,7 @@ def plan(published_program, run_here, data, tmp_path_factory):
         call = one.read([*(given[name] for name in one.arguments), "--output_dir", out, *flags.split()])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("published.retrieval.count", lambda folder, lang: FLICKR_CAPTIONS)
+            patch.chdir(checkpoints)
             one.run(replace(call, small=small, reference=reference), shell)
         return shell.commands
 
@@ -264,6 +267,11 @@ def test_missing_files_are_told_with_their_place(plan, tmp_path, data):
     assert refused("gqa", IGLUE=tmp_path).startswith(f"{tmp_path}/gqa/annotations/trainval_ans2label.json: no such")
     assert refused("wit", IMAGES=tmp_path).startswith(f"{tmp_path}/wit_test: no such folder of Kaggle's tables")
     assert refused("xvnli", XLMR=tmp_path).startswith(f"{tmp_path}/dict.txt: no such file; give XLM-R's folder")
+    for task in ("xvnli", "itr_multi30k"):
+        assert refused(task, IMAGES=tmp_path / "a") == f"{tmp_path}/a: no such file or folder: mend the argument IMAGES"
+    told = "b.pt: no such file or folder: mend --"
+    assert refused("itr_multi30k", "--dist 1 --checkpoint b.pt") == f"{told}checkpoint"
+    assert refused("nlvr_domain", f"{START} --load_ckpt_from b.pt") == f"{told}load_ckpt_from"
     assert refused("xvnli", IGLUE="hdfs://a").startswith("IGLUE hdfs://a: hdfs is not read from here")
 
 

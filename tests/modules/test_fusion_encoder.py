@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mlvl_fairseq.modules import length_groups, packing
 from mlvl_fairseq.modules.fusion import FusionEncoder
 from mlvl_fairseq.modules.towers.bert import BertTower
 from mlvl_fairseq.modules.towers.cclm_text import CclmTextConfig
@@ -32,6 +33,16 @@ def image_width(request):
 @pytest.fixture
 def encoder(image_width):
     return random_parameters(FusionEncoder(CONFIG, LAYERS, image_width))
+
+
+@pytest.fixture(params=["each length", "one group", "padded"])
+def way(request, monkeypatch):
+    """How a CPU takes texts of several lengths, in groups of attention; and how a GPU does."""
+    if request.param == "padded":
+        monkeypatch.setattr(packing, "GROUPED", ())
+    else:
+        monkeypatch.setattr(length_groups, "CALL", 0.0 if request.param == "each length" else 1e12)
+    return request.param
 
 
 def states(*shape):
@@ -75,7 +86,7 @@ def plain(encoder, x, mask, view, looked_at, image):
 
 
 @pytest.mark.parametrize("kind", ["images", "texts", "regions", "none"])
-def test_states_and_gradients_are_those_of_the_plain_composition(encoder, image_width, kind):
+def test_states_and_gradients_are_those_of_the_plain_composition(encoder, image_width, kind, way):
     image = kind in ("images", "regions")
     text, view = states(3, 5, WIDTH), states(3, 4, image_width if image else WIDTH)
     looked_at = None if kind in ("images", "none") else LOOKED_AT
@@ -86,13 +97,13 @@ def test_states_and_gradients_are_those_of_the_plain_composition(encoder, image_
               every if looked_at is None else looked_at[own], image)
         for row, own in zip(rows, of_view)
     ])  # fmt: skip
-    views = None if kind == "none" else encoder.keys_values(view, looked_at, image)[of_view]
-    found = encoder(text[rows], MASK[rows], views)
+    views = None if kind == "none" else encoder.keys_values(view, looked_at, image)
+    found = encoder(text[rows], MASK[rows], views, of_view=of_view)
     real = MASK[rows]
     torch.testing.assert_close(found[real], expected[real])
     at = torch.tensor([[0, 2], [1, 0], [3, 3], [0, 1]])
     picked = found.gather(1, at.unsqueeze(-1).expand(-1, -1, WIDTH))
-    fast = encoder(text[rows], MASK[rows], views, at)
+    fast = encoder(text[rows], MASK[rows], views and views[of_view], at)
     torch.testing.assert_close(fast, picked)
     weights = list(encoder.parameters())
     wanted = expected.gather(1, at.unsqueeze(-1).expand(-1, -1, WIDTH))
@@ -103,7 +114,7 @@ def test_states_and_gradients_are_those_of_the_plain_composition(encoder, image_
             torch.testing.assert_close(one, other)
 
 
-def test_padding_and_what_is_not_looked_at_make_no_difference(encoder, image_width):
+def test_padding_and_what_is_not_looked_at_make_no_difference(encoder, image_width, way):
     text, view = states(3, 5, WIDTH), states(3, 4, image_width)
 
     def at_first(text, view):
@@ -115,6 +126,32 @@ def test_padding_and_what_is_not_looked_at_make_no_difference(encoder, image_wid
     view[0, 3] += 1
     changed = (at_first(text, view) - at_first(other_text, other_view)).abs().amax((1, 2))
     assert changed[0] > 1e-3 and changed[1] < 1e-9 and changed[2] > 1e-3
+
+
+def test_several_positions_of_texts_of_one_token(encoder, image_width, way):
+    text, mask = states(2, 3, WIDTH), torch.tensor([[True, False, False]] * 2)
+    view = states(2, 4, image_width)
+    every = torch.ones(4, dtype=torch.bool)
+    found = encoder(text, mask, encoder.keys_values(view, image=True), torch.zeros(2, 2, dtype=torch.long))
+    for row in range(2):
+        expected = plain(encoder, text[row], mask[row], view[row], every, True)[0]
+        torch.testing.assert_close(found[row], expected.expand(2, -1))
+
+
+def test_weights_of_cross_attention_drop_out(encoder, image_width, way):
+    for layer in encoder.layer:
+        layer.crossattention.self.dropout = 0.5
+    text, views = states(3, 5, WIDTH), encoder.keys_values(states(3, 4, image_width), LOOKED_AT, True)
+    assert not torch.equal(*(encoder.train()(text, MASK, views)[MASK] for _ in range(2)))
+    assert torch.equal(*(encoder.eval()(text, MASK, views)[MASK] for _ in range(2)))
+
+
+def test_what_is_packed(monkeypatch):
+    assert packing.Packing.of_padded(MASK, WIDTH) is not None
+    assert packing.Packing.of_padded(torch.ones_like(MASK), WIDTH) is None
+    assert packing.Packing.of_padded(MASK.to("meta"), WIDTH) is None
+    monkeypatch.setattr(packing, "is_exported", lambda: True)
+    assert packing.Packing.of_padded(MASK, WIDTH) is None
 
 
 def test_a_text_encoder_goes_on_in_the_fusion_encoder():

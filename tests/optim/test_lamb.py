@@ -10,6 +10,7 @@ from fairseq.optim import FP16Optimizer, build_optimizer
 from omegaconf import OmegaConf
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.optim import lamb
 from mlvl_fairseq.optim.lamb import FairseqTorchLamb, Lamb, LambConfig
 
 SHAPES = {"matrix": (4, 3), "bias": (3,), "temperature": (), "zeros": (2, 2), "without gradient": (5,)}
@@ -77,9 +78,12 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize("options", CASES, ids=str)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-11), (torch.float32, 2e-5)])
-def test_sixty_updates_equal_the_formula(dtype, tolerance, options):
+def test_sixty_updates_equal_the_formula(dtype, tolerance, options, together, monkeypatch):
+    if together:
+        monkeypatch.setattr(lamb, "updated_together", lambda parameters: [parameters] if parameters else [])
     parameters, optimizer = new_optimizer(dtype, **options)
     for step in range(1, 61):
         update(parameters, optimizer, step)
@@ -105,6 +109,13 @@ def test_gradients_are_left_as_they_are_and_none_means_no_update():
         moved = not np.array_equal(parameters[name].detach().numpy(), value.astype(np.float32))
         assert moved == (name != "bias")
     assert not optimizer.state[parameters["bias"]]
+
+
+def test_a_cpu_updates_one_by_one_and_a_gpu_all_together():
+    own, other = torch.zeros(2, 3).unbind(), torch.zeros(2, 3, device="meta").unbind()
+    assert [list(map(id, part)) for part in lamb.updated_together(own)] == [[id(tensor)] for tensor in own]
+    assert lamb.updated_together(other) == [other]
+    assert lamb.updated_together([]) == []
 
 
 def test_nothing_to_do():

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Dict, Mapping, NamedTuple, Sequence
 
 from mlvl_fairseq.codes import language_code
-from mlvl_fairseq.data.captions.reading import LANG
+from mlvl_fairseq.data.language_files import LANG
 from mlvl_fairseq.errors import UserError
 
 SHOTS = "{shots}"

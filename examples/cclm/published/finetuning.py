@@ -6,8 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Union
 
-from mlvl_fairseq.data.captions.reading import LANG
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.data.language_files import LANG
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import read_json
@@ -153,6 +153,11 @@ class FineTuning(Task):
             if key in values:
                 require_number(values, key, least)
         train, valid, tests = self._annotations(call, config, few)
+        places = {"the argument IMAGES": self._argument(call, "IMAGES")}
+        places.update({f"--{flag}": getattr(flags, flag) for flag in ("checkpoint", "load_ckpt_from")})
+        for name, path in places.items():
+            if path and not os.path.exists(path):
+                raise UserError(f"{path}: no such file or folder: mend {name}")
         return Setting(call, config, given, values, own, few, train, valid, tests)
 
     def _check(self, flags) -> None:

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from mlvl_fairseq.data.archives import archived
 from mlvl_fairseq.data.corpus.corpus import Corpus
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.image_names import ImageFolder, image_name
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import DataError, UserError
 
 EXAMPLES = 3

@@ -23,9 +23,10 @@ from mlvl_fairseq.data.corpus.vocabularies import (
     language_vocabulary,
 )
 from mlvl_fairseq.data.feature_arrays import import_features, read_row_names
-from mlvl_fairseq.data.features import FeatureWriter, file_sha256, source_of_first_rows
+from mlvl_fairseq.data.features import FeatureWriter, source_of_first_rows
 from mlvl_fairseq.data.images.policy import BadImagePolicy
 from mlvl_fairseq.data.text import Tokenizer
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.process.parallel import in_processes
 

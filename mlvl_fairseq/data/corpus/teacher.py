@@ -13,7 +13,7 @@ from mlvl_fairseq.data.feature_manifest import (
     fingerprint_of_names,
     read_feature_manifest,
 )
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.files import write_json
 from mlvl_fairseq.json_files import Sha256, read_json
 

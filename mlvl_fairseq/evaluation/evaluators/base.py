@@ -19,9 +19,9 @@ from tqdm import tqdm
 from mlvl_fairseq.codes import split_name
 from mlvl_fairseq.data.feature_arrays import import_features, is_grid
 from mlvl_fairseq.data.feature_grids import GridDataset
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.metrics.query_ranks import QueryRanks, ranks_path
 from mlvl_fairseq.evaluation.signature import LEFT_OUT, common_signature, parse_signature

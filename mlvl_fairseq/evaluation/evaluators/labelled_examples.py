@@ -15,10 +15,10 @@ from mlvl_fairseq.data.captions.table import POLICIES
 from mlvl_fairseq.data.examples import Example, ExampleImages, Examples, example_readers, read_examples
 from mlvl_fairseq.data.examples.base import NO_ANSWER, NO_GOLD_LABEL
 from mlvl_fairseq.data.examples.dataset import Shown
-from mlvl_fairseq.data.features import file_sha256
 from mlvl_fairseq.data.images.policy import BadImagePolicy, PictureOptions
 from mlvl_fairseq.data.images.transforms import reading_of
 from mlvl_fairseq.data.language_files import LANG, told_what_is_there
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     PICTURES,

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlvl_fairseq.data.classification import DATA_SETS, LabelledImages
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import (
     TRANSFORM,

@@ -8,7 +8,7 @@ import numpy as np
 from mlvl_fairseq.data.examples import Example, Examples
 from mlvl_fairseq.data.examples.targets import answer_ids
 from mlvl_fairseq.data.examples.texts import read_answers
-from mlvl_fairseq.data.features import file_sha256
+from mlvl_fairseq.digests import file_sha256
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.evaluation.evaluators.base import option, register_evaluator
 from mlvl_fairseq.evaluation.evaluators.labelled_examples import (
