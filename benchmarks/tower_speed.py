@@ -2,7 +2,8 @@
 
 Forward and backward pass of a random tower of which, as in continual learning, the token embedding trains, on batches
 of captions: padded to the longest, in four groups of like length (what was done before captions were packed), and
-packed as the model does it; in float32 and in bfloat16 autocast. Ways take turns on the same batches, CPU seconds of
+packed as the model does it, with `--compile` also as a model with that option does it; in float32 and in bfloat16
+autocast. Ways take turns on the same batches, CPU seconds of
 one thread; medians over batches. `arithmetic` is what the matrix products alone need, without padding, at the rate that
 is measured on one of them, in turn with the rest. `apart`: the largest difference to the features of the padded tower
 in float32, as a share of the largest feature. Captions are cut by CLIP's vocabulary, grown by their own language as
@@ -11,6 +12,7 @@ training does; without files they are generated.
     python benchmarks/tower_speed.py en=captions.en.json de=captions.de.json     # lists of objects with a "caption"
     python benchmarks/tower_speed.py --layers 2 --precisions float32
     python benchmarks/tower_speed.py --width 128 --heads 4 --layers 2            # a small tower
+    python benchmarks/tower_speed.py --compile
 """
 
 import argparse
@@ -35,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary  # noqa: E402
 from mlvl_fairseq.data.text.bpe_training import train_bpe  # noqa: E402
 from mlvl_fairseq.modules import attention  # noqa: E402
+from mlvl_fairseq.modules.compiling import Compilable  # noqa: E402
 from mlvl_fairseq.modules.precision import cpu_instructions  # noqa: E402
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower, TextConfig  # noqa: E402
 
@@ -88,6 +91,11 @@ def packed(tower: CLIPTextTower, batch: Batch) -> Tensor:
     return tower(*batch)
 
 
+def compiled(tower: CLIPTextTower, batch: Batch) -> Tensor:
+    with mock.patch.object(Compilable, "is_compiled", True):
+        return tower(*batch)
+
+
 WAYS = {"padded": padded, "four groups": four_groups, "packed": packed}
 
 
@@ -125,7 +133,10 @@ def measure(tower: CLIPTextTower, batches: List[Batch], precisions: List[str]) -
     """By precision and way: CPU seconds, and the largest difference to the features of the padded tower in float32 as
     a share of the largest; and ``rate``: operations a second."""
     found = {precision: {way: [] for way in (*WAYS, "rate")} for precision in precisions}
-    update(tower, Batch(batches[0].tokens[:8, :8], batches[0].last[:8].clamp(max=7)), "packed", "float32")
+    few = Batch(batches[0].tokens[:8, :8], batches[0].last[:8].clamp(max=7))
+    update(tower, few, "packed", "float32")
+    for precision in precisions if "compiled" in WAYS else ():
+        print(f"compiling for {precision}: {update(tower, few, 'compiled', precision)[0]:.1f} CPU s", file=sys.stderr)
     for batch in batches:
         exact = None
         for precision in precisions:
@@ -200,7 +211,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="captions a batch (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=2, help="of each language (default: %(default)s)")
     parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
+    parser.add_argument("--compile", action="store_true", help="also with the blocks compiled")
     args = parser.parse_args()
+    if args.compile:
+        WAYS["compiled"] = compiled
     torch.set_num_threads(1)
     own = ", ".join(cpu_instructions()) or "none"
     print(f"{args.layers} layers of width {args.width}, batch {args.batch_size}, one thread")

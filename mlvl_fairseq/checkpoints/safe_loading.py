@@ -9,6 +9,7 @@ is in no checkpoint of ours.
 import contextlib
 import functools
 import importlib
+import io
 import os
 import pickle
 import re
@@ -185,8 +186,7 @@ def _require_shallow_pickles(file) -> None:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.namelist():
                 if entry.endswith("/data.pkl"):
-                    with archive.open(entry) as pickled:
-                        require_shallow(pickled)
+                    require_shallow(io.BytesIO(archive.read(entry)))
     else:
         file.seek(start)
         for _ in range(LEGACY_PICKLES):

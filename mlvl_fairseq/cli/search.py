@@ -7,6 +7,7 @@ asks it, `remove` takes pictures out, `compact` gives room back, `serve` shows a
 import argparse
 import json
 import logging
+import shlex
 import sys
 from typing import Callable, Dict, List, Optional
 
@@ -166,7 +167,8 @@ def index(args: argparse.Namespace) -> None:
     print(f"{args.out}: {engine.index.pictures:,} pictures, {engine.about}")
     if engine.index.gone > len(engine.index) / 4:
         rows = f"{engine.index.gone:,} of {len(engine.index):,} rows"
-        logger.info("%s are of pictures that are gone: mlvl-search compact %s gives their room back", rows, args.out)
+        compact = f"mlvl-search compact {shlex.quote(str(args.out))}"
+        logger.info("%s are of pictures that are gone: %s gives their room back", rows, compact)
 
 
 def query(args: argparse.Namespace) -> None:

@@ -39,6 +39,8 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         preconditions.check_languages(sequence, corpus)
         preconditions.check_folder(sequence.folder)
         missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+        if sequence.untrained:
+            _check_weights(sequence.settings)
         if sequence.untrained or missing:
             import_training()
         sequence.check(corpus)
@@ -56,13 +58,8 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
             _run_steps(sequence, corpus)
 
 
-def _check_model(settings: Settings) -> None:
-    """Raises UserError: there is no such architecture, or no such weights."""
-    from mlvl_fairseq.networks import NETWORKS
-
-    known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
-    if settings.arch not in known:
-        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
+def _check_weights(settings: Settings) -> None:
+    """Raises UserError: the weights to start from are not there."""
     if settings.init_from is None:
         logger.warning(
             "no --init-from: the student starts from random weights, not from its teacher's; its text tower stays as "
@@ -70,6 +67,15 @@ def _check_model(settings: Settings) -> None:
         )
     elif not Path(settings.init_from).exists():
         raise UserError(f"--init-from {settings.init_from}: no such file or folder")
+
+
+def _check_model(settings: Settings) -> None:
+    """Raises UserError: there is no such architecture."""
+    from mlvl_fairseq.networks import NETWORKS
+
+    known = [name for _, network in sorted(NETWORKS.items()) for name in network.language_architectures]
+    if settings.arch not in known:
+        raise UserError(f"no --arch {settings.arch}; there are: {', '.join(known)}")
 
 
 def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
@@ -81,7 +87,8 @@ def _run_steps(sequence: Sequence, corpus: Corpus) -> None:
         if sequence.missing_scores(step):
             _evaluate(sequence, corpus, step, title)
         logger.info("%s: %s", title, _scores(sequence, step))
-    logger.info("all languages are learned and scored; tables and curves: mlvl-report %s", sequence.folder)
+    folder = shlex.quote(str(sequence.folder))
+    logger.info("all languages are learned and scored; tables and curves: mlvl-report %s", folder)
 
 
 def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:

@@ -79,13 +79,18 @@ def _in_one_line(function):
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            message = user_message(error) or _composition_message(error)
+            message = user_message(error) or _composition_message(error) or _folder_message(error)
             if message is None:
                 raise
         print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
     return call
+
+
+def _folder_message(error: BaseException) -> Optional[str]:
+    """Why the system does not let Hydra make the folder of a training; None: it is not about a file."""
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else None
 
 
 def _composition_message(error: BaseException) -> Optional[str]:
@@ -213,11 +218,15 @@ def our_architectures() -> List[str]:
 
 
 def store_architectures() -> None:
-    """Make ``model=ARCHITECTURE`` (or a defaults list) known to Hydra, with every dimension in it."""
+    """Make ``model=ARCHITECTURE`` (or a defaults list) known to Hydra, with every dimension in it; once, however often
+    Hydra asks where configs are."""
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
     from hydra.core.config_store import ConfigStore
 
+    stored = ConfigStore.instance().repo.get("model", {})
     for name in our_architectures():
+        if getattr(stored.get(f"{name}.yaml"), "provider", None) == PACKAGE.name:
+            continue
         options = MODEL_DATACLASS_REGISTRY[ARCH_MODEL_NAME_REGISTRY[name]]
         node = dataclasses.replace(options(), _name=name, **dimensions_of(name))
         ConfigStore.instance().store(name=name, group="model", node=node, provider=PACKAGE.name)

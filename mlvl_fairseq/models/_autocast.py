@@ -1,4 +1,5 @@
-"""Models whose matrix products are computed in bfloat16 where ``--autocast`` says so."""
+"""Models whose matrix products are computed in bfloat16 where ``--autocast`` says so, and whose text towers are
+compiled where ``--compile`` does."""
 
 import logging
 from typing import Any
@@ -6,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlvl_fairseq.modules.compiling import compile_positions
 from mlvl_fairseq.modules.precision import bfloat16_products, cpu_instructions, in_bfloat16
 
 logger = logging.getLogger(__name__)
 
 
 class InAutocast:
-    """Mixin in front of a fairseq model with :class:`AutocastOptions`: what `forward` gives is float32 whatever it is
-    computed in, so that losses are, too."""
+    """Mixin in front of a fairseq model with :class:`AutocastOptions`, or :class:`ComputingOptions`: what `forward`
+    gives is float32 whatever it is computed in, so that losses are, too."""
 
     built_with: Any = None
     _told = False
@@ -29,6 +31,9 @@ class InAutocast:
     def _tell(self, enabled: bool, weight: Tensor) -> None:
         if self._told:
             return
+        if getattr(self.built_with, "compile", False):
+            compile_positions(self)
+            logger.info("--compile: blocks of text towers are compiled when they are first called, attention is not")
         self._told, own = True, cpu_instructions() if weight.device.type == "cpu" else ["those of the GPU"]
         if enabled and not own:
             logger.warning("--autocast bf16: this CPU has no instructions for bfloat16, float32 is faster here")

@@ -13,7 +13,7 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks.cclm import CclmNetwork
 from mlvl_fairseq.networks.cclm_files import LayersOptions, check_layers
@@ -51,7 +51,7 @@ CclmConfig = with_options(
         PeftOptions,
         LoraOptions,
         ChunkOptions,
-        AutocastOptions,
+        ComputingOptions,
         freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
     ],
 )

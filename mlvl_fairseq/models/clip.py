@@ -16,7 +16,7 @@ from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.adapters import adapter_options
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.networks import clip as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
 from mlvl_fairseq.options import weights_option, with_options
@@ -43,7 +43,7 @@ ClipConfig = with_options(
     [
         network.ClipOptions,
         ChunkOptions,
-        AutocastOptions,
+        ComputingOptions,
         freezing_options(network.ClipNetwork.freezing_presets, "--freeze"),
         adapter_options(),
     ],

@@ -14,7 +14,7 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import check_text, for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.modules.towers.base import IMAGE_TOWERS, TEXT_TOWERS
 from mlvl_fairseq.networks import dual_encoder as network
 from mlvl_fairseq.networks.dual_encoder_files import PARTS, start_from, tell_what_stays_random
@@ -45,7 +45,7 @@ DualEncoderConfig = with_options(
         PeftOptions,
         LoraOptions,
         ChunkOptions,
-        AutocastOptions,
+        ComputingOptions,
         freezing_options({"preset": ()}, "--preset, whose rules the word 'preset' stands for"),
     ],
 )

@@ -17,7 +17,7 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.modules.translation import MteDecoder, MteEncoder
 from mlvl_fairseq.networks import mte as network
 from mlvl_fairseq.networks.freezing import freeze, freezing_options
@@ -42,7 +42,7 @@ class MteTrainingOptions(FairseqDataclass):
 
 MteConfig = with_options(
     MteTrainingOptions,
-    [network.MteOptions, ChunkOptions, AutocastOptions, freezing_options(network.FREEZING, "--train-encoder")],
+    [network.MteOptions, ChunkOptions, ComputingOptions, freezing_options(network.FREEZING, "--train-encoder")],
 )
 
 

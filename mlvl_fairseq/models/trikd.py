@@ -16,7 +16,7 @@ from mlvl_fairseq.models._autocast import InAutocast
 from mlvl_fairseq.models._base import LeavesOutFrozen
 from mlvl_fairseq.models._fit import for_tasks_that_fit
 from mlvl_fairseq.modules.chunking import ChunkOptions
-from mlvl_fairseq.modules.precision import AutocastOptions
+from mlvl_fairseq.modules.compiling import ComputingOptions
 from mlvl_fairseq.networks import trikd as network
 from mlvl_fairseq.networks.clip import ACTIVATION_HELP, Activation
 from mlvl_fairseq.networks.freezing import tell_trained
@@ -38,7 +38,7 @@ class TrikdTrainingOptions(FairseqDataclass):
     )
 
 
-TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, AutocastOptions])
+TrikdConfig = with_options(TrikdTrainingOptions, [network.TrikdOptions, ChunkOptions, ComputingOptions])
 
 
 @register_model("trikd", dataclass=TrikdConfig)

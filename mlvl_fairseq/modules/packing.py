@@ -238,8 +238,8 @@ class Packing:
         queries = query.unsqueeze(1) if is_single else self._spread(query)
         parts = (_split_heads(part, heads) for part in (queries, self._spread(key), self._spread(value)))
         seen = self._masks[0] if is_single or not causal else None
-        mixed = _attend(*parts, causal and not is_single, seen, dropout, prefix)
-        return mixed.squeeze(1) if is_single else mixed.flatten(0, 1)[self._slots]
+        mixed = _whole(_attend(*parts, causal and not is_single, seen, dropout, prefix))
+        return mixed if is_single else mixed[self._slots]
 
     @cached_property
     def _slots(self) -> Tensor:
@@ -260,9 +260,14 @@ def _by_text(x: Tensor, group: Group) -> Tensor:
 
 
 def _joined(parts: List[Tensor], query: Tensor) -> Tensor:
-    """[texts, positions of each, width] of each group, as `query` has them."""
-    parts = [part.flatten(0, 1) for part in parts] if query.dim() == 2 else parts
+    """Mixed values of each group, as `query` has them."""
+    parts = [_whole(part) if query.dim() == 2 else part.flatten(2) for part in parts]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """``[B, T, heads, d] -> [B * T, width]``, at once: what is compiled behind it would be so again for other views."""
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
@@ -279,7 +284,7 @@ def _attend(
     dropout: float,
     prefix: Optional[Prefix],
 ) -> Tensor:
-    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B, Q, width].
+    """Queries [B, heads, Q, d], keys and values [B, heads, T, d] -> [B, Q, heads, d].
 
     `causal` masks, and `seen`, bool [B, 1, 1, T], are about tokens; what stands in front of them is seen by all.
     """
@@ -296,4 +301,4 @@ def _attend(
             torch.cat([_split_heads(part.to(own.dtype), heads).expand(own.shape[0], -1, -1, -1), own], 2)
             for part, own in ((prefix.key, key), (prefix.value, value))
         )
-    return attention(query, key, value, seen, causal, dropout).transpose(1, 2).flatten(2)
+    return attention(query, key, value, seen, causal, dropout).transpose(1, 2)

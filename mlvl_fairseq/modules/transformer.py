@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mlvl_fairseq.modules.attention import attention
 from mlvl_fairseq.modules.block_adapter import BlockAdapter, Prefix
+from mlvl_fairseq.modules.compiling import Compilable, per_position
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.towers.base import Parts
@@ -109,8 +110,19 @@ class MultiheadSelfAttention(nn.Module):
         `seen`: bool, broadcast to ``[B, heads, T, T]``, the keys that are looked at, where there is neither an adapter
         nor `at`; None: as ``causal`` says. `packing`: of texts ``[N, width]``, with `at` ``[B, width]``.
         """
+        return self.out_proj(self.mix(x, adapter, at, seen, packing))
+
+    def mix(
+        self,
+        x: torch.Tensor,
+        adapter: Optional[BlockAdapter] = None,
+        at: Optional[torch.Tensor] = None,
+        seen: Optional[torch.Tensor] = None,
+        packing: Optional[Packing] = None,
+    ) -> torch.Tensor:
+        """As :meth:`forward`, before the last projection."""
         if packing is not None:
-            return self.out_proj(self._mix_packed(x, adapter, at, packing))
+            return self._mix_packed(x, adapter, at, packing)
         query, key, value = self.project(x) if at is None else self._project_at(x, at)
         prefix = adapter and adapter.prefix
         if adapter and adapter.query is not None:
@@ -119,7 +131,7 @@ class MultiheadSelfAttention(nn.Module):
             value = value + self._split_heads(adapter.value(x))
         if prefix is not None:
             key, value = self._prepend(prefix.key, key), self._prepend(prefix.value, value)
-        return self.out_proj(self.attend(query, key, value, self._mask(x, prefix, at) if seen is None else seen))
+        return self.attend(query, key, value, self._mask(x, prefix, at) if seen is None else seen)
 
     def _mix_packed(
         self, x: torch.Tensor, adapter: Optional[BlockAdapter], at: Optional[torch.Tensor], packing: Packing
@@ -191,7 +203,7 @@ class MLP(nn.Module):
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
-class ResidualAttentionBlock(nn.Module):
+class ResidualAttentionBlock(Compilable, nn.Module):
     """Pre-LN block: ``x + attention(LN(x))``, then ``x + MLP(LN(x))``; ``[B, T, width] -> [B, T, width]``.
 
     An adapter, if given, has its part in the attention and in the output. With `at`, int64 ``[B]``, only that position
@@ -215,9 +227,14 @@ class ResidualAttentionBlock(nn.Module):
         seen: Optional[torch.Tensor] = None,
         packing: Optional[Packing] = None,
     ) -> torch.Tensor:
-        x = take_positions(x, at) + self.attn(self.ln_1(self.adapter1(x)), adapter, at, seen, packing)
-        x = x + self.mlp(self.ln_2(self.adapter2(x)))
+        mixed = self.attn.mix(self.ln_1(self.adapter1(x)), adapter, at, seen, packing)
+        x = self._finish(take_positions(x, at), mixed)
         return x if adapter is None or adapter.output is None else adapter.output(x)
+
+    @per_position
+    def _finish(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn.out_proj(mixed)
+        return x + self.mlp(self.ln_2(self.adapter2(x)))
 
 
 class Transformer(nn.Module):

@@ -12,6 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from mlvl_fairseq.modules.attention import attention
+from mlvl_fairseq.modules.compiling import Compilable, per_position
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.padding import Lengths
@@ -70,7 +71,7 @@ class XProjector(nn.Module):
         return x.squeeze(1) if packing is None else packing.of_batch(x)
 
 
-class PostLNLayer(nn.Module):
+class PostLNLayer(Compilable, nn.Module):
     """``LN(x + attention(x))``, then ``LN(x + feed-forward(x))``; initialised as fairseq's encoder layer."""
 
     def __init__(self, width: int, ffn_width: int, heads: int, dropout: float, attention_dropout: float):
@@ -92,12 +93,16 @@ class PostLNLayer(nn.Module):
         """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``. With
         a packing ``[N, width]``, and with `at` ``[B, width]``."""
         query = take_positions(x, at)
-        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn(query, x, padding, packing)))
+        return self._finish(query, self.self_attn(query, x, padding, packing))
+
+    @per_position
+    def _finish(self, query: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        x = self.self_attn_layer_norm(query + self.dropout(self.self_attn.out_proj(mixed)))
         return self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention with separate projections, on torch's fused kernels."""
+    """Multi-head attention with separate projections, on torch's fused kernels; `out_proj` is left to the layer."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -117,10 +122,10 @@ class SelfAttention(nn.Module):
         ``[N or B, width]`` that look at ``[N, width]``."""
         parts, dropout = (self.q_proj(query), self.k_proj(x), self.v_proj(x)), self.dropout if self.training else 0.0
         if packing is not None:
-            return self.out_proj(packing.attend(*parts, self.heads, dropout=dropout))
+            return packing.attend(*parts, self.heads, dropout=dropout)
         heads = [part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts]
         mixed = attention(*heads, ~padding[:, None, None], dropout=dropout)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class CProjector(nn.Linear):

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from typing import Optional
+from typing import List, Optional, Type
 
 from mlvl_fairseq.errors import UserError, without_line_ends
 
@@ -62,6 +62,10 @@ def _help_of(error) -> str:
 
 def _raised_elsewhere(text: str) -> Optional[str]:
     """The message in another process's traceback, which arrives as text."""
-    kinds = "|".join(f"{kind.__module__}.{kind.__name__}" for kind in (UserError, *UserError.__subclasses__()))
+    kinds = "|".join(re.escape(f"{kind.__module__}.{kind.__name__}") for kind in _kinds(UserError))
     found = re.findall(rf"^(?:{kinds}): (.+)$", text, re.MULTILINE)
     return found[-1] if found else None
+
+
+def _kinds(error: Type[UserError]) -> List[Type[UserError]]:
+    return [error, *(kind for own in error.__subclasses__() for kind in _kinds(own))]

@@ -1,5 +1,6 @@
 """Contrastive training of a dual encoder: from scratch, from CLIP's weights, or with frozen parts."""
 
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 
@@ -126,6 +127,7 @@ def vocabulary_of(cfg: ImageTextRetrievalConfig, corpus: Corpus, langs: List[str
     if not grown and langs != [corpus.source_lang]:
         raise UserError(
             f"CLIP's own vocabulary is for {corpus.source_lang}: for {cfg.langs} give --vocabulary {cfg.langs} and "
-            f"prepare it with: mlvl-prepare {cfg.data} --joint {cfg.langs}; or the --tokenizer-folder of a text tower"
+            f"prepare it with: mlvl-prepare {shlex.quote(cfg.data)} --joint {cfg.langs}; or the --tokenizer-folder of "
+            "a text tower"
         )
     return GrownVocabulary(corpus, grown)

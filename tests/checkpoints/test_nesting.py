@@ -35,10 +35,26 @@ def test_many_and_shared_values_are_not_deep():
     require_shallow(io.BytesIO(pickle.dumps({"rows": rows, "set": {1, 2}}, 2)))
 
 
-def test_depth_is_known_through_the_memo():
-    step = b"q\x010h\x01\x85"  # put, pop, get, a tuple of it
+# put, pop, get, a tuple of it
+@pytest.mark.parametrize("step", [b"q\x010h\x01\x85", b"r\0\x01\0\x000j\0\x01\0\0\x85", b"p7\n0g7\n\x85"])
+def test_depth_is_known_through_the_memo(step):
+    require_shallow(io.BytesIO(b"\x80\x02)" + step * MAX_NESTING + b"."))
     with pytest.raises(TooDeep):
         require_shallow(io.BytesIO(b"\x80\x02)" + step * (MAX_NESTING + 2) + b"."))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_what_stands_in_a_value_is_no_operation(protocol):
+    values = ["\x85" * 300, b"\x85" * 300, b"\x85" * 9, "(" * 70_000, 2**2000, 1.5, 3, 300, 70_000, None, True]
+    file = io.BytesIO(pickle.dumps([*values, set(), [], {}], protocol) + b"more")
+    require_shallow(file)
+    assert file.read() == b"more"
+
+
+@pytest.mark.parametrize("pickled", [b"", b"\x80\x02", b"X\x05\0\0\0ab.", b"X\x05", b"K", b"\xff.", b"q\x01."])
+def test_what_is_no_pickle(pickled):
+    with pytest.raises((ValueError, IndexError)):
+        require_shallow(io.BytesIO(pickled))
 
 
 def repacked(path, target, pickled):

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shlex
 
 import numpy as np
 import pytest
@@ -95,13 +96,13 @@ def test_what_a_task_asks_for_is_what_its_option_makes(tmp_path, option, text):
     """The command in the message makes all that the task then opens."""
     for lang, word in (("aa", "zwölfäugig"), ("bb", "žluťoučký")):
         (tmp_path / f"{lang}.tsv").write_text("".join(f"{i}.jpg\tA dog.\t{word} {lang}\n" for i in range(3)))
-    prepare.main([str(tmp_path / "corpus"), "--languages", "aa,bb", "--train", f"{tmp_path}/{{lang}}.tsv"])
-    corpus = Corpus(tmp_path / "corpus")
+    prepare.main([str(tmp_path / "my corpus"), "--languages", "aa,bb", "--train", f"{tmp_path}/{{lang}}.tsv"])
+    corpus = Corpus(tmp_path / "my corpus")
     vocabulary = (UnionVocabulary if option == "--oracle" else GrownVocabulary)(corpus, ["aa", "bb"])
     langs = ["bb"] if option == "--order" else ["aa", "bb"]
-    with pytest.raises(UserError, match=f"make it with: mlvl-prepare .* {option} {text}$"):
+    with pytest.raises(UserError, match=f"make it with: mlvl-prepare .* {option} {text}$") as error:
         vocabulary.load_dictionary(langs)
-    prepare.main([str(corpus.folder), option, text])
+    prepare.main(shlex.split(str(error.value).partition("make it with: mlvl-prepare ")[2]))
     size = len(vocabulary.load_dictionary(langs))
     for lang in langs:
         counts = count_tokens(vocabulary, lang, size)

@@ -265,6 +265,12 @@ def test_user_errors_are_one_line(run, teacher_recipe, wrong, says, tmp_path):
     assert not list(tmp_path.glob("run/*.pt"))
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(run, teacher_recipe, tmp_path):
+    (tmp_path / "file").touch()
+    ended = run("fairseq-hydra-train", *teacher_recipe, f"hydra.run.dir={tmp_path / 'file' / 'job'}")
+    assert ended.status == 2 and ended.error == f"Not a directory: {tmp_path / 'file' / 'job'}"
+
+
 def test_a_model_of_another_task(run, corpus, tmp_path):
     given = [f"task.data={corpus}", "model._name=mte_tiny", f"hydra.run.dir={tmp_path}"]
     error = run("fairseq-hydra-train", "--config-name", "clip_teacher_small", *given).error

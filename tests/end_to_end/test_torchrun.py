@@ -29,20 +29,21 @@ def children_of(parent):
 
 
 @needs_proc
-def test_all_ranks_go_on_from_the_last_checkpoint(cll, corpus, tmp_path):
+def test_all_ranks_go_on_from_the_last_checkpoint(cll, fork, tmp_path):
+    """The undisturbed ranks are forked: torchrun's are the same, see test_distributed_on_cpu.py."""
     binaries = Path(sys.executable).parent
     often = ["--max-epoch", 100, "--max-update", UPDATES, "--save-interval-updates", 3, "--log-interval", 1]
     options = [*cll("en", None, "cll_clip_with_teir_update"), *often, "--keep-interval-updates", 1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # see docs/scale.md
 
-    def start(folder, log):
-        command = [binaries / "torchrun", "--standalone", "--nproc_per_node=2", "--max-restarts=1"]
-        command += [binaries / "fairseq-train", *options, "--save-dir", folder]
-        return subprocess.Popen([*map(str, command)], env=environment, stdout=log, stderr=subprocess.STDOUT)
-
+    command = [binaries / "torchrun", "--standalone", "--nproc_per_node=2", "--max-restarts=1"]
+    command += [binaries / "fairseq-train", *options, "--save-dir", tmp_path / "killed"]
     log = tmp_path / "killed.log"
-    with log.open("w") as file, start(tmp_path / "killed", file) as agent:
+    with (
+        log.open("w") as file,
+        subprocess.Popen([*map(str, command)], env=environment, stdout=file, stderr=subprocess.STDOUT) as agent,
+    ):
         end = time.monotonic() + 240
         while updates_in(log) < UPDATES // 2:
             assert agent.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
@@ -50,9 +51,13 @@ def test_all_ranks_go_on_from_the_last_checkpoint(cll, corpus, tmp_path):
         os.kill(children_of(agent.pid)[-1], signal.SIGKILL)
         assert agent.wait(timeout=240) == 0, log.read_text()[-3000:]
     assert "Loaded checkpoint" in log.read_text()
-    whole = tmp_path / "whole.log"
-    with whole.open("w") as file, start(tmp_path / "whole", file) as agent:
-        assert agent.wait(timeout=240) == 0, whole.read_text()[-3000:]
+    whole = ["--save-dir", tmp_path / "whole", "--distributed-world-size", 2, "--distributed-no-spawn"]
+    whole += ["--distributed-init-method", f"file://{tmp_path}/ranks"]
+    logs = [tmp_path / f"log.{rank}" for rank in range(2)]
+    ranks = [fork(log, "fairseq-train", *options, *whole, "--distributed-rank", r) for r, log in enumerate(logs)]
+    for rank, log in zip(ranks, logs):
+        rank.join(timeout=240)
+        assert rank.exitcode == 0, log.read_text()[-3000:]
     last = [tmp_path / name / "checkpoint_last.pt" for name in ("killed", "whole")]
     assert updates_of(last[0]) == updates_of(last[1]) == UPDATES and differing(*last) == []
 

@@ -27,6 +27,7 @@ def test_error_in_another_process():
     trace = "Original Traceback (most recent call last):\n ...\nmlvl_fairseq.errors.DataError: f.pt: is truncated\n"
     from_rank = type("ProcessRaisedException", (Exception,), {})
     assert user_message(from_rank(trace)) == "f.pt: is truncated"
+    assert user_message(from_rank(trace.replace("DataError", "MissingFileError"))) == "f.pt: is truncated"
     assert user_message(from_rank(trace.replace("mlvl_fairseq.errors.Data", "Value"))) is None
     assert user_message(DataError(f"Caught DataError in worker 0.\n{trace}")) == "f.pt: is truncated"
 

@@ -318,7 +318,8 @@ def _read_manifest(path: Path) -> Dict[str, Any]:
     """
     manifest = read_json(path, Dict[str, Any], _AGAIN, "no corpus here; make one with mlvl-prepare")
     if manifest.get("format") != FORMAT:
-        raise DataError(f"format {manifest.get('format')!r} is not {FORMAT}; run mlvl-prepare again", path)
+        message = f"format {manifest.get('format')!r} is not {FORMAT}: another version has written it"
+        raise DataError(f"{message}; use that one, or make the corpus anew, in another folder, with mlvl-prepare", path)
     typed = checked(manifest, CorpusManifest, path, advice=_AGAIN)
     language_code(typed.source_lang, path, "source_lang")
     for split, counts in typed.splits.items():

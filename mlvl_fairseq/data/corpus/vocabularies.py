@@ -4,6 +4,7 @@ Every vocabulary is trained or merged once, saved, and only read afterwards: ids
 """
 
 import logging
+import shlex
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +60,11 @@ class CorpusVocabulary(ABC):
         """The command that makes it, and the binarized captions of these languages, for messages."""
 
     @property
+    def _prepare(self) -> str:
+        """The beginning of such a command."""
+        return f"mlvl-prepare {shlex.quote(str(self.corpus.folder))}"
+
+    @property
     def folder(self) -> Path:
         return self.corpus.folder / "bin" / self.name
 
@@ -90,7 +96,7 @@ class GivenVocabulary(CorpusVocabulary):
         return self._tokenizer.dictionary
 
     def how_to_prepare(self, langs: Sequence[str]) -> str:
-        return f"mlvl-prepare {self.corpus.folder} --{self._tokenizer.option} {self._folder}"
+        return f"{self._prepare} --{self._tokenizer.option} {shlex.quote(str(self._folder))}"
 
 
 class ClipVocabulary(CorpusVocabulary):
@@ -162,7 +168,7 @@ class GrownVocabulary(ClipVocabulary):
         every = ",".join(self.languages)
         in_turn = set(langs) <= set(self.languages[-1:])
         option = f" --{'order' if in_turn else 'joint'} {every}" if every else ""
-        return f"mlvl-prepare {self.corpus.folder}{option}"
+        return f"{self._prepare}{option}"
 
 
 class UnionVocabulary(ClipVocabulary):
@@ -183,7 +189,7 @@ class UnionVocabulary(ClipVocabulary):
         return self._grow(first_vocabulary(self.corpus), own, self.name)
 
     def how_to_prepare(self, langs: Sequence[str]) -> str:
-        return f"mlvl-prepare {self.corpus.folder} --oracle {','.join(self.languages)}"
+        return f"{self._prepare} --oracle {','.join(self.languages)}"
 
 
 def first_vocabulary(corpus: Corpus) -> Vocabulary:

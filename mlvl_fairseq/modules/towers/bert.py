@@ -6,7 +6,7 @@ of a file's is added to its positions, see :mod:`mlvl_fairseq.checkpoints.towers
 """
 
 from dataclasses import dataclass
-from typing import Callable, ClassVar, Dict, Optional
+from typing import Callable, ClassVar, Dict, Optional, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.adapters.layerwise import LayerwiseAdapter
 from mlvl_fairseq.modules.attention import attention
+from mlvl_fairseq.modules.compiling import Compilable, per_position
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding
 from mlvl_fairseq.modules.exporting import is_exported
 from mlvl_fairseq.modules.packing import Packing
@@ -197,7 +198,7 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(self.word_embeddings(tokens) + positions))
 
 
-class Layer(nn.Module):
+class Layer(Compilable, nn.Module):
     """``x = LN(x + a_1(attention(x)))``, then ``LN(x + a_2(feed_forward(x)))``, with or without adapters a_1, a_2.
 
     [B, T, width] -> [B, T, width]; with `first_only` nothing but the first token's state: [B, 1, width]. With a packing
@@ -220,23 +221,30 @@ class Layer(nn.Module):
         self, x: Tensor, seen: Optional[Tensor], first_only: bool = False, packing: Optional[Packing] = None
     ) -> Tensor:
         """`seen`: bool [B, 1, 1, T], positions that are looked at; None: all."""
-        x = self.attention(x, seen, first_only, packing)
+        return self._finish(*self.attention(x, seen, first_only, packing))
+
+    @per_position
+    def _finish(self, read: Tensor, mixed: Tensor) -> Tensor:
+        x = self.attention.output(mixed, read)
         return self.output(F.gelu(self.intermediate.dense(x)), x)
 
 
 class Attention(nn.Module):
-    """Self-attention with its residual and its norm."""
+    """Self-attention, and its residual and its norm."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.self = SelfAttention(config)
         self.output = SubLayerOutput(config.width, config)
 
-    def forward(self, x: Tensor, seen: Optional[Tensor], first_only: bool, packing: Optional[Packing]) -> Tensor:
+    def forward(
+        self, x: Tensor, seen: Optional[Tensor], first_only: bool, packing: Optional[Packing]
+    ) -> Tuple[Tensor, Tensor]:
+        """What is read, and what it sees: `output` makes one of them."""
         read = x
         if first_only:
             read = x[:, :1] if packing is None else x[packing.first]
-        return self.output(self.self(read, x, seen, packing), read)
+        return read, self.self(read, x, seen, packing)
 
 
 class SelfAttention(nn.Module):

@@ -8,6 +8,7 @@ from fairseq.models.transformer.transformer_config import DecoderConfig, EncDecB
 from fairseq.models.transformer.transformer_encoder import TransformerEncoderBase
 from torch import Tensor
 
+from mlvl_fairseq.modules.compiling import Compilable, per_position
 from mlvl_fairseq.modules.packing import Packing
 from mlvl_fairseq.modules.padding import Lengths
 
@@ -53,7 +54,7 @@ class XlmrConfig:
         )
 
 
-class XlmrEncoder(TransformerEncoderBase):
+class XlmrEncoder(Compilable, TransformerEncoderBase):
     """The encoder of fairseq's `RobertaModel` without the head for masked words, drawn as BERT's.
 
     Its parameters have the names that follow ``encoder.sentence_encoder.`` in a `RobertaModel`.
@@ -77,11 +78,14 @@ class XlmrEncoder(TransformerEncoderBase):
             attention = layer.self_attn
             parts = attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
             dropout = self.config.attention_dropout if self.training else 0.0
-            mixed = packing.attend(*parts, self.config.heads, dropout=dropout)
-            x = layer.self_attn_layer_norm(x + layer.dropout_module(attention.out_proj(mixed)))
-            inner = layer.activation_dropout_module(layer.activation_fn(layer.fc1(x)))
-            x = layer.final_layer_norm(x + layer.dropout_module(layer.fc2(inner)))
+            x = self._finish(layer, x, packing.attend(*parts, self.config.heads, dropout=dropout))
         return packing.unpack(x)
+
+    @per_position
+    def _finish(self, layer: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+        x = layer.self_attn_layer_norm(x + layer.dropout_module(layer.self_attn.out_proj(mixed)))
+        inner = layer.activation_dropout_module(layer.activation_fn(layer.fc1(x)))
+        return layer.final_layer_norm(x + layer.dropout_module(layer.fc2(inner)))
 
 
 def draw_as_bert(module: nn.Module) -> None:

@@ -131,7 +131,7 @@ def test_unknown_languages_and_splits_are_named(corpus):
     (b"{", "not JSON"),
     (b"\xff\xfe", "not JSON"),
     (b"[]", "expected object, found a list"),
-    (b'{"format": 0}', "format 0 is not 1; run mlvl-prepare again"),
+    (b'{"format": 99}', "format 99 is not 1: another version has written it; use that one, or make"),
 ])  # fmt: skip
 def test_broken_manifests(corpus, content, message):
     (corpus.folder / "corpus.json").write_bytes(content)
