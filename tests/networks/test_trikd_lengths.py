@@ -1,4 +1,4 @@
-"""A TriKD whose batches say how long sentences are does not ask its device, neither for its encoder nor for its head."""
+"""A TriKD whose batches say how long sentences are asks its device neither for its encoder nor for its head."""
 
 import pytest
 import torch
