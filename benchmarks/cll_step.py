@@ -133,11 +133,11 @@ def split_time(trainer, clock: Clock) -> List[dict]:
     task, model, criterion, batches = trainer.task, trainer.model, trainer.criterion, []
     encode, losses = model.encode_text, criterion.forward
 
-    def encode_text(*args):
-        features = encode(*args)
-        if features["text"].requires_grad:  # its gradient is there: what follows is the tower's backward pass
-            features["text"].register_hook(lambda gradient: clock.switch(BACKWARD))
-        return features
+    def encode_text(*args, **kwargs):
+        encoded = encode(*args, **kwargs)
+        if encoded.vector.requires_grad:  # its gradient is there: what follows is the tower's backward pass
+            encoded.vector.register_hook(lambda gradient: clock.switch(BACKWARD))
+        return encoded
 
     def forward(model, sample, **kwargs):
         batches[:] = [sample]
