@@ -9,6 +9,7 @@ for name in ("timm", "transformers", "faiss-cpu", "httpx2", "starlette", "uvicor
     echo "what the tests compare with (half a minute); what pip says is in $log"
     pip_install --no-build-isolation --use-pep517 --config-settings editable_mode=compat --editable "$repository[interop,search,test]"
 }
+unset PYTHONDONTWRITEBYTECODE # modules are compiled once, not in each of a thousand processes
 export OMP_NUM_THREADS=1 # one thread a process: more only get into each other's way
 # files as they come, see tests/conftest.py: by itself xdist begins with those that hold most tests
 python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --disable-warnings "$@"

@@ -58,7 +58,7 @@ ARROWS = {
     "configs": {"errors", "files", "json_files", "fairseq"},
     "fairseq_patches": GROUND | {"checkpoints", "configs", "process", "fairseq"},
     "api": CORE | {"networks", "inference", "evaluation", "fairseq"},
-    "integrations": {"api", "data", "evaluation", "errors"},
+    "integrations": {"api", "arrays", "data", "evaluation", "errors"},
     "search": CORE | {"inference", "networks", "evaluation", "process", "api"},
     "cli": None,  # whatever it needs
     "__init__": None,

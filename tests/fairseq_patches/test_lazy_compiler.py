@@ -18,7 +18,7 @@ optimizer = torch.optim.Optimizer([parameter], {"lr": 1.0})
 optimizer.load_state_dict(optimizer.state_dict())
 torch.sin(parameter).sum().backward()
 optimizer.zero_grad()
-assert parameter.grad is None and "torch._dynamo" not in sys.modules
+assert parameter.grad is None and not {"torch._dynamo", "sympy"} & sys.modules.keys()
 
 pixels, region = torch.arange(16.0).view(1, 1, 4, 4), torch.tensor([[0, 0.0, 0, 4, 4]])
 assert roi_align(pixels, region, 1, aligned=True).item() == 7.5  # the mean

@@ -225,7 +225,7 @@ def build_adapter(name: str, given: Any, shape: TowerShape, languages: Sequence[
 
 
 class UndrawnLinear(nn.Linear):
-    """One that draws no numbers: they are to be filled in. (torch's ``skip_init`` imports its compiler for that.)"""
+    """One that draws no numbers: they are to be filled in. (torch's ``skip_init`` imports SymPy for that.)"""
 
     def reset_parameters(self) -> None:
         pass

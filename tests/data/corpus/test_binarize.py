@@ -4,6 +4,7 @@ import json
 import logging
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mlvl_fairseq.data.corpus.binarize import (
     count_tokens,
 )
 from mlvl_fairseq.data.corpus.build import build_corpus
+from mlvl_fairseq.data.corpus.corpus import Corpus
 from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
 from mlvl_fairseq.data.corpus.vocabularies import GrownVocabulary, language_vocabulary
 from mlvl_fairseq.data.text import BOS_TOKEN, EOS_TOKEN, ClipTokenizer, Vocabulary
@@ -207,3 +209,25 @@ def test_english_is_counted_word_by_word_as_sentences_are_cut(prepared, monkeypa
 def test_without_english_sentences_nothing_is_counted(prepared, monkeypatch):
     monkeypatch.setattr(type(prepared), "english", lambda self, split: [])
     assert not count_english_tokens(prepared).any()
+
+
+def test_sentences_of_unusable_images_alone_are_left_out():
+    rows = {"de": [[0, 4], [1, 3], [1, -1], [2, 2], [2, 1]], "cs": [[0, 0], [1, 4], [1, 1]]}
+    usable = {"de": [0, 3], "cs": [0, 2]}
+    corpus = SimpleNamespace(
+        languages=lambda split: list(rows),
+        rows=lambda split, lang: np.array(rows[lang], np.int32),
+        usable=lambda split, lang: np.array(usable[lang]),
+    )
+    assert binarize_module._unused_english(corpus) == {3}  # 4 and 1 have another usable caption
+    usable.update(de=range(5), cs=range(3))
+    assert binarize_module._unused_english(corpus) == set()
+
+
+def test_lines_are_read_once_where_that_is_asked_for(prepared):
+    corpus = Corpus(prepared.folder)
+    with corpus.reading_once():
+        kept = corpus.english("train"), corpus.images("train")
+        assert corpus.english("train") is kept[0] and corpus.images("train") is kept[1]
+        assert corpus.english("valid") != kept[0] and corpus.captions("train", "de") is not kept[0]
+    assert corpus.english("train") == kept[0] and corpus.english("train") is not kept[0]
