@@ -97,21 +97,6 @@ class MultiheadSelfAttention(nn.Module):
         is_causal = self.causal and mask is None
         return attention(query, key, value, mask, is_causal).transpose(1, 2).flatten(2)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        adapter: Optional[BlockAdapter] = None,
-        at: Optional[torch.Tensor] = None,
-        seen: Optional[torch.Tensor] = None,
-        packing: Optional[Packing] = None,
-    ) -> torch.Tensor:
-        """``[B, T, width] -> [B, T, width]``; with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``.
-
-        `seen`: bool, broadcast to ``[B, heads, T, T]``, the keys that are looked at, where there is neither an adapter
-        nor `at`; None: as ``causal`` says. `packing`: of texts ``[N, width]``, with `at` ``[B, width]``.
-        """
-        return self.out_proj(self.mix(x, adapter, at, seen, packing))
-
     def mix(
         self,
         x: torch.Tensor,
@@ -120,7 +105,12 @@ class MultiheadSelfAttention(nn.Module):
         seen: Optional[torch.Tensor] = None,
         packing: Optional[Packing] = None,
     ) -> torch.Tensor:
-        """As :meth:`forward`, before the last projection."""
+        """Mixed values, before `out_proj`, which the block computes with the rest: ``[B, T, width] -> [B, T, width]``;
+        with `at`, int64 ``[B]``, for that position only: ``[B, 1, width]``.
+
+        `seen`: bool, broadcast to ``[B, heads, T, T]``, the keys that are looked at, where there is neither an adapter
+        nor `at`; None: as ``causal`` says. `packing`: of texts ``[N, width]``, with `at` ``[B, width]``.
+        """
         if packing is not None:
             return self._mix_packed(x, adapter, at, packing)
         query, key, value = self.project(x) if at is None else self._project_at(x, at)

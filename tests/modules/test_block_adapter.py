@@ -56,7 +56,7 @@ def test_attention(attention, causal, examples, hides):
     prefix = Prefix(*torch.randn(2, examples, PREFIX, WIDTH), visible if hides else None)
     adapter = BlockAdapter(query=lambda _: more_query, value=lambda _: more_value, prefix=prefix)
     expected = expected_attention(module, x, prefix, visible, more_query.double(), more_value.double())
-    torch.testing.assert_close(module(x, adapter).double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module.out_proj(module.mix(x, adapter)).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_functions_are_given_the_attention_s_input_and_the_block_s_output():

@@ -109,7 +109,7 @@ def test_attention_is_softmax_of_scaled_products():
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf"))
         heads.append(scores.softmax(-1) @ value[..., part])
     expected = torch.cat(heads, -1) @ attention.out_proj.weight.double().T + attention.out_proj.bias
-    torch.testing.assert_close(attention(x).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(attention.out_proj(attention.mix(x)).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
