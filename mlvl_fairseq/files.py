@@ -54,12 +54,6 @@ def require_file(path, missing: str = "") -> None:
         raise DataError(f"is {kind}, not a regular file; give a file", path)
 
 
-def require_there(path, missing: str) -> None:
-    """Raises DataError: there is neither a file nor a folder; `missing`: what to do then."""
-    if not os.path.exists(path):
-        raise DataError(f"no such file or folder; {missing}", path)
-
-
 def open_file(path, missing: str = "") -> BinaryIO:
     """Open a regular file for reading bytes; see :func:`require_file`.
 

@@ -5,6 +5,7 @@ Nothing in a file is ever executed: see :mod:`mlvl_fairseq.checkpoints.safe_load
 
 import functools
 import hashlib
+import os
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from mlvl_fairseq.checkpoints.archive import ZIP_MAGIC
 from mlvl_fairseq.checkpoints.safe_loading import load_checkpoint_file
 from mlvl_fairseq.errors import DataError, UserError
-from mlvl_fairseq.files import open_file, require_file, require_there
+from mlvl_fairseq.files import open_file, require_file
 from mlvl_fairseq.json_files import checked
 from mlvl_fairseq.registry import import_modules
 
@@ -41,7 +42,8 @@ class WeightSource:
 
     def __init__(self, path, behind: Sequence["WeightSource"] = ()):
         self.path, self.behind = Path(path), tuple(behind)
-        require_there(self.path, "give a checkpoint")
+        if not os.path.exists(self.path):
+            raise DataError("no such file or folder; give a checkpoint", self.path)
         if not self.path.is_dir():
             require_file(self.path)
         if any(other.path.samefile(self.path) for other in self.behind):

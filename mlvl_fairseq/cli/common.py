@@ -13,14 +13,10 @@ from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.errors import UserError, without_line_ends
-from mlvl_fairseq.files import require_file, require_there
 from mlvl_fairseq.process.signals import on_stop_signal
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options")
-# What several commands read: it is looked for before torch is imported, which takes seconds, to know all their options.
-WEIGHTS = ("--checkpoint", "--english-checkpoint", "--teacher")
-FILES = ("--captions", "--english-captions")
 if not sys.stderr.isatty():  # in a log every change of a progress bar is a line; tqdm reads this when it is imported
     os.environ.setdefault("TQDM_MININTERVAL", "10")
 
@@ -42,7 +38,6 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
 
     try:
         with on_stop_signal(interrupt):
-            require_inputs(sys.argv[1:] if argv is None else argv)
             sys.exit(main(argv) or 0)
     except (UserError, OSError) as error:
         print(f"{name}: error: {describe_error(error)}", file=sys.stderr)
@@ -50,25 +45,6 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
         sys.exit(128 + (signals or [signal.SIGINT])[0])
-
-
-def require_inputs(arguments: List[str]) -> None:
-    """Look for the weights and files that a command is to read, one of which may be ``captions.{lang}.txt``.
-
-    Raises:
-        DataError: one is not there.
-    """
-    if {"-h", "--help"} & set(arguments):
-        return
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        option, given, value = argument.partition("=")
-        path = value if given else following
-        if not path or path.startswith("-"):
-            continue  # which the parser refuses
-        if option in WEIGHTS:
-            require_there(path, "give a checkpoint")
-        elif option in FILES and "{lang}" not in path:
-            require_file(path)
 
 
 def tell_written(*paths) -> None:

@@ -57,30 +57,3 @@ def test_progress_bars_in_a_log_are_a_few_lines(run_alone, root):
 )
 def test_what_is_quoted_cannot_break_the_line(error, said):
     assert describe_error(error) == said
-
-
-@pytest.mark.parametrize("given, said", [
-    (["--checkpoint", "no.pt"], "no.pt: no such file or folder; give a checkpoint"),
-    (["x", "--english-checkpoint=no.pt", "--lang", "de"], "no.pt: no such file or folder; give a checkpoint"),
-    (["--teacher", "no.pt"], "no.pt: no such file or folder; give a checkpoint"),
-    (["--captions", "no.{lang}.tsv", "--english-captions=no.tsv"], "no.tsv: no such file"),
-    (["--captions", "."], ".: is a folder, not a regular file; give a file"),
-])  # fmt: skip
-def test_missing_inputs_are_told_before_anything_else(given, said, capsys, monkeypatch):
-    monkeypatch.setattr(common.sys, "argv", ["mlvl-x", *given])
-    with pytest.raises(SystemExit) as ended:
-        common.run(lambda argv: pytest.fail("it has begun"))
-    assert ended.value.code == 2 and capsys.readouterr().err == f"mlvl-x: error: {said}\n"
-
-
-@pytest.mark.parametrize("given", [
-    ["--checkpoint", "no.pt", "--help"],
-    ["--checkpoint"],
-    ["--checkpoint", "--lang", "de"],
-    ["--checkpoint", __file__, "--captions", "no.{lang}.tsv"],
-    ["--checkpoint", ".", "no.pt"],
-])  # fmt: skip
-def test_what_is_there_is_left_to_the_command(given):
-    with pytest.raises(SystemExit) as ended:
-        common.run(lambda argv: 7 if argv == given else 8, given)
-    assert ended.value.code == 7
