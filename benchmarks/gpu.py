@@ -230,7 +230,7 @@ def their_encode(size: Size, rows: int) -> Work:
 def trikd(size: Size, rows: int) -> Work:
     """Projectors on stored features and states."""
     config, width = clip_training.dimensions(size.arch), size.trikd_width
-    trainee = trikd_step.Trainee(trikd_step.Teachers(None, None), config.embed_dim, width, trikd_step.STATES)
+    trainee = trikd_step.Trainee(trikd_step.Teachers(None, None), config.embed_dim, width, trikd_step.STATES, "none")
     batch = cached_features(trikd_step.captions_of(caption_batch(size, rows)), config.embed_dim)
     tokens = batch["net_input"]["tokens"]
     batch["net_input"]["states"] = torch.randn(*tokens.shape, width, generator=torch.Generator().manual_seed(3))
@@ -244,7 +244,7 @@ def mte_pretraining(size: Size, rows: int) -> Work:
     with tempfile.TemporaryDirectory() as folder:
         mte_step.write_dictionaries(Path(folder), size.vocabulary)
         sizes = mte_step.dimensions(size.mte, 0)
-        trainer = mte_step.ours(Path(folder), size.mte, sizes, "layers", 0)
+        trainer = mte_step.ours(Path(folder), Namespace(arch=size.mte, autocast="none"), sizes, "layers", 0)
         batch = mte_step.random_batches(trainer.task, given, lengths_differ=True)[0]
     model, criterion = trainer.get_model().train(), trainer.get_criterion().train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -285,7 +285,7 @@ class Runner:
     """
 
     def __init__(self, work: Work, device: str, kind: str):
-        self.model, self.loss, self.optimizer = work.trainee
+        self.model, self.loss, self.optimizer, _ = work.trainee
         self.model.to(device)
         self.batch, self.device, self.kind = moved(work.batch, device), device, kind
         self.scaler = torch.amp.GradScaler(device, enabled=kind == "fp16" and self.optimizer is not None)

@@ -132,4 +132,6 @@ def test_errors_are_one_line(train, examples, tmp_path):
     error = train("out", *own, "--examples", bad, "--on-problem", "error").error
     assert error.startswith(f"{bad}:1: image 2 of 2, 'nlvr2/none.png' is not in ")
     assert "choose --on-problem skip" in error
-    assert train("out", *own, "--examples", bad.with_name("x.json")).error == f"{tmp_path}/x.json: no such file"
+    assert train("out", *own, "--examples", bad.with_name("x.json")).error == (
+        f"{tmp_path}/x.json: no such file; similar names there: bad.json"
+    )

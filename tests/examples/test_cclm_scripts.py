@@ -63,6 +63,7 @@ def train(stubs, tmp_path, root):
         (tmp_path / name).mkdir()
         for file in (*files, "dict.txt", "sentencepiece.bpe.model"):
             (tmp_path / name / file).touch()
+    (tmp_path / "first.pt").touch()
 
     def script(name, *arguments, **environment):
         _, lines = stubs.run(FOLDER / name, *arguments, **environment)

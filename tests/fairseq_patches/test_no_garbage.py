@@ -12,6 +12,7 @@ from mlvl_fairseq.fairseq_patches.no_garbage import COMMANDS, keep_what_is_impor
 def not_a_command(monkeypatch):
     for name in COMMANDS:
         monkeypatch.delitem(sys.modules, name, raising=False)
+    gc.unfreeze()  # what other tests have kept
     yield monkeypatch
     gc.unfreeze()
 
