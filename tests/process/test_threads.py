@@ -22,7 +22,8 @@ print(len(tasks() - before), os.environ.get("OMP_WAIT_POLICY"))
 def said(run_alone, monkeypatch):
     """``said(code, **environment)``: what Python prints, and what OpenMP says of itself."""
 
-    for name in (*threads.WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"):  # this process has said something, too
+    # this process has said something, too; from MKL's number of threads torch makes OpenMP's
+    for name in (*threads.WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
     def run(code, **environment):
