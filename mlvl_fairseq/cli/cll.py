@@ -100,7 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="a command that starts fairseq-train on all ranks of a training, on several machines, too, e.g. "
         "'srun torchrun --nnodes 4 --nproc-per-node 8 ...' (docs/scale.md); goes with --distributed-world-size",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check options and corpus, print the commands, run nothing"
+    )
     return parser
 
 
@@ -118,7 +120,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     method, protocol = method_name(args.method), method_protocol(args.method)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of a job
 
-    from mlvl_fairseq.continual.run import run_sequence
+    from mlvl_fairseq.continual.run import print_sequence, run_sequence
     from mlvl_fairseq.continual.sequence import Sequence, Settings
     from mlvl_fairseq.data.corpus import Corpus
 
@@ -142,8 +144,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     )
     sequence = Sequence(args.run_dir, settings, args.whole_checkpoints, args.launch)
     if args.dry_run:
-        for step in range(len(sequence.steps)):
-            print(sequence.command(step, corpus))
+        print_sequence(sequence, corpus)
         return
     run_sequence(sequence, corpus)
 

@@ -6,10 +6,11 @@ import dataclasses
 import logging
 import math
 import os
+import select
 import signal
 import sys
 from functools import partial
-from typing import Callable, Dict, List, Optional, Type, TypeVar, get_args, get_type_hints
+from typing import Callable, Dict, List, Optional, Type, TypeVar, Union, get_args, get_type_hints
 
 from mlvl_fairseq.codes import language_code
 from mlvl_fairseq.errors import UserError, without_line_ends
@@ -25,7 +26,8 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
     """Run a command's ``main(argv)`` and turn its outcome into an exit status.
 
     Status 0: done. 1: finished, but something was found wrong. 2: the user gave something wrong
-    (one line on stderr, no traceback). 130, 143: interrupted with Ctrl-C, or by SIGTERM.
+    (one line on stderr, no traceback). 130, 143: interrupted with Ctrl-C, or by SIGTERM. 141: who read its output,
+    as ``head`` does, wanted no more of it.
     """
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
@@ -38,13 +40,42 @@ def run(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[Lis
 
     try:
         with on_stop_signal(interrupt):
-            sys.exit(main(argv) or 0)
+            status = _ended(main, argv)
+            print(end="", flush=True)
     except (UserError, OSError) as error:
-        print(f"{name}: error: {describe_error(error)}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            status = 128 + signal.SIGPIPE
+        else:
+            print(f"{name}: error: {describe_error(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        sys.exit(128 + (signals or [signal.SIGINT])[0])
+        status = 128 + (signals or [signal.SIGINT])[0]
+    _drop_unwritten()
+    sys.exit(status)
+
+
+def _ended(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]]) -> Union[int, str, None]:
+    """The status that a command ends with, also where argparse ends it."""
+    try:
+        return main(argv) or 0
+    except SystemExit as ended:
+        return ended.code
+
+
+def _is_unread() -> bool:
+    """Is standard output a pipe that nobody reads any more?"""
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def _drop_unwritten() -> None:
+    """What cannot be written to standard output goes nowhere: Python would complain of it at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def tell_written(*paths) -> None:

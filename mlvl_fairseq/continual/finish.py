@@ -1,5 +1,6 @@
 """What happens to a language's checkpoints once its last epoch has ended."""
 
+import logging
 from pathlib import Path
 from typing import Any, Dict
 
@@ -10,9 +11,12 @@ from mlvl_fairseq.continual.sequence import Sequence
 from mlvl_fairseq.errors import DataError
 from mlvl_fairseq.files import write_json
 
+logger = logging.getLogger(__name__)
+
 
 def finish_checkpoint(sequence: Sequence, step: int) -> None:
-    """Keep the best checkpoint without its optimizer state, remove the last one, and mark the language as done.
+    """Keep the best checkpoint without its optimizer state, remove the others, and mark the language as done.
+    Those of ``--save-interval-updates`` stay where the user has said how many to keep.
 
     A third of a checkpoint is what the next language needs, and most of that is what the language before left: rows of
     tokens that the language does not use. Between the first and the last language of a run, only the changes are kept.
@@ -29,6 +33,10 @@ def finish_checkpoint(sequence: Sequence, step: int) -> None:
         before = sequence.kept_changes_since(step)
         content = state if before is None else _changes(before.best_checkpoint, state, path)
         save_checkpoint(content, path)
+    if not sequence.keeps_interval_checkpoints:
+        for others in folder.interval_checkpoints:
+            others.unlink()
+            logger.info("removed %s: the language has ended (--keep-interval-updates keeps it)", others)
     extra = state["extra_state"]
     write_json(
         folder.done,

@@ -1,6 +1,7 @@
 """What a sequence needs, checked for all its languages and steps before anything is made or trained."""
 
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Sequence as Many
 
@@ -109,15 +110,25 @@ def check_training(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> None
     run_check("fairseq-train", lambda: _build(sequence, corpus, steps))
 
 
+def check_options(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> Namespace:
+    """All options of the last of some steps.
+
+    Raises:
+        UserError: ``fairseq-train`` does not know one of a step, or what was typed takes away what a sequence needs.
+    """
+    for step in steps:
+        options = parse_training(sequence.arguments(step, corpus))
+    _check_options(options, parse_training(sequence.arguments(step, corpus, extra=[])))
+    return options
+
+
 def _build(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> None:
     from fairseq import tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.trainer import Trainer
     from fairseq_cli.train import add_defaults
 
-    for step in steps:
-        options = parse_training(sequence.arguments(step, corpus))
-    _check_options(options, parse_training(sequence.arguments(step, corpus, extra=[])))
+    options = check_options(sequence, corpus, steps)
     cfg = convert_namespace_to_omegaconf(options)
     add_defaults(cfg)
     cfg.distributed_training.distributed_world_size = 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from mlvl_fairseq.continual import preconditions
-from mlvl_fairseq.continual.sequence import Sequence, Settings
+from mlvl_fairseq.continual.sequence import Sequence, Settings, launched
 from mlvl_fairseq.data.corpus import Corpus
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.files import remove_left_over
@@ -36,26 +36,42 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
     """
     with contextlib.ExitStack() as reading:
         reading.enter_context(corpus.reading_once())
-        preconditions.check_languages(sequence, corpus)
-        preconditions.check_folder(sequence.folder)
-        missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+        check_sequence(sequence, corpus)
         if sequence.untrained:
-            _check_weights(sequence.settings)
-        if sequence.untrained or missing:
-            import_training()
-        sequence.check(corpus)
-        if sequence.untrained:
-            preconditions.check_folder(corpus.folder)
-            _check_model(sequence.settings)
-            preconditions.check_usable(sequence, corpus)
-            preconditions.require_english(corpus, sequence.languages)
-            preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
             preconditions.check_training(sequence, corpus, sequence.untrained)
         sequence.folder.mkdir(parents=True, exist_ok=True)
         with locked(sequence.folder, wait=False):
             sequence.open(corpus)
             reading.close()
             _run_steps(sequence, corpus)
+
+
+def print_sequence(sequence: Sequence, corpus: Corpus) -> None:
+    """Print the command of each step. Raises UserError: as :func:`run_sequence`, where no model has to be built."""
+    with corpus.reading_once():
+        check_sequence(sequence, corpus)
+        if sequence.untrained:
+            preconditions.check_options(sequence, corpus, sequence.untrained)
+        for step in range(len(sequence.steps)):
+            print(sequence.command(step, corpus))
+
+
+def check_sequence(sequence: Sequence, corpus: Corpus) -> None:
+    """Check what can be checked without building what is trained. Raises UserError."""
+    preconditions.check_languages(sequence, corpus)
+    preconditions.check_folder(sequence.folder)
+    missing = any(sequence.missing_scores(step) for step in range(len(sequence.steps)))
+    if sequence.untrained:
+        _check_weights(sequence.settings)
+    if sequence.untrained or missing:
+        import_training()
+    sequence.check(corpus)
+    if sequence.untrained:
+        preconditions.check_folder(corpus.folder)
+        _check_model(sequence.settings)
+        preconditions.check_usable(sequence, corpus)
+        preconditions.require_english(corpus, sequence.languages)
+        preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
 
 
 def _check_weights(settings: Settings) -> None:
@@ -100,6 +116,8 @@ def _train(sequence: Sequence, corpus: Corpus, step: int, title: str) -> None:
     arguments, first = sequence.arguments(step, corpus), sequence.updates_before(step)
     job("binarize", lambda: _binarize(sequence, corpus, step))
     train = partial(launch_training, sequence.launch) if sequence.launch else partial(fairseq_train, first_step=first)
+    if "--compile" in sequence.settings.extra:
+        logger.info("%s train: compiling the text tower's blocks, once a language", title)
     job("train", lambda: train(arguments), sequence.total_updates(step, corpus))
     job("finish", lambda: finish_checkpoint(sequence, step))
 
@@ -155,7 +173,7 @@ def fairseq_train(arguments, first_step: int = 0) -> None:
 
 def launch_training(launch: str, arguments) -> None:
     """``fairseq-train`` by a command that starts it on all ranks, in the place of this process."""
-    command = [*shlex.split(launch), str(Path(sys.executable).with_name("fairseq-train")), *map(str, arguments)]
+    command = launched(launch, arguments)
     try:
         os.execvp(command[0], command)
     except OSError as error:

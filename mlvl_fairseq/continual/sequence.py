@@ -1,6 +1,7 @@
 """A run: languages learned one after another, each by an ordinary ``fairseq-train``; what is done stays done."""
 
 import shlex
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,6 +137,11 @@ class Sequence:
         is_whole = before is None or step == len(self.steps) - 1 or self.whole_checkpoints
         return None if is_whole else self.folder_of(before)
 
+    @property
+    def keeps_interval_checkpoints(self) -> bool:
+        """Has the user said how many checkpoints of ``--save-interval-updates`` to keep?"""
+        return _given(self.settings.extra, "--keep-interval-updates", None) is not None
+
     def score_path(self, step: int, lang: str) -> Path:
         return score_path(self.folder, self.steps[step].name, lang, self.settings.eval_split)
 
@@ -177,6 +183,7 @@ class Sequence:
             "best_checkpoint_metric": "r_mean",
             "log_format": "json",
             "log_interval": 10,
+            "keep_interval_updates": 1,
         }
         if settings.init_from:
             options["init_from"] = settings.init_from
@@ -190,7 +197,8 @@ class Sequence:
 
     def command(self, step: int, corpus: Corpus) -> str:
         """The step as a line for a shell."""
-        return shlex.join(["fairseq-train", *self.arguments(step, corpus)])
+        arguments = self.arguments(step, corpus)
+        return shlex.join(launched(self.launch, arguments) if self.launch else ["fairseq-train", *arguments])
 
     def updates_before(self, step: int) -> int:
         """Updates of the steps that one goes on from."""
@@ -219,6 +227,11 @@ class Sequence:
             batches = max(1, sum(map(len, usable.values())) // batch)
         updates = self.settings.max_epoch * -(-batches // frequency)
         return min(updates, self.settings.max_update * len(current) or updates)
+
+
+def launched(launch: str, arguments: List[str]) -> List[str]:
+    """The command that starts ``fairseq-train`` on all ranks by another one, which may want its path."""
+    return [*shlex.split(launch), str(Path(sys.executable).with_name("fairseq-train")), *map(str, arguments)]
 
 
 def _given(arguments: List[str], name: str, default):

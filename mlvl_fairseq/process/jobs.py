@@ -3,11 +3,13 @@
 The parent computes nothing itself: threads of a math library that had run here would hang in a forked child.
 """
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import multiprocessing.popen_fork
 import os
+import re
 import sys
 import tempfile
 import time
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 SAVE_SECONDS = 5.0  # of costs, which a killed driver could not record
+# What fairseq's trainer says before the first update
+_BEGINS = re.compile(rb"Loaded checkpoint .* @ (\d+) updates\)|No existing checkpoint found")
 
 
 class Costs(Protocol):
@@ -227,18 +231,45 @@ def _failure(job: Job, forward: Forwarder) -> Optional[BaseException]:
 
 def _watch(job: Job, total: Optional[int], costs: Optional[Costs]) -> None:
     """Show a job's progress and record its costs until it has ended."""
-    from tqdm import tqdm  # here, so that commands can say how often bars are drawn, which tqdm reads when imported
-
     saved = 0.0
-    with tqdm(total=total, desc=job.title, unit=" updates", disable=total is None) as bar, open(job.log, "ab+") as file:
+    with contextlib.closing(_Progress(job.title, total)) as progress, open(job.log, "ab+") as file:
         file.seek(job.start_of_log)
         at_work = True
         while at_work:
             at_work = job.wait()
-            _follow(file, bar)
+            if total is not None:
+                _follow(file, progress)
             if costs is not None and job.seconds > saved + SAVE_SECONDS:
                 saved = job.seconds
                 costs.save(saved)
+
+
+class _Progress:
+    """A bar of updates, drawn once it is known which of them the training goes on from."""
+
+    def __init__(self, title: str, total: Optional[int]):
+        self.title, self.total, self.bar = title, total, None
+
+    def begin(self, updates: int) -> None:
+        """The training starts after so many updates, perhaps not for the first time."""
+        from tqdm import tqdm  # here, so that commands can say how often bars are drawn, which tqdm reads when imported
+
+        self.close()
+        if updates:
+            logger.info("%s goes on from update %d", self.title, updates)
+        self.bar = tqdm(total=self.total, desc=self.title, unit=" updates", initial=updates)
+
+    def show(self, updates: int, loss: Optional[str]) -> None:
+        """It has done so many."""
+        if self.bar is None:
+            self.begin(0)
+        self.bar.update(updates - self.bar.n)
+        if loss is not None:
+            self.bar.set_postfix(loss=loss)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _child(function: Callable, log: Path) -> None:
@@ -257,10 +288,12 @@ def _child(function: Callable, log: Path) -> None:
             sys.exit(message)  # the log's last line
 
 
-def _follow(file, bar) -> None:
-    """Move the progress bar to where fairseq's JSON lines in the log are."""
+def _follow(file, progress: _Progress) -> None:
+    """Move the progress bar to where fairseq's lines in the log are."""
     for line in file:
-        start = line.find(b'{"epoch"')
+        begins, start = _BEGINS.search(line), line.find(b'{"epoch"')
+        if begins:
+            progress.begin(int(begins[1] or 0))
         if start < 0:
             continue
         try:
@@ -268,6 +301,4 @@ def _follow(file, bar) -> None:
             updates = int(stats.get("num_updates", stats.get("train_num_updates")))
         except (ValueError, TypeError):
             continue
-        bar.update(updates - bar.n)
-        if "loss" in stats:
-            bar.set_postfix(loss=stats["loss"])
+        progress.show(updates, stats.get("loss"))

@@ -1,5 +1,6 @@
 """The folder of an mlvl-cll run: ``run.json``, a folder of each training, scores. Every path in it is made here."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
@@ -13,6 +14,7 @@ from mlvl_fairseq.runs.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 MANIFEST = "run.json"
 SCORES = "scores"
 DONE = "done.json"
+_OF_AN_INTERVAL = re.compile(r"checkpoint_\d+_\d+\.pt")
 _MEND = "mend it, or choose another folder"
 
 
@@ -29,6 +31,11 @@ class StepFolder:
     @property
     def last_checkpoint(self) -> Path:
         return self.path / "checkpoint_last.pt"
+
+    @property
+    def interval_checkpoints(self) -> List[Path]:
+        """Those of ``--save-interval-updates``: ``checkpoint_EPOCH_UPDATE.pt``."""
+        return [path for path in self.path.glob("checkpoint_*.pt") if _OF_AN_INTERVAL.fullmatch(path.name)]
 
     @property
     def done(self) -> Path:

@@ -6,6 +6,7 @@ updates warms up; temperature 0.07; losses weighted 1 and 0.01; new rows from N(
 """
 
 import shlex
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from fairseq import options
 
 import mlvl_fairseq.data.corpus
 from mlvl_fairseq.cli import cll
+from mlvl_fairseq.continual import run
 from mlvl_fairseq.models.clip import ClipConfig
 
 COCO36 = 566_747  # training captions of MSCOCO36 in each language: 4,427 batches an epoch, 13,281 in three
@@ -115,7 +117,9 @@ def lines(monkeypatch, capsys, tmp_path):
         manifest={"splits": {"train": {"captions": captions}, "test": {"captions": captions}}},
         languages=lambda split: list(captions),
         usable=lambda split, lang: range(captions[lang]),
+        reading_once=nullcontext,
     )
+    monkeypatch.setattr(run, "check_sequence", lambda sequence, corpus: None)
     monkeypatch.setattr(mlvl_fairseq.data.corpus, "Corpus", lambda folder: stub)
 
     def read(*arguments):
@@ -199,6 +203,12 @@ def test_what_is_typed_wins_over_defaults_and_method(lines):
     (step,) = lines("--order", "en", "--method", "oewc", *typed)
     expected = {"clip_norm": 2.5, "weight_decay": 0, "ewc_scale": 7, "seed": 3, "lr": [1e-3], "adam_eps": 1e-8}
     assert part(step, expected) == expected
+
+
+@pytest.mark.parametrize("given, kept", [([], 1), (["--keep-interval-updates", 5], 5)])
+def test_one_checkpoint_of_intervals_is_kept_unless_said_otherwise(lines, given, kept):
+    (step,) = lines("--order", "en", "--save-interval-updates", 10, *given)
+    assert step["keep_interval_updates"] == kept
 
 
 def test_joint_training_is_one_step_of_all_captions(lines):

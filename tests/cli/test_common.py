@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -57,3 +59,45 @@ def test_progress_bars_in_a_log_are_a_few_lines(run_alone, root):
 )
 def test_what_is_quoted_cannot_break_the_line(error, said):
     assert describe_error(error) == said
+
+
+WRONG = "raise UserError('the file is wrong')"
+PRINTS = """
+import sys
+from mlvl_fairseq.cli.common import run
+from mlvl_fairseq.errors import UserError
+def main(argv):
+    for line in range(LINES):
+        print(line)
+    ENDS
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "lines, ends, unbuffered, status, said",
+    [
+        (1, "return 0", "", 141, ""),  # fewer than are written at once: it is found at the end
+        (1, "sys.exit()", "", 141, ""),  # as argparse's --help
+        (100_000, WRONG, "", 141, ""),  # it has not come so far
+        (1, "return 0", "1", 141, ""),
+        (1, WRONG, "", 2, "-c: error: the file is wrong\n"),
+    ],
+)
+def test_output_that_nobody_reads_ends_a_command_quietly(root, lines, ends, unbuffered, status, said):
+    program = PRINTS.replace("LINES", str(lines)).replace("ENDS", ends)
+    read, write = os.pipe()
+    os.close(read)
+    options = {"env": {**os.environ, "PYTHONUNBUFFERED": unbuffered}, "cwd": root, "timeout": 60, "text": True}
+    with open(write, "w") as output:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=subprocess.PIPE, **options)
+    assert (ended.returncode, ended.stderr) == (status, said)
+
+
+def test_a_pipe_that_is_not_the_output_s_is_told(capsys):
+    def main(argv):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SystemExit) as ended:
+        common.run(main)
+    assert ended.value.code == 2 and capsys.readouterr().err.endswith(": error: Broken pipe\n")

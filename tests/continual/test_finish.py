@@ -1,6 +1,7 @@
 """What is left of a language's training once it has ended."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -29,8 +30,9 @@ def trained(tmp_path):
     return folder
 
 
-def sequence_of(folder, before=None):
-    return SimpleNamespace(folder_of={1: folder}.__getitem__, kept_changes_since={1: before}.__getitem__)
+def sequence_of(folder, before=None, keeps=False):
+    own = {"folder_of": {1: folder}.__getitem__, "kept_changes_since": {1: before}.__getitem__}
+    return SimpleNamespace(**own, keeps_interval_checkpoints=keeps)
 
 
 def test_the_best_checkpoint_stays_without_its_optimizer_state(trained):
@@ -45,6 +47,19 @@ def test_the_best_checkpoint_stays_without_its_optimizer_state(trained):
         "checkpoint_bytes": trained.best_checkpoint.stat().st_size,
     }
     assert not trained.last_checkpoint.exists()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_checkpoints_of_intervals_go_unless_the_user_said_how_many_to_keep(trained, keeps, caplog):
+    of_intervals = ["checkpoint_17_50.pt", "checkpoint_2_6.pt"]  # fairseq's names: epoch, update
+    others = ["checkpoint3.pt", "checkpoint.best_r_mean_41.5000.pt", "checkpoint_1_2.txt"]
+    for name in [*of_intervals, *others]:
+        (trained.path / name).touch()
+    with caplog.at_level(logging.INFO):
+        finish_checkpoint(sequence_of(trained, keeps=keeps), 1)
+    left = {path.name for path in trained.path.iterdir()} - {"checkpoint_best.pt", "done.json"}
+    assert left == {*others, *(of_intervals if keeps else [])}
+    assert all((f"removed {trained.path / name}" in caplog.text) != keeps for name in of_intervals)
 
 
 def test_a_second_time_changes_nothing(trained):

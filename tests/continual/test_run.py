@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import fairseq_cli.train
@@ -67,6 +68,28 @@ def test_each_language_is_binarized_trained_finished_and_scored_in_turn(sequence
     assert "[1/2] en: r_mean en 60.0 | average 60.0" in caplog.text
     assert "[2/2] de: r_mean en 48.0 de 51.5 | average 49.8" in caplog.text
     assert f"mlvl-report {sequence.folder}" in caplog.text
+
+
+@pytest.mark.parametrize("extra, times", [([], 0), (["--compile"], 2)])
+def test_compiling_is_told_once_a_language(sequence, jobs, caplog, extra, times):
+    sequence.settings = replace(SETTINGS, extra=["--cpu", *extra])
+    with caplog.at_level(logging.INFO):
+        run._run_steps(sequence, CORPUS)
+    told = [record.getMessage() for record in caplog.records if " compiling " in record.getMessage()]
+    languages = [f"[{step}/2] {lang} train: " for step, lang in ((1, "en"), (2, "de"))][:times]
+    assert told == [f"{lang}compiling the text tower's blocks, once a language" for lang in languages]
+
+
+@pytest.mark.parametrize(
+    "extra, keeps",
+    [
+        (["--save-interval-updates", "10"], False),
+        (["--keep-interval-updates", "1"], True),
+        (["--keep-interval-updates=-1"], True),
+    ],
+)
+def test_who_says_how_many_checkpoints_of_intervals_to_keep_keeps_them(tmp_path, extra, keeps):
+    assert Sequence(tmp_path, replace(SETTINGS, extra=extra)).keeps_interval_checkpoints == keeps
 
 
 def test_what_is_done_is_not_done_again(sequence, jobs):

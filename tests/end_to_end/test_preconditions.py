@@ -72,6 +72,22 @@ def test_a_teacher_of_another_dimension_in_one_split(refused, other_features, sp
     assert refused().startswith(f"{path}: these features have 16 dimensions, the model's 32")
 
 
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ("--foo 3", "fairseq-train: unrecognized arguments: --foo 3"),
+        ("--arch nix", "no --arch nix; there are: "),
+        ("--autocast fp8", "fairseq-train: argument --autocast: "),
+        ("--eval-split nix", "nix"),
+        ("--init-from nix.pt", "nix.pt: no such file"),
+        ("--no-save", "--no-save: the next language starts from the best checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_dry_run_refuses_what_a_run_does(refused, wrong, said, dry):
+    assert said in refused(*wrong.split(), *dry)
+
+
 def test_no_features_of_the_split_that_is_evaluated(refused, own_corpus):
     (own_corpus / "features" / "test.image.json").unlink()
     assert "has no teacher features of the test split: run mlvl-prepare" in refused()

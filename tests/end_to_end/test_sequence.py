@@ -1,6 +1,8 @@
 """mlvl-cll: languages one after another, what is done stays done, and every method runs."""
 
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +148,18 @@ def test_dry_run_prints_lines_that_run(runs, succeed, corpus, sequence_options, 
         ours = load_checkpoint_file(tmp_path / "run" / row / "checkpoint_best.pt")["model"]
         theirs = load_checkpoint_file(runs("cll_clip_with_teir_update") / row / "checkpoint_best.pt")["model"]
         assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_dry_run_prints_how_ranks_are_started(succeed, corpus, sequence_options, tmp_path):
+    launch = ["--launch", "srun torchrun --rdzv-id 'a b'", "--distributed-world-size", 8]
+    order = ["--method", "cll_clip", "--order", "en,de"]
+    plain = succeed("mlvl-cll", corpus, tmp_path / "run", *order, *sequence_options, *launch[2:], "--dry-run")
+    lines = succeed("mlvl-cll", corpus, tmp_path / "run", *order, *sequence_options, *launch, "--dry-run")
+    program = str(Path(sys.executable).with_name("fairseq-train"))
+    assert len(lines.splitlines()) == 2
+    for line, without in zip(lines.splitlines(), plain.splitlines()):
+        expected = ["srun", "torchrun", "--rdzv-id", "a b", program, *shlex.split(without)[1:]]
+        assert shlex.split(line) == expected
 
 
 def test_methods_are_listed(succeed):

@@ -1,8 +1,10 @@
 """Jobs in forked processes: how they end, what they cost, and what signals do to them."""
 
 import json
+import logging
 import multiprocessing
 import os
+import re
 import signal
 import time
 
@@ -42,6 +44,21 @@ def test_output_goes_to_the_log_and_nothing_comes_back(log, capfd):
     run_job("job", lambda: print("at work"), log)
     run_job("job", lambda: os.system("echo again"), log)
     assert log.read_text() == "at work\nagain\n" and capfd.readouterr().out == ""
+
+
+def test_the_bar_of_a_training_that_goes_on_starts_where_it_stopped(log, capfd, caplog):
+    """The lines are fairseq's: of a training from weights of another, then of the same when it has been killed."""
+    loaded = "2026-01-02 03:04:05 | INFO | fairseq.trainer | Loaded checkpoint {} (epoch {} @ {} updates)"
+    stats = '2026-01-02 03:04:06 | INFO | train_inner | {{"epoch": 1, "loss": "2.5", "num_updates": "{}"}}'
+    first = [loaded.format("00-en/checkpoint_best.pt", 1, 0), stats.format(10)]
+    again = [loaded.format("01-de/checkpoint_last.pt", 19, 54), stats.format(60)]
+    with caplog.at_level(logging.INFO):
+        run_job("[2/2] de train", lambda: print(*first, sep="\n"), log, total=300)
+        assert "goes on" not in caplog.text and "0/300" in capfd.readouterr().err
+        run_job("[2/2] de train", lambda: print(*again, sep="\n"), log, total=300)
+    assert [record.getMessage() for record in caplog.records] == ["[2/2] de train goes on from update 54"]
+    bars = re.findall(r"(\d+)/300", capfd.readouterr().err)
+    assert (bars[0], bars[-1]) == ("54", "60")
 
 
 def test_failure_is_told_with_the_last_line(log):
