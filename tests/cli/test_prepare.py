@@ -306,7 +306,18 @@ def test_what_comes_after_a_teacher(tmp_path, small_clip, caplog, monkeypatch):
     named = f"{start} --arch clip_of_the_test --init-from"
     assert said(*files, "--teacher", str(small_clip)) == f"{named} {small_clip}"
     assert said("--teacher", str(small_clip)) == f"{named} {small_clip}"  # its weights are not read again
-    assert said() == f"{named} TEACHER"
+    captions_file(tmp_path / "train.de.json", ["a.png"])
+    again = "(or the command of your run again, with the longer --order)"
+    longer = named.replace("--order en", "--order en,de")
+    added = ["--languages", "de", f"--train={tmp_path}/train.de.json"]
+    assert said(*added) == f"{longer} {small_clip} {again}"  # as noted beside the features
+    start, named = start + ",de", longer
+    other = str(tmp_path / "other")  # which no teacher has encoded before the language joins
+    prepare.main([other, *files])
+    with caplog.at_level("INFO"):
+        prepare.main([other, *added, "--teacher", str(small_clip)])
+    assert caplog.messages[-1] == f"{named} {small_clip}".replace(str(folder), other)
+    assert said() == said(*added) == f"{named} {small_clip}"
     record = folder / "features" / "teacher.json"
     noted = json.loads(record.read_text())
     assert noted["family"] == "clip"
@@ -317,9 +328,12 @@ def test_what_comes_after_a_teacher(tmp_path, small_clip, caplog, monkeypatch):
     ):  # fmt: skip
         record.write_text(json.dumps({**noted, **change}))
         assert said("--teacher", str(small_clip)) == f"{start} {end}"
+    record.write_text(json.dumps({**noted, "path": str(tmp_path / "gone.pt")}))
+    assert said() == f"{named} TEACHER"
     earlier = {name: noted[name] for name in ("content", "weights_fingerprint")}
     record.write_text(json.dumps(earlier))
     assert said("--teacher", str(small_clip)) == f"{start} --arch ARCH --init-from {small_clip}"
+    assert said() == f"{start} --arch ARCH --init-from TEACHER"
 
 
 @pytest.mark.parametrize("before", [[], ["corpus"]])
