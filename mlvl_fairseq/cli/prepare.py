@@ -27,11 +27,11 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def prepare(args) -> None:
     """All steps that the options ask for, the counts, and the next command."""
+    from mlvl_fairseq.data.corpus import summary
     from mlvl_fairseq.data.corpus.prepare import by_split, prepare_vocabularies, store_image_features
-    from mlvl_fairseq.data.corpus.summary import describe, next_command, tell_shared_photos, tell_what_is_left_out
     from mlvl_fairseq.data.images.policy import BadImagePolicy
 
-    tokenizers = load_tokenizers(args)
+    tokenizers, taught = load_tokenizers(args), summary.taught_languages(args.corpus)
     corpus = join(args) if args.join else build_corpus(args) if args.languages else open_corpus(args)
     if args.image_features or args.image_list:
         files, lists = by_split(args.image_features or []), by_split(args.image_list or [])
@@ -43,12 +43,12 @@ def prepare(args) -> None:
     prepare_tokenizers(corpus, args, tokenizers)
     if args.teacher:
         extract_features(corpus, args)
-    tell_what_is_left_out(corpus)
+    summary.tell_what_is_left_out(corpus)
     logger.info("corpus ready: %s", corpus.folder)
-    for line in describe(corpus):
+    for line in summary.describe(corpus):
         logger.info("  %s", line)
-    tell_shared_photos(corpus, args.compare_photos, args.allow_outside_root)
-    logger.info("next: %s", next_command(corpus, args.teacher, args.wordpiece))
+    summary.tell_shared_photos(corpus, args.compare_photos, args.allow_outside_root)
+    logger.info("next: %s", summary.next_command(corpus, args.teacher, args.wordpiece, taught))
 
 
 def begin_with_clip(corpus, path: str) -> None:

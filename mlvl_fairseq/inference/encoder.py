@@ -4,10 +4,11 @@ encoder = Encoder.load("checkpoint_best.pt")
 encoder.encode_texts(["ein roter Ball"]) @ encoder.encode_features(features).T
 """
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from mlvl_fairseq.networks import NETWORKS, Network
 from mlvl_fairseq.networks.base import Encoded
 from mlvl_fairseq.runs.folder import refuse_run_folder
 
+logger = logging.getLogger(__name__)
 Keep = Callable[[np.ndarray, Encoded], None]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,6 +65,7 @@ class Encoder:
     transform: Optional[str] = None
     dtype: torch.dtype = torch.float32
     autocast: Optional[torch.dtype] = None
+    _told: Set[str] = field(default_factory=set, init=False, repr=False)  # languages whose warning was given
 
     @classmethod
     def load(cls, path, device: str = "cpu", dtype: str = "float32", **frozen) -> "Encoder":
@@ -148,8 +151,15 @@ class Encoder:
         """Token ids with BOS and EOS; longer captions are cut to `max_length` and keep their EOS.
 
         Args:
-            captions: texts. lang: their language, where each keeps the tokens it was learned with.
+            captions: texts. lang: their language, where each keeps the tokens it was learned with. A warning tells,
+                once, of one that was not learned.
         """
+        known = [*self.languages, *self._told]
+        if lang and self.languages and lang not in known and not self.network.text_languages:  # whose adapter tells it
+            self._told.add(lang)
+            how = "with the whole vocabulary" if self.tokenizer.own_languages else "as any other text"
+            message = "%s: language '%s' was not learned by this model (learned: %s); it is encoded %s"
+            logger.warning(message, self.source, lang, ", ".join(self.languages), how)
         return self.tokenizer.of_language(lang).tokenize(captions, self.max_length)
 
     def text_features(self, tokens: List[List[int]], lang: Optional[str] = None) -> torch.Tensor:

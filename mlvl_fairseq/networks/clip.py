@@ -158,7 +158,9 @@ class ClipDimensions:
         """Raises UserError: weights to start from have other dimensions, or more tokens."""
         misfit = self.misfit(weights)
         if misfit:
-            raise UserError(f"{weights.source}: {misfit}: choose another --arch")
+            fitting = architecture_of(weights)
+            advice = f"--arch {fitting}, which fits it" if fitting else "another --arch"
+            raise UserError(f"{weights.source}: {misfit}: choose {advice}")
         if weights.text_config.vocab_size > self.text.vocab_size:
             raise UserError(f"{weights.source}: its vocabulary is larger than the corpus's; was it grown already?")
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
+from itertools import chain, islice
 from multiprocessing import connection
 from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Tuple, TypeVar
 
@@ -42,13 +43,18 @@ def in_processes(
 
     Args:
         workers: calls at the same time; up to 1: they are made in this process.
-        title: of a progress bar over the items; empty: none. total: how many they are, for the bar.
+        title: of a progress bar over the items, if there are any; empty: none. total: how many they are, for the bar.
 
     Raises:
         UserError: a process was ended from outside. Whatever `function` raises.
     """
+    items = iter(items)
+    begin = list(islice(items, 1))
+    if not begin:
+        return  # without an empty bar
+    items = chain(begin, items)
     with tqdm(total=total, desc=title, disable=not title) as bar:
-        results = map(function, items) if workers <= 1 else _side_by_side(function, iter(items), workers)
+        results = map(function, items) if workers <= 1 else _side_by_side(function, items, workers)
         for result in results:
             bar.update()
             yield result

@@ -153,7 +153,7 @@ def test_a_caption_without_a_partner_obeys_the_policy(one_missing, tmp_path, pol
 def test_the_limit_is_of_a_file_as_a_whole(one_missing, tmp_path):
     """One caption cannot be read, another one has no partner."""
     captions_file(tmp_path / "train.de.json", ["a.png", " ", "b.png", "c.png", "d.png"], "ein {} Stern")
-    with pytest.raises(DataError, match=r"train.de.json:5 .*more than 1 unusable captions"):
+    with pytest.raises(DataError, match=r"train.de.json:5 .*more than 1 unusable caption "):
         prepare.main([*one_missing, "--max-problems", "1"])
     prepare.main([*one_missing, "--max-problems", "2"])
 
@@ -163,7 +163,7 @@ def test_captions_without_a_partner_can_be_left_out(one_missing, tmp_path, caplo
     corpus = Corpus(tmp_path / "corpus")
     assert corpus.images("train") == ["a.png", "b.png", "c.png"]
     assert corpus.rows("train", "de").tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert "train.de.json: 1 unpaired caption; 1 captions left out" in caplog.text
+    assert "train.de.json: 1 unpaired caption; 1 caption left out" in caplog.text
     captions_file(tmp_path / "train.de.json", ["x.png"])
     with pytest.raises(DataError, match="none of its captions has a partner in 'en'"):
         prepare.main([str(tmp_path / "other"), *one_missing[1:], "--drop-unpaired"])
@@ -306,7 +306,18 @@ def test_what_comes_after_a_teacher(tmp_path, small_clip, caplog, monkeypatch):
     named = f"{start} --arch clip_of_the_test --init-from"
     assert said(*files, "--teacher", str(small_clip)) == f"{named} {small_clip}"
     assert said("--teacher", str(small_clip)) == f"{named} {small_clip}"  # its weights are not read again
-    assert said() == f"{named} TEACHER"
+    captions_file(tmp_path / "train.de.json", ["a.png"])
+    again = "(or the command of your run again, with the longer --order)"
+    longer = named.replace("--order en", "--order en,de")
+    added = ["--languages", "de", f"--train={tmp_path}/train.de.json"]
+    assert said(*added) == f"{longer} {small_clip} {again}"  # as noted beside the features
+    start, named = start + ",de", longer
+    other = str(tmp_path / "other")  # which no teacher has encoded before the language joins
+    prepare.main([other, *files])
+    with caplog.at_level("INFO"):
+        prepare.main([other, *added, "--teacher", str(small_clip)])
+    assert caplog.messages[-1] == f"{named} {small_clip}".replace(str(folder), other)
+    assert said() == said(*added) == f"{named} {small_clip}"
     record = folder / "features" / "teacher.json"
     noted = json.loads(record.read_text())
     assert noted["family"] == "clip"
@@ -317,9 +328,12 @@ def test_what_comes_after_a_teacher(tmp_path, small_clip, caplog, monkeypatch):
     ):  # fmt: skip
         record.write_text(json.dumps({**noted, **change}))
         assert said("--teacher", str(small_clip)) == f"{start} {end}"
+    record.write_text(json.dumps({**noted, "path": str(tmp_path / "gone.pt")}))
+    assert said() == f"{named} TEACHER"
     earlier = {name: noted[name] for name in ("content", "weights_fingerprint")}
     record.write_text(json.dumps(earlier))
     assert said("--teacher", str(small_clip)) == f"{start} --arch ARCH --init-from {small_clip}"
+    assert said() == f"{start} --arch ARCH --init-from TEACHER"
 
 
 @pytest.mark.parametrize("before", [[], ["corpus"]])

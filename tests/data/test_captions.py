@@ -263,7 +263,7 @@ def test_missing_images(tmp_path):
 def test_limit_on_unusable_captions(tmp_path):
     path = write(tmp_path / "t.tsv", "a.jpg\tx\nb.jpg\t\nb.jpg\ty\nb\nc.jpg\tz\n")
     assert len(read_captions(path, max_problems=2)) == 3
-    with pytest.raises(DataError, match=r"t.tsv:4: .*found 1; more than 1 unusable captions \(1 empty caption"):
+    with pytest.raises(DataError, match=r"t.tsv:4: .*found 1; more than 1 unusable caption \(1 empty caption"):
         read_captions(path, max_problems=1)
 
 
@@ -283,7 +283,11 @@ def test_only_the_first_examples_are_kept():
     assert Problems().summary() == "no problems" and not Problems()
     later = problems.later()
     later.note("duplicate", "again", "f.tsv", 9, left_out=1)
-    assert later.summary().startswith("1 duplicate; 1 captions left out\n")  # no option decides about it
+    assert later.summary().startswith("1 duplicate; 1 caption left out\n")  # no option decides about it
+    pairs = Problems(things="pairs of sentences")
+    for number, things in enumerate(("pair of sentences", "pairs of sentences"), 1):
+        pairs.note("empty line", "is empty", "f.txt", number, left_out=1)
+        assert f"; {number} {things} left out" in pairs.summary()
 
 
 # ---- files that cannot be read at all are errors whatever the policy

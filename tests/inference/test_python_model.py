@@ -25,6 +25,7 @@ from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
 from mlvl_fairseq.networks.clip import ClipNetwork
 
 TEXTS = ["a red ball", "two dogs in the snow", "a street", "ein Hund"]
+CUTS = {"en": (49408, 48894), "de": (49408, 80)}  # of two languages: tokens and merges
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +198,7 @@ def in_languages(adapter=None, segmentation=None):
     return Model(Encoder(ClipNetwork(text, None, part).eval(), tokenizer, "sha", ["en", "de"], "model.pt"))
 
 
-@pytest.mark.parametrize(
-    "parts", [{"adapter": "bottleneck"}, {"segmentation": {"en": (49408, 48894), "de": (49408, 80)}}]
-)
+@pytest.mark.parametrize("parts", [{"adapter": "bottleneck"}, {"segmentation": CUTS}])
 def test_models_that_treat_languages_by_themselves(parts):
     model = in_languages(**parts)
     assert model.languages == ["en", "de"] and repr(model) == "<Model clip, 8 dimensions, languages en de: model.pt>"
@@ -219,6 +218,28 @@ def test_models_that_treat_languages_by_themselves(parts):
 def test_models_that_treat_all_languages_alike(adapter):
     model = in_languages(adapter, None)
     np.testing.assert_array_equal(model.encode_text(["Hund"]), model.encode_text(["Hund"], "fr"))
+
+
+OF_MODEL = "model.pt: language '{}' was not learned by this model (learned: en, de); it is encoded"
+
+
+@pytest.mark.parametrize("parts, message", [
+    ({}, f"{OF_MODEL} as any other text"),
+    ({"segmentation": CUTS},
+     f"{OF_MODEL} with the whole vocabulary"),
+    ({"adapter": "bottleneck"},
+     "language '{}' was not learned: captions are encoded without adapter; there are adapters for en, de"),
+])  # fmt: skip
+def test_a_language_that_was_not_learned_is_told_once(parts, message, caplog):
+    encoder = in_languages(**parts).encoder
+    for lang in ("fr", "en", "fr", "xx", "de"):
+        encoder.encode_texts(["Hund"], lang)
+    assert caplog.messages == [message.format("fr"), message.format("xx")]
+
+
+def test_nothing_is_told_where_no_language_was_learned_in_sequence(model, caplog):
+    model.encode_text(["Hund"], "xx")
+    assert not caplog.records
 
 
 @pytest.fixture(scope="module")

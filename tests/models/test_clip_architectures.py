@@ -11,12 +11,13 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from mlvl_fairseq.checkpoints.clip import CLIPWeights
 from mlvl_fairseq.cli import cll
 from mlvl_fairseq.data.text import ClipTokenizer, clip_vocabulary
+from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.models.clip import ClipConfig, ClipModel
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.modules.towers.clip_text import TextConfig
 from mlvl_fairseq.modules.towers.clip_vision import VisionConfig
 from mlvl_fairseq.networks import dual_encoder
-from mlvl_fairseq.networks.clip import ARCHITECTURES, architecture_of
+from mlvl_fairseq.networks.clip import ARCHITECTURES, ClipDimensions, ClipOptions, architecture_of
 
 
 def dimensions(arch, **given):
@@ -74,6 +75,9 @@ def test_the_architecture_that_weights_fit(arch, activation):
     weights = CLIPWeights({}, {}, None, text, image, "f" * 64, "ViT.pt")
     assert architecture_of(weights) == arch
     assert architecture_of(replace(weights, vision_config=replace(image, heads=2))) is None
+    small = ClipDimensions.of_options(replace(ClipOptions(), **ARCHITECTURES["clip_tiny_vit"]), 50_000, True)
+    with pytest.raises(UserError, match=rf"ViT.pt: the text tower has width .*: choose --arch {arch}, which fits it$"):
+        small.check(weights)
 
 
 def test_what_is_typed_wins():

@@ -30,6 +30,14 @@ def test_with_one_worker_there_is_one_process():
     assert {process for _, process in in_processes(slower_first, [2, 3], 1)} == {os.getpid()}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bar_of_nothing_is_not_drawn(workers, capsys):
+    assert list(in_processes(abs, [], workers, "work", 0)) == []
+    assert capsys.readouterr().err == ""
+    assert list(in_processes(abs, iter([-1, -2]), workers, "work", 2)) == [1, 2]
+    assert "work: 100%" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_error_comes_when_it_is_its_item_s_turn(workers, caplog):
     results = in_processes(slower_first, [0, 1, 2], workers)

@@ -106,7 +106,7 @@ class Problems:
             how = f"to {'count' if kept else 'count and leave out'} such {self.things}"
             raise DataError(f"{why}; mend it, or choose --on-problem skip {how}", path, line, field)
         if self.max_problems is not None and self._skips > self.max_problems:
-            limit = f"more than {self.max_problems:,} unusable {self.things} ({self.brief()})"
+            limit = f"more than {self.max_problems:,} unusable {self._things(self.max_problems)} ({self.brief()})"
             raise DataError(f"{why}; {limit}: mend the file, or raise --max-problems", path, line, field)
 
     def later(self) -> "Problems":
@@ -125,9 +125,14 @@ class Problems:
         """The counts in one line: ``3 empty caption, 1 wrong type``."""
         return ", ".join(f"{count:,} {kind}" for kind, count in self.counts.most_common()) or "no problems"
 
+    def _things(self, number: int) -> str:
+        """``captions`` or, of one, ``caption``; ``pairs of sentences`` or ``pair of sentences``."""
+        return re.sub(r"s\b", "", self.things, count=1) if number == 1 else self.things
+
     def summary(self) -> str:
         """The counts with their examples, one line each."""
-        lines = [f"{self.brief()}; {self.left_out:,} {self.things} left out" if self else self.brief()]
+        left_out = f"; {self.left_out:,} {self._things(self.left_out)} left out" if self else ""
+        lines = [self.brief() + left_out]
         if self._skips > self._earlier_skips:
             lines[0] += " (--on-problem error stops at the first one)"
         for kind, count in self.counts.most_common():

@@ -125,7 +125,8 @@ class Corpus:
     def require(self, split: str, lang: str) -> None:
         """Raises UserError: the corpus has no captions of this language and split."""
         if lang not in self.languages(split):
-            known = ", ".join(self.languages(split)) or "none"
+            splits, known = self.manifest["splits"], ", ".join(self.languages(split)) or "none"
+            known = known if _whole(split) in splits else f"the splits {', '.join(splits)}"
             raise UserError(f"{self.folder}: no {split} captions in language '{lang}' (there are: {known})")
 
     def members(self, split: str, lang: str, data_set: str) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import logging
 import shlex
-from typing import Dict, List, Optional
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
 
-from mlvl_fairseq.data.corpus.corpus import TEACHER_FEATURES, Corpus
+from mlvl_fairseq.data.corpus.corpus import MANIFEST, TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.overlap import shared_by_content, shared_by_name
 from mlvl_fairseq.data.corpus.teacher import TeacherRecord, recorded_teacher
 from mlvl_fairseq.data.feature_manifest import read_feature_manifest
@@ -32,11 +33,20 @@ def _by_language(counts: Dict[str, int]) -> str:
     return ", ".join(f"{count:,} {lang}" for lang, count in counts.items())
 
 
-def next_command(corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optional[str] = None) -> str:
+def taught_languages(folder) -> List[str]:
+    """The training languages of a corpus that has a teacher's features; empty: it has none, or is not there yet."""
+    corpus = Corpus(folder) if (Path(folder) / MANIFEST).exists() else None
+    return corpus.languages("train") if corpus and recorded_teacher(corpus) else []
+
+
+def next_command(
+    corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optional[str] = None, before: Sequence[str] = ()
+) -> str:
     """What ``mlvl-cll`` still needs of the corpus, or the line that starts it; of a LilT where BERT cut the captions.
 
     Args:
-        teacher: whose features the corpus has; None: not known here. wordpiece: BERT's folder, if one was given.
+        teacher: whose features the corpus has; None: as noted beside them. wordpiece: BERT's folder, if one was given.
+        before: :func:`taught_languages` before languages were added; a run of these can go on.
     """
     folder = shlex.quote(str(corpus.folder))
     if wordpiece and not teacher:
@@ -47,7 +57,9 @@ def next_command(corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optio
     splits = corpus.manifest["splits"]
     if all(_is_complete(corpus, split, kind) for split in splits for kind in TEACHER_FEATURES):
         order = ",".join(corpus.languages("train"))
-        return f"mlvl-cll {folder} runs/NAME --order {order} {_start(recorded_teacher(corpus), teacher)}"
+        longer = before and list(before) != corpus.languages("train")
+        again = " (or the command of your run again, with the longer --order)" if longer else ""
+        return f"mlvl-cll {folder} runs/NAME --order {order} {_start(recorded_teacher(corpus), teacher)}{again}"
     if corpus.manifest["image_root"] or all(corpus.has_features(split, "inputs") for split in splits):
         return f"mlvl-prepare {folder} --teacher PATH"
     return f"mlvl-prepare {folder} --image-root DIR --teacher PATH"
@@ -55,7 +67,8 @@ def next_command(corpus: Corpus, teacher: Optional[str] = None, wordpiece: Optio
 
 def _start(record: Optional[TeacherRecord], teacher: Optional[str]) -> str:
     """``--arch clip_vit_b16 --init-from ViT-B-16.pt``: what a student starts from whose teacher gave the features."""
-    path, arch = shlex.quote(teacher) if teacher else "TEACHER", record and record.architecture
+    noted = record.path if record and record.path and Path(record.path).exists() else None
+    path, arch = shlex.quote(teacher or noted or "TEACHER"), record and record.architecture
     if arch or record is None or record.family in (None, "clip"):
         return f"--arch {arch or 'ARCH'} --init-from {path}"
     return f"--arch ARCH --init-from CLIP (the teacher, of the family {record.family}, is none: docs/methods.md)"

@@ -1,6 +1,7 @@
 """Whether a corpus has all features of a teacher, told by the bytes of its file: its weights need not be read."""
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -26,12 +27,14 @@ class TeacherRecord:
         content: sha256 of its bytes. weights_fingerprint: of its weights.
         family: of its network. architecture: the ``--arch`` that can start from it. None: earlier versions did not note
             it, or, of the architecture, there is none.
+        path: where the file or folder was; None: not noted, as by earlier versions.
     """
 
     content: Sha256
     weights_fingerprint: str
     family: Optional[str] = None
     architecture: Optional[str] = None
+    path: Optional[str] = None
 
 
 def _record_path(corpus: Corpus) -> Path:
@@ -50,7 +53,9 @@ def remember_teacher(
     Args:
         teacher: its file or folder. weights_fingerprint, family, architecture: see :class:`TeacherRecord`.
     """
-    record = TeacherRecord(_content_sha256(Path(teacher)), weights_fingerprint, family, architecture)
+    path = os.path.abspath(teacher)
+    noted = path if path.isprintable() else None  # bytes that are no UTF-8 are no JSON
+    record = TeacherRecord(_content_sha256(Path(teacher)), weights_fingerprint, family, architecture, noted)
     write_json(_record_path(corpus), asdict(record))
 
 

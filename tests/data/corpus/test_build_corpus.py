@@ -120,8 +120,10 @@ def test_fingerprint_follows_every_file(corpus, path):
 
 def test_unknown_languages_and_splits_are_named(corpus):
     corpus.require("train", "cs")
-    for split, lang in (("train", "fr"), ("valid", "cs"), ("test", "en")):
-        known = ", ".join(corpus.languages(split)) or "none"
+    for split, lang, known in (
+        ("train", "fr", "en, de, cs"), ("valid", "cs", "en, de"), ("test", "en", "the splits train, valid"),
+        ("test@coco", "en", "the splits train, valid"), ("train@coco", "en", "none"),
+    ):  # fmt: skip
         for read in (corpus.require, corpus.captions, corpus.rows):
             with pytest.raises(UserError, match=rf"no {split} captions in language '{lang}' \(there are: {known}\)"):
                 read(split, lang)

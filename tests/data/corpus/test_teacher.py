@@ -8,7 +8,7 @@ import pytest
 
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES
 from mlvl_fairseq.data.corpus.prepare import prepare_vocabularies
-from mlvl_fairseq.data.corpus.teacher import has_all_features, remember_teacher
+from mlvl_fairseq.data.corpus.teacher import has_all_features, recorded_teacher, remember_teacher
 from mlvl_fairseq.data.features import FeatureWriter, array_path, feature_manifest_path
 
 
@@ -50,6 +50,15 @@ def test_a_folder_is_its_files(complete, tmp_path):
     assert has_all_features(complete, folder)
     (folder / "config.json").write_text("{ }")
     assert not has_all_features(complete, folder)
+
+
+def test_where_the_teacher_was_is_noted(corpus, tmp_path, monkeypatch):
+    """From any folder; a name that JSON cannot hold is left out."""
+    monkeypatch.chdir(tmp_path)
+    for name, noted in (("my teacher.pt", f"{tmp_path}/my teacher.pt"), ("\udcff.pt", None)):
+        (tmp_path / name).write_bytes(b"weights")
+        remember_teacher(corpus, name, "f" * 64)
+        assert recorded_teacher(corpus).path == noted
 
 
 DAMAGES = {
