@@ -51,6 +51,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
             preconditions.require_english(corpus, sequence.languages)
             preconditions.check_vocabularies(sequence, corpus, sequence.untrained)
             preconditions.check_training(sequence, corpus, sequence.untrained)
+            preconditions.tell_without_effect(sequence, corpus, sequence.untrained[0])
         sequence.folder.mkdir(parents=True, exist_ok=True)
         with locked(sequence.folder, wait=False):
             sequence.open(corpus)
