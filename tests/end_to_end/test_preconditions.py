@@ -142,5 +142,3 @@ def test_options_of_what_is_off_are_told_once_and_the_run_goes_on(succeed, corpu
     told = [message for message in caplog.messages if "without effect" in message]  # of mlvl-cll, not of its jobs
     assert len(told) == 1
     assert "--ewc-batches 30 (only with --ewc-scale), --lora-rank 4 (only with --adapter lora)" in told[0]
-    log = (tmp_path / "run" / "00-en" / "train.log").read_text(encoding="utf-8")  # of a fairseq-train, which tells, too
-    assert "--ewc-batches 30 (only with --ewc-scale)" in log and "--lora-rank 4 (only with --adapter lora)" in log
