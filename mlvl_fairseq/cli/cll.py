@@ -56,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--order",
-        help=f"{', '.join(ORDERS)} (36 languages each) or a comma list (default: as the corpus was prepared)",
+        help=f"a comma list, or {', '.join(ORDERS)}: 36 languages each, those of XM3600 by the alphabet or in the "
+        "published order, or those of the picture world (default: as the corpus was prepared)",
     )
     parser.arch = parser.add_argument("--arch", default="clip_vit_b32")
     parser.add_argument("--init-from", metavar="PATH", help="weights to start from, usually the teacher's")
