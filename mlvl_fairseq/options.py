@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Iterable, Type
+from typing import Any, Callable, Dict, Iterable, List, Optional, Type
 
 from mlvl_fairseq.errors import UserError
 
@@ -26,6 +26,39 @@ def with_options(base: type, parts: Iterable[type]) -> type:
                 )
     bases = (*reversed(parts), base)  # a dataclass lists the fields of its last base first
     return dataclass(type(base.__name__, bases, {"__module__": base.__module__, "__doc__": base.__doc__}))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run that may be off: nothing reads its options then.
+
+    Attributes:
+        options: a dataclass. is_on: does a run with such options have the part? asked_for_by: how it is switched on.
+    """
+
+    options: type
+    is_on: Callable[[Any], bool]
+    asked_for_by: str
+
+
+def without_effect(parts: Iterable[Part], cfg, usual=None) -> Optional[str]:
+    """Which options were given to parts that are off, in one line; None: there are none.
+
+    Args:
+        parts: those that read an option together leave it unread only where all of them are off.
+        cfg: all options. usual: an object with those that nobody gave; what it lacks has its default.
+    """
+    parts = tuple(parts)
+    read = {option.name for part in parts if part.is_on(cfg) for option in fields(part.options)}
+    unread: Dict[str, List[str]] = {}
+    for part in parts:
+        for option in fields(part.options):
+            default = getattr(usual, option.name, option.default)
+            value = getattr(cfg, option.name, default)
+            if option.name not in read and value != default and str(value) != str(default):
+                unread.setdefault(f"--{option.name.replace('_', '-')} {value}", []).append(part.asked_for_by)
+    told = [f"{given} (only with {' or '.join(dict.fromkeys(switches))})" for given, switches in unread.items()]
+    return f"{len(told)} of the options given without effect: {', '.join(told)}" if told else None
 
 
 def weights_option(help: str):

@@ -1,6 +1,7 @@
 """What makes a network learn one language after another: it grows, hands over, and remembers."""
 
 import hashlib
+import logging
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,10 +11,14 @@ from torch import Tensor, nn
 from mlvl_fairseq.checkpoints.source import fingerprint_tensor
 from mlvl_fairseq.continual.plugin import hand_over_plugins
 from mlvl_fairseq.continual.row_scales import RowUse
+from mlvl_fairseq.distributed import rank
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.modules.adapters import TextAdapter, TowerShape, build_adapter
+from mlvl_fairseq.modules.adapters import TextAdapter, TowerShape, adapter_parts, build_adapter
 from mlvl_fairseq.modules.expandable_embedding import ExpandableEmbedding, apply_idle_decay
 from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
+from mlvl_fairseq.options import without_effect
+
+logger = logging.getLogger(__name__)
 
 SHARE_UNIT = 2**40
 ADAPTER_SEEDS = 30_000  # the first number of those that ask for the seeds of adapters
@@ -188,6 +193,9 @@ def build_language_adapter(options, tower: CLIPTextTower, task) -> Optional[Text
     Raises:
         UserError: the task does not learn languages one after another.
     """
+    unread = without_effect(adapter_parts(), options)
+    if unread and not rank():
+        logger.warning(unread)
     if options.adapter == "none":
         return None
     if len(getattr(task, "current", ())) != 1:

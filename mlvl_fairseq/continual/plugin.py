@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
-from mlvl_fairseq.options import check_number
+from mlvl_fairseq.options import Part, check_number
 
 
 class ContinualPlugin(nn.Module):
@@ -48,6 +48,11 @@ class ContinualPlugin(nn.Module):
     def is_active(cls, cfg) -> bool:
         """With a switch on, is this method meant? One of several that share a switch says so here."""
         return True
+
+    @classmethod
+    def asked_for_by(cls) -> str:
+        """The options that ask for the method, for messages."""
+        return " or ".join(f"--{name.replace('_', '-')}" for name in cls.switches)
 
     def hand_over(self, state: Dict[str, Tensor], prefix: str, model) -> None:
         """Turn the previous language's buffers (``prefix + name`` in `state`) into this one's, in place."""
@@ -124,6 +129,11 @@ def register_plugin(name: str, options: type = NoOptions):
 def plugin_options() -> List[type]:
     """The dataclasses of options of all plugins, each once."""
     return list(dict.fromkeys(plugin.options for plugin in PLUGINS.values()))
+
+
+def plugin_parts() -> List[Part]:
+    """All plugins, as parts of a run."""
+    return [Part(plugin.options, plugin.is_asked_for, plugin.asked_for_by()) for plugin in PLUGINS.values()]
 
 
 def active_plugins(cfg, task) -> nn.ModuleDict:

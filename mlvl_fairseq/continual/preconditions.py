@@ -1,5 +1,6 @@
 """What a sequence needs, checked for all its languages and steps before anything is made or trained."""
 
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -19,7 +20,11 @@ from mlvl_fairseq.data.corpus.vocabularies import (
 from mlvl_fairseq.data.text.clip_bpe import clip_vocabulary
 from mlvl_fairseq.errors import DataError, UserError
 from mlvl_fairseq.files import require_room
+from mlvl_fairseq.modules.adapters import adapter_parts
+from mlvl_fairseq.options import without_effect
 from mlvl_fairseq.process.jobs import run_check
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = 3  # captions that a message names
 _OF_THE_DRIVER = ("user_dir", "task", "lang", "learned", "save_dir", "finetune_from_model", "restore_file")
@@ -137,6 +142,16 @@ def _build(sequence: Sequence, corpus: Corpus, steps: Many[int]) -> None:
     trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
     task.check(trainer, ("train", *cfg.dataset.valid_subset.split(",")), sequence.settings.eval_split)
     _check_room(sequence.folder, sum(t.nbytes for t in model.state_dict().values()), len(steps))
+
+
+def tell_without_effect(sequence: Sequence, corpus: Corpus, step: int) -> None:
+    """Warn of what was typed for a part that a step does not have; what a method's row says is not typed."""
+    from fairseq.tasks import TASK_REGISTRY
+
+    given, own = (parse_training(sequence.arguments(step, corpus, extra)) for extra in (None, []))
+    unread = without_effect([*TASK_REGISTRY[given.task].parts(), *adapter_parts()], given, own)
+    if unread:
+        logger.warning("--method %s: %s", sequence.settings.method, unread)
 
 
 def _check_options(given, own) -> None:

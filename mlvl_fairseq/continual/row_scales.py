@@ -5,13 +5,15 @@ A new type is one decorated function.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Dict, Tuple
 
 import torch
+from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
 from mlvl_fairseq.errors import UserError
+from mlvl_fairseq.options import Part
 
 ROW_SCALES: Dict[str, Callable] = {}
 _NUMBERED: Dict[str, Callable] = {}
@@ -32,6 +34,31 @@ class RowUse:
     frequencies: Tensor
     share: Tensor
     earlier_share: Tensor
+
+
+@dataclass
+class GradientScaleOptions:
+    grad_scale_type: str = field(
+        default="current_reciprocal", metadata={"help": "row scale of the gradient: see docs/methods.md"}
+    )
+    row_scale_on: ChoiceEnum(["gradient", "update"]) = field(
+        default="gradient",
+        metadata={
+            "help": "gradient: scale before Adam's moments, as published (Adam's normalisation undoes most of it); "
+            "update: scale the step after Adam's normalisation"
+        },
+    )
+
+
+@dataclass
+class DecayScaleOptions:
+    weight_decay_scale_type: str = field(default="current", metadata={"help": "row scale of the weight decay"})
+
+
+ROW_SCALE_PARTS = (
+    Part(GradientScaleOptions, lambda cfg: "grad" in str(cfg.regularize), "--regularize grad"),
+    Part(DecayScaleOptions, lambda cfg: "decay" in str(cfg.regularize), "--regularize decay"),
+)
 
 
 def register_row_scale(name: str, numbered: bool = False):

@@ -39,6 +39,7 @@ def run_sequence(sequence: Sequence, corpus: Corpus) -> None:
         check_sequence(sequence, corpus)
         if sequence.untrained:
             preconditions.check_training(sequence, corpus, sequence.untrained)
+            preconditions.tell_without_effect(sequence, corpus, sequence.untrained[0])
         sequence.folder.mkdir(parents=True, exist_ok=True)
         with locked(sequence.folder, wait=False):
             sequence.open(corpus)

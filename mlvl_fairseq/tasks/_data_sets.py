@@ -11,6 +11,7 @@ from mlvl_fairseq.data.corpus.data_sets import data_set_members, data_set_names,
 from mlvl_fairseq.data.sampling import alternating_steps
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.optim.row_adamw import RowAdamW
+from mlvl_fairseq.options import Part
 from mlvl_fairseq.tasks._validation import RecallScores
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class DataSetOptions:
             "the same weights (row_adamw only)"
         },
     )
+
+
+DATA_SETS = Part(DataSetOptions, lambda cfg: bool(cfg.data_sets), "--data-sets")
 
 
 class TakesDataSetsInTurn:

@@ -13,9 +13,9 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from mlvl_fairseq.continual.learner import LanguageState
-from mlvl_fairseq.continual.plugins import active_plugins, plugin_options
+from mlvl_fairseq.continual.plugins import active_plugins, plugin_options, plugin_parts
 from mlvl_fairseq.continual.preconditions import require_english
-from mlvl_fairseq.continual.row_scales import row_scale
+from mlvl_fairseq.continual.row_scales import ROW_SCALE_PARTS, row_scale
 from mlvl_fairseq.data.corpus import TEACHER_FEATURES, Corpus
 from mlvl_fairseq.data.corpus.binarize import count_english_tokens, count_tokens
 from mlvl_fairseq.data.corpus.vocabularies import (
@@ -30,9 +30,9 @@ from mlvl_fairseq.distributed import rank, world_size
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.expandable_embedding import GrowthOptions
 from mlvl_fairseq.optim.row_adamw import RowScales, has_row_scales, set_row_scales
-from mlvl_fairseq.options import with_options
+from mlvl_fairseq.options import Part, with_options, without_effect
 from mlvl_fairseq.tasks._base import CaptionTask, CaptionTaskConfig, split_languages, without_rows
-from mlvl_fairseq.tasks._data_sets import DataSetOptions, TakesDataSetsInTurn
+from mlvl_fairseq.tasks._data_sets import DATA_SETS, TakesDataSetsInTurn
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +65,6 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
     regularize: ChoiceEnum(["none", "grad", "decay", "grad_decay"]) = field(
         default="none", metadata={"help": "what TEIR's row scales act on: the gradient (or the step), the weight decay"}
     )
-    grad_scale_type: str = field(
-        default="current_reciprocal", metadata={"help": "row scale of the gradient: see docs/methods.md"}
-    )
-    weight_decay_scale_type: str = field(default="current", metadata={"help": "row scale of the weight decay"})
-    row_scale_on: ChoiceEnum(["gradient", "update"]) = field(
-        default="gradient",
-        metadata={
-            "help": "gradient: scale before Adam's moments, as published (Adam's normalisation undoes most of it); "
-            "update: scale the step after Adam's normalisation"
-        },
-    )
     update_all_rows: bool = field(
         default=False,
         metadata={
@@ -93,7 +82,8 @@ class CllRetrievalBaseConfig(CaptionTaskConfig):
     )
 
 
-CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [DataSetOptions, *plugin_options()])
+OWN_PARTS = (DATA_SETS, *ROW_SCALE_PARTS)
+CllRetrievalConfig = with_options(CllRetrievalBaseConfig, [*(part.options for part in OWN_PARTS), *plugin_options()])
 
 
 @register_task("cll_retrieval", dataclass=CllRetrievalConfig)
@@ -137,6 +127,11 @@ class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
             corpus.require("train", lang)
         return (UnpreparedTask if unprepared else cls)(cfg, corpus, learned, current)
 
+    @staticmethod
+    def parts() -> List[Part]:
+        """What a run may be without: methods, row scales, ...; a model has more of them."""
+        return [*OWN_PARTS, *plugin_parts()]
+
     def vocabulary_after(self, languages: List[str]) -> CorpusVocabulary:
         """What captions are cut with once `languages` are learned."""
         return UnionVocabulary(self.corpus, self.oracle) if self.oracle else GrownVocabulary(self.corpus, languages)
@@ -166,6 +161,9 @@ class CllRetrievalTask(TakesDataSetsInTurn, CaptionTask):
         self.model = model = super().build_model(cfg, from_checkpoint)
         self.embed_dim = cfg.embed_dim
         self.plugins = active_plugins(self.cfg, self)
+        unread = without_effect(self.parts(), self.cfg)
+        if unread and not self.rank:
+            logger.warning(unread)
         counts, english = self.count_current_tokens(), self.count_english_tokens()
         known = len(first_vocabulary(self.corpus))
         state = LanguageState(self.dictionary.symbols, known, self.position, counts, english)

@@ -149,3 +149,12 @@ def test_a_disk_without_room_for_all_checkpoints(refused, monkeypatch):
 def test_tensorboard_that_is_not_installed(refused, monkeypatch):
     monkeypatch.setattr(progress_bar, "SummaryWriter", None)
     assert refused("--tensorboard-logdir", "logs").endswith("pip install 'mlvl_fairseq[tensorboard]'")
+
+
+def test_options_of_what_is_off_are_told_once_and_the_run_goes_on(succeed, corpus, sequence_options, tmp_path, caplog):
+    typed = ["--lora-rank", 4, "--ewc-batches", 30]
+    command = ["mlvl-cll", corpus, tmp_path / "run", "--method", "cll_clip", "--order", "en", *sequence_options]
+    succeed(*command, "--max-update", 1, *typed)
+    told = [message for message in caplog.messages if "without effect" in message]  # of mlvl-cll, not of its jobs
+    assert len(told) == 1
+    assert "--ewc-batches 30 (only with --ewc-scale), --lora-rank 4 (only with --adapter lora)" in told[0]

@@ -53,6 +53,10 @@ class ReplayMethod(ContinualPlugin):
             raise UserError(f"--replay-method {name} needs a memory: give --memory-size")
         return chosen and cfg.memory_size > 0
 
+    @classmethod
+    def asked_for_by(cls) -> str:
+        return f"--memory-size and --replay-method {cls.name}"
+
     def begin_run(self, task, model) -> None:
         self.task = task
 

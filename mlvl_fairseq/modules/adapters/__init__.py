@@ -6,10 +6,11 @@ from mlvl_fairseq.modules.adapters.base import (
     TextAdapter,
     TowerShape,
     adapter_options,
+    adapter_parts,
     build_adapter,
 )
 from mlvl_fairseq.registry import import_modules
 
 import_modules(__name__)
 
-__all__ = ["ADAPTERS", "Adapted", "TextAdapter", "TowerShape", "adapter_options", "build_adapter"]
+__all__ = ["ADAPTERS", "Adapted", "TextAdapter", "TowerShape", "adapter_options", "adapter_parts", "build_adapter"]

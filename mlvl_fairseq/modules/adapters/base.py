@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlvl_fairseq.errors import UserError
 from mlvl_fairseq.modules.block_adapter import BlockAdapter
+from mlvl_fairseq.options import Part
 
 if TYPE_CHECKING:  # towers have layerwise adapters
     from mlvl_fairseq.modules.towers.clip_text import CLIPTextTower
@@ -204,6 +205,15 @@ def register_adapter(name: str, options: type):
 def adapter_options() -> type:
     """A dataclass with the options of all kinds."""
     return dataclass(type("AdapterOptions", tuple(kind.options_type for kind in ADAPTERS.values()), {}))
+
+
+def adapter_parts() -> List[Part]:
+    """All kinds, as parts of a run."""
+
+    def chosen(name: str) -> Callable[[Any], bool]:
+        return lambda cfg: str(getattr(cfg, "adapter", "none")) == name  # absent from a line where it is not typed
+
+    return [Part(kind.options_type, chosen(name), f"--adapter {name}") for name, kind in ADAPTERS.items()]
 
 
 def build_adapter(name: str, given: Any, shape: TowerShape, languages: Sequence[str], seed: int = 0) -> TextAdapter:
