@@ -263,9 +263,9 @@ class _Progress:
         """It has done so many."""
         if self.bar is None:
             self.begin(0)
-        self.bar.update(updates - self.bar.n)
         if loss is not None:
-            self.bar.set_postfix(loss=loss)
+            self.bar.set_postfix(loss=loss, refresh=False)  # a log gets as few lines as of other bars
+        self.bar.update(updates - self.bar.n)
 
     def close(self) -> None:
         if self.bar is not None:
