@@ -287,7 +287,8 @@ def test_a_damaged_line_is_told_as_such(name, tmp_path, caplog):
     two = name == "winoground"  # captions a line
     assert table.captions == TEXTS and table.problems.counts == {"damaged line": 1}
     assert table.problems.left_out == 1 + two
-    told = f"{path}: 1 damaged line; {1 + two} captions left out (--on-problem error stops at the first one)"
+    lost = "2 captions" if two else "1 caption"
+    told = f"{path}: 1 damaged line; {lost} left out (--on-problem error stops at the first one)"
     assert told in caplog.text and f"damaged line: {path}:2: not valid JSON: " in caplog.text
     with pytest.raises(DataError, match="jsonl:2: not valid JSON: .* mend it, or choose --on-problem skip to count"):
         read_captions(path, lang="de", on_problem="error")
