@@ -18,23 +18,24 @@ class InAutocast:
     gives is float32 whatever it is computed in, so that losses are, too."""
 
     built_with: Any = None
-    _told = False
+    _begun = False
 
     def forward(self, *args, **kwargs):
         weight = next(self.parameters())
         enabled = in_bfloat16(str(getattr(self.built_with, "autocast", "none")), weight)
-        self._tell(enabled, weight)
+        if not self._begun:
+            self._begun = True
+            self._begin(enabled, weight)
         with bfloat16_products(weight.device, enabled):
             found = super().forward(*args, **kwargs)
         return in_float32(found) if enabled else found
 
-    def _tell(self, enabled: bool, weight: Tensor) -> None:
-        if self._told:
-            return
+    def _begin(self, enabled: bool, weight: Tensor) -> None:
+        """Before the first pass: compile what is to be compiled, and tell what is computed how."""
         if getattr(self.built_with, "compile", False):
             compile_positions(self)
             logger.info("--compile: blocks of text towers are compiled when they are first called, attention is not")
-        self._told, own = True, cpu_instructions() if weight.device.type == "cpu" else ["those of the GPU"]
+        own = cpu_instructions() if weight.device.type == "cpu" else ["those of the GPU"]
         if enabled and not own:
             logger.warning("--autocast bf16: this CPU has no instructions for bfloat16, float32 is faster here")
         elif enabled:
