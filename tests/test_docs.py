@@ -21,16 +21,8 @@ FOLDERS = ("", "docs/", "examples/*/", "benchmarks/")
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md"))
 OF_OTHERS = {"--dataset", "--annotation", "--model", "--pretrained", "--recall", "--no"}  # CLIP_benchmark's, up to a _
 OF_OTHERS |= {"--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend", "--rdzv-endpoint"}  # torchrun's
-OF_OTHERS |= {
-    "--nodes",
-    "--ntasks-per-node",
-    "--array",
-    "--cpus-per-task",
-    "--gpus",
-    "--gpus-per-node",
-    "--mem",
-    "--wrap",
-}  # Slurm's
+OF_OTHERS |= {"--nodes", "--ntasks-per-node", "--gpus", "--gpus-per-node", "--cpus-per-task"}  # Slurm's
+OF_OTHERS |= {"--array", "--mem", "--wrap"}
 COMMANDS = (
     "analyse", "cll", "convert", "encode", "evaluate", "export", "fuse", "list", "picture-world", "prepare",
     "quickstart", "options", "report", "search", "sentencepiece",

@@ -40,7 +40,8 @@ fi
 mlvl-prepare "$out/corpus" --teacher "$out/teacher/checkpoint_best.pt"
 
 learn() { # learn SEED METHOD
-  mlvl-cll "$out/corpus" "$out/seed$1/$2${AUTOCAST:+-$AUTOCAST}" ${AUTOCAST:+--autocast "$AUTOCAST"} --method "$2" --order "$order" --seed "$1" \
+  mlvl-cll "$out/corpus" "$out/seed$1/$2${AUTOCAST:+-$AUTOCAST}" ${AUTOCAST:+--autocast "$AUTOCAST"} \
+    --method "$2" --order "$order" --seed "$1" \
     --arch clip_tiny --init-from "$out/teacher/checkpoint_best.pt" \
     --lr "${LR:-1e-3}" --max-epoch 100 --max-update "${UPDATES:-250}" --cpu \
     --ewc-batches "${FISHER_BATCHES:-30}" --mas-batches "${FISHER_BATCHES:-30}"
