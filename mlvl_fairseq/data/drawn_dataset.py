@@ -17,6 +17,7 @@ class DrawnDataset(FairseqDataset):
         return 1
 
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        """int64 [n]: the same of many, which fairseq would ask for one by one."""
         return np.ones(len(indices), np.int64)
 
     def size(self, index: int) -> int:

@@ -145,7 +145,9 @@ def test_order_of_an_epoch(batches):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "permutation", lambda count: np.arange(count)[::-1])
         assert data.ordered_indices().tolist() == [2, 1, 0]
-    assert batches("xvnli", LabelTargets(CLASSES)).ordered_indices().tolist() == [0, 1, 2]
+    data = batches("xvnli", LabelTargets(CLASSES))
+    assert data.ordered_indices().tolist() == [0, 1, 2]
+    assert data.num_tokens_vec(np.array([2, 0])).tolist() == [1, 1], "all items take alike much work"
 
 
 def test_pictures_that_cannot_be_read(published, tmp_path):
